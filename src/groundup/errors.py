@@ -1,0 +1,124 @@
+"""The error tree and the exit codes: every failure a user can cause becomes one line and one documented number.
+
+    GroundupError
+    +-- RecipeError      2   recipe, command line, option
+    +-- DataError        3   raw text, conversations, shards
+    +-- ModelFileError   4   checkpoint, exported model, tokenizer
+    +-- LockedError      5   another run holds the folder
+    +-- ResourceError    6   disk, memory, permissions, ports
+    +-- DivergedError    7   loss or gradients no longer finite
+    +-- Interrupted     75   SIGTERM, state saved (130: Ctrl-C, state saved)
+
+Invariant: `first_line(error)` has at most 200 characters and says what is wrong, with its value, and the remedy.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+EXIT_CODES: dict[int, str] = {
+    0: "done",
+    2: "recipe or usage",
+    3: "data",
+    4: "checkpoint or model file",
+    5: "locked by another run",
+    6: "resources (disk, memory, ports)",
+    7: "diverged",
+    8: "crash loop",
+    75: "preempted with its state saved",
+    130: "interrupted with its state saved",
+}
+FIRST_LINE_LIMIT = 200
+
+
+class GroundupError(Exception):
+    """Base of all errors a user can cause. `message`'s first line is what the command prints."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, details: list[str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details or []
+
+
+class RecipeError(GroundupError):
+    """The recipe, an override or an option is wrong."""
+
+    exit_code = 2
+
+
+class DataError(GroundupError):
+    """Raw text, conversations or shards are missing, empty or damaged."""
+
+    exit_code = 3
+
+
+class ModelFileError(GroundupError):
+    """A checkpoint, an exported model or a tokenizer cannot be used."""
+
+    exit_code = 4
+
+
+class LockedError(GroundupError):
+    """Another run holds the lock of this folder."""
+
+    exit_code = 5
+
+
+class ResourceError(GroundupError):
+    """The machine refuses: disk full, read-only folder, no memory, port taken."""
+
+    exit_code = 6
+
+
+class DivergedError(GroundupError):
+    """Loss or gradients stayed non-finite, so going on would waste the budget."""
+
+    exit_code = 7
+
+
+class Interrupted(GroundupError):
+    """The run was asked to stop and its state is saved; `exit_code` is 75 (SIGTERM) or 130 (Ctrl-C)."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def printable(text: str) -> str:
+    """`text` with control characters, bidi overrides and undecodable bytes escaped, for terminals and logs."""
+    return "".join(ch if ch == "\n" or ch.isprintable() else ch.encode("unicode_escape", "replace").decode() for ch in text)
+
+
+def first_line(error: GroundupError) -> str:
+    """What the command prints first: one escaped line of at most 200 characters."""
+    line = printable(error.message.split("\n", 1)[0])
+    return line if len(line) <= FIRST_LINE_LIMIT else line[: FIRST_LINE_LIMIT - 3] + "..."
+
+
+@contextmanager
+def resource_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals while writing under `path` into a `ResourceError` that names the remedy."""
+    remedies = {
+        errno.ENOSPC: "no space left on the disk: free some or set runtime.workdir to another disk",
+        errno.EDQUOT: "disk quota exceeded: free some space or set runtime.workdir elsewhere",
+        errno.EROFS: "the file system is read-only: set runtime.workdir to a writable folder",
+        errno.EACCES: "permission denied: set runtime.workdir to a folder you may write",
+        errno.EPERM: "not permitted: set runtime.workdir to a folder you may write",
+        errno.EMFILE: "too many open files: raise `ulimit -n`",
+        errno.EFBIG: "file size limit reached: raise `ulimit -f`",
+        errno.EIO: "input/output error: the disk may be failing; set runtime.workdir to another disk",
+        errno.ENOMEM: "out of memory: lower runtime.micro_batch_size or free memory",
+    }
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in remedies:
+            raise
+        where = str(error.filename or path)
+        shown = where if len(where) <= 90 else "..." + where[-87:]
+        raise ResourceError(f"{shown}: {remedies[error.errno]}; the same command goes on from what is finished") from error

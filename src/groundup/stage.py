@@ -1,0 +1,285 @@
+"""A resumable step: identity -> fingerprint -> locked folder -> files -> manifest with hashes -> atomic rename.
+
+    stages/<name>/<fingerprint>.lock       held (flock) by whoever works; the kernel frees it when the process dies
+    stages/<name>/<fingerprint>.partial/   work in progress; a resumable stage goes on from what lies here
+    stages/<name>/<fingerprint>/           finished: manifest.json was written last, then the folder was renamed
+
+Invariant: a folder without the `.partial` ending is complete, and its manifest holds the SHA-256 of each file in it.
+Files under `logs/` carry times and are left out of the canonical state hash.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from groundup import config
+from groundup.errors import DataError, LockedError, ModelFileError, ResourceError, resource_errors
+
+MANIFEST = "manifest.json"
+LOGS = "logs"
+FORMAT_VERSION = 1
+_HASH_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a pipeline. Only `identity` and `inputs` (upstream fingerprints) enter the fingerprint."""
+
+    name: str
+    identity: Mapping[str, Any]
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    resumable: bool = False
+    """True when `build` goes on from files it finds; otherwise left-overs of a killed attempt are removed first."""
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over name, format version, identity and inputs."""
+        return config.digest(
+            {"stage": self.name, "format": FORMAT_VERSION, "identity": self.identity, "inputs": dict(self.inputs)}
+        )
+
+    def folder(self, workdir: Path) -> Path:
+        """Where the finished stage lies (or will lie)."""
+        return workdir / "stages" / self.name / self.fingerprint
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished stage: its folder and what its manifest says."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.manifest["fingerprint"])
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """What `build` returned: counts and figures for reports."""
+        return dict(self.manifest["summary"])
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of work over all attempts that could record them."""
+        return float(self.manifest["seconds"])
+
+
+def finished(stage: Stage, workdir: Path) -> Finished | None:
+    """The finished stage if it is there, else None."""
+    folder = stage.folder(workdir)
+    if not (folder / MANIFEST).is_file():
+        return None
+    return Finished(folder, read_manifest(folder))
+
+
+def bring(
+    stage: Stage, workdir: Path, build: Callable[[Path], Mapping[str, Any]], runtime: Mapping[str, Any] | None = None
+) -> Finished:
+    """Bring `stage` to done: return it if finished, else lock, build (or go on), seal and return it.
+
+    `build(work)` fills the folder `work` and returns a JSON-like summary. Raises LockedError when another process works
+    on the same stage, ResourceError when the disk refuses; whatever was finished before stays as it was.
+    """
+    done = finished(stage, workdir)
+    if done:
+        return done
+    folder = stage.folder(workdir)
+    with resource_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with lock(folder.with_name(folder.name + ".lock")):
+            done = finished(stage, workdir)
+            return done or _build_and_seal(stage, folder, build, runtime or {})
+
+
+def _build_and_seal(
+    stage: Stage, folder: Path, build: Callable[[Path], Mapping[str, Any]], runtime: Mapping[str, Any]
+) -> Finished:
+    partial = folder.with_name(folder.name + ".partial")
+    if not (partial / MANIFEST).is_file():
+        if partial.exists() and not stage.resumable:
+            shutil.rmtree(partial)
+        partial.mkdir(exist_ok=True)
+        started = time.monotonic()
+        summary = build(partial)
+        seal(
+            partial,
+            {
+                "stage": stage.name,
+                "fingerprint": stage.fingerprint,
+                "identity": dict(stage.identity),
+                "inputs": dict(stage.inputs),
+                "runtime": dict(runtime),
+                "summary": dict(summary),
+                "seconds": round(_earlier_seconds(partial) + time.monotonic() - started, 3),
+                "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "versions": versions(),
+            },
+        )
+    os.replace(partial, folder)
+    fsync_folder(folder.parent)
+    return Finished(folder, read_manifest(folder))
+
+
+def _earlier_seconds(partial: Path) -> float:
+    """Seconds that earlier, killed attempts recorded in logs/seconds.json (a resumable stage may write it)."""
+    try:
+        return float(json.loads((partial / LOGS / "seconds.json").read_text())["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
+
+
+def versions() -> dict[str, str]:
+    """Versions that a reader of a manifest wants: Python and the libraries that shape a result."""
+    names = ("groundup", "torch", "tokenizers", "safetensors", "numpy", "pyarrow")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold `path` exclusively; raises LockedError naming process, host and start time of the holder."""
+    with path.open("a+", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.seek(0)
+            raise LockedError(f"{path.name}: held by {_holder(handle.read())}; wait for it or stop it") from None
+        handle.seek(0)
+        handle.truncate()
+        started = time.strftime("%Y-%m-%d %H:%M:%S")
+        json.dump({"pid": os.getpid(), "host": socket.gethostname(), "started": started, "command": sys.argv[:3]}, handle)
+        handle.flush()
+        try:
+            yield
+        finally:
+            handle.truncate(0)
+
+
+def _holder(text: str) -> str:
+    try:
+        holder = json.loads(text)
+        return f"process {holder['pid']} on {holder['host']} since {holder['started']}"
+    except (ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    hasher = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(_HASH_BLOCK_BYTES):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def seal(folder: Path, content: Mapping[str, Any]) -> None:
+    """Fsync and hash all files of `folder`, then write its manifest last. For stages and for checkpoints alike."""
+    files = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
+        fsync_file(path)
+        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": hash_file(path)}
+    for sub in sorted(p for p in folder.rglob("*") if p.is_dir()):
+        fsync_folder(sub)
+    write_json(folder / MANIFEST, {"format": FORMAT_VERSION, **content, "files": files})
+    fsync_folder(folder)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the whole new one: temporary file, fsync, rename."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically: temporary file, fsync, rename."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)
+
+
+def fsync_file(path: Path) -> None:
+    """Flush a file's bytes to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+fsync_folder = fsync_file
+"""Flush a folder's entries (names made, renamed, removed) to the disk."""
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a stage, checkpoint or export; raises DataError when it is missing or damaged."""
+    path = folder / MANIFEST
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{folder}: no {MANIFEST}, so this is no finished stage, checkpoint or export") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: unreadable manifest ({error}); remove the folder and run the same command again") from None
+    if not isinstance(content, dict) or not isinstance(content.get("files"), dict):
+        raise DataError(f"{path}: not a manifest (no 'files'); remove the folder and run the same command again")
+    if content.get("format") != FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path}: format version {content.get('format')!r}, this Groundup reads {FORMAT_VERSION}; use the version that wrote it"
+        )
+    return content
+
+
+def verify(folder: Path) -> tuple[str, list[str]]:
+    """Re-hash every file of `folder` against its manifest -> (canonical state hash, faults; empty when all is well)."""
+    files = read_manifest(folder)["files"]
+    faults = []
+    for name, expected in sorted(files.items()):
+        path = folder / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            faults.append(f"{name}: points outside the folder")
+        elif not path.is_file():
+            faults.append(f"{name}: missing")
+        elif path.stat().st_size != expected["bytes"]:
+            faults.append(f"{name}: {path.stat().st_size} bytes, {expected['bytes']} recorded")
+        elif hash_file(path) != expected["sha256"]:
+            faults.append(f"{name}: content differs from its recorded SHA-256")
+    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {MANIFEST}
+    faults.extend(f"{name}: not in the manifest" for name in sorted(present - files.keys()))
+    return state_hash(files), faults
+
+
+def state_hash(files: Mapping[str, Mapping[str, Any]]) -> str:
+    """One hash over names and content of all files that are state (everything but `logs/`)."""
+    state = {name: entry["sha256"] for name, entry in files.items() if not name.startswith(f"{LOGS}/")}
+    return config.digest(state)
+
+
+def require_space(folder: Path, needed_bytes: int, purpose: str) -> None:
+    """Raise ResourceError before a write that cannot fit on the disk."""
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise ResourceError(
+            f"{purpose} needs {needed_bytes / 1e6:.0f} MB in {folder}, {free / 1e6:.0f} MB are free; "
+            "free some space or set runtime.workdir"
+        )

@@ -1,0 +1,83 @@
+"""The committed atlas and smoke data are what the script makes of the raw files, and keep their promises."""
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DATA = Path(__file__).resolve().parents[2] / "data"
+ATLAS = DATA / "atlas"
+BUILT = [
+    "atlas/text/factbook.jsonl.gz",
+    "atlas/text/austen.jsonl.gz",
+    "atlas/questions/train.jsonl.gz",
+    "atlas/questions/heldout.jsonl.gz",
+    "smoke/text/factbook.jsonl",
+    "smoke/text/austen.txt",
+    "smoke/questions/train.jsonl",
+    "smoke/questions/heldout.jsonl",
+]
+
+
+def content(path: Path) -> bytes:
+    """A file's bytes, decompressed: two versions of zlib may compress the same bytes differently."""
+    data = path.read_bytes()
+    return gzip.decompress(data) if path.suffix == ".gz" else data
+
+
+def rows(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in content(DATA / name).splitlines()]
+
+
+def question(row: dict[str, Any]) -> str:
+    return str(row["messages"][0]["content"]).lower().strip(" ?.!")
+
+
+@pytest.fixture(scope="module")
+def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("data")
+    command = [sys.executable, "-B", str(ATLAS / "build.py"), "--out", str(out)]
+    subprocess.run(command, check=True, capture_output=True)
+    return out
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_rebuilding_gives_the_committed_bytes(rebuilt: Path, name: str) -> None:
+    assert content(rebuilt / name) == content(DATA / name)
+
+
+@pytest.mark.parametrize("recipe", ["atlas", "smoke"])
+def test_no_held_out_question_is_trained_on(recipe: str) -> None:
+    suffix = ".jsonl.gz" if recipe == "atlas" else ".jsonl"
+    trained = {question(row) for row in rows(f"{recipe}/questions/train{suffix}")}
+    held_out = [question(row) for row in rows(f"{recipe}/questions/heldout{suffix}")]
+    assert len(held_out) > 50
+    assert not trained.intersection(held_out)
+
+
+def test_every_held_out_short_fact_is_in_the_text_and_in_other_questions() -> None:
+    text = {row["id"]: row["text"] for row in rows("atlas/text/factbook.jsonl.gz")}
+    facts = [body for name, body in text.items() if name.endswith("/facts")]
+    trained = {(row["country"], row["task"]) for row in rows("atlas/questions/train.jsonl.gz")}
+    sheets = {body.split(":")[0]: body for body in facts}
+    for row in rows("atlas/questions/heldout.jsonl.gz"):
+        assert (row["country"], row["task"]) in trained
+        if row["kind"] != "long":
+            assert f" {row['messages'][1]['content']}." in sheets[row["country"]]
+
+
+def test_persuasion_stays_out_of_the_training_text() -> None:
+    novels = {row["id"].split("/")[1] for row in rows("atlas/text/austen.jsonl.gz")}
+    assert len(novels) == 5
+    assert "persuasion" not in novels
+    assert "Kellynch" in content(ATLAS / "test/austen_persuasion.txt.gz").decode()
+
+
+def test_documents_have_unique_names_and_no_layout_noise() -> None:
+    documents = rows("atlas/text/factbook.jsonl.gz")
+    assert len({row["id"] for row in documents}) == len(documents)
+    assert all("++" not in row["text"] and len(row["text"]) < 1200 for row in documents)
