@@ -35,7 +35,8 @@ RECIPE_LIMIT_BYTES = 1_000_000
 DEPTH_LIMIT = 32
 FAULT_LIMIT = 12
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+Name = Annotated[str, StringConstraints(pattern=_NAME_PATTERN)]
 """A name that may become a file name: letters, digits, dot, dash, underscore; at most 64."""
 
 
@@ -49,6 +50,7 @@ class Config(BaseModel):
         allow_inf_nan=False,
         use_attribute_docstrings=True,
         protected_namespaces=(),
+        serialize_by_alias=True,
     )
 
 
@@ -58,9 +60,13 @@ class _RecipeLoader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise RecipeError(f"line {mark.line + 1}: aliases (*name) are not allowed in recipes; write the value out")
+        parser: Any = self
+        event = parser.peek_event()
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent):
+            raise RecipeError(f"line {line}: aliases (*name) are not allowed in recipes; write the value out")
+        if getattr(event, "tag", None) is not None:
+            raise RecipeError(f"line {line}: tag {event.tag[:60]} is not allowed; recipes hold plain values only")
         depth = getattr(self, "_depth", 0) + 1
         if depth > DEPTH_LIMIT:
             raise RecipeError(f"the recipe is nested deeper than {DEPTH_LIMIT} levels; flatten it")
@@ -82,15 +88,16 @@ class _RecipeLoader(yaml.SafeLoader):
         return {str(key.value): self.construct_object(value, deep=True) for key, value in node.value}
 
 
+_FLOAT_TAG = "tag:yaml.org,2002:float"
+_FLOAT = re.compile(
+    r"^[-+]?(?:(?:[0-9][0-9_]*)?\.[0-9]+(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*\.?(?:[eE][-+]?[0-9]+)|[0-9][0-9_]*\.)$"
+    r"|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
+)
 for _tag, _pattern, _first in (
     ("tag:yaml.org,2002:null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
     ("tag:yaml.org,2002:bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
     ("tag:yaml.org,2002:int", r"^[-+]?(?:0|[1-9][0-9_]*)$", list("-+0123456789")),
-    (
-        "tag:yaml.org,2002:float",
-        r"^[-+]?(?:(?:[0-9][0-9_]*)?\.[0-9]+(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*\.?(?:[eE][-+]?[0-9]+)|[0-9][0-9_]*\.)$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$",
-        list("-+0123456789."),
-    ),
+    (_FLOAT_TAG, _FLOAT, list("-+0123456789.")),
 ):
     _RecipeLoader.add_implicit_resolver(_tag, re.compile(_pattern), _first)
 
@@ -100,16 +107,11 @@ def _construct_map(loader: _RecipeLoader, node: yaml.MappingNode) -> dict[Any, A
 
 
 def _construct_float(loader: _RecipeLoader, node: yaml.ScalarNode) -> float:
-    return float(str(node.value).replace("_", "").replace(".inf", "inf").replace(".nan", "nan").lower())
-
-
-def _refuse_tag(loader: _RecipeLoader, node: yaml.Node) -> Any:
-    raise RecipeError(f"line {node.start_mark.line + 1}: tag {node.tag[:60]} is not allowed; recipes hold plain values only")
+    return float(str(node.value).lower().replace("_", "").replace(".inf", "inf").replace(".nan", "nan"))
 
 
 _RecipeLoader.add_constructor("tag:yaml.org,2002:map", _construct_map)
-_RecipeLoader.add_constructor("tag:yaml.org,2002:float", _construct_float)
-_RecipeLoader.add_constructor(None, _refuse_tag)
+_RecipeLoader.add_constructor(_FLOAT_TAG, _construct_float)
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -144,15 +146,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _read_one(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    try:
+        is_file = path.is_file()
+        text = path.read_text(encoding="utf-8-sig") if is_file and path.stat().st_size <= RECIPE_LIMIT_BYTES else ""
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: not UTF-8 text at byte {error.start}; save the recipe as UTF-8") from None
+    except OSError as error:
+        raise RecipeError(f"{path}: {error.strerror}; give a readable YAML file such as recipes/smoke.yaml") from None
+    if not is_file:
         kind = "is a folder, not a recipe file" if path.is_dir() else "no such recipe"
         raise RecipeError(f"{path}: {kind}; give a YAML file such as recipes/smoke.yaml")
     if path.stat().st_size > RECIPE_LIMIT_BYTES:
         raise RecipeError(f"{path}: {path.stat().st_size} bytes is too long for a recipe (limit {RECIPE_LIMIT_BYTES})")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path}: not UTF-8 text at byte {error.start}; save the recipe as UTF-8") from None
     values = parse_yaml(text, str(path))
     if values is None:
         raise RecipeError(f"{path}: the recipe is empty; start from recipes/smoke.yaml")
@@ -162,21 +167,28 @@ def _read_one(path: Path) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """`top` over `base`, mapping by mapping; lists and scalars are replaced whole."""
+    """`top` over `base`, mapping by mapping; lists, scalars and mappings of another `kind` are replaced whole."""
     merged = dict(base)
     for key, value in top.items():
         under = merged.get(key)
-        merged[key] = merge(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+        if isinstance(under, Mapping) and isinstance(value, Mapping) and _same_kind(under, value):
+            merged[key] = merge(under, value)
+        else:
+            merged[key] = value
     return merged
 
 
+def _same_kind(under: Mapping[str, Any], top: Mapping[str, Any]) -> bool:
+    return bool(top.get("kind", under.get("kind")) == under.get("kind"))
+
+
 def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """`key.path=value` pairs over a recipe dictionary; the value is read as YAML, list items are addressed by number."""
+    """`key.path=value` pairs over a recipe dictionary; values are read as YAML, list items addressed by number."""
     result: dict[str, Any] = json.loads(json.dumps(values))
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not re.fullmatch(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*", key):
-            raise RecipeError(f"'{override[:80]}' is not an override; write key.path=value, for example training.steps=100")
+            raise RecipeError(f"'{override[:80]}' is no override; write key.path=value, such as pretrain.tokens=1000")
         _assign(result, key.split("."), parse_yaml(text, f"override {key}"), key)
     return result
 
@@ -204,7 +216,7 @@ def _assign(target: Any, path: list[str], value: Any, key: str) -> None:
 
 def build(cls: type[ConfigType], values: Mapping[str, Any], where: str) -> ConfigType:
     """Validate `values` as `cls`. Raises one RecipeError that lists all faults, each with key path and suggestion."""
-    faults = [f"{path}: {value!r} is not a finite number" for path, value in _not_finite(values)]
+    faults = _unusable(values)
     if not faults:
         try:
             return cls.model_validate_json(json.dumps(values))
@@ -217,13 +229,16 @@ def build(cls: type[ConfigType], values: Mapping[str, Any], where: str) -> Confi
     raise RecipeError(f"{where}: {count}: {shown[0]}", details=shown[1:])
 
 
-def _not_finite(value: Any, path: str = "") -> list[tuple[str, float]]:
+def _unusable(value: Any, path: str = "") -> list[str]:
+    """What YAML can say and no recipe may hold: numbers that are not finite, text that is no text."""
     if isinstance(value, float) and not math.isfinite(value):
-        return [(path, value)]
+        return [f"{path}: {value!r} is not a finite number"]
+    if isinstance(value, str) and not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        return [f"{path}: {value[:20]!r} holds half a character (a lone surrogate)"]
     if isinstance(value, Mapping):
-        return [found for key, item in value.items() for found in _not_finite(item, f"{path}.{key}".lstrip("."))]
+        return [found for key, item in value.items() for found in _unusable(item, f"{path}.{key}".lstrip("."))]
     if isinstance(value, list):
-        return [found for i, item in enumerate(value) for found in _not_finite(item, f"{path}.{i}")]
+        return [found for i, item in enumerate(value) for found in _unusable(item, f"{path}.{i}")]
     return []
 
 
@@ -232,17 +247,39 @@ def _describe(cls: type[Config], values: Mapping[str, Any], fault: Any) -> str:
     path, owner = _walk(cls, values, fault["loc"])
     key = ".".join(path)
     if fault["type"] == "extra_forbidden":
-        names = list(owner.model_fields) if owner else []
+        names = list(_fields(owner)) if owner else []
         close = difflib.get_close_matches(path[-1], names, n=1, cutoff=0.55)
         hint = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(names[:12])}"
         return f"{key}: unknown key; {hint}"
     if fault["type"] == "missing":
         return f"{key}: required, but not given"
-    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    prefix = "" if fault["type"] in ("value_error", "assertion_error") else "should be "
+    if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return f"{key}.{_describe_tag(fault)}"
+    message = fault["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    message = message.replace("Input should be ", "should be ", 1)
+    if fault["type"] == "string_pattern_mismatch" and fault["ctx"]["pattern"] == _NAME_PATTERN:
+        message = "should be 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
     value = json.dumps(fault.get("input"), ensure_ascii=False, default=str)
     shown = value if len(value) <= 60 else value[:57] + "..."
-    return f"{key or 'recipe'}: {prefix}{message}, got {shown}"
+    hint = "; write true or false" if fault["type"].startswith("bool") else ""
+    return f"{key or 'recipe'}: {message}, got {shown}{hint}"
+
+
+def _describe_tag(fault: Any) -> str:
+    """A missing or unknown `kind` of a union, with the kinds there are."""
+    context = fault["ctx"]
+    discriminator = str(context["discriminator"]).strip("'")
+    if fault["type"] == "union_tag_not_found":
+        return f"{discriminator}: required, but not given"
+    tag, expected = str(context["tag"]), str(context["expected_tags"]).replace("'", "")
+    close = difflib.get_close_matches(tag, expected.split(", "), n=1, cutoff=0.55)
+    hint = f"did you mean '{close[0]}'?" if close else f"known here: {expected}"
+    return f"{discriminator}: unknown {tag[:40]!r}; {hint}"
+
+
+def _fields(cls: type[Config]) -> dict[str, Any]:
+    """Fields by the name they have in a recipe (the alias where one is given, as for `lambda`)."""
+    return {field.alias or name: field for name, field in cls.model_fields.items()}
 
 
 def _walk(cls: type[Config], values: Any, location: Sequence[int | str]) -> tuple[list[str], type[Config] | None]:
@@ -254,14 +291,14 @@ def _walk(cls: type[Config], values: Any, location: Sequence[int | str]) -> tupl
         tagged = [c for c in candidates if part in _tags(c)]
         in_data = (isinstance(values, Mapping) and part in values) or isinstance(values, list)
         last = position == len(location) - 1
-        if tagged and not in_data and not (last and any(part in c.model_fields for c in candidates)):
+        if tagged and not in_data and not (last and any(part in _fields(c) for c in candidates)):
             candidates, owner = tagged, tagged[0]
             continue
         path.append(str(part))
         owner = candidates[0] if candidates else None
         if isinstance(part, str):
-            fields = [c.model_fields[part].annotation for c in candidates if part in c.model_fields]
-            candidates = [found for annotation in fields for found in _config_classes(annotation)]
+            fields = [_fields(c)[part] for c in candidates if part in _fields(c)]
+            candidates = [found for field in fields for found in _config_classes(field.annotation)]
             values = values.get(part) if isinstance(values, Mapping) else None
         elif isinstance(values, list):
             values = values[part] if part < len(values) else None
@@ -291,7 +328,7 @@ def load(cls: type[ConfigType], path: Path, overrides: Sequence[str] = ()) -> Co
 
 def to_dict(config: Config) -> dict[str, Any]:
     """Every field, defaults included, as JSON-like values."""
-    return config.model_dump(mode="json")
+    return config.model_dump(mode="json", by_alias=True)
 
 
 def to_yaml(config: Config) -> str:
@@ -302,14 +339,18 @@ def to_yaml(config: Config) -> str:
             return True
 
     def represent_float(dumper: yaml.SafeDumper, value: float) -> yaml.Node:
-        return dumper.represent_scalar("tag:yaml.org,2002:float", repr(value))
+        return dumper.represent_scalar(_FLOAT_TAG, repr(value))
 
     Dumper.add_representer(float, represent_float)
+    Dumper.add_implicit_resolver(_FLOAT_TAG, _FLOAT, list("-+0123456789."))  # else 1e-05 is written as !!float '1e-05'
     return yaml.dump(to_dict(config), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def digest(value: Any) -> str:
-    """Hash (16 hex digits) of a config or JSON-like value; raises TypeError on anything not serialised the same everywhere."""
+    """Hash (16 hex digits) of a config or JSON-like value.
+
+    Raises TypeError, or ValueError for NaN and infinity, on anything that is not serialised the same everywhere.
+    """
     canonical = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
@@ -334,4 +375,3 @@ def json_schema(cls: type[Config]) -> dict[str, Any]:
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema.get("properties", {})["extends"] = {"type": "string", "description": "A base recipe, relative to this file."}
     return schema
-

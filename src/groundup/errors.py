@@ -15,6 +15,7 @@ Invariant: `first_line(error)` has at most 200 characters and says what is wrong
 from __future__ import annotations
 
 import errno
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,8 +91,17 @@ class Interrupted(GroundupError):
 
 
 def printable(text: str) -> str:
-    """`text` with control characters, bidi overrides and undecodable bytes escaped, for terminals and logs."""
-    return "".join(ch if ch == "\n" or ch.isprintable() else ch.encode("unicode_escape", "replace").decode() for ch in text)
+    """`text` with control, bidi and invisible characters and lone surrogates escaped, for terminals and pages.
+
+    Line breaks, tabs and every kind of space (the ideographic one too) stay as they are.
+    """
+    return text if text.isprintable() else "".join(map(_printable_character, text))
+
+
+def _printable_character(character: str) -> str:
+    if character in "\n\t" or character.isprintable() or unicodedata.category(character) == "Zs":
+        return character
+    return character.encode("unicode_escape").decode()
 
 
 def first_line(error: GroundupError) -> str:
@@ -112,13 +122,14 @@ def resource_errors(path: Path) -> Iterator[None]:
         errno.EMFILE: "too many open files: raise `ulimit -n`",
         errno.EFBIG: "file size limit reached: raise `ulimit -f`",
         errno.EIO: "input/output error: the disk may be failing; set runtime.workdir to another disk",
-        errno.ENOMEM: "out of memory: lower runtime.micro_batch_size or free memory",
+        errno.ENOMEM: "out of memory: lower runtime.micro_batch_rows or free memory",
     }
     try:
         yield
     except OSError as error:
         if error.errno not in remedies:
             raise
-        where = str(error.filename or path)
-        shown = where if len(where) <= 90 else "..." + where[-87:]
-        raise ResourceError(f"{shown}: {remedies[error.errno]}; the same command goes on from what is finished") from error
+        where, remedy = str(error.filename or path), f"{remedies[error.errno]}; the same command goes on"
+        room = FIRST_LINE_LIMIT - len(remedy) - len(": ")
+        shown = where if len(where) <= room else "..." + where[3 - room :]
+        raise ResourceError(f"{shown}: {remedy}") from error

@@ -16,12 +16,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from groundup.errors import printable
 
 logger = logging.getLogger("groundup")
 PLAIN_INTERVAL_SECONDS = 10.0
+BAR_INTERVAL_SECONDS = 0.1
 
 
 class _EscapingFormatter(logging.Formatter):
@@ -31,9 +32,17 @@ class _EscapingFormatter(logging.Formatter):
         return printable(super().format(record))
 
 
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to whatever `sys.stderr` is now: while a bar is shown, that prints above the bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 def configure(verbosity: int = 0) -> None:
     """Send the `groundup` logger to stderr: -1 warnings only, 0 information, 1 debug."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StderrHandler()
     handler.setFormatter(_EscapingFormatter("%(message)s"))
     logger.handlers[:] = [handler]
     logger.propagate = False
@@ -73,7 +82,8 @@ class Progress:
         rate = (self.done - self._start_at) / seconds
         of = f"/{_short(self.total)}" if self.total else ""
         left = f", {_duration((self.total - self.done) / rate)} left" if self.total and rate > 0 else ""
-        return f"{self.name}: {_short(self.done)}{of} {self.unit}, {_short(rate)}/s{left}{'  ' + self.text if self.text else ''}"
+        text = f"  {self.text}" if self.text else ""
+        return f"{self.name}: {_short(self.done)}{of} {self.unit}, {_short(rate)}/s{left}{text}"
 
 
 class _TerminalProgress(Progress):
@@ -82,7 +92,10 @@ class _TerminalProgress(Progress):
         self._update = update
 
     def _show(self) -> None:
-        self._update(self)
+        now = time.monotonic()
+        if now - self._printed >= BAR_INTERVAL_SECONDS:
+            self._printed = now
+            self._update(self)
 
 
 @contextmanager
@@ -101,7 +114,11 @@ def _rich_bar(name: str, total: float | None, unit: str) -> Iterator[Progress]:
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as RichProgress
 
-    columns = (TextColumn("{task.description:<12}"), BarColumn(bar_width=24), TextColumn("{task.fields[line]}"))
+    columns = (
+        TextColumn("{task.description:<12}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[line]}", markup=False),
+    )
     with RichProgress(*columns, console=Console(stderr=True), transient=True) as rich:
         task = rich.add_task(name, total=total, line="")
 
@@ -124,7 +141,9 @@ def _duration(seconds: float) -> str:
     seconds = int(max(seconds, 0))
     if seconds < 60:
         return f"{seconds}s"
-    return f"{seconds // 60}m{seconds % 60:02d}s" if seconds < 3600 else f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02d}s"
+    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
 
 
 def finite(value: Any) -> Any:
@@ -146,6 +165,7 @@ class JsonLines:
         self._warned = False
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
+            _end_cut_line(path)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append `record` (NaN becomes null) as one line."""
@@ -160,6 +180,15 @@ class JsonLines:
                     logger.warning(f"{path}: {os.strerror(error.errno or 0)}; going on without these lines")
 
 
+def _end_cut_line(path: Path) -> None:
+    """Close a last line that a kill cut in half, so that the next record gets a line of its own."""
+    if path.is_file() and path.stat().st_size:
+        with path.open("rb+") as handle:
+            handle.seek(-1, os.SEEK_END)
+            if handle.read(1) != b"\n":
+                handle.write(b"\n")
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """All whole JSON objects of a JSON-lines file; broken or cut lines are left out, a missing file is empty."""
     records: list[dict[str, Any]] = []
@@ -170,7 +199,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     for line in text.split("\n"):
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(record, dict):
             records.append(record)

@@ -17,7 +17,6 @@ import os
 import platform
 import shutil
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ MANIFEST = "manifest.json"
 LOGS = "logs"
 FORMAT_VERSION = 1
 _HASH_BLOCK_BYTES = 1 << 20
+_held_locks: set[int] = set()
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,9 @@ def bring(
 ) -> Finished:
     """Bring `stage` to done: return it if finished, else lock, build (or go on), seal and return it.
 
-    `build(work)` fills the folder `work` and returns a JSON-like summary. Raises LockedError when another process works
-    on the same stage, ResourceError when the disk refuses; whatever was finished before stays as it was.
+    `build(work)` fills the folder `work` and returns a JSON-like summary (`earlier_seconds` in it: work of attempts
+    that were killed, counted in the stage's seconds). Raises LockedError when another process works on the same
+    stage, ResourceError when the disk refuses; whatever was finished before stays as it was.
     """
     done = finished(stage, workdir)
     if done:
@@ -109,13 +110,14 @@ def bring(
 def _build_and_seal(
     stage: Stage, folder: Path, build: Callable[[Path], Mapping[str, Any]], runtime: Mapping[str, Any]
 ) -> Finished:
+    if folder.exists():
+        raise DataError(f"{folder}: its {MANIFEST} is gone, so it cannot be trusted; remove the folder and run again")
     partial = folder.with_name(folder.name + ".partial")
     if not (partial / MANIFEST).is_file():
-        if partial.exists() and not stage.resumable:
-            shutil.rmtree(partial)
-        partial.mkdir(exist_ok=True)
+        _prepare_partial(partial, stage.resumable)
         started = time.monotonic()
-        summary = build(partial)
+        summary = dict(build(partial))
+        earlier_seconds = float(summary.pop("earlier_seconds", 0.0))
         seal(
             partial,
             {
@@ -125,7 +127,7 @@ def _build_and_seal(
                 "inputs": dict(stage.inputs),
                 "runtime": dict(runtime),
                 "summary": dict(summary),
-                "seconds": round(_earlier_seconds(partial) + time.monotonic() - started, 3),
+                "seconds": round(earlier_seconds + time.monotonic() - started, 3),
                 "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "versions": versions(),
             },
@@ -135,12 +137,13 @@ def _build_and_seal(
     return Finished(folder, read_manifest(folder))
 
 
-def _earlier_seconds(partial: Path) -> float:
-    """Seconds that earlier, killed attempts recorded in logs/seconds.json (a resumable stage may write it)."""
-    try:
-        return float(json.loads((partial / LOGS / "seconds.json").read_text())["seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0.0
+def _prepare_partial(partial: Path, resumable: bool) -> None:
+    """Keep a killed attempt's files when the stage goes on from them, without its half-written `.tmp` files."""
+    if partial.exists() and not resumable:
+        shutil.rmtree(partial)
+    partial.mkdir(exist_ok=True)
+    for leftover in [path for path in partial.rglob("*.tmp") if path.is_file()]:
+        leftover.unlink()
 
 
 def versions() -> dict[str, str]:
@@ -158,24 +161,47 @@ def versions() -> dict[str, str]:
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
     """Hold `path` exclusively; raises LockedError naming process, host and start time of the holder."""
-    with path.open("a+", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            handle.seek(0)
-            raise LockedError(f"{path.name}: held by {_holder(handle.read())}; wait for it or stop it") from None
-        handle.seek(0)
-        handle.truncate()
-        started = time.strftime("%Y-%m-%d %H:%M:%S")
-        json.dump({"pid": os.getpid(), "host": socket.gethostname(), "started": started, "command": sys.argv[:3]}, handle)
-        handle.flush()
-        try:
-            yield
-        finally:
-            handle.truncate(0)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    _held_locks.add(descriptor)
+    try:
+        _acquire(descriptor, path)
+        yield
+    finally:
+        if descriptor in _held_locks:  # not so in a forked child, which closed it already
+            _held_locks.discard(descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            os.close(descriptor)
 
 
-def _holder(text: str) -> str:
+def _acquire(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = _holder(os.read(descriptor, 4096))
+        raise LockedError(
+            f"{path.parent.name}/{path.name}: held by {holder}; wait for it or stop it, then run the same command again"
+        ) from None
+    except OSError as error:
+        raise ResourceError(
+            f"{path.parent}: the file system cannot lock files ({error.strerror}); set runtime.workdir to a local disk"
+        ) from None
+    started = time.strftime("%Y-%m-%d %H:%M:%S")
+    holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": started})
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, holder.encode(), 0)
+
+
+def _close_inherited_locks() -> None:
+    """In a forked child: without this an orphaned worker of a killed run would go on holding the run's lock."""
+    for descriptor in _held_locks:
+        os.close(descriptor)
+    _held_locks.clear()
+
+
+os.register_at_fork(after_in_child=_close_inherited_locks)
+
+
+def _holder(text: bytes) -> str:
     try:
         holder = json.loads(text)
         return f"process {holder['pid']} on {holder['host']} since {holder['started']}"
@@ -195,7 +221,7 @@ def hash_file(path: Path) -> str:
 def seal(folder: Path, content: Mapping[str, Any]) -> None:
     """Fsync and hash all files of `folder`, then write its manifest last. For stages and for checkpoints alike."""
     files = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
         fsync_file(path)
         files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": hash_file(path)}
     for sub in sorted(p for p in folder.rglob("*") if p.is_dir()):
@@ -239,15 +265,24 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{folder}: no {MANIFEST}, so this is no finished stage, checkpoint or export") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: unreadable manifest ({error}); remove the folder and run the same command again") from None
-    if not isinstance(content, dict) or not isinstance(content.get("files"), dict):
+    except (OSError, ValueError, RecursionError) as error:
+        problem = str(error)[:60]
+        raise DataError(f"{path}: unreadable manifest ({problem}); remove the folder and run again") from None
+    if not isinstance(content, dict) or not _are_files(content.get("files")):
         raise DataError(f"{path}: not a manifest (no 'files'); remove the folder and run the same command again")
     if content.get("format") != FORMAT_VERSION:
+        found = str(content.get("format"))[:20]
         raise ModelFileError(
-            f"{path}: format version {content.get('format')!r}, this Groundup reads {FORMAT_VERSION}; use the version that wrote it"
+            f"{path}: format version {found}, this Groundup reads {FORMAT_VERSION}; use the version that wrote it"
         )
     return content
+
+
+def _are_files(files: Any) -> bool:
+    return isinstance(files, dict) and all(
+        isinstance(entry, dict) and isinstance(entry.get("bytes"), int) and isinstance(entry.get("sha256"), str)
+        for entry in files.values()
+    )
 
 
 def verify(folder: Path) -> tuple[str, list[str]]:
@@ -270,9 +305,9 @@ def verify(folder: Path) -> tuple[str, list[str]]:
 
 
 def state_hash(files: Mapping[str, Mapping[str, Any]]) -> str:
-    """One hash over names and content of all files that are state (everything but `logs/`)."""
-    state = {name: entry["sha256"] for name, entry in files.items() if not name.startswith(f"{LOGS}/")}
-    return config.digest(state)
+    """One hash over names and content of all state: every file but logs and inner manifests, which hold times."""
+    names = {name: set(Path(name).parts) for name in files}
+    return config.digest({n: files[n]["sha256"] for n, parts in names.items() if not parts & {LOGS, MANIFEST}})
 
 
 def require_space(folder: Path, needed_bytes: int, purpose: str) -> None:

@@ -1,0 +1,52 @@
+# Two commands do all the set-up on a fresh machine: `make quickstart` (the main job) and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+GROUNDUP := $(BIN)/groundup
+RECIPE ?= recipes/atlas.yaml
+
+.PHONY: help install quickstart smoke test soak check clean
+
+help:
+	@echo "make quickstart   install, train recipes/atlas.yaml, ask the model a few questions"
+	@echo "make test         install and run the tests"
+	@echo "make soak         the long reliability tests (about 30 minutes)"
+	@echo "make check        ruff and mypy"
+	@echo "make install      only make .venv and install"
+
+install: $(VENV)/.installed
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Groundup needs Python 3.11 or newer; say which: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[hf]"
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[hf,dev]"
+	@touch $@ $(VENV)/.installed
+
+quickstart: $(VENV)/.installed
+	@$(GROUNDUP) run $(RECIPE)
+	@$(GROUNDUP) chat $(RECIPE) "What is the capital of France?" "Which city is the capital of Japan?" \
+	  "What is the internet country code of Brazil?" "What type of government does Sweden have?"
+
+smoke: $(VENV)/.installed
+	@$(GROUNDUP) run recipes/smoke.yaml
+
+test: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf work build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,318 @@
+"""One verified plain file -> rows (a dictionary each) or rejections, format by format.
+
+    handle --READERS[format]--> Row(number, values) | Rejected(reason, number, ...)
+
+To add a format: one function here, one line in READERS, its detection in `detect.py`.
+
+Invariant: a reader never raises for what the file holds; memory is bounded by `max_document_bytes`, whatever the file.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from groundup.corpus.sources import SourceConfig
+
+BLOCK_BYTES = 1 << 20
+_PARQUET_ROWS = 256
+_SAMPLE_BYTES = 120
+TOO_LONG = "longer than max_document_bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A record as it stands in the file: `number` counts from 1 (line, element or data row; piece of a long text)."""
+
+    number: int
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record (or `records` of them, or the file from here on) that cannot be used."""
+
+    reason: str
+    number: int = 0
+    sample: str = ""
+    records: int = 1
+
+
+RowReader = Callable[[BinaryIO, SourceConfig], Iterator[Row | Rejected]]
+
+
+def read_text(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected]:
+    """The whole file as one row; above `max_document_bytes` several, cut at paragraphs where there are any."""
+    start = handle.tell()
+    fault = first_invalid_byte(handle)
+    if fault is not None:
+        yield Rejected("not UTF-8 text", 0, f"invalid at byte {start + fault}; save it as UTF-8")
+        return
+    handle.seek(start)
+    for number, piece in enumerate(_pieces(handle, source.max_document_bytes), 1):
+        yield Row(number, {source.text_field: piece.decode()})
+
+
+def first_invalid_byte(handle: BinaryIO) -> int | None:
+    """Offset (from where `handle` stands) of the first byte that is not UTF-8, or None; reads to the end."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    offset = 0
+    while True:
+        block = handle.read(BLOCK_BYTES)
+        held = len(decoder.getstate()[0])
+        try:
+            decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            return offset - held + error.start
+        if not block:
+            return None
+        offset += len(block)
+
+
+def _pieces(handle: BinaryIO, limit_bytes: int) -> Iterator[bytes]:
+    """Valid UTF-8 in pieces of at most `limit_bytes`, together the whole file."""
+    buffer = handle.read(limit_bytes + 1)
+    while len(buffer) > limit_bytes:
+        cut = _cut(buffer, limit_bytes)
+        yield buffer[:cut]
+        buffer = buffer[cut:]
+        buffer += handle.read(limit_bytes + 1 - len(buffer))
+    if buffer:
+        yield buffer
+
+
+def _cut(buffer: bytes, limit_bytes: int) -> int:
+    """Where to cut: after the last blank line of the second half, else line end, else space, else between characters."""
+    for mark in (b"\n\n", b"\n\r\n", b"\n", b" "):
+        found = buffer.rfind(mark, limit_bytes // 2, limit_bytes)
+        if found >= 0:
+            return found + len(mark)
+    cut = limit_bytes
+    while buffer[cut] & 0xC0 == 0x80:
+        cut -= 1
+    return cut
+
+
+def bounded_lines(handle: BinaryIO, limit_bytes: int) -> Iterator[tuple[int, bytes | None]]:
+    """(line number, line with its end); None in place of a line longer than `limit_bytes`. Splits at LF only."""
+    number = 0
+    while line := handle.readline(limit_bytes):
+        number += 1
+        if len(line) < limit_bytes or line.endswith(b"\n"):
+            yield number, line
+            continue
+        while (rest := handle.readline(BLOCK_BYTES)) and not rest.endswith(b"\n"):
+            pass
+        yield number, None
+
+
+def read_json_lines(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected]:
+    """One JSON object a line; blank lines are nothing, everything else that is no object is rejected by line."""
+    for number, line in bounded_lines(handle, 2 * source.max_document_bytes):
+        if line is None:
+            yield Rejected(TOO_LONG, number)
+        elif line.strip():
+            yield parse_object(line, number, cut=not line.endswith(b"\n"))
+
+
+def read_json(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected]:
+    """A JSON array of objects, one object, several in a row, or `{"data": [objects]}`; streamed object by object."""
+    for number, (element, whole) in enumerate(_elements(handle, 2 * source.max_document_bytes), 1):
+        if element is None:
+            yield Rejected(TOO_LONG, number)
+            continue
+        row = parse_object(element, number, cut=not whole)
+        lists = [value for value in row.values.values() if isinstance(value, list)] if isinstance(row, Row) else []
+        if isinstance(row, Row) and source.text_field not in row.values and len(lists) == 1:
+            yield from (
+                Row(n, value) if isinstance(value, dict) else Rejected("not a JSON object", n, str(value)[:_SAMPLE_BYTES])
+                for n, value in enumerate(lists[0], 1)
+            )
+        else:
+            yield row
+
+
+def parse_object(data: bytes, number: int, cut: bool) -> Row | Rejected:
+    """One JSON object from its bytes. `cut`: nothing ended it, so a fault is put down to truncation."""
+    sample = data[:_SAMPLE_BYTES].decode("utf-8", "replace")
+    try:
+        value = json.loads(data.decode())
+    except UnicodeDecodeError as error:
+        return Rejected("not UTF-8 text", number, f"byte {error.start} of the record")
+    except RecursionError:
+        return Rejected("nested too deeply", number, sample)
+    except ValueError as error:
+        if not data.strip(b"\0 \t\r\n"):
+            return Rejected("a block of NUL bytes", number, f"{len(data)} bytes")
+        return Rejected("truncated JSON" if cut else "not valid JSON", number, f"{str(error)[:60]}: {sample}")
+    return Row(number, value) if isinstance(value, dict) else Rejected("not a JSON object", number, sample)
+
+
+_OUTSIDE = re.compile(rb'["\[\]{},]')
+_INSIDE = re.compile(rb'["\\]')
+
+
+def _elements(handle: BinaryIO, limit_bytes: int) -> Iterator[tuple[bytes | None, bool]]:
+    """(bytes, properly ended) of each element of a top-level array, or of each top-level object; None: above the limit."""
+    scanner = _Scanner(limit_bytes)
+    while block := handle.read(BLOCK_BYTES):
+        yield from scanner.feed(block)
+    yield from scanner.finish()
+
+
+class _Scanner:
+    """Cuts JSON at the ends of its outer elements by counting brackets outside strings; keeps one element in memory."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._element = bytearray()
+        self._too_long = False
+        self._depth = 0
+        self._base = 0
+        self._in_string = False
+        self._skip = 0
+
+    def feed(self, block: bytes) -> Iterator[tuple[bytes | None, bool]]:
+        """Elements that end in this block."""
+        start, position = 0, self._skip
+        while match := (_INSIDE if self._in_string else _OUTSIDE).search(block, position):
+            mark, position = match[0], match.end()
+            if mark == b"\\":
+                position += 1
+            elif mark == b'"':
+                self._in_string = not self._in_string
+            elif mark == b"[" and self._depth == 0 and not self._element.strip() and not block[start : match.start()].strip():
+                self._base = self._depth = 1
+                start = position
+            elif mark in b"[{":
+                self._depth += 1
+            elif mark == b",":
+                if self._depth == self._base == 1:
+                    yield from self._end(block[start : match.start()], True)
+                    start = position
+            else:
+                self._depth = max(0, self._depth - 1)
+                if self._depth == 0:
+                    yield from self._end(block[start : match.start() if self._base else position], True)
+                    start, self._base = position, 0
+        self._skip = max(0, position - len(block))
+        self._add(block[start:])
+
+    def finish(self) -> Iterator[tuple[bytes | None, bool]]:
+        """What is left at the end of the file: an element that nothing ended."""
+        yield from self._end(b"", False)
+
+    def _add(self, data: bytes) -> None:
+        if self._too_long or len(self._element) + len(data) > self._limit_bytes:
+            self._too_long = True
+            self._element.clear()
+        else:
+            self._element += data
+
+    def _end(self, data: bytes, whole: bool) -> Iterator[tuple[bytes | None, bool]]:
+        self._add(data)
+        element = bytes(self._element)
+        if self._too_long:
+            yield None, whole
+        elif element.strip():
+            yield element, whole
+        self._element.clear()
+        self._too_long = False
+
+
+def read_csv(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected]:
+    """CSV or TSV with a header; quoted line ends and long fields are fine, rows of another width are rejected."""
+    csv.field_size_limit(source.max_document_bytes)
+    header = handle.readline(BLOCK_BYTES).decode("utf-8", "surrogateescape")
+    delimiter = max(",;\t|", key=header.count)
+    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+    if source.text_field not in names:
+        yield Rejected(f"no column '{source.text_field}'", 0, columns_hint(names))
+        return
+    rows = csv.reader(_csv_lines(handle, source.max_document_bytes), delimiter=delimiter, strict=True)
+    number = 0
+    while True:
+        number += 1
+        try:
+            fields = next(rows, None)
+        except csv.Error as error:
+            yield Rejected("not valid CSV", number, str(error))
+            continue
+        except _LineTooLong:
+            yield Rejected(TOO_LONG, number, "the rest of the file is not read")
+            return
+        if fields is None:
+            return
+        if fields and len(fields) != len(names):
+            yield Rejected("row with another number of columns", number, f"{len(fields)} instead of {len(names)}")
+        elif fields and _has_stray_bytes(fields):
+            yield Rejected("not UTF-8 text", number, ascii(delimiter.join(fields))[:_SAMPLE_BYTES])
+        elif fields:
+            yield Row(number, dict(zip(names, fields)))
+
+
+class _LineTooLong(Exception):
+    pass
+
+
+def _csv_lines(handle: BinaryIO, limit_bytes: int) -> Iterator[str]:
+    for _, line in bounded_lines(handle, limit_bytes):
+        if line is None:
+            raise _LineTooLong
+        yield line.decode("utf-8", "surrogateescape")
+
+
+def _has_stray_bytes(fields: list[str]) -> bool:
+    try:
+        "".join(fields).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def columns_hint(names: list[str]) -> str:
+    """Remedy for a missing text field: the names that are there."""
+    shown = ", ".join(name[:30] for name in names[:12]) + (", ..." if len(names) > 12 else "")
+    return f"found: {shown or 'none'}; set text_field"
+
+
+def read_parquet(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected]:
+    """Rows of a Parquet file, a few at a time, page checksums verified where the file has them."""
+    import pyarrow as pa  # here, because few corpora need it and it takes a quarter of a second
+    import pyarrow.parquet as pq
+
+    total = read = 0
+    try:
+        file = pq.ParquetFile(handle, page_checksum_verification=True)
+        total = file.metadata.num_rows
+        names = file.schema_arrow.names
+        if source.text_field not in names:
+            yield Rejected(f"no column '{source.text_field}'", 0, columns_hint(names), max(total, 1))
+            return
+        kind = file.schema_arrow.field(source.text_field).type
+        plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not (pa.types.is_string(plain) or pa.types.is_large_string(plain) or pa.types.is_string_view(plain)):
+            yield Rejected("text column is not a string", 0, f"'{source.text_field}' is {kind}", max(total, 1))
+            return
+        wanted = dict.fromkeys((source.text_field, "id", *source.metadata_fields))
+        columns = [name for name in wanted if name in names]
+        for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=columns, use_threads=False):
+            for values in batch.to_pylist():
+                read += 1
+                yield Row(read, values)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        yield Rejected("damaged Parquet", read + 1, str(error).split("\n")[0][:_SAMPLE_BYTES], max(total - read, 1))
+
+
+READERS: dict[str, RowReader] = {
+    "text": read_text,
+    "jsonl": read_json_lines,
+    "json": read_json,
+    "csv": read_csv,
+    "parquet": read_parquet,
+}

@@ -1,0 +1,21 @@
+"""Model -> numbers, each with its standard error."""
+
+from groundup.evaluate.evaluate import TASKS, Evaluation, evaluate, side_by_side
+from groundup.evaluate.language import TextMeasure, measure_text
+from groundup.evaluate.metrics import ClusterRatio, Metric, mean
+from groundup.evaluate.task import EvaluateConfig, Result, Subject
+
+__all__ = [
+    "TASKS",
+    "ClusterRatio",
+    "EvaluateConfig",
+    "Evaluation",
+    "Metric",
+    "Result",
+    "Subject",
+    "TextMeasure",
+    "evaluate",
+    "mean",
+    "measure_text",
+    "side_by_side",
+]

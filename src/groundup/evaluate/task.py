@@ -1,0 +1,61 @@
+"""What an evaluation task is: a function from a model and what it may be asked to metrics and samples.
+
+To add one: a file with a function `(Subject, EvaluateConfig) -> Result` (see `continuations.py` and `answers.py`), and
+its name in `evaluate.TASKS`. Invariant: a task changes neither the model nor the random state around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import Field
+
+from groundup.config import Config
+from groundup.evaluate.metrics import Metric
+from groundup.models import Decoder
+from groundup.tokens import Conversation, Rows, Tokenizer
+
+
+class EvaluateConfig(Config):
+    """What is measured on a finished model."""
+
+    max_new_tokens: int = Field(default=64, ge=1)
+    """Longest answer to a question; what is longer is cut and counts as it stands."""
+    max_questions: int = Field(default=0, ge=0)
+    """At most this many questions, evenly spread over all of them (0: all)."""
+    max_rows: int = Field(default=0, ge=0)
+    """At most this many rows of context_length tokens of every text, from its start (0: all)."""
+    batch_rows: int = Field(default=64, ge=1)
+    """Questions answered at a time; more is faster and takes more memory."""
+    continuations: tuple[str, ...] = ("It is a truth universally acknowledged, that",)
+    """Beginnings of text that the model goes on with; kept as samples, not scored."""
+    continuation_tokens: int = Field(default=80, ge=1)
+    """Length of a continuation."""
+    temperature: float = Field(default=0.8, ge=0.0, le=10.0)
+    """For continuations; questions are always answered with the most likely tokens."""
+    top_p: float = Field(default=0.95, gt=0.0, le=1.0)
+    """For continuations: draw from the smallest set of tokens that holds this much of the probability."""
+    seed: int = Field(default=0, ge=0)
+    """For continuations: start of the random numbers."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and the material it is measured on."""
+
+    model: Decoder
+    tokenizer: Tokenizer
+    texts: Mapping[str, Rows] = field(default_factory=dict)
+    """Held-out text by name; the first is the headline."""
+    questions: Sequence[Conversation] = ()
+    """Held-out conversations; the last assistant turn of each is the reference."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a task found: metrics by name, and samples (JSON-like) for people to read."""
+
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    samples: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,52 @@
+"""Room for the keys and values of tokens already seen, so that decoding a token costs one token.
+
+    keys[layer], values[layer]    [rows, kv_heads, max_time, head_dim], allocated once
+    length                        number of positions filled; the same for all rows, since a batch has no padding
+
+Invariant: positions `length` and beyond hold nothing that attention may look at.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from groundup.models import Decoder
+
+
+class Cache:
+    """Keys and values of one batch. `model.prefill` and `model.decode` write into it and move `length` on."""
+
+    def __init__(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+        self.keys = keys
+        self.values = values
+        self.length = 0
+
+    @classmethod
+    def for_model(cls, model: Decoder, rows: int, max_time: int) -> Cache:
+        """Room for `rows` sequences of at most `max_time` tokens, on the model's device and in its compute dtype."""
+        config = model.config
+        shape = (rows, config.num_kv_heads, max_time, config.head_size)
+        device = next(model.parameters()).device
+
+        def allocate() -> list[torch.Tensor]:
+            return [torch.zeros(shape, dtype=model.compute_dtype, device=device) for _ in range(config.num_layers)]
+
+        return cls(allocate(), allocate())
+
+    @property
+    def rows(self) -> int:
+        """Number of sequences."""
+        return self.keys[0].shape[0]
+
+    @property
+    def max_time(self) -> int:
+        """Number of positions there is room for."""
+        return self.keys[0].shape[2]
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Drop all sequences but `rows` (Int64 [kept], positions in the batch), in that order."""
+        self.keys = [tensor[rows] for tensor in self.keys]
+        self.values = [tensor[rows] for tensor in self.values]

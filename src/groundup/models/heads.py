@@ -1,0 +1,159 @@
+"""Language-model head: hidden states and targets -> the loss of every position, without ever holding all logits.
+
+    hidden [tokens, size] --chunk--> logits [chunk, vocab] --> loss of each token            (forward)
+                                      recomputed          --> d hidden, d weight             (backward)
+    with `weights` known beforehand the gradients are made in the forward, from the same logits (one product fewer).
+
+Invariant: the losses are float32, 0 where the target is IGNORE, and memory does not grow with tokens * vocab.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+IGNORE = -100
+"""Target of a position at which nothing is predicted."""
+
+CHUNK_ELEMENTS = 2**22
+MIN_CHUNK_TOKENS = 256
+
+
+def chunk_tokens(vocab_size: int) -> int:
+    """Tokens whose logits are held at once: about 4 million logits, but never fewer than 256 tokens."""
+    return max(CHUNK_ELEMENTS // vocab_size, MIN_CHUNK_TOKENS)
+
+
+class ChunkLoss(nn.Module):
+    """Logits of one chunk -> losses, and (if asked) the gradient of `sum(weights * losses)` by the logits.
+
+    A module of its own only so that it can be compiled like a block: on a CPU the fused form is what makes it cheap.
+    """
+
+    def forward(
+        self, logits: Float[Tensor, "chunk vocab"], targets: Int[Tensor, " chunk"], weights: Float[Tensor, " chunk"] | None
+    ) -> tuple[Float[Tensor, " chunk"], Float[Tensor, "chunk vocab"] | None]:
+        """Cross-entropy in float32; the gradient comes in the dtype of the logits."""
+        scores = logits.float()
+        valid = targets != IGNORE
+        safe = targets.clamp(min=0)
+        log_total = torch.logsumexp(scores, dim=-1)
+        losses = (log_total - scores.gather(1, safe[:, None]).squeeze(1)) * valid
+        if weights is None:
+            return losses, None
+        scale = (weights * valid)[:, None]
+        hit = torch.arange(scores.shape[1], device=scores.device) == safe[:, None]
+        gradient = (torch.exp(scores - log_total[:, None]) - hit.float()) * scale
+        return losses, gradient.to(logits.dtype)
+
+
+class _TokenLosses(torch.autograd.Function):
+    """Losses per token; the gradient by hidden states and weight is recomputed chunk by chunk in the backward."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, kernel: ChunkLoss) -> Tensor:
+        ctx.save_for_backward(hidden, weight, targets)
+        ctx.kernel = kernel
+        return _losses(hidden, weight, targets, kernel)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad_losses: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, targets = ctx.saved_tensors
+        _, grad_hidden, grad_weight = _losses_and_gradients(hidden, weight, targets, grad_losses, ctx.kernel)
+        return grad_hidden, grad_weight, None, None
+
+
+class _WeightedTokenLosses(torch.autograd.Function):
+    """As `_TokenLosses`, for token weights known in the forward: gradients are made there and only scaled later."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor, kernel: ChunkLoss
+    ) -> Tensor:
+        losses, grad_hidden, grad_weight = _losses_and_gradients(hidden, weight, targets, weights, kernel)
+        ctx.save_for_backward(grad_hidden, grad_weight, weights)
+        return losses
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad_losses: Tensor) -> tuple[Tensor | None, ...]:
+        grad_hidden, grad_weight, weights = ctx.saved_tensors
+        factor = _common_factor(grad_losses, weights)
+        return grad_hidden * factor.to(grad_hidden.dtype), grad_weight * factor, None, None, None
+
+
+def _common_factor(gradient: Tensor, weights: Tensor) -> Tensor:
+    """The number f with gradient = f * weights; NaN where there is none, so that a wrong use cannot pass unseen."""
+    factor = (gradient * weights).sum() / weights.square().sum().clamp(min=torch.finfo(weights.dtype).tiny)
+    error = (gradient - factor * weights).abs().max()
+    return torch.where(error <= 1e-4 * gradient.abs().max(), factor, float("nan"))
+
+
+def _chunks(count: int, vocab_size: int) -> list[slice]:
+    """Slices of at most `chunk_tokens`, all equally long where a few more chunks allow it (one compiled shape)."""
+    fewest = -(-count // chunk_tokens(vocab_size))
+    even = (number for number in range(fewest, 2 * fewest + 1) if count % number == 0)
+    size = -(-count // next(even, fewest))
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def _losses(hidden: Tensor, weight: Tensor, targets: Tensor, kernel: ChunkLoss) -> Tensor:
+    matrix = weight.to(hidden.dtype).t()
+    parts = [kernel(hidden[part] @ matrix, targets[part], None)[0] for part in _chunks(len(hidden), len(weight))]
+    return torch.cat(parts)
+
+
+def _losses_and_gradients(
+    hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor, kernel: ChunkLoss
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Losses [tokens] and the gradients of `sum(weights * losses)` by hidden states and weight."""
+    matrix = weight.to(hidden.dtype)
+    grad_hidden = torch.empty_like(hidden)
+    grad_weight = torch.zeros_like(weight, dtype=torch.float32)
+    losses = []
+    for part in _chunks(len(hidden), len(weight)):
+        loss, gradient = kernel(hidden[part] @ matrix.t(), targets[part], weights[part])
+        losses.append(loss)
+        torch.mm(gradient, matrix, out=grad_hidden[part])
+        grad_weight += gradient.t() @ hidden[part]
+    return torch.cat(losses), grad_hidden, grad_weight.to(weight.dtype)
+
+
+class LanguageModelHead(nn.Module):
+    """Scores of the next token by one matrix, its own or (`tied`) the embedding's, handed in at each call."""
+
+    def __init__(self, hidden_size: int, vocab_size: int, *, tied: bool) -> None:
+        super().__init__()
+        self.weight = None if tied else nn.Parameter(torch.empty(vocab_size, hidden_size))
+        self.chunk_loss = ChunkLoss()
+
+    def logits(
+        self, hidden: Float[Tensor, "*batch hidden"], embedding: Float[Tensor, "vocab hidden"]
+    ) -> Float[Tensor, "*batch vocab"]:
+        """All logits in float32; for inference and evaluation."""
+        return (hidden @ self._matrix(embedding).to(hidden.dtype).t()).float()
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "rows time hidden"],
+        embedding: Float[Tensor, "vocab hidden"],
+        targets: Int[Tensor, "rows time"],
+        row_weights: Float[Tensor, " rows"] | None,
+    ) -> tuple[Float[Tensor, " rows"], Int[Tensor, " rows"]]:
+        """Sum of the losses of each row (float32, nats) and its number of valid targets (int64); see `Decoder.forward`."""
+        states, flat = hidden.flatten(0, 1), targets.flatten()
+        matrix = self._matrix(embedding)
+        if row_weights is None or not torch.is_grad_enabled():
+            losses = _TokenLosses.apply(states, matrix, flat, self.chunk_loss)
+        else:
+            weights = row_weights.float()[:, None].expand(targets.shape).flatten()
+            losses = _WeightedTokenLosses.apply(states, matrix, flat, weights, self.chunk_loss)
+        return losses.view(targets.shape).sum(1), (targets != IGNORE).sum(1)
+
+    def _matrix(self, embedding: Tensor) -> Tensor:
+        return embedding if self.weight is None else self.weight

@@ -1,0 +1,77 @@
+"""A cluster that is not there: one process acts as rank 0 of W, on tensors that have shapes but no memory.
+
+    with fake_world(8) as mesh:
+        state = build_state(..., mesh=mesh)        the real functions; every operation is traced, none is computed
+        train_step(state, ...)
+
+Invariant: the code inside is the code that trains. A step that reads a value (`.item()`, `if tensor:`) fails here.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+import torch.distributed as dist
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch.distributed.device_mesh import DeviceMesh
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from groundup.parallel.mesh import data_mesh
+
+_MESH_BOOKKEEPING = (
+    "_compute_coordinates_from_mesh",
+    "__init__",
+    "_concatenate",
+    "_flatten",
+    "_unflatten",
+    "_create_flatten_mesh",
+    "_create_sub_mesh",
+    "__getitem__",
+    "_get_slice_mesh_dims",
+)
+
+
+@contextmanager
+def fake_world(world_size: int) -> Iterator[DeviceMesh]:
+    """Fake process group of `world_size` ranks (this is rank 0) and fake tensors on the CPU device, for the block inside.
+
+    Raises RuntimeError when a real process group is running.
+    """
+    if dist.is_initialized():
+        raise RuntimeError("a process group is running in this process; simulate in a process of its own")
+    dist.init_process_group("fake", rank=0, world_size=world_size, store=FakeStore())
+    try:
+        with _real_mesh_bookkeeping():
+            mesh = data_mesh("cpu")
+            with FakeTensorMode(allow_non_fake_inputs=True):
+                yield mesh
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _real_mesh_bookkeeping() -> Iterator[None]:
+    """Let DeviceMesh do its rank arithmetic on real tensors: under fake ones it fails for more than one dimension."""
+    with ExitStack() as stack:
+        for name in _MESH_BOOKKEEPING:
+            member = DeviceMesh.__dict__.get(name)
+            if member is not None:
+                stack.enter_context(mock.patch.object(DeviceMesh, name, _outside_fake(member)))
+        yield
+
+
+def _outside_fake(member: Any) -> Any:
+    if isinstance(member, staticmethod | classmethod):
+        return type(member)(_outside_fake(member.__func__))
+    function: Callable[..., Any] = member
+
+    @functools.wraps(function)
+    def outside(*args: Any, **kwargs: Any) -> Any:
+        with unset_fake_temporarily():
+            return function(*args, **kwargs)
+
+    return outside

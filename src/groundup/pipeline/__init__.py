@@ -1,0 +1,18 @@
+"""The composition root: the recipe and the list of its stages, in order."""
+
+from groundup.pipeline.recipe import InstructConfig, PretrainConfig, Recipe, RuntimeConfig, load_recipe
+from groundup.pipeline.run import VERBS, RunResult, run, run_folder, status, workdir
+
+__all__ = [
+    "VERBS",
+    "InstructConfig",
+    "PretrainConfig",
+    "Recipe",
+    "RunResult",
+    "RuntimeConfig",
+    "load_recipe",
+    "run",
+    "run_folder",
+    "status",
+    "workdir",
+]

@@ -1,0 +1,101 @@
+"""The root recipe: all configs of the rooms in one tree, and `runtime:` beside them.
+
+Invariant: everything outside `name` and `runtime` is identity and enters a stage's fingerprint; nothing inside them does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from groundup import config
+from groundup.config import Config, Name
+from groundup.corpus import CorpusConfig
+from groundup.errors import RecipeError
+from groundup.evaluate import EvaluateConfig
+from groundup.export import ExportConfig
+from groundup.models import ModelConfig
+from groundup.tokens import InstructSourceConfig, TokenizerConfig
+from groundup.train.state import ExecutionConfig, TrainingConfig, check_batch
+
+
+class PretrainConfig(TrainingConfig):
+    """Next-token prediction on the train split of the corpus."""
+
+    mixture: dict[str, float] = {}
+    """Share of each corpus source in every batch; empty: all documents as one stream, in proportion to their size."""
+
+
+class InstructConfig(TrainingConfig):
+    """Instruction tuning from the pretrained weights: loss = loss_pretrain + lambda * loss_instruct."""
+
+    sources: tuple[InstructSourceConfig, ...] = Field(min_length=1)
+    """Conversations to train on."""
+    heldout: tuple[InstructSourceConfig, ...] = ()
+    """Conversations that are only asked in evaluation."""
+    lambda_: float = Field(default=1.0, alias="lambda", gt=0)
+    """Weight of the instruction loss against the loss on replayed pretraining text."""
+    mixture: dict[str, float] = {}
+    """Share of each conversation source among them; empty: in proportion to its size."""
+    replay_fraction: float = Field(default=0.25, ge=0, lt=1)
+    """Share of each batch's rows that are replayed pretraining text."""
+
+
+class RuntimeConfig(ExecutionConfig):
+    """What changes only speed or place."""
+
+    workdir: str = "work"
+    """Folder of stages and runs, relative to the current folder."""
+    workers: int = Field(default=0, ge=0)
+    """Processes that read and clean text (0: one per core)."""
+
+
+class Recipe(Config):
+    """One run, from raw text to a model one can chat with."""
+
+    name: Name
+    """Name of the run's folder, runs/<name>."""
+    seed: int = Field(default=1, ge=0)
+    """Seed of weights and sample order."""
+    corpus: CorpusConfig
+    """Raw text and what is done to it."""
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    """How text becomes tokens."""
+    model: ModelConfig
+    """The network."""
+    pretrain: PretrainConfig
+    """First phase."""
+    instruct: InstructConfig | None = None
+    """Second phase; leave it out to stop after pretraining."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """What is measured at the end."""
+    export: ExportConfig = ExportConfig()
+    """The Hugging Face folder."""
+    runtime: RuntimeConfig = RuntimeConfig()
+    """Speed and place."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        sources = {source.name for source in self.corpus.sources}
+        unknown = sorted(self.pretrain.mixture.keys() - sources)
+        if unknown:
+            raise ValueError(f"pretrain.mixture names {unknown[0]!r}, which is no corpus source; known: {sorted(sources)}")
+        for phase in (self.pretrain, self.instruct):
+            if phase is not None:
+                _check_phase(phase, self.model.context_length)
+        return self
+
+
+def _check_phase(phase: TrainingConfig, context_length: int) -> None:
+    try:
+        check_batch(context_length, phase.global_batch_tokens, world_size=1)
+    except RecipeError as error:
+        raise ValueError(error.message) from None
+
+
+def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Recipe, Path]:
+    """Recipe file + `key.path=value` overrides -> (Recipe, folder that relative data paths may start from)."""
+    path = Path(path)
+    return config.load(Recipe, path, overrides), path.resolve().parent

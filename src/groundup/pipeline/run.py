@@ -1,0 +1,155 @@
+"""Bring a recipe to done, stage by stage, and keep the run folder that people look at.
+
+    runs/<name>/   recipe.yaml  stages.json  metrics.jsonl  events.jsonl  report.html  report.json
+                   stages/<stage> -> the stage's folder      model -> the exported model
+
+Invariant: the run folder can be rebuilt from the stages alone; deleting it loses nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from groundup import config, stage
+from groundup.errors import RecipeError, resource_errors
+from groundup.log import logger
+from groundup.pipeline.recipe import Recipe
+from groundup.pipeline.stages import Context, StageKind, listed
+from groundup.report import build_report
+from groundup.train.guards import StopRequest
+from groundup.train.journal import publish
+
+VERBS: dict[str, str] = {
+    "prepare": "conversations",
+    "pretrain": "pretrain",
+    "instruct": "instruct",
+    "evaluate": "evaluate",
+    "export": "export",
+    "run": "export",
+}
+"""Verb -> the last stage that it brings to done."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What `run` leaves behind."""
+
+    name: str
+    folder: Path
+    model_folder: Path | None
+    stages: list[dict[str, Any]]
+
+
+def workdir(recipe: Recipe) -> Path:
+    """Absolute folder of stages and runs."""
+    return Path(recipe.runtime.workdir).absolute()
+
+
+def run_folder(recipe: Recipe) -> Path:
+    """The folder of this run, for people."""
+    return workdir(recipe) / "runs" / recipe.name
+
+
+def run(recipe: Recipe, base: Path, until: str = "export") -> RunResult:
+    """Every stage up to `until`, in order, going on from what is there; then the report.
+
+    Raises the errors of the stages; what was finished before stays. A second run of the same name gets LockedError.
+    """
+    folder = run_folder(recipe)
+    with resource_errors(folder), StopRequest().installed() as stop:
+        folder.mkdir(parents=True, exist_ok=True)
+        with stage.lock(folder.with_name(folder.name + ".lock")):
+            context = Context(recipe, base, folder, stop, colour=sys.stderr.isatty() and "NO_COLOR" not in os.environ)
+            stage.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
+            try:
+                _bring_all(context, until)
+            finally:
+                _refresh(context)
+            build_report(folder)
+    return RunResult(recipe.name, folder, _model_folder(folder), status(recipe, base))
+
+
+def _bring_all(context: Context, until: str) -> None:
+    kinds = listed(context.recipe)
+    names = [kind.name for kind in kinds]
+    last = names.index(until) if until in names else _last_before(until, names)
+    for kind in kinds[: last + 1]:
+        _bring(context, kind)
+
+
+def _last_before(until: str, names: Sequence[str]) -> int:
+    """Index of the last stage to do when the recipe leaves `until` out: `instruct` is an error, `conversations` is not."""
+    if until == "conversations":
+        return names.index("shards")
+    raise RecipeError(f"the recipe has no '{until}:' section, so there is nothing to {until}; add it or use another verb")
+
+
+def _bring(context: Context, kind: StageKind) -> None:
+    wanted = kind.stage(context)
+    root = workdir(context.recipe)
+    known = stage.finished(wanted, root) is not None
+    if not known:
+        logger.info(f"{kind.name}: {wanted.fingerprint}")
+    runtime = config.to_dict(context.recipe.runtime)
+    context.done[kind.name] = stage.bring(wanted, root, lambda work: kind.build(context, work), runtime)
+    found = context.done[kind.name]
+    logger.info(f"{kind.name}: {'already done' if known else 'done'} ({found.seconds:.1f} s)")
+    _link(context.run_folder / "stages" / kind.name, found.path)
+
+
+def _refresh(context: Context) -> None:
+    """Bring the run folder's lists up to what the stages hold now."""
+    entries = status(context.recipe, context.base)
+    stage.write_json(context.run_folder / "stages.json", entries)
+    trained = [Path(entry["folder"]) for entry in entries if entry["name"] in ("pretrain", "instruct")]
+    partial = [path.with_name(path.name + ".partial") for path in trained]
+    publish([path for pair in zip(trained, partial) for path in pair], context.run_folder)
+    if "export" in context.done:
+        _link(context.run_folder / "model", context.folder("export"))
+
+
+def _link(link: Path, target: Path) -> None:
+    """Make `link` point to `target` (relatively, so that the work folder can be moved)."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    relative = os.path.relpath(target, link.parent)
+    if link.is_symlink() and os.readlink(link) == relative:
+        return
+    temporary = link.with_name(link.name + ".tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(relative)
+    os.replace(temporary, link)
+
+
+def _model_folder(folder: Path) -> Path | None:
+    model = folder / "model"
+    return model if model.exists() else None
+
+
+def status(recipe: Recipe, base: Path) -> list[dict[str, Any]]:
+    """Each stage: {name, state: done | partial | missing, fingerprint, folder, seconds, summary}.
+
+    A stage behind an unfinished one has no fingerprint yet ("missing", folder of its name only).
+    """
+    context = Context(recipe, base, run_folder(recipe), StopRequest())
+    root = workdir(recipe)
+    entries: list[dict[str, Any]] = []
+    for kind in listed(recipe):
+        if any(name not in context.done for name in kind.needs):
+            entries.append({"name": kind.name, "state": "missing", "fingerprint": None, "folder": str(root / "stages" / kind.name)})
+            continue
+        wanted = kind.stage(context)
+        found = stage.finished(wanted, root)
+        folder = wanted.folder(root)
+        entry: dict[str, Any] = {"name": kind.name, "fingerprint": wanted.fingerprint, "folder": str(folder)}
+        if found is not None:
+            context.done[kind.name] = found
+            entry |= {"state": "done", "seconds": found.seconds, "summary": dict(found.summary)}
+        else:
+            entry["state"] = "partial" if folder.with_name(folder.name + ".partial").exists() else "missing"
+        entries.append(entry)
+    return entries

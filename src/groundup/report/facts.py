@@ -1,0 +1,233 @@
+"""What was read of a run -> its key figures (report.json) and the sentence, tiles and notes that open the page.
+
+Invariant: a figure that the run does not give is None, never a guess.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from groundup.report import words
+from groundup.report.read import PhaseLines, RunFiles
+from groundup.report.words import number
+
+FORMAT_VERSION = 1
+PHASES = ("pretrain", "instruct")
+LABELS = {"base": "after pretraining", "instruct": "after instruction tuning"}
+HEADLINE_METRICS = ("exact_match", "f1", "bits_per_byte", "perplexity", "token_accuracy")
+GAP_STEPS = 2
+
+Metrics = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One key figure: what it is, its value, and a word of context."""
+
+    label: str
+    value: str
+    detail: str = ""
+
+
+@dataclass
+class Facts:
+    """Key figures of a run."""
+
+    parameters: float | None = None
+    flops_per_token: float | None = None
+    tokens: dict[str, float] = field(default_factory=dict)
+    """Tokens trained on, by phase."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Seconds of work, by stage."""
+    peak_memory_bytes: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, Metrics] = field(default_factory=dict)
+    """Label (base, instruct) -> metric -> {value, stderr, n}."""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def final(self) -> Metrics:
+        """The metrics of the model that came out."""
+        return self.metrics.get("instruct") or self.metrics.get("base") or {}
+
+
+def collect(run: RunFiles) -> Facts:
+    """The key figures of a run in whatever state."""
+    facts = Facts()
+    for stage in run.stages:
+        if stage.seconds is not None:
+            facts.seconds[stage.name] = stage.seconds
+        memory = number(stage.summary.get("peak_memory_bytes"))
+        if memory is not None:
+            facts.peak_memory_bytes[stage.name] = memory
+        for name, version in _mapping(stage.manifest.get("versions")).items():
+            facts.versions[str(name)] = str(version)
+    for phase in PHASES:
+        summary = run.summary(phase)
+        tokens = number(summary.get("tokens"))
+        if tokens is None and phase in run.phases:
+            tokens = last(run.phases[phase], "tokens_seen")
+        if tokens is not None:
+            facts.tokens[phase] = tokens
+        facts.parameters = number(summary.get("parameters")) or facts.parameters
+        facts.flops_per_token = number(summary.get("flops_per_token")) or facts.flops_per_token
+    facts.metrics = {str(label): _metrics(values) for label, values in run.evaluation.items()}
+    return facts
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _metrics(values: Any) -> Metrics:
+    found = {str(name): entry for name, entry in _mapping(values).items() if isinstance(entry, dict)}
+    return {name: entry for name, entry in found.items() if number(entry.get("value")) is not None}
+
+
+def last(lines: PhaseLines, key: str) -> float | None:
+    """The last finite value of a metric in a phase."""
+    values = (number(record.get(key)) for record in reversed(lines.training))
+    return next((value for value in values if value is not None), None)
+
+
+def typical(lines: PhaseLines, key: str) -> float | None:
+    """The median of a metric over a phase."""
+    values = [value for record in lines.training if (value := number(record.get(key))) is not None]
+    return median(values) if values else None
+
+
+def to_json(run: RunFiles, facts: Facts) -> dict[str, Any]:
+    """What report.json holds."""
+    instruct = _mapping(run.recipe.get("instruct"))
+    chosen = number(instruct.get("lambda"))
+    return {
+        "format": FORMAT_VERSION,
+        "name": run.name,
+        "finished": run.finished,
+        "parameters": facts.parameters,
+        "tokens": {**facts.tokens, "total": sum(facts.tokens.values())},
+        "seconds": {**facts.seconds, "total": sum(facts.seconds.values())},
+        "cost": {stage.name: _cost(facts, stage.name) for stage in run.stages},
+        "metrics": facts.final,
+        "metrics_by_phase": facts.metrics,
+        "lambda": None if chosen is None else {"value": chosen, "chosen": "set in the recipe"},
+        "stages": [{"name": s.name, "state": s.state, "seconds": s.seconds} for s in run.stages],
+        "versions": facts.versions,
+        "problems": run.problems,
+    }
+
+
+def _cost(facts: Facts, stage: str) -> dict[str, float | None]:
+    tokens = facts.tokens.get(stage)
+    flops = None if tokens is None or facts.flops_per_token is None else tokens * facts.flops_per_token
+    return {
+        "seconds": facts.seconds.get(stage),
+        "peak_memory_bytes": facts.peak_memory_bytes.get(stage),
+        "flops": flops,
+    }
+
+
+def with_error(metric: str, entry: dict[str, Any]) -> str:
+    """A metric with its standard error: "93.4% ± 0.8", "1.234 ± 0.004"."""
+    value, error = number(entry.get("value")), number(entry.get("stderr"))
+    if value is None:
+        return words.MISSING
+    if metric.split("/")[0].endswith(words.PERCENT_ENDINGS):
+        return words.percent(value) + ("" if error is None else f" ± {100 * error:.1f}")
+    digits = 3 if abs(value) < 10 else 1
+    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+
+def sentence(run: RunFiles, facts: Facts) -> str:
+    """What was trained, on what, how long, how well: one or two sentences for somebody who knows nothing of the run."""
+    parameters = f"A model of {words.compact(facts.parameters)} parameters" if facts.parameters else "A model"
+    parts = [parameters]
+    total = sum(facts.tokens.values())
+    if total:
+        phases = " and ".join({"pretrain": "text", "instruct": "conversations"}[phase] for phase in facts.tokens)
+        parts.append(f"trained from nothing on {words.compact(total)} tokens of {phases}")
+    seconds = sum(facts.seconds.values())
+    if seconds:
+        parts.append(f"{words.duration(seconds)} of work in all")
+    return ", ".join(parts) + "." + _quality(facts)
+
+
+def _quality(facts: Facts) -> str:
+    match = facts.final.get("exact_match")
+    if match is None:
+        return ""
+    before = facts.metrics.get("base", {}).get("exact_match")
+    was = "" if before is None or before is match else f", {words.percent(before['value'])} before instruction tuning"
+    n = words.exact(match.get("n"))
+    return f" It answers {words.percent(match['value'])} of {n} held-out questions word for word{was}."
+
+
+def tiles(run: RunFiles, facts: Facts) -> list[Tile]:
+    """The figures one looks for first."""
+    found = []
+    names = {"exact_match": "Questions answered exactly", "bits_per_byte": "Bits per byte", "f1": "Answer F1"}
+    for metric, label in names.items():
+        entry = facts.final.get(metric)
+        if entry is not None:
+            value, _, error = with_error(metric, entry).partition(" ± ")
+            before = facts.metrics.get("base", {}).get(metric)
+            was = (
+                "" if before is None or before is entry else f"before tuning {with_error(metric, before).split(' ')[0]}"
+            )
+            found.append(Tile(label, value, "; ".join(filter(None, (f"± {error}" if error else "", was)))))
+    if facts.parameters:
+        found.append(Tile("Parameters", words.compact(facts.parameters), words.exact(facts.parameters)))
+    if facts.tokens:
+        by_phase = ", ".join(f"{words.compact(tokens)} {phase}" for phase, tokens in facts.tokens.items())
+        found.append(Tile("Tokens trained on", words.compact(sum(facts.tokens.values())), by_phase))
+    if facts.seconds:
+        slowest = max(facts.seconds, key=lambda name: facts.seconds[name])
+        detail = f"{words.duration(facts.seconds[slowest])} of it {slowest}"
+        found.append(Tile("Time", words.duration(sum(facts.seconds.values())), detail))
+    if facts.peak_memory_bytes:
+        most = max(facts.peak_memory_bytes, key=lambda name: facts.peak_memory_bytes[name])
+        found.append(Tile("Peak memory", words.size(facts.peak_memory_bytes[most]), f"in {most}"))
+    return found
+
+
+def notes(run: RunFiles) -> list[str]:
+    """What a reader should know before trusting the figures."""
+    found = []
+    for phase, lines in run.phases.items():
+        skipped = sum(1 for record in lines.training if record.get("skipped") is True)
+        if skipped:
+            found.append(f"{phase}: {skipped} steps had a loss or gradient that was not finite and changed nothing.")
+        found += _gaps(phase, lines) if run.lines_read_every == 1 else []
+        found += _overfitting(phase, lines)
+    fallbacks = sum(1 for event in run.events if event.get("event") == "checkpoint_fallback")
+    if fallbacks:
+        found.append(f"{fallbacks} damaged checkpoints were found; training went on from the one before.")
+    if run.lines_read_every > 1:
+        found.append(f"metrics.jsonl is long: every {run.lines_read_every}th line of training was read for the curves.")
+    return found
+
+
+def _gaps(phase: str, lines: PhaseLines) -> list[str]:
+    steps = [int(record["step"]) for record in lines.training]
+    gaps = [(a + 1, b - 1) for a, b in zip(steps, steps[1:]) if b - a >= GAP_STEPS]
+    if not gaps:
+        return []
+    shown = ", ".join(f"{first} to {end}" if end > first else f"{first}" for first, end in gaps[:3])
+    return [f"{phase}: metrics.jsonl has no line for step {shown}{' and others' if len(gaps) > 3 else ''}."]
+
+
+def _overfitting(phase: str, lines: PhaseLines) -> list[str]:
+    measured = [number(_mapping(record.get("validation")).get("bits_per_byte")) for record in lines.validation]
+    values = [value for value in measured if value is not None]
+    if len(values) < 3 or values[-1] < 1.02 * min(values):
+        return []
+    risen = 100 * (values[-1] / min(values) - 1)
+    return [
+        f"{phase}: validation bits per byte ended {risen:.0f}% above its best ({min(values):.3f} to {values[-1]:.3f})"
+        + (
+            ": the model began to learn its text by heart."
+            if phase == "pretrain"
+            else ": tuning cost some of the text."
+        )
+    ]

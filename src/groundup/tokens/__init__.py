@@ -1,0 +1,59 @@
+"""Documents and conversations -> tokenizer, token files, mixtures and packed batches."""
+
+from groundup.tokens.batches import Batch, collate, ordered_batches
+from groundup.tokens.conversation_rows import write_conversations
+from groundup.tokens.conversations import (
+    Conversation,
+    ConversationReading,
+    InstructSourceConfig,
+    instruct_identity,
+    read_conversations,
+)
+from groundup.tokens.mixture import Mixture, MixtureSource
+from groundup.tokens.packing import IGNORE, PackedConversations, PackedText, Row, Rows, examples_of
+from groundup.tokens.rows import JoinedRows, SelectedRows
+from groundup.tokens.shards import write_shards
+from groundup.tokens.template import (
+    CHAT_TEMPLATE,
+    Encoded,
+    Turn,
+    coloured_preview,
+    encode_conversation,
+    prompt_ids,
+    turns_from_messages,
+)
+from groundup.tokens.tokenizer import Tokenizer
+from groundup.tokens.tokenizer_training import TokenizerConfig, train_tokenizer
+
+__all__ = [
+    "CHAT_TEMPLATE",
+    "IGNORE",
+    "Batch",
+    "Conversation",
+    "ConversationReading",
+    "Encoded",
+    "InstructSourceConfig",
+    "JoinedRows",
+    "Mixture",
+    "MixtureSource",
+    "PackedConversations",
+    "PackedText",
+    "Row",
+    "Rows",
+    "SelectedRows",
+    "Tokenizer",
+    "TokenizerConfig",
+    "Turn",
+    "collate",
+    "coloured_preview",
+    "encode_conversation",
+    "examples_of",
+    "instruct_identity",
+    "ordered_batches",
+    "prompt_ids",
+    "read_conversations",
+    "train_tokenizer",
+    "turns_from_messages",
+    "write_conversations",
+    "write_shards",
+]

@@ -1,0 +1,256 @@
+"""Conversations -> files of packed rows: whole conversations side by side, as little padding as can be had in one pass.
+
+    conversations --template--> ids, targets --look-ahead of 4 million tokens--> best-fit decreasing --> rows-NNNNN.bin
+
+What lies behind a conversation's last target is never read by anything that is learnt, and the last target itself is
+never an input, so a conversation takes as many places as it has ids up to its last target, less one.
+
+One look-ahead is one file, and each finished file has a `rows-NNNNN.json`, so a killed attempt goes on behind the last
+whole file. Invariant: the same conversations give the same bytes; every row has a target; a conversation is in one row,
+or counted in the summary as too long.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundup.errors import DataError
+from groundup.log import progress
+from groundup.stage import write_json
+from groundup.tokens.packing import SEGMENTS, TARGETS, TOKENS
+from groundup.tokens.shards import INDEX_FILE, read_index, token_dtype, write_array
+from groundup.tokens.template import Encoded, Turn, encode_conversations
+from groundup.tokens.tokenizer import Tokenizer
+
+LOOK_AHEAD_TOKENS = 1 << 22
+BATCH_CONVERSATIONS = 2048
+BATCH_CHARACTERS = 2_000_000
+
+Overlong = Literal["drop", "truncate"]
+Counts = Counter[str]
+
+
+class HasTurns(Protocol):
+    """What is written of a conversation."""
+
+    @property
+    def turns(self) -> Sequence[Turn]:
+        """Its turns, in order."""
+
+
+def best_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Put items of `lengths` (1 to `capacity`) into rows of `capacity`: longest first, each where least room is left.
+
+    Returns the item numbers of each row. Ties go to the earlier item and the younger row, so the result depends on
+    the lengths only. O(items * capacity / 64): open rows are kept by the room they have left, and a bit set says which
+    amounts occur.
+    """
+    rows: list[list[int]] = []
+    by_room: list[list[int]] = [[] for _ in range(capacity + 1)]
+    rooms = 0
+    for item in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        length = lengths[item]
+        fitting = rooms >> length
+        if fitting:
+            room = length + (fitting & -fitting).bit_length() - 1
+            row = by_room[room].pop()
+            if not by_room[room]:
+                rooms ^= 1 << room
+        else:
+            room, row = capacity, len(rows)
+            rows.append([])
+        rows[row].append(item)
+        by_room[room - length].append(row)
+        rooms |= 1 << (room - length)
+    return rows
+
+
+def trim(encoded: Encoded, context_length: int, overlong: Overlong) -> Encoded | None:
+    """The part of a conversation that is trained on: up to its last target, at most `context_length` inputs.
+
+    None when it is too long and `overlong` is "drop", or when truncating leaves no target.
+    """
+    last = _last_target(encoded.is_target)
+    if last > context_length:
+        if overlong == "drop":
+            return None
+        last = _last_target(encoded.is_target[: context_length + 1])
+    return Encoded(encoded.ids[: last + 1], encoded.is_target[: last + 1]) if last > 0 else None
+
+
+def _last_target(is_target: Sequence[bool]) -> int:
+    return next((i for i in range(len(is_target) - 1, -1, -1) if is_target[i]), -1)
+
+
+@dataclass(frozen=True)
+class _Packing:
+    """What `write_conversations` was asked for."""
+
+    tokenizer: Tokenizer
+    folder: Path
+    context_length: int
+    overlong: Overlong
+    look_ahead_tokens: int
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Storage of tokens and targets."""
+        return np.dtype(row_dtype(self.tokenizer.vocab_size))
+
+
+class _Item(NamedTuple):
+    """Inputs and targets of one conversation, in the rows' storage."""
+
+    inputs: NDArray[np.unsignedinteger[Any]]
+    targets: NDArray[np.unsignedinteger[Any]]
+
+
+def write_conversations(
+    conversations: Iterable[HasTurns],
+    tokenizer: Tokenizer,
+    folder: Path,
+    context_length: int,
+    overlong: Overlong = "drop",
+    look_ahead_tokens: int = LOOK_AHEAD_TOKENS,
+) -> dict[str, Any]:
+    """Encode, check (`template.check_targets`) and pack conversations into rows of `context_length` in `folder`.
+
+    Conversations with more than `context_length` inputs are dropped or truncated, and counted. Returns {conversations,
+    dropped_too_long, truncated, rows, tokens, targets, target_bytes, padding_share}; tokens are inputs without padding.
+    Goes on from finished files of a killed attempt; the order of `conversations` must be the same at every attempt, and
+    they are always read to the end, so that counts made while reading are whole. Raises DataError when none is left.
+    """
+    packing = _Packing(tokenizer, folder, context_length, overlong, look_ahead_tokens)
+    remaining = iter(conversations)
+    if not (folder / INDEX_FILE).is_file():
+        _write_files(remaining, packing)
+    for _ in remaining:
+        pass
+    summary: dict[str, Any] = read_index(folder)["summary"]
+    for mark in folder.glob("rows-*.json"):
+        mark.unlink()
+    return summary
+
+
+def _write_files(conversations: Iterator[HasTurns], packing: _Packing) -> None:
+    packing.folder.mkdir(parents=True, exist_ok=True)
+    marks = _finished_marks(packing.folder)
+    read = sum(mark["read"] for mark in marks)
+    for _ in islice(conversations, read):
+        pass
+    with progress(f"conversations {packing.folder.name}", None, "conversations") as bar:
+        bar.start_at(read)
+        while True:
+            counts: Counts = Counter()
+            items = _look_ahead(conversations, packing, counts)
+            if not counts["read"]:
+                break
+            name = f"rows-{len(marks):05d}"
+            write_array(packing.folder / f"{name}.bin", _pack(items, packing, counts))
+            write_json(packing.folder / f"{name}.json", counts)
+            marks.append(counts)
+            bar.advance(counts["read"])
+    _write_index(marks, packing)
+
+
+def _finished_marks(folder: Path) -> list[Counts]:
+    marks: list[Counts] = []
+    while (mark := folder / f"rows-{len(marks):05d}.json").is_file():
+        marks.append(Counter(json.loads(mark.read_text())))
+    return marks
+
+
+def _look_ahead(conversations: Iterator[HasTurns], packing: _Packing, counts: Counts) -> list[_Item]:
+    """Conversations for one file: at least `look_ahead_tokens` inputs, if that many are left."""
+    items: list[_Item] = []
+    while counts["tokens"] < packing.look_ahead_tokens and (batch := _take(conversations)):
+        counts["read"] += len(batch)
+        for encoded in encode_conversations(packing.tokenizer, batch):
+            part = trim(encoded, packing.context_length, packing.overlong)
+            if part is None:
+                counts["dropped_too_long"] += 1
+            else:
+                counts["truncated"] += sum(part.is_target) < sum(encoded.is_target)
+                items.append(_item(part, packing, counts))
+    return items
+
+
+def _take(conversations: Iterator[HasTurns]) -> list[Sequence[Turn]]:
+    """Turns of the next conversations, a bounded number of characters and conversations at a time."""
+    batch: list[Sequence[Turn]] = []
+    characters = 0
+    for conversation in conversations:
+        batch.append(conversation.turns)
+        characters += sum(len(turn.text) for turn in conversation.turns)
+        if len(batch) >= BATCH_CONVERSATIONS or characters >= BATCH_CHARACTERS:
+            break
+    return batch
+
+
+def _item(part: Encoded, packing: _Packing, counts: Counts) -> _Item:
+    ids, is_target = np.array(part.ids, dtype=packing.dtype), np.array(part.is_target)
+    learnt = ids[is_target]
+    counts["conversations"] += 1
+    counts["tokens"] += len(ids) - 1
+    counts["targets"] += len(learnt)
+    counts["target_bytes"] += len(packing.tokenizer.decode_bytes(learnt.tolist()))
+    return _Item(ids[:-1], np.where(is_target, ids, np.iinfo(packing.dtype).max)[1:])
+
+
+def _pack(items: Sequence[_Item], packing: _Packing, counts: Counts) -> NDArray[np.unsignedinteger[Any]]:
+    """Rows [rows, 3, context_length] of tokens, targets (largest number: none) and segments."""
+    rows = best_fit_decreasing([len(item.inputs) for item in items], packing.context_length)
+    block = np.empty((len(rows), 3, packing.context_length), dtype=packing.dtype)
+    block[:, TOKENS] = packing.tokenizer.end_of_text_id
+    block[:, TARGETS] = np.iinfo(packing.dtype).max
+    for planes, numbers in zip(block, rows):
+        start = 0
+        for segment, number in enumerate(numbers):
+            stop = start + len(items[number].inputs)
+            planes[TOKENS, start:stop] = items[number].inputs
+            planes[TARGETS, start:stop] = items[number].targets
+            planes[SEGMENTS, start:stop] = segment
+            start = stop
+        planes[SEGMENTS, start:] = len(numbers)
+    counts["rows"] = len(rows)
+    return block
+
+
+def row_dtype(vocab_size: int) -> str:
+    """Storage of rows: the largest number stands for "no target", so it cannot be an id."""
+    return token_dtype(vocab_size + 1)
+
+
+def _write_index(marks: Sequence[Counts], packing: _Packing) -> None:
+    context_length = packing.context_length
+    total: Counts = Counter()
+    for mark in marks:
+        total.update(mark)
+    if not total["rows"]:
+        dropped = total["dropped_too_long"]
+        raise DataError(
+            f"{packing.folder.name}: no conversation fits ({total['read']} read, {dropped} longer than context "
+            f"{context_length}); add conversations or raise model.context_length"
+        )
+    keys = ("conversations", "dropped_too_long", "truncated", "rows", "tokens", "targets", "target_bytes")
+    summary: dict[str, float] = {key: total[key] for key in keys}
+    summary["padding_share"] = round(1.0 - total["tokens"] / (total["rows"] * context_length), 6)
+    write_json(
+        packing.folder / INDEX_FILE,
+        {
+            "context_length": context_length,
+            "vocab_size": packing.tokenizer.vocab_size,
+            "dtype": packing.dtype.str,
+            "rows_of_files": [mark["rows"] for mark in marks],
+            "summary": summary,
+        },
+    )

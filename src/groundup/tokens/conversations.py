@@ -1,0 +1,320 @@
+"""Files of conversations -> Conversation, each record accepted or rejected with a reason.
+
+    file --corpus.readers--> record --FORMATS--> turns --order of roles--> Conversation | counted reason
+
+Formats: `messages` ({"messages": [{"role", "content"}, ...]}) and `alpaca` ({"instruction", "input", "output",
+"system", "history"}), in JSON lines or JSON, plain or compressed. To add one: a function and a row of FORMATS.
+
+Invariant: total = accepted + rejected; nothing is repaired but that white space around a turn is cut off, which is
+counted, as the template does not carry it.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from pydantic import Field, field_validator
+
+from groundup.config import Config, Name
+from groundup.corpus.formats import Row
+from groundup.corpus.readers import Reading, SourceConfig, find_files
+from groundup.corpus.sources import Found, RawFile
+from groundup.errors import DataError
+from groundup.log import logger
+from groundup.stage import hash_file
+from groundup.tokens.template import ROLES, Turn
+
+SAMPLES_PER_REASON = 3
+
+
+class InstructSourceConfig(Config):
+    """Where conversations lie and how to read them."""
+
+    name: Name
+    """Name of the source in reports and losses."""
+    path: str
+    """A file, a folder or a glob; absolute, or relative to the current folder, or to the recipe."""
+    format: Literal["auto", "alpaca", "messages"] = "auto"
+    """`auto`: each record is recognised by its keys."""
+    overlong: Literal["drop", "truncate"] = "drop"
+    """A conversation longer than the context is dropped, or cut at its end; both are counted."""
+    max_conversation_bytes: int = Field(default=16 << 20, ge=1 << 10, le=1 << 28)
+    """Longer records are rejected before they are parsed."""
+
+    @field_validator("path")
+    @classmethod
+    def _local(cls, path: str) -> str:
+        if not path or "\0" in path or "://" in path:
+            raise ValueError("must name a local file, a folder or a glob; download data first")
+        return path
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Turns of which the last is the assistant's; `id` is `<file>:<record number>`; other plain keys are metadata."""
+
+    id: str
+    turns: tuple[Turn, ...]
+    source: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-like values that `from_dict` reads back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Conversation:
+        """The conversation that `as_dict` wrote."""
+        turns = tuple(Turn(turn["role"], turn["text"]) for turn in values["turns"])
+        return cls(values["id"], turns, values["source"], values["metadata"])
+
+
+class _Refused(Exception):
+    """A record that is no conversation: `reason` is counted, `detail` shown."""
+
+    def __init__(self, reason: str, detail: object = "") -> None:
+        super().__init__(reason)
+        self.reason, self.detail = reason, str(detail)[:80]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A record format: a record that has `marker` is of it; `keys` are read, all others are metadata."""
+
+    marker: str
+    keys: frozenset[str]
+    turns: Callable[[Mapping[str, Any]], list[Turn]]
+
+
+def _text(values: Mapping[str, Any], key: str, required: bool = True) -> str:
+    """A string field as it stands; "" when it may be missing and is."""
+    value = values.get(key)
+    if value is None and not required:
+        return ""
+    if value is None:
+        raise _Refused(f"no {key}", f"found: {', '.join(map(str, values))}")
+    if not isinstance(value, str):
+        raise _Refused(f"{key} is not a string", f"{type(value).__name__}: {value}")
+    if required and not value.strip():
+        raise _Refused(f"empty {key}")
+    return value
+
+
+def _turns_of_messages(values: Mapping[str, Any]) -> list[Turn]:
+    messages = values["messages"]
+    if not isinstance(messages, list):
+        raise _Refused("messages is not a list", type(messages).__name__)
+    turns = []
+    for message in messages:
+        if not isinstance(message, dict):
+            raise _Refused("message is not an object", message)
+        role = message.get("role")
+        if role not in ROLES:
+            raise _Refused("unknown role", role)
+        if message.keys() - {"role", "content"}:
+            raise _Refused("message with keys that would be ignored", sorted(message.keys() - {"role", "content"}))
+        turns.append(Turn(role, _text(message, "content")))
+    return turns
+
+
+def _turns_of_alpaca(values: Mapping[str, Any]) -> list[Turn]:
+    """The user's text is the instruction and, on a new line, the input where there is one (as in LLaMA-Factory)."""
+    system, more = _text(values, "system", required=False), _text(values, "input", required=False)
+    question = _text(values, "instruction")
+    turns = [Turn("system", system)] if system.strip() else []
+    for pair in _history(values.get("history")):
+        turns += [Turn("user", pair[0]), Turn("assistant", pair[1])]
+    turns.append(Turn("user", f"{question}\n{more}" if more.strip() else question))
+    turns.append(Turn("assistant", _text(values, "output")))
+    return turns
+
+
+def _history(value: Any) -> Sequence[Sequence[str]]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise _Refused("history is not a list", type(value).__name__)
+    for pair in value:
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(said, str) for said in pair):
+            raise _Refused("history is not of pairs of strings", pair)
+        if not all(said.strip() for said in pair):
+            raise _Refused("empty turn in history", pair)
+    return value
+
+
+FORMATS: Mapping[str, Format] = {
+    "messages": Format("messages", frozenset({"messages"}), _turns_of_messages),
+    "alpaca": Format(
+        "instruction", frozenset({"instruction", "input", "output", "system", "history"}), _turns_of_alpaca
+    ),
+}
+
+
+class ConversationReading:
+    """One pass over a source: iterate for its conversations; the counts are whole when the pass is over.
+
+    `formats` counts records by what they were recognised as; `files` says what each file was detected to be.
+    """
+
+    def __init__(self, config: InstructSourceConfig, base: Path, spool_folder: Path | None = None) -> None:
+        self.config = config
+        self._found: Found = find_files(config.path, base)
+        self._spool_folder = spool_folder or Path(tempfile.gettempdir())
+        self._begin()
+
+    def _begin(self) -> None:
+        self.accepted = self.trimmed_turns = 0
+        self.rejected: Counter[str] = Counter()
+        self.formats: Counter[str] = Counter()
+        self.files: dict[str, str] = {}
+        self.samples: dict[str, list[str]] = {}
+
+    def __iter__(self) -> Iterator[Conversation]:
+        """Conversations in the order of files (by name) and records. Raises DataError when there is none."""
+        self._begin()
+        for file in self._found.files:
+            reading = Reading(file, self._source_for(file), self._spool_folder)
+            for row in reading.rows():
+                if not isinstance(row, Row):
+                    self._reject(row.reason, row.records, f"{file.name}:{row.number} {row.sample}")
+                elif conversation := self._conversation(row, file.name):
+                    self.accepted += 1
+                    yield conversation
+            self.files[file.name] = str(reading.detected or "not readable")
+        self._say()
+
+    def _source_for(self, file: RawFile) -> SourceConfig:
+        """How corpus.readers is to read the file.
+
+        It unwraps a JSON object whose only list it takes for the records, unless the object has `text_field`; so the
+        list that belongs to a conversation must be named: that of the first record's format.
+        """
+
+        def source(list_key: str) -> SourceConfig:
+            config = self.config
+            limit = config.max_conversation_bytes
+            return SourceConfig(name=config.name, path=config.path, text_field=list_key, max_document_bytes=limit)
+
+        if self.config.format == "auto":
+            first = next(iter(Reading(file, source("messages"), self._spool_folder).rows()), None)
+            has_messages = isinstance(first, Row) and "messages" in first.values
+        else:
+            has_messages = self.config.format == "messages"
+        return source("messages" if has_messages else "history")
+
+    def _conversation(self, row: Row, file_name: str) -> Conversation | None:
+        try:
+            name = self._format_of(row.values)
+            turns = FORMATS[name].turns(row.values)
+            check_order(turns)
+            trimmed = [Turn(turn.role, _encodable(turn.text.strip())) for turn in turns]
+        except _Refused as refused:
+            self._reject(refused.reason, 1, f"{file_name}:{row.number} {refused.detail}".rstrip())
+            return None
+        self.formats[name] += 1
+        self.trimmed_turns += sum(before.text != after.text for before, after in zip(turns, trimmed))
+        metadata = {k: v for k, v in row.values.items() if k not in FORMATS[name].keys and _is_plain(v)}
+        return Conversation(f"{file_name}:{row.number}", tuple(trimmed), self.config.name, metadata)
+
+    def _format_of(self, values: Mapping[str, Any]) -> str:
+        if self.config.format != "auto":
+            if FORMATS[self.config.format].marker not in values:
+                _refuse_format(values, f"no {FORMATS[self.config.format].marker}")
+            return self.config.format
+        name = next((name for name, known in FORMATS.items() if known.marker in values), None)
+        return name or _refuse_format(values, "unknown format: neither messages nor instruction")
+
+    def _reject(self, reason: str, records: int, sample: str) -> None:
+        self.rejected[reason] += records
+        samples = self.samples.setdefault(reason, [])
+        if len(samples) < SAMPLES_PER_REASON:
+            samples.append(sample[:200])
+
+    def _say(self) -> None:
+        """Log what was found; nothing at all is an error."""
+        name, rejected = self.config.name, sum(self.rejected.values())
+        reasons = ", ".join(f"{reason} ({count})" for reason, count in self.rejected.most_common(3))
+        if not self.accepted:
+            raise DataError(
+                f"{self.config.path[-60:]}: no conversation of '{name}' can be used, {rejected} rejected: "
+                f"{reasons[:60]}; give records of messages or instruction/output",
+                details=[sample for samples in self.samples.values() for sample in samples],
+            )
+        kinds = ", ".join(sorted(self.formats))
+        files = ", ".join(sorted(set(self.files.values())))
+        logger.info(f"{name}: {self.accepted} conversations ({kinds}) from {len(self.files)} files ({files})")
+        if rejected:
+            logger.warning(
+                f"{name}: {rejected} records rejected: {reasons}; for example {next(iter(self.samples.values()))[0]}"
+            )
+
+    def account(self) -> dict[str, Any]:
+        """Account of the pass: total = accepted + the sum of rejected."""
+        return {
+            "total": self.accepted + sum(self.rejected.values()),
+            "accepted": self.accepted,
+            "rejected": dict(sorted(self.rejected.items())),
+            "rejected_samples": self.samples,
+            "trimmed_turns": self.trimmed_turns,
+            "formats": dict(sorted(self.formats.items())),
+            "files": self.files,
+            "skipped_files": {skipped.name: skipped.reason for skipped in self._found.skipped},
+        }
+
+
+def read_conversations(
+    config: InstructSourceConfig, base: Path, spool_folder: Path | None = None
+) -> ConversationReading:
+    """Conversations of a source, streamed, with an account of what was rejected and why (`account()`).
+
+    `base` is the folder that a relative path may start from; large compressed files are unpacked in `spool_folder` (the
+    system's temporary folder when None). Raises DataError when no file is there; iterating raises it when no record of
+    the source is a conversation.
+    """
+    return ConversationReading(config, base, spool_folder)
+
+
+def check_order(turns: Sequence[Turn]) -> None:
+    """An optional system turn, then user and assistant in turn, the assistant last; raises an internal refusal."""
+    roles = [turn.role for turn in turns]
+    if "system" in roles[1:]:
+        raise _Refused("system turn not at the start")
+    roles = roles[1:] if roles[:1] == ["system"] else roles
+    if not roles:
+        raise _Refused("no turns")
+    if any(a == b for a, b in pairwise(roles)):
+        raise _Refused("two turns of one role in a row")
+    if roles[0] != "user":
+        raise _Refused("does not begin with the user")
+    if roles[-1] != "assistant":
+        raise _Refused("does not end with the assistant")
+
+
+def _refuse_format(values: Mapping[str, Any], reason: str) -> NoReturn:
+    raise _Refused(reason, f"found: {', '.join(str(key)[:20] for key in list(values)[:6])}")
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise _Refused("lone surrogate (not a character)", f"at character {error.start}") from None
+    return text
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
+
+
+def instruct_identity(config: InstructSourceConfig, base: Path) -> dict[str, Any]:
+    """What of a source changes the result: its settings, and the names and SHA-256 of its files instead of its path."""
+    files = {file.name: hash_file(file.path) for file in find_files(config.path, base).files}
+    settings = config.model_dump(mode="json", exclude={"path"})
+    return {**settings, "files": files}

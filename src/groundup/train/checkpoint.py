@@ -1,0 +1,149 @@
+"""Checkpoints: training state <-> folder with hashes. Fresh folder, fsync, manifest last, rename; newest good one wins.
+
+    checkpoints/step-00000120/   model.safetensors  optimizer.safetensors  state.json  manifest.json
+
+Invariant: a folder of this name with a manifest is whole or is found damaged by its hashes before anything in it is
+opened; a resume never starts from step 0 when a checkpoint was once announced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from groundup import stage
+from groundup.errors import DataError, ModelFileError
+from groundup.log import logger
+from groundup.optim import flat_state, load_flat_state
+from groundup.parallel import shard
+from groundup.train.state import TrainState, load_weights
+
+NAME = re.compile(r"step-(\d{8})")
+WEIGHTS = "model.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+STATE = "state.json"
+
+
+def full_weights(state: TrainState) -> dict[str, Tensor]:
+    """All parameters, unsharded, on the CPU. Every rank must call it."""
+    return {name: shard.full_tensor(p.detach()).cpu().contiguous() for name, p in state.model.named_parameters()}
+
+
+def save(folder: Path, state: TrainState, extra: dict[str, Any], keep: int) -> Path:
+    """Write a checkpoint of `state` under `folder`, prune all but the newest `keep`, and return its path."""
+    weights = full_weights(state)
+    optimizer = {name: shard.full_tensor(value).cpu().contiguous() for name, value in flat_state(state.optimizer).items()}
+    target = folder / f"step-{state.step:08d}"
+    if state.rank == 0:
+        needed = sum(value.numel() * value.element_size() for value in (*weights.values(), *optimizer.values()))
+        folder.mkdir(parents=True, exist_ok=True)
+        stage.require_space(folder, int(needed * 1.1), "a checkpoint")
+        _write(folder, target, weights, optimizer, {"step": state.step, **extra})
+        prune(folder, keep)
+    return target
+
+
+def _write(
+    folder: Path, target: Path, weights: dict[str, Tensor], optimizer: dict[str, Tensor], content: dict[str, Any]
+) -> None:
+    partial = folder / f"{target.name}.partial-{os.getpid()}"
+    for leftover in folder.glob("step-*.partial-*"):
+        shutil.rmtree(leftover)
+    partial.mkdir()
+    try:
+        save_file(weights, partial / WEIGHTS, metadata={"format": "pt"})
+        save_file(optimizer, partial / OPTIMIZER, metadata={"format": "pt"})
+        stage.write_json(partial / STATE, content)
+        stage.seal(partial, {"stage": "checkpoint", "fingerprint": target.name, "summary": content})
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    if target.exists():
+        shutil.rmtree(target)
+    os.replace(partial, target)
+    stage.fsync_folder(folder)
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints."""
+    for old in _candidates(folder)[keep:]:
+        # Renamed first, so that a kill half-way through the deletion leaves no folder that looks like a checkpoint.
+        doomed = old.with_name(f"{old.name}.partial-{os.getpid()}")
+        os.replace(old, doomed)
+        shutil.rmtree(doomed)
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """Sealed checkpoint folders, newest first; anything else that lies about is left alone."""
+    if not folder.is_dir():
+        return []
+    found = []
+    for path in sorted(folder.iterdir(), reverse=True):
+        if not (NAME.fullmatch(path.name) and path.is_dir()):
+            continue
+        if (path / stage.MANIFEST).is_file():
+            found.append(path)
+        else:
+            logger.warning(f"{path}: ignored, it is not a complete checkpoint (no {stage.MANIFEST})")
+    return found
+
+
+def resume(
+    folder: Path, state: TrainState, announced: bool, on_fallback: Callable[[Path, str], None]
+) -> dict[str, Any] | None:
+    """Load the newest good checkpoint into `state`; None when there never was one.
+
+    `announced`: an earlier attempt said that it saved a checkpoint. `on_fallback(path, fault)` is told of each damaged
+    one. Raises ModelFileError when checkpoints were there but none is good.
+    """
+    candidates = _candidates(folder)
+    for path in candidates:
+        fault = _fault(path)
+        if fault is None:
+            return _load(path, state)
+        logger.warning(f"{path}: damaged ({fault}); falling back to the one before")
+        on_fallback(path, fault)
+    if candidates or announced:
+        raise ModelFileError(
+            f"{folder}: no checkpoint is intact, and starting again from step 0 would hide it;"
+            " restore one, or delete this folder's parent to start again"
+        )
+    return None
+
+
+def _fault(path: Path) -> str | None:
+    try:
+        _, faults = stage.verify(path)
+    except (DataError, ModelFileError) as error:
+        return error.message
+    return "; ".join(faults[:3]) or None
+
+
+def _load(path: Path, state: TrainState) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
+    load_weights(state.model, read_tensors(path / WEIGHTS))
+    load_flat_state(state.optimizer, read_tensors(path / OPTIMIZER))
+    state.step = int(content["step"])
+    return content
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file. Raises ModelFileError when it is damaged or holds NaN or infinity."""
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelFileError(f"{path}: cannot be read as safetensors ({str(error)[:80]}); restore it") from None
+    for name, value in tensors.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ModelFileError(f"{path}: tensor {name} holds NaN or infinity; use an earlier checkpoint")
+    return tensors

@@ -1,0 +1,83 @@
+"""Guards around the loop: being asked to stop, and losses that are no longer numbers.
+
+A first SIGTERM or Ctrl-C while a phase trains is remembered and answered after the current step with a saved
+checkpoint; outside of training it stops at once, since what is finished is on the disk. A second Ctrl-C stops at once
+everywhere. Invariant: after `Interrupted` the same command goes on where the run stopped.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from groundup.errors import DivergedError, Interrupted
+
+EXIT_CODE_OF_SIGNAL = {signal.SIGTERM: 75, signal.SIGINT: 130, signal.SIGUSR1: 75}
+"""SIGUSR1: what batch systems send ahead of the end of a job's time."""
+
+
+class StopRequest:
+    """Remembers the signal that asked this process to stop."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._deferred = False
+
+    @contextmanager
+    def installed(self) -> Iterator[StopRequest]:
+        """Handle SIGTERM, SIGUSR1 and Ctrl-C inside this block; the earlier handlers come back after it."""
+        earlier = {number: signal.signal(number, self._handle) for number in EXIT_CODE_OF_SIGNAL}
+        try:
+            yield self
+        finally:
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Inside this block a first signal is only remembered; the loop asks `requested` between steps."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+
+    @property
+    def requested(self) -> bool:
+        """True once a signal has come."""
+        return self.signal is not None
+
+    def interrupted(self, what_is_saved: str) -> Interrupted:
+        """The error to raise once the state is saved."""
+        assert self.signal is not None, "no signal has come"
+        name = "interrupted (Ctrl-C)" if self.signal is signal.SIGINT else f"asked to stop ({self.signal.name})"
+        return Interrupted(
+            f"{name}: {what_is_saved}; the same command goes on from there", EXIT_CODE_OF_SIGNAL[self.signal]
+        )
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        again = self.requested
+        self.signal = signal.Signals(number)
+        if not self._deferred or (again and self.signal is signal.SIGINT):
+            raise self.interrupted("what is finished is on the disk")
+
+
+class DivergenceGuard:
+    """Counts steps in a row with non-finite loss or gradients."""
+
+    def __init__(self, max_skipped_steps: int) -> None:
+        self._limit = max_skipped_steps
+        self._in_a_row = 0
+        self.total = 0
+
+    def observe(self, step: int, finite: bool) -> None:
+        """Count one step. Raises DivergedError after too many skipped steps in a row."""
+        self._in_a_row = 0 if finite else self._in_a_row + 1
+        self.total += not finite
+        if self._in_a_row > self._limit:
+            raise DivergedError(
+                f"step {step}: {self._in_a_row} steps in a row with non-finite loss or gradients;"
+                " lower optimizer.learning_rate or raise schedule.warmup_steps"
+            )

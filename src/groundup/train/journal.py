@@ -1,0 +1,56 @@
+"""A phase's metrics and events: written to its stage folder, mirrored to the run folder that people look at.
+
+Invariant: `metrics.jsonl` has one line per step and phase, without gaps; a resume takes back the lines of steps that it
+will do again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from groundup.log import JsonLines, read_lines, rewrite_lines
+from groundup.stage import LOGS
+
+METRICS = "metrics.jsonl"
+EVENTS = "events.jsonl"
+
+
+class Journal:
+    """Where one phase writes what happened. `run_folder` None: only the stage folder (tests, trials)."""
+
+    def __init__(self, phase: str, stage_folder: Path, run_folder: Path | None) -> None:
+        self.phase = phase
+        self._folders = [stage_folder / LOGS, *([run_folder] if run_folder else [])]
+        self._metrics = JsonLines(*(folder / METRICS for folder in self._folders))
+        self._events = JsonLines(*(folder / EVENTS for folder in self._folders))
+
+    def metric(self, **values: Any) -> None:
+        """Append one line of metrics."""
+        self._metrics.write({"phase": self.phase, **values})
+
+    def event(self, name: str, **values: Any) -> None:
+        """Append one event with the wall-clock time at which it happened."""
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self._events.write({"event": name, "time": now, "phase": self.phase, **values})
+
+    def announced_checkpoint(self) -> bool:
+        """True when an earlier attempt said that it saved a checkpoint."""
+        return any(event.get("event") == "checkpoint_saved" for event in read_lines(self._folders[0] / EVENTS))
+
+    def take_back_after(self, step: int) -> None:
+        """Remove this phase's lines of steps beyond `step`: they will be written again."""
+        own = [line for line in read_lines(self._folders[0] / METRICS) if int(line.get("step", 0)) <= step]
+        rewrite_lines(self._folders[0] / METRICS, own)
+        for folder in self._folders[1:]:
+            others = [line for line in read_lines(folder / METRICS) if line.get("phase") != self.phase]
+            rewrite_lines(folder / METRICS, others + own)
+
+
+def publish(stage_folders: list[Path], run_folder: Path) -> None:
+    """Make the run folder's metrics and events from those of its training stages, in their order."""
+    for name in (METRICS, EVENTS):
+        lines: list[Mapping[str, Any]] = [line for folder in stage_folders for line in read_lines(folder / LOGS / name)]
+        rewrite_lines(run_folder / name, [dict(line) for line in lines])

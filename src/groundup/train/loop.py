@@ -1,0 +1,213 @@
+"""The loop around the step, for every phase: resume, step, log, validate, checkpoint, stop when asked.
+
+    resume -> [ batch(step) -> train_step -> journal -> validate? -> checkpoint? -> stop? ]* -> last checkpoint
+
+Invariant: what a step does depends on the state and the step number only, so a run killed at any moment and resumed ends
+with the same bits as one never killed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from groundup.log import Progress, logger, progress
+from groundup.optim import learning_rate_factor
+from groundup.tokens import Batch, Mixture
+from groundup.train import checkpoint
+from groundup.train.guards import DivergenceGuard, StopRequest
+from groundup.train.journal import Journal
+from groundup.train.meter import Stopwatch, measured_peak_flops, peak_memory_bytes
+from groundup.train.state import ExecutionConfig, TrainingConfig, TrainState, rows_per_micro_batch
+from groundup.train.step import Objectives, StepResult, train_step
+
+CHECKPOINTS = "checkpoints"
+Validate = Callable[[torch.nn.Module], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What tells one phase from another: its data, its objectives, its budget."""
+
+    name: str
+    training: TrainingConfig
+    mixture: Mixture
+    objectives: Objectives
+    validate: Validate
+    """Model -> {bits_per_byte, loss, n_bytes} on held-out text."""
+    flops_per_token: float
+
+
+def train(
+    phase: Phase, state: TrainState, execution: ExecutionConfig, folder: Path, journal: Journal, stop: StopRequest
+) -> dict[str, Any]:
+    """Train `state` to the end of the phase's budget inside `folder`; returns the phase's summary.
+
+    Raises Interrupted (state saved) when asked to stop, DivergedError, ModelFileError (no good checkpoint).
+    """
+    loop = _Loop(phase, state, execution, folder, journal)
+    with stop.deferred(), progress(phase.name, loop.total_steps, "steps") as bar:
+        bar.start_at(state.step)
+        while state.step < loop.total_steps:
+            loop.one_step(bar)
+            loop.after_step(stop)
+    loop.finish()
+    return loop.summary()
+
+
+class _Loop:
+    def __init__(
+        self, phase: Phase, state: TrainState, execution: ExecutionConfig, folder: Path, journal: Journal
+    ) -> None:
+        self.phase, self.state, self.journal = phase, state, journal
+        self.keep_checkpoints = execution.keep_checkpoints
+        self.checkpoint_every_seconds = execution.checkpoint_every_seconds
+        self.checkpoints = folder / CHECKPOINTS
+        self.total_steps = phase.training.total_steps()
+        self.rows_of_rank = phase.mixture.rows_per_step // state.world_size
+        self.micro_batch_rows = rows_per_micro_batch(execution, phase.mixture.context_length, self.rows_of_rank)
+        self.guard = DivergenceGuard(phase.training.max_skipped_steps)
+        self.validation: dict[str, Any] = {}
+        self.watch = Stopwatch(self._resume())
+        self.saved_at = time.monotonic()
+        dtype = torch.bfloat16 if phase.training.precision == "bf16" else torch.float32
+        self.peak_flops = measured_peak_flops(state.device, dtype) * state.world_size
+
+    def _resume(self) -> float:
+        """Load the newest good checkpoint; returns the seconds that earlier attempts trained."""
+
+        def on_fallback(path: Path, fault: str) -> None:
+            self.journal.event("checkpoint_fallback", checkpoint=path.name, fault=fault)
+
+        found = checkpoint.resume(self.checkpoints, self.state, self.journal.announced_checkpoint(), on_fallback)
+        self.journal.take_back_after(self.state.step)
+        if found is None:
+            return 0.0
+        self.journal.event("resumed", step=self.state.step)
+        logger.info(f"{self.phase.name}: resumed at step {self.state.step} of {self.total_steps}")
+        self.validation = dict(found["validation"])
+        self.guard.total = int(found["skipped"])
+        return float(found["seconds"])
+
+    def one_step(self, bar: Progress) -> None:
+        """Make the rank's micro-batches, do the step, write its line."""
+        factor = learning_rate_factor(self.phase.training.schedule, self.state.step, self.total_steps)
+        self.watch.restart_lap()
+        result = train_step(
+            self.state,
+            self._micro_batches(),
+            self.phase.objectives,
+            learning_rate_factor=factor,
+            max_grad_norm=self.phase.training.max_grad_norm,
+        )
+        loss = float(result.loss)
+        grad_norm = float(result.grad_norm)
+        seconds = self.watch.lap()
+        finite = math.isfinite(loss) and math.isfinite(grad_norm)
+        self._record(result, loss, grad_norm, factor, seconds, finite)
+        rate = self.phase.training.global_batch_tokens / seconds
+        bar.advance(1, f"loss {loss:.3f}, {rate:,.0f} tokens/s")
+        self.guard.observe(self.state.step, finite)
+
+    def _micro_batches(self) -> list[Batch]:
+        first = self.state.rank * self.rows_of_rank
+        starts = range(first, first + self.rows_of_rank, self.micro_batch_rows)
+        step = self.state.step
+        return [self.phase.mixture.batch(step, at, self.micro_batch_rows).to(self.state.device) for at in starts]
+
+    def _record(
+        self, result: StepResult, loss: float, grad_norm: float, factor: float, seconds: float, finite: bool
+    ) -> None:
+        if self.state.rank != 0:
+            return
+        step, tokens = self.state.step, self.phase.training.global_batch_tokens
+        by_source = zip(self.phase.objectives.sources, result.source_losses.tolist())
+        if not finite:
+            self.journal.event("step_skipped", step=step, loss=loss, grad_norm=grad_norm)
+        self.journal.metric(
+            step=step,
+            total_steps=self.total_steps,
+            tokens_seen=step * tokens,
+            loss=loss,
+            **{f"loss_{name}": value for name, value in by_source},
+            grad_norm=grad_norm,
+            learning_rate=self.phase.training.optimizer.learning_rate * factor,
+            tokens_per_second=round(tokens / seconds, 1),
+            mfu=round(tokens / seconds * self.phase.flops_per_token / self.peak_flops, 4),
+            peak_memory_bytes=peak_memory_bytes(self.state.device),
+            sample_ids_hash=self.phase.mixture.sample_ids_hash(step - 1),
+            skipped=not finite,
+            targets=int(result.targets),
+            seconds=round(self.watch.seconds, 3),
+        )
+
+    def after_step(self, stop: StopRequest) -> None:
+        """Validate, save and stop where it is time to; all ranks decide the same."""
+        every = self.phase.training.validate_every_steps
+        if self.state.step == self.total_steps or (every and self.state.step % every == 0):
+            self._validate()
+        due = time.monotonic() - self.saved_at >= self.checkpoint_every_seconds
+        stopping, due = self._agree(stop.requested, due)
+        if stopping or due or self.state.step == self.total_steps:
+            self._save()
+        if stopping and self.state.step < self.total_steps:
+            error = stop.interrupted(f"{self.phase.name} saved at step {self.state.step} of {self.total_steps}")
+            name = "preempted" if error.exit_code == 75 else "interrupted"
+            self.journal.event(name, step=self.state.step)
+            raise error
+
+    def _agree(self, *flags: bool) -> list[bool]:
+        """Each flag as true on any rank."""
+        if self.state.world_size == 1:
+            return list(flags)
+        votes = torch.tensor(flags, dtype=torch.int32, device=self.state.device)
+        dist.all_reduce(votes, op=dist.ReduceOp.MAX)
+        return [bool(vote) for vote in votes.tolist()]
+
+    def _validate(self) -> None:
+        self.validation = dict(self.phase.validate(self.state.model))
+        if self.state.rank == 0:
+            self.journal.metric(
+                step=self.state.step, seconds=round(self.watch.seconds, 3), validation=self.validation
+            )
+
+    def _save(self) -> None:
+        extra = {
+            "phase": self.phase.name,
+            "tokens_seen": self.state.step * self.phase.training.global_batch_tokens,
+            "validation": self.validation,
+            "skipped": self.guard.total,
+            "seconds": round(self.watch.seconds, 3),
+        }
+        path = checkpoint.save(self.checkpoints, self.state, extra, self.keep_checkpoints)
+        self.saved_at = time.monotonic()
+        if self.state.rank == 0:
+            self.journal.event("checkpoint_saved", step=self.state.step, checkpoint=path.name)
+
+    def finish(self) -> None:
+        """Leave only the last checkpoint, which is the phase's result."""
+        if self.state.rank == 0:
+            checkpoint.prune(self.checkpoints, keep=1)
+
+    def summary(self) -> dict[str, Any]:
+        """Figures of the phase for manifests and reports."""
+        seconds = self.watch.seconds
+        return {
+            "weights": f"{CHECKPOINTS}/step-{self.state.step:08d}/{checkpoint.WEIGHTS}",
+            "steps": self.state.step,
+            "tokens": self.state.step * self.phase.training.global_batch_tokens,
+            "skipped_steps": self.guard.total,
+            "validation": self.validation,
+            "train_seconds": round(seconds, 2),
+            "peak_memory_bytes": peak_memory_bytes(self.state.device),
+            "world_size": self.state.world_size,
+            "micro_batch_rows": self.micro_batch_rows,
+            "earlier_seconds": round(self.watch.earlier_seconds, 2),
+        }

@@ -1,0 +1,204 @@
+"""One `build_state` for every phase, for real and simulated runs: configs -> model, optimizer and where they live.
+
+    build on meta -> recompute -> compile per block -> FSDP2 -> materialise -> initialise by name -> optimizer
+
+Invariant: the state depends on (model config, training config, seed) only; `runtime` decides place and speed. The same
+function runs under fake tensors on a fake process group, where the planner reads memory and FLOPs off it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
+
+from groundup.config import Config
+from groundup.errors import ModelFileError, RecipeError, ResourceError
+from groundup.log import logger
+from groundup.models import Decoder, ModelConfig, build_model
+from groundup.optim import MuonConfig, OptimizerConfig, ScheduleConfig, WSDConfig, build_optimizer
+from groundup.optim.build import Optimizer
+from groundup.parallel import shard
+
+COMPILE_WORTH_FLOPS = 1.5e13
+"""Below this much work for a phase, `compile: auto` stays eager: compiling would take longer than it saves."""
+
+
+class TrainingConfig(Config):
+    """What every phase has: a budget, a batch, an optimizer and a schedule. All of it is identity."""
+
+    tokens: int = Field(gt=0)
+    """Budget: positions (padding included) that the phase trains on."""
+    global_batch_tokens: int = Field(default=8192, gt=0)
+    """Positions of one step over all micro-batches and ranks; a multiple of model.context_length."""
+    optimizer: OptimizerConfig = MuonConfig()
+    """Which rule updates which parameter."""
+    schedule: ScheduleConfig = WSDConfig()
+    """Learning rate over the steps."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients with a larger global norm are scaled down to it."""
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """Number format of activations and matrix products; weights and optimizer state are always fp32."""
+    validate_every_steps: int = Field(default=50, ge=0)
+    """Steps between validations (0: only at the end)."""
+    validation_rows: int = Field(default=64, gt=0)
+    """At most this many rows of context_length tokens are used for a validation during training."""
+    max_skipped_steps: int = Field(default=8, ge=0)
+    """The run stops as diverged after this many steps in a row with non-finite gradients."""
+
+    def total_steps(self) -> int:
+        """Optimizer steps in the budget, at least one."""
+        return max(1, self.tokens // self.global_batch_tokens)
+
+
+class ExecutionConfig(Config):
+    """`runtime:` as far as training reads it: changes speed or place, never the result beyond rounding."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes a GPU when PyTorch sees one."""
+    threads: int = Field(default=0, ge=0)
+    """CPU threads (0: all cores this process may use)."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile; auto compiles when the phase is long enough to pay for it and a C++ compiler is there."""
+    micro_batch_rows: int = Field(default=0, ge=0)
+    """Rows of one forward and backward on a rank (0: as many as make about 8,192 tokens)."""
+    recompute: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    exact: bool = False
+    """Fix everything that may change rounding (compile off, deterministic kernels)."""
+    checkpoint_every_seconds: float = Field(default=60.0, gt=0)
+    """Longest time of work that a kill may lose."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Checkpoints kept while a phase runs."""
+
+    @model_validator(mode="after")
+    def _exact_is_eager(self) -> ExecutionConfig:
+        if self.exact and self.compile == "on":
+            raise ValueError("exact: true needs compile: off or auto, compiled kernels may round differently")
+        return self
+
+
+@dataclass
+class TrainState:
+    """Everything a step changes, and where it lives."""
+
+    model: Decoder
+    optimizer: Optimizer
+    device: torch.device
+    mesh: DeviceMesh | None = None
+    step: int = 0
+
+    @property
+    def world_size(self) -> int:
+        """Ranks that share one global batch."""
+        return self.mesh.size() if self.mesh is not None else 1
+
+    @property
+    def rank(self) -> int:
+        """This process's place among them."""
+        return self.mesh.get_rank() if self.mesh is not None else 0
+
+
+def pick_device(execution: ExecutionConfig) -> torch.device:
+    """The device asked for. Raises ResourceError when it is not there."""
+    if execution.device == "cuda" and not torch.cuda.is_available():
+        raise ResourceError("runtime.device is cuda, but PyTorch sees no GPU here; use runtime.device=cpu (or auto)")
+    use_gpu = execution.device == "cuda" or (execution.device == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if use_gpu else "cpu")
+
+
+def configure_threads(execution: ExecutionConfig) -> int:
+    """Set the number of CPU threads and return it."""
+    threads = execution.threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    if execution.exact:
+        torch.use_deterministic_algorithms(True)
+    return threads
+
+
+def wants_compile(execution: ExecutionConfig, model: ModelConfig, training: TrainingConfig, vocab_size: int) -> bool:
+    """Whether blocks are compiled; depends on recipe and machine only, so a resumed run decides the same."""
+    if execution.exact or execution.compile == "off":
+        return False
+    if execution.compile == "on":
+        return True
+    if not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
+        logger.info("no C++ compiler: training runs uncompiled (slower); `groundup doctor` says how to mend it")
+        return False
+    return training.tokens * model.flops_per_token(vocab_size) > COMPILE_WORTH_FLOPS
+
+
+def build_state(
+    model_config: ModelConfig,
+    vocab_size: int,
+    training: TrainingConfig,
+    execution: ExecutionConfig,
+    seed: int,
+    *,
+    device: torch.device,
+    mesh: DeviceMesh | None = None,
+    start: Mapping[str, Tensor] | None = None,
+) -> TrainState:
+    """Model and optimizer of one phase on `device`, sharded over `mesh`; weights from `start` or from the seed.
+
+    Raises ModelFileError when `start` does not fit the model, RecipeError when the batch does not fit the ranks.
+    """
+    check_batch(model_config.context_length, training.global_batch_tokens, mesh.size() if mesh is not None else 1)
+    with torch.device("meta"):
+        model = build_model(model_config, vocab_size=vocab_size)
+    compute_dtype = torch.bfloat16 if training.precision == "bf16" else torch.float32
+    shard.apply(
+        model,
+        mesh=mesh,
+        compute_dtype=compute_dtype,
+        recompute=execution.recompute,
+        compile_blocks=wants_compile(execution, model_config, training, vocab_size),
+    )
+    model.to_empty(device=device)
+    model.initialise(seed)
+    if start is not None:
+        load_weights(model, start)
+    optimizer = build_optimizer(training.optimizer, dict(model.named_parameters()), set(model.matrix_parameters()))
+    return TrainState(model=model, optimizer=optimizer, device=device, mesh=mesh)
+
+
+def check_batch(context_length: int, global_batch_tokens: int, world_size: int) -> None:
+    """Raise RecipeError unless every rank gets the same whole number of rows."""
+    row_tokens = context_length * world_size
+    if global_batch_tokens % row_tokens:
+        suggestion = max(row_tokens, global_batch_tokens // row_tokens * row_tokens)
+        raise RecipeError(
+            f"global_batch_tokens: {global_batch_tokens} is no multiple of context_length {context_length}"
+            f" x {world_size} ranks; use {suggestion}"
+        )
+
+
+def rows_per_micro_batch(execution: ExecutionConfig, context_length: int, rows_of_rank: int) -> int:
+    """Rows of one micro-batch: as asked for, else about 8,192 tokens; always a divisor of the rank's rows."""
+    wanted = execution.micro_batch_rows or max(1, 8192 // context_length)
+    wanted = min(wanted, rows_of_rank)
+    while rows_of_rank % wanted:
+        wanted -= 1
+    return wanted
+
+
+def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy full tensors into the (possibly sharded) parameters. Raises ModelFileError naming what does not fit."""
+    parameters = dict(model.named_parameters())
+    missing, extra = sorted(parameters.keys() - weights.keys()), sorted(weights.keys() - parameters.keys())
+    if missing or extra:
+        raise ModelFileError(f"weights do not fit the model: missing {missing[:3]}, not known {extra[:3]}")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if parameter.shape != weights[name].shape:
+                raise ModelFileError(
+                    f"{name}: weights have shape {list(weights[name].shape)}, the model {list(parameter.shape)}"
+                )
+            shard.copy_full(parameter, weights[name])

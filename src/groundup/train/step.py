@@ -1,0 +1,115 @@
+"""The one training step: micro-batches -> loss, gradients, update. Every phase, trial and simulation goes through it.
+
+    loss = sum over objectives o of weight_o * (sum of losses of o's targets) / (valid targets of o in the global batch)
+
+Targets are counted over all micro-batches and all ranks before the first backward, so that accumulation, packing and
+ranks never change the loss. Invariant: no host synchronisation and no data-dependent shape, so the step runs under fake
+tensors; what the host wants to know it reads from `StepResult` afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from groundup.parallel import shard
+from groundup.tokens import IGNORE, Batch
+from groundup.train.state import TrainState
+
+
+@dataclass(frozen=True)
+class Objectives:
+    """Which mixture source belongs to which objective, and each objective's weight (lambda for instruction)."""
+
+    sources: tuple[str, ...]
+    objective_of_source: tuple[int, ...]
+    names: tuple[str, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Device tensors; reading them is the caller's synchronisation."""
+
+    loss: Float[Tensor, ""]
+    source_losses: Float[Tensor, "sources"]  # noqa: F821 - mean loss per valid target, NaN where a source had none
+    grad_norm: Float[Tensor, ""]
+    targets: Int64[Tensor, ""]
+
+
+def train_step(
+    state: TrainState,
+    micro_batches: Sequence[Batch],
+    objectives: Objectives,
+    *,
+    learning_rate_factor: float,
+    max_grad_norm: float,
+) -> StepResult:
+    """One optimizer update from this rank's micro-batches (already on the device).
+
+    A step whose gradients are not finite updates with zero gradients instead, and shows it by its `grad_norm`.
+    """
+    counts = count_targets(micro_batches, len(objectives.sources), state)
+    row_weights = _row_weights(counts, objectives)
+    loss_sums = torch.zeros(len(objectives.sources), dtype=torch.float32, device=state.device)
+    for batch in micro_batches:
+        # FSDP averages gradients over the ranks, the loss is a sum over them.
+        weights = row_weights[batch.sources] * state.world_size
+        row_sums, _ = state.model(
+            batch.tokens,
+            targets=batch.targets,
+            segments=batch.segments,
+            positions=batch.positions,
+            row_weights=weights,
+        )
+        (row_sums * weights).sum().backward()
+        loss_sums = loss_sums.index_add(0, batch.sources, row_sums.detach())
+    if state.world_size > 1:
+        dist.all_reduce(loss_sums)
+    grad_norm = clip_gradients(state, max_grad_norm)
+    for group in state.optimizer.param_groups:
+        group["lr"] = group["base_learning_rate"] * learning_rate_factor
+    state.optimizer.step()
+    state.optimizer.zero_grad()
+    state.step += 1
+    return StepResult(
+        loss=(loss_sums * row_weights).sum(),
+        source_losses=loss_sums / counts,
+        grad_norm=grad_norm,
+        targets=counts.sum(),
+    )
+
+
+def count_targets(micro_batches: Sequence[Batch], num_sources: int, state: TrainState) -> Int64[Tensor, "sources"]:  # noqa: F821
+    """Valid targets of each source over all micro-batches and all ranks."""
+    counts = torch.zeros(num_sources, dtype=torch.int64, device=state.device)
+    for batch in micro_batches:
+        counts = counts.index_add(0, batch.sources, (batch.targets != IGNORE).sum(dim=1))
+    if state.world_size > 1:
+        dist.all_reduce(counts)
+    return counts
+
+
+def _row_weights(counts: Int64[Tensor, "sources"], objectives: Objectives) -> Float[Tensor, "sources"]:  # noqa: F821
+    """What one target's loss of each source counts in the loss: its objective's weight over the objective's targets."""
+    membership = torch.tensor(objectives.objective_of_source, device=counts.device)
+    weights = torch.tensor(objectives.weights, dtype=torch.float32, device=counts.device)
+    totals = torch.zeros(len(objectives.names), dtype=torch.int64, device=counts.device).index_add(0, membership, counts)
+    return (weights / totals.clamp(min=1))[membership]
+
+
+def clip_gradients(state: TrainState, max_grad_norm: float) -> Float[Tensor, ""]:
+    """Scale all gradients to a global norm of at most `max_grad_norm`; zero them when the norm is not finite."""
+    gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
+    norm = shard.full_tensor(torch.nn.utils.get_total_norm(gradients, foreach=True))
+    finite = torch.isfinite(norm)
+    scale = torch.where(finite, (max_grad_norm / (norm + 1e-6)).clamp(max=1.0), torch.zeros_like(norm))
+    for gradient in map(shard.local_tensor, gradients):
+        # A non-finite gradient times zero stays NaN, so it is replaced first; finite ones pass unchanged.
+        gradient.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0).mul_(scale)
+    return norm

@@ -1,0 +1,62 @@
+"""Errors: documented exit codes, a first line that fits and cannot steer a terminal, refusals of the system mapped."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from groundup import errors
+from groundup.errors import FIRST_LINE_LIMIT, GroundupError, Interrupted, RecipeError, ResourceError
+
+
+def test_every_error_class_has_a_documented_exit_code() -> None:
+    classes = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, GroundupError)]
+    codes = {cls.__name__: cls.exit_code for cls in classes if cls not in (GroundupError, Interrupted)}
+    assert set(codes.values()) <= errors.EXIT_CODES.keys()
+    assert len(set(codes.values())) == len(codes)
+    assert Interrupted("saved", 130).exit_code == 130
+
+
+@given(st.text())
+def test_the_first_line_is_one_short_printable_line(text: str) -> None:
+    line = errors.first_line(RecipeError(text))
+    assert len(line) <= FIRST_LINE_LIMIT
+    assert "\n" not in line
+    assert "\x1b" not in line
+    assert "\u202e" not in line
+    line.encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Grüße, 日本\u3000 ok\n\tx", "Grüße, 日本\u3000 ok\n\tx"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("abc\u202edef", "abc\\u202edef"),
+        ("zero\u200bwidth", "zero\\u200bwidth"),
+        ("half \ud800", "half \\ud800"),
+        ("\r\x00\u2028", "\\r\\x00\\u2028"),
+    ],
+)
+def test_what_could_steer_a_terminal_is_escaped(text: str, shown: str) -> None:
+    assert errors.printable(text) == shown
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EMFILE, errno.EIO, errno.ENOMEM])
+def test_refusals_of_the_system_become_resource_errors_with_a_remedy(number: int) -> None:
+    with pytest.raises(ResourceError, match="same command goes on") as caught, errors.resource_errors(Path("work")):
+        raise OSError(number, os.strerror(number), "x" * 500)
+    assert len(caught.value.message) <= FIRST_LINE_LIMIT
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_other_errors_pass_through() -> None:
+    with pytest.raises(FileNotFoundError), errors.resource_errors(Path("work")):
+        raise FileNotFoundError(errno.ENOENT, "gone")
+    with pytest.raises(RecipeError), errors.resource_errors(Path("work")):
+        raise RecipeError("mine")

@@ -1,0 +1,94 @@
+"""The step: what its loss is, and what must not change it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from groundup.parallel.fake import fake_world
+from groundup.tokens import IGNORE
+from groundup.train.state import build_state
+from groundup.train.step import train_step
+from tests.train import toys
+
+
+def gradients(rows_per_micro_batch: int, weight: float = 2.0) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Loss and gradients of the first step, read off before the update by an optimizer that does nothing."""
+    state = toys.state()
+    state.optimizer.step = lambda: None  # type: ignore[method-assign]
+    state.optimizer.zero_grad = lambda: None  # type: ignore[method-assign,assignment]
+    batches = [toys.mixture().batch(0, at, rows_per_micro_batch) for at in range(0, 8, rows_per_micro_batch)]
+    result = train_step(state, batches, toys.objectives(weight), learning_rate_factor=1.0, max_grad_norm=1e9)
+    return result.loss, {name: p.grad.clone() for name, p in state.model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("rows_per_micro_batch", [1, 2, 4])
+def test_micro_batches_do_not_change_loss_and_gradient(rows_per_micro_batch: int) -> None:
+    whole_loss, whole = gradients(8)
+    loss, parts = gradients(rows_per_micro_batch)
+    torch.testing.assert_close(loss, whole_loss, rtol=1e-6, atol=1e-6)
+    for name in whole:
+        torch.testing.assert_close(parts[name], whole[name], rtol=1e-5, atol=1e-6)
+
+
+def test_loss_is_the_weighted_sum_of_each_objectives_mean_over_its_targets() -> None:
+    state, batch = toys.state(), toys.mixture().batch(0, 0, 8)
+    logits = state.model(batch.tokens, segments=batch.segments, positions=batch.positions)
+    means = [
+        functional.cross_entropy(
+            logits[batch.sources == source].flatten(0, 1), batch.targets[batch.sources == source].flatten(),
+            ignore_index=IGNORE,
+        )
+        for source in (0, 1)
+    ]  # fmt: skip
+    result = train_step(state, [batch], toys.objectives(2.0), learning_rate_factor=1.0, max_grad_norm=1.0)
+    torch.testing.assert_close(result.loss, means[0] + 2.0 * means[1])
+    torch.testing.assert_close(result.source_losses, torch.stack(means))
+
+
+def test_gradient_of_the_mixture_is_the_sum_of_the_gradients_apart() -> None:
+    _, none = gradients(8, weight=1e-9)
+    _, one = gradients(8, weight=1.0)
+    _, three = gradients(8, weight=3.0)
+    for name in one:
+        torch.testing.assert_close(three[name] - none[name], 3 * (one[name] - none[name]), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_loss_falls(optimizer: str) -> None:
+    config = toys.training(optimizer=optimizer)
+    state, mixture, losses = toys.state(config), toys.mixture(), []
+    for step in range(40):
+        batch = mixture.batch(step, 0, 8)
+        result = train_step(state, [batch], toys.objectives(1.0), learning_rate_factor=1.0, max_grad_norm=1.0)
+        losses.append(float(result.loss))
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_non_finite_gradients_are_shown_and_leave_the_weights_finite() -> None:
+    state = toys.state()
+    with torch.no_grad():
+        state.model.norm.weight.fill_(float("inf"))
+    before = state.model.layers[0].ffn.gate.weight.clone()
+    result = train_step(
+        state, [toys.mixture().batch(0, 0, 8)], toys.objectives(), learning_rate_factor=1.0, max_grad_norm=1.0
+    )
+    assert not torch.isfinite(result.grad_norm)
+    after = state.model.layers[0].ffn.gate.weight
+    assert torch.isfinite(after).all()
+    torch.testing.assert_close(after, before, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_step_runs_under_fake_tensors_on_eight_fake_ranks(optimizer: str, precision: str) -> None:
+    config = toys.training(optimizer=optimizer, precision=precision)
+    with fake_world(8) as mesh:
+        state = build_state(
+            toys.MODEL, toys.VOCAB_SIZE, config, toys.EAGER, seed=3, device=torch.device("cpu"), mesh=mesh
+        )
+        batch = toys.mixture().batch(0, 0, 1)
+        result = train_step(state, [batch], toys.objectives(), learning_rate_factor=1.0, max_grad_norm=1.0)
+        assert result.loss.shape == () and state.step == 1
+        assert state.world_size == 8
