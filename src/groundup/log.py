@@ -26,10 +26,11 @@ BAR_INTERVAL_SECONDS = 0.1
 
 
 class _EscapingFormatter(logging.Formatter):
-    """Names and text that come from data must not steer the terminal."""
+    """Names and text that come from data must not steer the terminal; `extra={"escaped": True}`: done, colours are meant."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        text = super().format(record)
+        return text if getattr(record, "escaped", False) else printable(text)
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):

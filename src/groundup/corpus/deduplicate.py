@@ -37,7 +37,8 @@ _UNSPACED = (  # scripts written without spaces: Thai to Khmer, kana, Han; each 
     r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
 _TOKEN = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
-_ASCII_TOKEN = re.compile(r"\w+", re.ASCII)
+_ASCII_WORDS = bytes(byte if chr(byte).isalnum() or byte == 95 else 32 for byte in range(128)).lower().ljust(256)
+"""Maps ASCII to what `_TOKEN` sees: word characters in lower case, all others to spaces."""
 
 
 class DeduplicateConfig(Config):
@@ -82,13 +83,14 @@ def normal_hash(text: str) -> bytes:
     return hasher.digest()
 
 
-class _Words(dict[str, int]):
-    """word -> 64-bit hash, the same in every process; remembers up to a limit."""
+class _Words(dict[bytes | str, int]):
+    """word -> 64-bit hash, the same in every process and for text and bytes; remembers up to a limit."""
 
-    def __missing__(self, word: str) -> int:
+    def __missing__(self, word: bytes | str) -> int:
         if len(self) >= _WORDS_LIMIT:
             self.clear()
-        value = self[word] = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
+        data = word.encode() if isinstance(word, str) else word
+        value = self[word] = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
         return value
 
 
@@ -120,13 +122,12 @@ class Signer:
         return np.array(matrix.to_rows(), dtype=np.uint32)
 
 
-def shingle_hashes(text: str, size: int, words: dict[str, int] | None = None) -> NDArray[np.uint64]:
+def shingle_hashes(text: str, size: int, words: _Words | None = None) -> NDArray[np.uint64]:
     """64-bit hash of each run of `size` tokens (of all tokens when there are fewer), in order, repeats included."""
     known = _Words() if words is None else words
-    token = _ASCII_TOKEN if text.isascii() else _TOKEN
     parts = []
     for start in range(0, len(text), _SLICE_CHARACTERS):
-        found = token.findall(text[start : start + _SLICE_CHARACTERS].lower())
+        found = _tokens(text[start : start + _SLICE_CHARACTERS])
         parts.append(np.fromiter(map(known.__getitem__, found), dtype=np.uint64, count=len(found)))
     tokens = np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint64)
     size = min(size, len(tokens))
@@ -136,6 +137,11 @@ def shingle_hashes(text: str, size: int, words: dict[str, int] | None = None) ->
         hashes = (hashes ^ tokens[offset : offset + count]) * np.uint64(0x9E3779B97F4A7C15)
         hashes ^= hashes >> np.uint64(29)
     return hashes
+
+
+def _tokens(text: str) -> list[Any]:
+    """Words in lower case, single characters in scripts without spaces; bytes for ASCII, which is faster."""
+    return text.encode().translate(_ASCII_WORDS).split() if text.isascii() else _TOKEN.findall(text.lower())
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def suffix_of(name: str) -> str:
 
 
 def compression_of(head: bytes) -> str:
-    """"gzip", "zstd", "bz2" or "" by magic bytes."""
+    """ "gzip", "zstd", "bz2" or "" by magic bytes."""
     if head.startswith(b"\x1f\x8b"):
         return "gzip"
     if head.startswith(b"\x28\xb5\x2f\xfd") or (head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50):
@@ -111,7 +111,7 @@ def format_of(head: bytes, name: str, asked: str) -> str:
     guess = asked if asked != "auto" else _guess(head, suffix_of(name))
     if guess == "parquet":
         raise DamagedFile("not a Parquet file", "it does not begin with PAR1")
-    if guess == "text" or not head.lstrip()[:1] in (b"{", b"["):
+    if guess == "text" or head.lstrip()[:1] not in (b"{", b"["):
         _refuse_binary(head)
     return guess
 

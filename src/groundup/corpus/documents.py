@@ -64,11 +64,11 @@ def from_line(line: bytes) -> Document:
 class LineWriter:
     """Writes lines into one zstd file under a temporary name; `close` renames it, so a file there is whole."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, level: int = _LEVEL) -> None:
         self.path = path
         self._temporary = path.with_name(path.name + ".tmp")
         self._file = self._temporary.open("wb")
-        compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
+        compressor = zstandard.ZstdCompressor(level=level, write_checksum=True)
         self._stream = compressor.stream_writer(self._file, closefd=False)
 
     def write(self, data: bytes) -> None:
@@ -77,14 +77,16 @@ class LineWriter:
 
     def close(self) -> None:
         """End the stream and give the file its final name."""
-        self._stream.close()
+        self._stream.close()  # type: ignore[no-untyped-call]
         self._file.close()
         os.replace(self._temporary, self.path)
 
     def __enter__(self) -> LineWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             self.close()
         else:

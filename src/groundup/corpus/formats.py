@@ -87,7 +87,7 @@ def _pieces(handle: BinaryIO, limit_bytes: int) -> Iterator[bytes]:
 
 
 def _cut(buffer: bytes, limit_bytes: int) -> int:
-    """Where to cut: after the last blank line of the second half, else line end, else space, else between characters."""
+    """Where to cut: behind the last blank line of the second half, else a line end, a space, or any character."""
     for mark in (b"\n\n", b"\n\r\n", b"\n", b" "):
         found = buffer.rfind(mark, limit_bytes // 2, limit_bytes)
         if found >= 0:
@@ -130,7 +130,9 @@ def read_json(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected
         lists = [value for value in row.values.values() if isinstance(value, list)] if isinstance(row, Row) else []
         if isinstance(row, Row) and source.text_field not in row.values and len(lists) == 1:
             yield from (
-                Row(n, value) if isinstance(value, dict) else Rejected("not a JSON object", n, str(value)[:_SAMPLE_BYTES])
+                Row(n, value)
+                if isinstance(value, dict)
+                else Rejected("not a JSON object", n, str(value)[:_SAMPLE_BYTES])
                 for n, value in enumerate(lists[0], 1)
             )
         else:
@@ -158,7 +160,7 @@ _INSIDE = re.compile(rb'["\\]')
 
 
 def _elements(handle: BinaryIO, limit_bytes: int) -> Iterator[tuple[bytes | None, bool]]:
-    """(bytes, properly ended) of each element of a top-level array, or of each top-level object; None: above the limit."""
+    """(bytes, properly ended) of each element of a top-level array or each top-level object; None: too long."""
     scanner = _Scanner(limit_bytes)
     while block := handle.read(BLOCK_BYTES):
         yield from scanner.feed(block)
@@ -186,7 +188,12 @@ class _Scanner:
                 position += 1
             elif mark == b'"':
                 self._in_string = not self._in_string
-            elif mark == b"[" and self._depth == 0 and not self._element.strip() and not block[start : match.start()].strip():
+            elif (
+                mark == b"["
+                and self._depth == 0
+                and not self._element.strip()
+                and not block[start : match.start()].strip()
+            ):
                 self._base = self._depth = 1
                 start = position
             elif mark in b"[{":

@@ -76,13 +76,15 @@ class Part:
         """Hash of all that the part's content depends on."""
         options = to_dict(self.source)
         del options["path"]
-        return digest({
-            "format": _FORMAT,
-            "source": options,
-            "clean": self.clean,
-            "deduplicate": self.deduplicate,
-            "files": [[file.name, *_state(file.path)] for file in self.files],
-        })
+        return digest(
+            {
+                "format": _FORMAT,
+                "source": options,
+                "clean": self.clean,
+                "deduplicate": self.deduplicate,
+                "files": [[file.name, *_state(file.path)] for file in self.files],
+            }
+        )
 
     @property
     def folder(self) -> Path:
@@ -173,12 +175,14 @@ class _PartWriter:
         self._stack = ExitStack()
 
     def __enter__(self) -> _PartWriter:
-        self._documents = self._stack.enter_context(LineWriter(self.part.folder / DOCUMENTS))
+        self._documents = self._stack.enter_context(LineWriter(self.part.folder / DOCUMENTS, level=1))
         self._row_file: BinaryIO = self._stack.enter_context((self.part.folder / ROWS).open("wb"))
         self._signature_file: BinaryIO = self._stack.enter_context((self.part.folder / SIGNATURES).open("wb"))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             self._flush()
         self._stack.__exit__(kind, value, trace)
@@ -190,7 +194,7 @@ class _PartWriter:
         for record in reading:
             if isinstance(record, Rejected):
                 account.reject(record.reason, record.records)
-                self.samples.add("rejected", record.reason, file.name, record.number, record.sample)
+                self._sample("rejected", record.reason, index, record.number, record.sample)
                 if not record.number:
                     problem = escaped(f"{record.reason}: {record.sample}".removesuffix(": "))
             else:
@@ -218,13 +222,15 @@ class _PartWriter:
                     data = cleaned.text.encode()
                 self._write(cleaned, data, raw_hash if cleaned is document else hash_text(data), index, group)
                 return
-        name, number = self.part.files[index].name, record_number(document)
         if outcome == _REPEATED:
             account.duplicates["exact"] += 1
-            self.samples.add("duplicates", "exact", name, number, document.text)
+            self._sample("duplicates", "exact", index, record_number(document), document.text)
         else:
             account.filter(outcome)
-            self.samples.add("filtered", outcome, name, number, document.text)
+            self._sample("filtered", outcome, index, record_number(document), document.text)
+
+    def _sample(self, kind: str, reason: str, index: int, number: int, excerpt: str) -> None:
+        self.samples.add(kind, reason, f"{self.part.source.name}/{self.part.files[index].name}", number, excerpt)
 
     def _write(self, document: Document, data: bytes, content: bytes, index: int, group: int) -> None:
         self._documents.write(to_line(document))
@@ -284,7 +290,9 @@ class _ShardWriters:
     def __enter__(self) -> _ShardWriters:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for writer, _ in self._open.values():
             writer.__exit__(kind, value, trace)
         self.written.sort(key=lambda shard: str(shard["name"]))
@@ -293,9 +301,9 @@ class _ShardWriters:
         """Append a document's line to the current shard of `split`."""
         if split not in self._open:
             number = sum(shard["split"] == split for shard in self.written)
-            shard = {"split": split, "name": f"{split}-{number:05d}.zst", "documents": 0, "bytes": 0}
+            shard: dict[str, Any] = {"split": split, "name": f"{split}-{number:05d}.zst", "documents": 0, "bytes": 0}
             self.written.append(shard)
-            self._open[split] = LineWriter(self._folder / str(shard["name"])), shard
+            self._open[split] = LineWriter(self._folder / shard["name"]), shard
         writer, shard = self._open[split]
         writer.write(line)
         shard["documents"] += 1

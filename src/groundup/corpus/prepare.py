@@ -11,11 +11,11 @@ whatever the number of workers, kills and restarts.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,20 +26,29 @@ from pydantic import Field, model_validator
 from groundup import stage
 from groundup.config import Config, digest, to_dict
 from groundup.corpus import deduplicate, split
-from groundup.corpus.account import Account, Samples, summed
 from groundup.corpus.clean import CleanConfig
 from groundup.corpus.deduplicate import DeduplicateConfig, Duplicates, find_duplicates
-from groundup.corpus.documents import DOCUMENTS, SPLITS, shard_name
-from groundup.corpus.parts import CODES, SIGNATURES, Part, finish, finished, plan_parts, read_part, read_rows, write_shards
+from groundup.corpus.documents import DOCUMENTS, shard_name
+from groundup.corpus.parts import (
+    CODES,
+    SIGNATURES,
+    Part,
+    finish,
+    finished,
+    plan_parts,
+    read_part,
+    read_rows,
+    write_shards,
+)
 from groundup.corpus.processes import run_all
+from groundup.corpus.report import log_report, make_report, refuse_nothing, summary_of
 from groundup.corpus.sources import Found, SourceConfig, find_files
 from groundup.corpus.split import SplitConfig
-from groundup.errors import DataError
-from groundup.log import logger, progress
+from groundup.corpus.table import Table
+from groundup.log import progress
 
 REPORT = "report.json"
 _PARTS = "parts"
-_LOG_LIMIT = 20
 _HASH_THREADS = 4
 
 
@@ -65,7 +74,7 @@ class CorpusConfig(Config):
 
 
 def raw_identity(config: CorpusConfig, base: Path) -> dict[str, Any]:
-    """What decides the prepared documents, for a fingerprint: every option but the paths, and names and SHA-256 of the files.
+    """What decides the prepared documents: every option but the paths, and name and SHA-256 of each file.
 
     Raises DataError when a source has no files.
     """
@@ -101,7 +110,96 @@ def build_corpus(config: CorpusConfig, base: Path, work: Path, workers: int = 0)
         report = _build(config, found, parts, work, workers)
         stage.write_json(work / REPORT, report)
         shards = [f"{DOCUMENTS}/{shard['file']}" for shard in report["shards"]]
-        done = finish(work, f"{stage.LOGS}/corpus.json", {"key": key, "summary": _summary(report)}, (REPORT, *shards))
+        done = finish(work, f"{stage.LOGS}/corpus.json", {"key": key, "summary": summary_of(report)}, (REPORT, *shards))
     shutil.rmtree(work / _PARTS, ignore_errors=True)
     summary: dict[str, Any] = done["summary"]
     return summary
+
+
+def _plan(config: CorpusConfig, found: Sequence[Found], parts_folder: Path) -> list[Part]:
+    parts: list[Part] = []
+    for source, files in zip(config.sources, found):
+        parts += plan_parts(source, files.files, config.clean, config.deduplicate, parts_folder, len(parts))
+    return parts
+
+
+def _build(
+    config: CorpusConfig, found: Sequence[Found], parts: Sequence[Part], work: Path, workers: int
+) -> dict[str, Any]:
+    """Parts, duplicates, splits, shards; returns the report."""
+    (work / _PARTS).mkdir(parents=True, exist_ok=True)
+    _remove_all_but(work / _PARTS, {part.folder.name for part in parts})
+    with progress("corpus", sum(part.raw_bytes for part in parts), "B") as bar:
+        read = run_all(read_part, parts, workers, lambda part: bar.advance(part.raw_bytes))
+    table = Table.of(parts, [read_rows(part) for part in parts])
+    duplicates = _find_duplicates(table, parts, work / _PARTS, config.deduplicate)
+    codes = _assign_splits(table, duplicates, config.split)
+    report = make_report(config.deduplicate, config.sources, found, parts, read, table, duplicates, codes)
+    log_report(report)
+    refuse_nothing(report)
+    for part, first, last in zip(parts, table.first_row, table.first_row[1:]):
+        codes[first:last].tofile(part.folder / CODES)
+    kept = np.bincount(table.part[codes > 0], minlength=len(parts))
+    with progress("shards", report["kept"], "documents") as bar:
+        written = run_all(write_shards, parts, workers, lambda part: bar.advance(int(kept[part.number])))
+    return {**report, "shards": _publish(parts, written, work / DOCUMENTS)}
+
+
+def _remove_all_but(folder: Path, names: set[str]) -> None:
+    for path in folder.iterdir():
+        if path.name not in names:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _find_duplicates(table: Table, parts: Sequence[Part], folder: Path, config: DeduplicateConfig) -> Duplicates:
+    """Duplicates over all parts. A forced side wins, and of several the one furthest from training."""
+    priority = np.array([3, 2, 1, 0], dtype=np.uint8)[table.forced]
+    signatures = None
+    if config.near and len(table.rows):
+        together = folder / SIGNATURES
+        with together.open("wb") as target:
+            for part in parts:
+                with (part.folder / SIGNATURES).open("rb") as origin:
+                    shutil.copyfileobj(origin, target, 1 << 20)
+        signatures = np.memmap(together, dtype="<u4", mode="r", shape=(len(table.rows), config.num_perm))
+    rows = table.rows
+    return find_duplicates(rows["exact"], rows["content"], priority, signatures, rows["shingles"] > 0, config)
+
+
+def _assign_splits(table: Table, duplicates: Duplicates, config: SplitConfig) -> NDArray[np.uint8]:
+    """Split code of each row, 0 for dropped ones. Pieces of one text stay together, by the smallest of their hashes."""
+    is_kept = duplicates.outcome == deduplicate.KEPT
+    codes = np.where(is_kept, table.forced, 0).astype(np.uint8)
+    free = np.flatnonzero(is_kept & (table.forced == 0))
+    groups, member = np.unique(table.group[free], return_inverse=True)
+    keys = np.full(len(groups), np.iinfo(np.uint64).max, dtype=np.uint64)
+    np.minimum.at(keys, member, table.rows["content"][free, 0])
+    codes[free] = split.assign(keys, config)[member]
+    return codes
+
+
+def _publish(parts: Sequence[Part], written: Sequence[Mapping[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """Link the parts' shards into `folder` under their final names, numbered per source and split."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    numbers: dict[tuple[str, str], int] = {}
+    shards = []
+    for part, result in zip(parts, written):
+        for shard in result["shards"]:
+            place = (shard["split"], part.source.name)
+            numbers[place] = numbers.get(place, -1) + 1
+            name = shard_name(*place, numbers[place])
+            _link(part.folder / shard["name"], folder / name)
+            counts = {"documents": shard["documents"], "bytes": shard["bytes"]}
+            shards.append({"file": name, "split": place[0], "source": place[1], **counts})
+    return shards
+
+
+def _link(origin: Path, target: Path) -> None:
+    """A second name for a file; a copy where the file system has no links."""
+    try:
+        os.link(origin, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EXDEV):
+            raise
+        shutil.copyfile(origin, target)

@@ -1,6 +1,6 @@
 """A raw file -> documents, each record accepted or rejected with a reason.
 
-    file -> compression (magic bytes) -> verified plain bytes -> UTF-8 -> format (content) -> rows -> Document | Rejected
+    file -> compression (magic) -> verified plain bytes -> UTF-8 -> format (content) -> rows -> Document | Rejected
 
 Invariant: every record of a file comes out exactly once, as a Document or as part of a Rejected; nothing that a file
 holds raises, and nothing of a compressed file comes out before the whole of it was verified.

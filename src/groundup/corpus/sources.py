@@ -29,7 +29,7 @@ class SourceConfig(Config):
     name: Name
     """Name of the source in reports, mixtures and shard files."""
     path: str
-    """A file, a folder (read with its subfolders) or a glob; absolute, or relative to the current folder, or to the recipe."""
+    """A file, a folder (with its subfolders) or a glob; absolute, or relative to the current or the recipe's folder."""
     split: Literal["auto", "train", "validation", "test"] = "auto"
     """`auto`: by hash; otherwise all of this source goes there."""
     format: Literal["auto", "text", "jsonl", "json", "csv", "parquet"] = "auto"
@@ -127,7 +127,7 @@ def _entries(path: str, base: Path) -> tuple[Path, Iterable[Path], bool]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Everything below a folder that is not a folder itself, and folders that cannot be listed or were listed before."""
+    """Everything below a folder but folders, and of these the ones that cannot be listed or were listed before."""
     seen: set[tuple[int, int]] = set()
     pending = [folder]
     while pending:
@@ -168,7 +168,9 @@ def _reason_to_skip(path: Path, by_name: bool) -> str:
         if is_kind(mode):
             return reason
     known = FORMAT_SUFFIXES.keys() | REFUSED_SUFFIXES
-    return f"not a known file type ({suffix_of(path.name)[:12]})" if by_name and suffix_of(path.name) not in known else ""
+    return (
+        f"not a known file type ({suffix_of(path.name)[:12]})" if by_name and suffix_of(path.name) not in known else ""
+    )
 
 
 def _nothing_to_read(path: str, skipped: list[Skipped]) -> str:

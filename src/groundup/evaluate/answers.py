@@ -106,7 +106,8 @@ def ask(subject: Subject, questions: Sequence[Conversation], config: EvaluateCon
     prompts = [tokenizer.prompt(question.turns[:-1]) for question in questions]
     fitting = [index for index, prompt in enumerate(prompts) if len(prompt) < context_length]
     if len(fitting) < len(prompts):
-        logger.warning(f"{len(prompts) - len(fitting)} questions fill the context of {context_length} tokens: not answered")
+        left_out = len(prompts) - len(fitting)
+        logger.warning(f"{left_out} questions fill the context of {context_length} tokens and count as not answered")
     predictions = [""] * len(prompts)
     generation = GenerateConfig(max_new_tokens=config.max_new_tokens)
     with progress("questions", len(fitting), "questions") as bar:

@@ -43,8 +43,9 @@ class TextMeasure:
     _open_document: np.ndarray[Any, Any] = field(default_factory=lambda: np.zeros(4))
 
     def add(self, sums: np.ndarray[Any, Any], starts: np.ndarray[Any, Any]) -> None:
-        """Count targets: `sums` Float64 [4, rows, time] holds nats, right, tokens and bytes of each target (0 where none
-        counts); `starts` Bool [rows, time] is true where a document starts."""
+        """Count targets: `sums` Float64 [4, rows, time] holds nats, right, tokens and bytes of each (0: not counted);
+        `starts` Bool [rows, time] is true where a document starts.
+        """
         self._count("rows", sums.sum(axis=2))
         document = np.cumsum(starts.ravel())
         per_document = np.zeros((4, int(document[-1]) + 1))
@@ -81,7 +82,7 @@ class TextMeasure:
         }
 
     def summary(self) -> dict[str, Any]:
-        """The line that validation during training logs: bits_per_byte, its stderr, loss (nats a token), n_bytes, ..."""
+        """What validation during training logs: bits_per_byte and its error, loss (nats a token), n_bytes and so on."""
         bits = self.metrics()["bits_per_byte"]
         return {
             "bits_per_byte": bits.value,
@@ -124,13 +125,13 @@ def measure_text(
 
 def text_bytes(tokenizer: Tokenizer) -> Int[Tensor, " vocab"]:
     """UTF-8 bytes that each token stands for; 0 for control tokens."""
-    return torch.tensor(tokenizer.token_lengths_bytes(), dtype=torch.int64)
+    ids = range(tokenizer.vocab_size)
+    lengths = [0 if token in tokenizer.control_ids else len(tokenizer.token_bytes(token)) for token in ids]
+    return torch.tensor(lengths, dtype=torch.int64)
 
 
 @torch.inference_mode()
-def target_sums(
-    model: Decoder, batch: Batch, n_bytes: Int[Tensor, " vocab"]
-) -> Float[Tensor, "4 rows time"]:
+def target_sums(model: Decoder, batch: Batch, n_bytes: Int[Tensor, " vocab"]) -> Float[Tensor, "4 rows time"]:
     """Nats, right (1 or 0), tokens (1) and bytes of every target that stands for text; 0 for all others."""
     logits = model(batch.tokens, segments=batch.segments, positions=batch.positions)
     targets = batch.targets.clamp(min=0)

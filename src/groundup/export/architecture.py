@@ -1,7 +1,7 @@
 """A Hugging Face config.json -> the decoder it describes, or a refusal that names the key in the way.
 
-Each key is one of: part of the description, a promise that must have the one value this decoder computes, or of no effect
-on the logits. Anything else is refused: a key that is ignored silently may change every logit.
+Each key is one of: part of the description, a promise that must have the one value this decoder computes, or of no
+effect on the logits. Anything else is refused: a key that is ignored silently may change every logit.
 Invariant: data never chooses code; `auto_map` and its like are refused, nothing is imported.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 
 from groundup import config
 from groundup.errors import ModelFileError, RecipeError
+from groundup.export.weights import fault
 from groundup.models import DecoderConfig
 
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
@@ -30,61 +31,61 @@ PROMISES: Mapping[str, tuple[Any, ...]] = {
 }
 """Keys that change the logits unless they have one of these values."""
 NO_EFFECT = frozenset(
-    "architectures model_type transformers_version torch_dtype dtype _name_or_path name_or_path bos_token_id eos_token_id"
-    " pad_token_id unk_token_id sep_token_id use_cache initializer_range attention_dropout sliding_window max_window_layers"
-    " return_dict output_attentions output_hidden_states chunk_size_feed_forward id2label label2id problem_type"
-    " tokenizer_class finetuning_task task_specific_params prefix is_decoder cross_attention_hidden_size"
-    " base_model_tp_plan base_model_pp_plan".split()
+    {"architectures", "model_type", "transformers_version", "torch_dtype", "dtype", "_name_or_path", "name_or_path"}
+    | {"bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "sep_token_id", "tokenizer_class", "prefix"}
+    | {"use_cache", "initializer_range", "attention_dropout", "sliding_window", "max_window_layers", "is_decoder"}
+    | {"return_dict", "output_attentions", "output_hidden_states", "chunk_size_feed_forward", "id2label", "label2id"}
+    | {"problem_type", "finetuning_task", "task_specific_params", "cross_attention_hidden_size"}
 )
 """Keys that leave the logits as they are (dropout and such matter in training only)."""
+DESCRIPTION = frozenset(
+    {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"}
+    | {"vocab_size", "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings", "rope_theta", "rope_parameters"}
+    | {"layer_types"}
+)
 FIRST_LLAMA_THETA = 10_000.0
 """Base of the rotary angles where the file, as those of the first Llama models, does not say."""
-DESCRIPTION = frozenset(
-    "hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim vocab_size"
-    " max_position_embeddings rms_norm_eps tie_word_embeddings rope_theta rope_parameters layer_types".split()
-)
 
 
 def read_architecture(values: Mapping[str, Any], where: Path) -> tuple[DecoderConfig, int]:
     """The decoder and its vocabulary size. Raises ModelFileError naming the key that is missing, wrong or unknown."""
-    _refuse_remote_code(values, where)
-    kind = values.get("model_type")
-    if not isinstance(kind, str) or kind not in ARCHITECTURES:
-        known = " or ".join(ARCHITECTURES)
-        raise ModelFileError(f"{where}: model_type {str(kind)[:30]!r} is not known here; use a model of type {known}")
-    named = values.get("architectures") or [ARCHITECTURES[kind]]
-    if named != [ARCHITECTURES[kind]]:
-        raise ModelFileError(f"{where}: architectures {str(named)[:60]} is not [{ARCHITECTURES[kind]!r}]; use a language model")
-    _check_promises(values, where)
-    try:
-        decoder = config.build(DecoderConfig, _description(values, kind, where), "its values")
-    except RecipeError as error:
-        raise ModelFileError(f"{where}: {error.message[:130]}; copy the model again", details=error.details) from None
-    return decoder, _vocab_size(values, where)
-
-
-def _refuse_remote_code(values: Mapping[str, Any], where: Path) -> None:
     for key in REMOTE_CODE:
         if values.get(key):
-            raise ModelFileError(
-                f"{where}: '{key}' asks for code that comes with the model, which is never run; use a Llama or Qwen3 model"
+            raise fault(
+                where, f"'{key}' asks for code that comes with the model, which is never run; use a plain model"
             )
+    kind = values.get("model_type")
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
+        raise fault(
+            where, f"model_type {str(kind)[:30]!r} is not known; use a model of type {' or '.join(ARCHITECTURES)}"
+        )
+    named = values.get("architectures") or [ARCHITECTURES[kind]]
+    if named != [ARCHITECTURES[kind]]:
+        raise fault(where, f"architectures {str(named)[:40]} is not ['{ARCHITECTURES[kind]}']; use a language model")
+    _check_promises(values, where)
+    try:
+        decoder = config.build(DecoderConfig, _description(values, kind, where), "its sizes")
+    except RecipeError as error:
+        raise ModelFileError(fault(where, error.message[:130]).message, details=error.details) from None
+    return decoder, _vocab_size(values, where)
 
 
 def _check_promises(values: Mapping[str, Any], where: Path) -> None:
     for key, allowed in PROMISES.items():
         if key in values and values[key] not in allowed:
-            raise ModelFileError(
-                f"{where}: {key} = {str(values[key])[:40]!r} is not supported (only {allowed[0]!r}); its logits would be wrong"
+            raise fault(
+                where, f"{key} = {str(values[key])[:30]!r} is not supported, only {allowed[0]!r}; use another model"
             )
     for kind in values.get("layer_types") or ():
         if kind != "full_attention":
-            raise ModelFileError(f"{where}: layer type {str(kind)[:40]!r} is not supported, only 'full_attention'")
+            raise fault(
+                where, f"layer type {str(kind)[:30]!r} is not supported, only 'full_attention'; use another model"
+            )
+    known = DESCRIPTION | NO_EFFECT | PROMISES.keys() | set(REMOTE_CODE)
     for key, value in values.items():
-        known = key in DESCRIPTION or key in PROMISES or key in NO_EFFECT or key in REMOTE_CODE
-        if not known and value not in (None, False, [], {}):
-            raise ModelFileError(
-                f"{where}: unknown key '{key[:60]}' may change the logits, so the model is not loaded; remove it if it does not"
+        if key not in known and value not in (None, False, [], {}):
+            raise fault(
+                where, f"unknown key '{key[:50]}' may change the logits, so it is refused; remove it if it does not"
             )
 
 
@@ -93,20 +94,20 @@ def _description(values: Mapping[str, Any], kind: str, where: Path) -> dict[str,
 
     def required(key: str) -> Any:
         if values.get(key) is None:
-            raise ModelFileError(f"{where}: no '{key}', so the model's shape is not known; copy the model again")
+            raise fault(where, f"no '{key}', so the model's shape is not known; copy the model again")
         return values[key]
 
-    num_heads, hidden_size = required("num_attention_heads"), required("hidden_size")
     qwen = kind == "qwen3"
+    num_heads, hidden_size = required("num_attention_heads"), required("hidden_size")
     head_dim = required("head_dim") if qwen else values.get("head_dim")
-    if isinstance(num_heads, int) and isinstance(hidden_size, int) and num_heads > 0 and head_dim == hidden_size / num_heads:
+    if all(type(size) is int for size in (num_heads, hidden_size, head_dim)) and head_dim * num_heads == hidden_size:
         head_dim = None
     return {
         "context_length": required("max_position_embeddings"),
         "num_layers": required("num_hidden_layers"),
         "hidden_size": hidden_size,
         "num_heads": num_heads,
-        "num_kv_heads": required("num_key_value_heads") if qwen else values.get("num_key_value_heads", num_heads),
+        "num_kv_heads": required("num_key_value_heads") if qwen else values.get("num_key_value_heads") or num_heads,
         "head_dim": head_dim,
         "ffn_size": required("intermediate_size"),
         "qk_norm": qwen,
@@ -119,16 +120,19 @@ def _description(values: Mapping[str, Any], kind: str, where: Path) -> dict[str,
 def _rope_theta(values: Mapping[str, Any], where: Path) -> Any:
     """Base of the rotary angles: `rope_parameters.rope_theta` (transformers 5) or `rope_theta` (before)."""
     rope = values.get("rope_parameters") or {}
-    if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default" or rope.keys() - {"rope_type", "rope_theta"}:
-        raise ModelFileError(f"{where}: rope_parameters {str(rope)[:60]} are not supported, only rope_type 'default'")
+    plain = isinstance(rope, dict) and rope.get("rope_type", "default") == "default"
+    if not plain or rope.keys() - {"rope_type", "rope_theta"}:
+        raise fault(
+            where, f"rope_parameters {str(rope)[:50]} are not supported, only rope_type 'default'; use another model"
+        )
     theta = rope.get("rope_theta", values.get("rope_theta", FIRST_LLAMA_THETA))
     if theta != values.get("rope_theta", theta):
-        raise ModelFileError(f"{where}: two values of rope_theta ({theta}, {values['rope_theta']}); copy the model again")
+        raise fault(where, f"two values of rope_theta, {theta} and {values['rope_theta']}; export the model again")
     return theta
 
 
 def _vocab_size(values: Mapping[str, Any], where: Path) -> int:
     size = values.get("vocab_size")
     if type(size) is not int or size < 1:
-        raise ModelFileError(f"{where}: vocab_size {str(size)[:20]} is no positive number; copy the model again")
+        raise fault(where, f"vocab_size {str(size)[:20]} is no positive number; copy the model again")
     return size

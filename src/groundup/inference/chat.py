@@ -2,8 +2,9 @@
 
     reply(text) -> history + user turn --template--> prompt ids --stream--> pieces --> assistant turn into the history
 
-When history and answer would not fit the context, the oldest pairs of turns are forgotten (the system turn stays), which
-is said once. Invariant: `messages` alternates between user and assistant, and holds each answer as far as it was read.
+When history and answer would not fit the context, the oldest pairs of turns are forgotten (the system turn stays),
+which is said once. Invariant: `messages` alternates between user and assistant, and holds each answer as far as it was
+read.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Chat:
             if len(prompt) <= limit:
                 if first and not self._said:
                     self._said = True
-                    logger.info(f"the context of {context_length} tokens is full: the oldest turns are forgotten from here on")
+                    logger.info(f"the context of {context_length} tokens is full: the oldest turns are forgotten")
                 return prompt
         raise RecipeError(
             f"a question of {len(prompt)} tokens: the model's context holds {context_length}, "

@@ -55,9 +55,7 @@ def keep_top_p(logits: Float[Tensor, "rows vocab"], top_p: float) -> Float[Tenso
     return torch.empty_like(logits).scatter(-1, order, ordered)
 
 
-def draw(
-    logits: Float[Tensor, "rows vocab"], generators: Sequence[torch.Generator]
-) -> Int[Tensor, " rows"]:
+def draw(logits: Float[Tensor, "rows vocab"], generators: Sequence[torch.Generator]) -> Int[Tensor, " rows"]:
     """One id per row, with the probabilities of softmax(logits): inverse of the cumulative sum at a uniform number."""
     cumulative = logits.double().softmax(dim=-1).cumsum(dim=-1)
     uniform = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in generators]).to(logits.device)

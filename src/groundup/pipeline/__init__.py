@@ -1,7 +1,7 @@
 """The composition root: the recipe and the list of its stages, in order."""
 
 from groundup.pipeline.recipe import InstructConfig, PretrainConfig, Recipe, RuntimeConfig, load_recipe
-from groundup.pipeline.run import VERBS, RunResult, run, run_folder, status, workdir
+from groundup.pipeline.run import VERBS, RunResult, instruct, prepare, pretrain, run, run_folder, status, workdir
 
 __all__ = [
     "VERBS",
@@ -10,7 +10,10 @@ __all__ = [
     "Recipe",
     "RunResult",
     "RuntimeConfig",
+    "instruct",
     "load_recipe",
+    "prepare",
+    "pretrain",
     "run",
     "run_folder",
     "status",

@@ -5,8 +5,11 @@ Invariant: everything outside `name` and `runtime` is identity and enters a stag
 
 from __future__ import annotations
 
+import glob
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -19,6 +22,9 @@ from groundup.export import ExportConfig
 from groundup.models import ModelConfig
 from groundup.tokens import InstructSourceConfig, TokenizerConfig
 from groundup.train.state import ExecutionConfig, TrainingConfig, check_batch
+
+_PATH_LISTS = (("corpus", "sources"), ("instruct", "sources"), ("instruct", "heldout"))
+"""Where a recipe names data."""
 
 
 class PretrainConfig(TrainingConfig):
@@ -49,7 +55,7 @@ class RuntimeConfig(ExecutionConfig):
     workdir: str = "work"
     """Folder of stages and runs, relative to the current folder."""
     workers: int = Field(default=0, ge=0)
-    """Processes that read and clean text (0: one per core)."""
+    """Processes that read and clean text (0: this one; worth it for gigabytes)."""
 
 
 class Recipe(Config):
@@ -95,7 +101,33 @@ def _check_phase(phase: TrainingConfig, context_length: int) -> None:
         raise ValueError(error.message) from None
 
 
-def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Recipe, Path]:
-    """Recipe file + `key.path=value` overrides -> (Recipe, folder that relative data paths may start from)."""
+def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+    """Recipe file + `key.path=value` overrides -> Recipe.
+
+    Data paths that are not found from the current folder but from the recipe's become absolute, so that a Recipe stands
+    by itself. Raises RecipeError with all faults.
+    """
     path = Path(path)
-    return config.load(Recipe, path, overrides), path.resolve().parent
+    values = config.apply_overrides(config.read_yaml(path), overrides)
+    return config.build(Recipe, _anchored(values, path.resolve().parent), str(path))
+
+
+def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    for section, key in _PATH_LISTS:
+        sources = values.get(section)
+        for source in (sources.get(key) if isinstance(sources, dict) else None) or ():
+            if isinstance(source, dict) and isinstance(source.get("path"), str):
+                source["path"] = _anchor(source["path"], folder)
+    return values
+
+
+def _anchor(path: str, folder: Path) -> str:
+    """`path` below `folder` when it leads somewhere from there but not from the current folder; else as it is."""
+    if not path or "\0" in path or "://" in path or _leads_somewhere(path):
+        return path
+    below = str(folder / path)
+    return below if _leads_somewhere(below) else path
+
+
+def _leads_somewhere(path: str) -> bool:
+    return os.path.lexists(path) or next(glob.iglob(path, recursive=True), None) is not None

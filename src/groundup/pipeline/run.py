@@ -55,7 +55,7 @@ def run_folder(recipe: Recipe) -> Path:
     return workdir(recipe) / "runs" / recipe.name
 
 
-def run(recipe: Recipe, base: Path, until: str = "export") -> RunResult:
+def run(recipe: Recipe, until: str = "export") -> RunResult:
     """Every stage up to `until`, in order, going on from what is there; then the report.
 
     Raises the errors of the stages; what was finished before stays. A second run of the same name gets LockedError.
@@ -64,14 +64,30 @@ def run(recipe: Recipe, base: Path, until: str = "export") -> RunResult:
     with resource_errors(folder), StopRequest().installed() as stop:
         folder.mkdir(parents=True, exist_ok=True)
         with stage.lock(folder.with_name(folder.name + ".lock")):
-            context = Context(recipe, base, folder, stop, colour=sys.stderr.isatty() and "NO_COLOR" not in os.environ)
+            context = Context(recipe, folder, stop, colour=sys.stderr.isatty() and "NO_COLOR" not in os.environ)
             stage.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
+            _refresh(context)
             try:
                 _bring_all(context, until)
             finally:
                 _refresh(context)
             build_report(folder)
-    return RunResult(recipe.name, folder, _model_folder(folder), status(recipe, base))
+    return RunResult(recipe.name, folder, _model_folder(folder), status(recipe))
+
+
+def prepare(recipe: Recipe) -> RunResult:
+    """Everything before training: documents, tokenizer, shards, conversations."""
+    return run(recipe, until=VERBS["prepare"])
+
+
+def pretrain(recipe: Recipe) -> RunResult:
+    """Up to and including pretraining."""
+    return run(recipe, until=VERBS["pretrain"])
+
+
+def instruct(recipe: Recipe) -> RunResult:
+    """Up to and including instruction tuning."""
+    return run(recipe, until=VERBS["instruct"])
 
 
 def _bring_all(context: Context, until: str) -> None:
@@ -104,7 +120,7 @@ def _bring(context: Context, kind: StageKind) -> None:
 
 def _refresh(context: Context) -> None:
     """Bring the run folder's lists up to what the stages hold now."""
-    entries = status(context.recipe, context.base)
+    entries = status(context.recipe)
     stage.write_json(context.run_folder / "stages.json", entries)
     trained = [Path(entry["folder"]) for entry in entries if entry["name"] in ("pretrain", "instruct")]
     partial = [path.with_name(path.name + ".partial") for path in trained]
@@ -130,12 +146,12 @@ def _model_folder(folder: Path) -> Path | None:
     return model if model.exists() else None
 
 
-def status(recipe: Recipe, base: Path) -> list[dict[str, Any]]:
+def status(recipe: Recipe) -> list[dict[str, Any]]:
     """Each stage: {name, state: done | partial | missing, fingerprint, folder, seconds, summary}.
 
     A stage behind an unfinished one has no fingerprint yet ("missing", folder of its name only).
     """
-    context = Context(recipe, base, run_folder(recipe), StopRequest())
+    context = Context(recipe, run_folder(recipe), StopRequest())
     root = workdir(recipe)
     entries: list[dict[str, Any]] = []
     for kind in listed(recipe):

@@ -56,8 +56,6 @@ class Context:
     """What builders share: the recipe, where things lie, and the stages finished so far."""
 
     recipe: Recipe
-    base: Path
-    """Folder of the recipe file, from which relative data paths may start."""
     run_folder: Path
     stop: StopRequest
     colour: bool = False
@@ -89,11 +87,11 @@ class StageKind:
 
 
 def _corpus_identity(context: Context) -> Mapping[str, Any]:
-    return dict(corpus.raw_identity(context.recipe.corpus, context.base))
+    return dict(corpus.raw_identity(context.recipe.corpus, Path.cwd()))
 
 
 def _build_corpus(context: Context, work: Path) -> Mapping[str, Any]:
-    return dict(corpus.build_corpus(context.recipe.corpus, context.base, work, context.recipe.runtime.workers))
+    return dict(corpus.build_corpus(context.recipe.corpus, Path.cwd(), work, context.recipe.runtime.workers))
 
 
 def _tokenizer_identity(context: Context) -> Mapping[str, Any]:
@@ -123,8 +121,8 @@ def _conversations_identity(context: Context) -> Mapping[str, Any]:
     instruct = context.recipe.instruct
     assert instruct is not None, "the stage is listed only with an instruct phase"
     return {
-        "sources": [tokens.instruct_identity(source, context.base) for source in instruct.sources],
-        "heldout": [tokens.instruct_identity(source, context.base) for source in instruct.heldout],
+        "sources": [tokens.instruct_identity(source, Path.cwd()) for source in instruct.sources],
+        "heldout": [tokens.instruct_identity(source, Path.cwd()) for source in instruct.heldout],
         "context_length": context.recipe.model.context_length,
         "template": config.digest(tokens.CHAT_TEMPLATE),
     }
@@ -137,12 +135,12 @@ def _build_conversations(context: Context, work: Path) -> Mapping[str, Any]:
     report: dict[str, Any] = {}
     for group, sources in (("train", instruct.sources), ("heldout", instruct.heldout)):
         for source in sources:
-            reader = tokens.read_conversations(source, context.base)
+            reader = tokens.read_conversations(source, Path.cwd())
             folder = work / group / source.name
             written = tokens.write_conversations(reader, tokenizer, folder, recipe.model.context_length, source.overlong)
             report.setdefault(group, {})[source.name] = {**written, "records": reader.account()}
             if group == "heldout":
-                questions = [conversation.as_dict() for conversation in tokens.read_conversations(source, context.base)]
+                questions = [conversation.as_dict() for conversation in tokens.read_conversations(source, Path.cwd())]
                 stage.write_json(folder / "questions.json", questions)
     stage.write_json(work / "report.json", report)
     return report
@@ -292,7 +290,8 @@ def _show_previews(context: Context, mixture: Mixture) -> None:
     logger.info("three training examples; what the model learns to say is marked:")
     for index in range(min(PREVIEWS, rows.num_rows)):
         example = tokens.examples_of(rows.row(index * rows.num_rows // PREVIEWS))[0]
-        logger.info("  " + tokens.coloured_preview(tokenizer, example.ids, example.is_target, context.colour), extra={"marked": True})
+        preview = tokens.coloured_preview(tokenizer, example.ids, example.is_target, context.colour)
+        logger.info(f"  {preview}", extra={"escaped": True})
 
 
 def trained_weights(context: Context, phase: str) -> dict[str, torch.Tensor]:

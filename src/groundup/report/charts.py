@@ -1,4 +1,4 @@
-"""Numbers -> small SVG charts that live inside the page: no library, no outside file, colours from the page's own style.
+"""Numbers -> small SVG charts that live inside the page: no library, no outside file, the page's own colours.
 
     series --thin--> at most POINTS points --scale--> paths, axes, grid, title
                                           \\--> data-chart (JSON) for the hover script
@@ -40,7 +40,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """What the page shows: the drawing, its legend [(name, class)], and a few rows of values for those who cannot see."""
+    """What the page shows: the drawing, its legend [(name, class)], and rows of values for those who cannot see it."""
 
     title: str
     note: str

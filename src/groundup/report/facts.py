@@ -6,10 +6,12 @@ Invariant: a figure that the run does not give is None, never a guess.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
 from groundup.report import words
+from groundup.report.plain import mapping
 from groundup.report.read import PhaseLines, RunFiles
 from groundup.report.words import number
 
@@ -61,7 +63,7 @@ def collect(run: RunFiles) -> Facts:
         memory = number(stage.summary.get("peak_memory_bytes"))
         if memory is not None:
             facts.peak_memory_bytes[stage.name] = memory
-        for name, version in _mapping(stage.manifest.get("versions")).items():
+        for name, version in mapping(stage.manifest.get("versions")).items():
             facts.versions[str(name)] = str(version)
     for phase in PHASES:
         summary = run.summary(phase)
@@ -76,12 +78,8 @@ def collect(run: RunFiles) -> Facts:
     return facts
 
 
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def _metrics(values: Any) -> Metrics:
-    found = {str(name): entry for name, entry in _mapping(values).items() if isinstance(entry, dict)}
+    found = {str(name): entry for name, entry in mapping(values).items() if isinstance(entry, dict)}
     return {name: entry for name, entry in found.items() if number(entry.get("value")) is not None}
 
 
@@ -99,7 +97,7 @@ def typical(lines: PhaseLines, key: str) -> float | None:
 
 def to_json(run: RunFiles, facts: Facts) -> dict[str, Any]:
     """What report.json holds."""
-    instruct = _mapping(run.recipe.get("instruct"))
+    instruct = mapping(run.recipe.get("instruct"))
     chosen = number(instruct.get("lambda"))
     return {
         "format": FORMAT_VERSION,
@@ -210,7 +208,7 @@ def notes(run: RunFiles) -> list[str]:
 
 def _gaps(phase: str, lines: PhaseLines) -> list[str]:
     steps = [int(record["step"]) for record in lines.training]
-    gaps = [(a + 1, b - 1) for a, b in zip(steps, steps[1:]) if b - a >= GAP_STEPS]
+    gaps = [(a + 1, b - 1) for a, b in pairwise(steps) if b - a >= GAP_STEPS]
     if not gaps:
         return []
     shown = ", ".join(f"{first} to {end}" if end > first else f"{first}" for first, end in gaps[:3])
@@ -218,7 +216,7 @@ def _gaps(phase: str, lines: PhaseLines) -> list[str]:
 
 
 def _overfitting(phase: str, lines: PhaseLines) -> list[str]:
-    measured = [number(_mapping(record.get("validation")).get("bits_per_byte")) for record in lines.validation]
+    measured = [number(mapping(record.get("validation")).get("bits_per_byte")) for record in lines.validation]
     values = [value for value in measured if value is not None]
     if len(values) < 3 or values[-1] < 1.02 * min(values):
         return []

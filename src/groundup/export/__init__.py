@@ -1,0 +1,7 @@
+"""Trained state <-> Hugging Face layout; each export is reloaded and compared."""
+
+from groundup.export.check import check_export
+from groundup.export.huggingface import ExportConfig, save_model
+from groundup.export.load import LoadedModel, load_model
+
+__all__ = ["ExportConfig", "LoadedModel", "check_export", "load_model", "save_model"]

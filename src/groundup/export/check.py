@@ -1,0 +1,127 @@
+"""An exported folder -> proof that it gives the logits of the model it came from, or a ModelFileError.
+
+    trained model --logits--+
+    folder --load_model-----+--> equal within TOLERANCE, of the largest logit
+    folder --transformers---+    (in a process of its own; left out, and said, where it is not installed)
+
+Invariant: what passes here opens with transformers' Auto classes without any code of ours, or says that this was not
+tried.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from groundup.errors import ModelFileError
+from groundup.export import transformers_reference
+from groundup.export.load import LoadedModel, load_model
+from groundup.export.weights import fault
+from groundup.models import Decoder
+from groundup.tokens import Tokenizer, Turn
+
+TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
+"""Largest difference of a logit, as a share of the largest logit, between trained model and file, by the file's dtype."""
+ENGINE_TOLERANCE = 1e-4
+"""The same between two readers of one file: both compute in float32, only the order of sums differs."""
+TIMEOUT_SECONDS = 600
+SAMPLE_TEXT = (
+    "It is a truth universally acknowledged, that a single man in possession of a good fortune, must be in want of a "
+    "wife. 北京 is the capital of China (population 1,367,485,388), Zürich is not the capital of Switzerland!\n"
+)
+
+
+def check_export(
+    folder: Path, model: Decoder, tokenizer: Tokenizer, dtype: str = "float32", text: str = SAMPLE_TEXT
+) -> dict[str, Any]:
+    """Reload `folder` and compare logits on `text`; {check: {largest difference, tolerance} or {skipped: reason}}.
+
+    Raises ModelFileError when a reader cannot open the folder or differs beyond the tolerance.
+    """
+    ids = tokenizer.document_prompt(text)[: model.config.context_length]
+    reloaded = load_model(folder)
+    expected = _logits_of(model, ids)
+    found = reloaded.logits(torch.tensor([ids]))[0]
+    native = _compare(folder, "Groundup", expected, found, TOLERANCE[dtype])
+    return {
+        "text_tokens": len(ids),
+        "groundup": native,
+        "transformers": _check_transformers(folder, reloaded, ids, text),
+    }
+
+
+@torch.inference_mode()
+def _logits_of(model: Decoder, ids: list[int]) -> Tensor:
+    """Logits [time, vocab] of the trained model in float32, whatever it computes in otherwise."""
+    compute_dtype, training = model.compute_dtype, model.training
+    model.set_compute_dtype(torch.float32)
+    model.eval()
+    try:
+        logits = model(torch.tensor([ids], device=next(model.parameters()).device))
+    finally:
+        model.set_compute_dtype(compute_dtype)
+        model.train(training)
+    assert isinstance(logits, Tensor), "without targets a decoder gives logits"
+    return logits[0].float().cpu()
+
+
+def _compare(folder: Path, reader: str, expected: Tensor, found: Tensor, tolerance: float) -> dict[str, float]:
+    if expected.shape != found.shape:
+        raise fault(folder, f"{reader} reads logits {list(found.shape)}, not {list(expected.shape)}; export it again")
+    scale = max(float(expected.abs().max()), 1e-30)
+    difference = float((expected - found).abs().max()) / scale
+    if not difference <= tolerance:
+        raise fault(
+            folder,
+            f"{reader} reads logits that differ by {difference:.1e} (allowed {tolerance:.0e}); a fault of the export",
+        )
+    return {"difference": difference, "tolerance": tolerance}
+
+
+def _check_transformers(folder: Path, reloaded: LoadedModel, ids: list[int], text: str) -> dict[str, Any]:
+    """Logits and token ids as transformers has them, against ours."""
+    if importlib.util.find_spec("transformers") is None:
+        return {"skipped": "transformers is not installed"}
+    question = "What is the capital of France?"
+    request = {"ids": ids, "text": text, "messages": [{"role": "user", "content": question}]}
+    with tempfile.TemporaryDirectory() as scratch:
+        done = _run_reference(folder, request, Path(scratch))
+        last_line = (done.stderr.strip().splitlines() or ["no message"])[-1][:100]
+        if done.returncode == transformers_reference.WITHOUT_TRANSFORMERS:
+            return {"skipped": f"transformers cannot be imported: {last_line}"}
+        if done.returncode:
+            raise fault(folder, f"transformers cannot open it ({last_line}); a fault of the export")
+        answer = load_file(Path(scratch) / "answer.safetensors")
+    tokenizer = reloaded.tokenizer
+    own_ids = {"text_ids": tokenizer.encode(text), "chat_ids": tokenizer.prompt([Turn("user", question)])}
+    for name, own in own_ids.items():
+        if answer[name].tolist() != own:
+            raise fault(folder, f"transformers' tokenizer gives other {name.replace('_', ' ')}; a fault of the export")
+    expected = reloaded.logits(torch.tensor([ids]))[0]
+    return _compare(folder, "transformers", expected, answer["logits"], ENGINE_TOLERANCE)
+
+
+def _run_reference(folder: Path, request: dict[str, Any], scratch: Path) -> subprocess.CompletedProcess[str]:
+    """Run `transformers_reference` offline on one request file; its answer lies in `scratch`."""
+    (scratch / "request.json").write_text(json.dumps(request), encoding="utf-8")
+    paths = [str(folder.absolute()), str(scratch / "request.json"), str(scratch / "answer.safetensors")]
+    command = [sys.executable, "-P", str(transformers_reference.__file__), *paths]
+    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    try:
+        return subprocess.run(  # noqa: S603 - our own program, no shell
+            command, env={**os.environ, **offline}, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise ModelFileError(
+            f"{folder.name}: transformers took more than {TIMEOUT_SECONDS} s to open it; free the machine"
+        ) from None

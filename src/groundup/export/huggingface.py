@@ -1,0 +1,106 @@
+"""A trained model and its tokenizer -> a folder that transformers' Auto classes open without custom code.
+
+    config.json  model.safetensors  generation_config.json     from the model
+    tokenizer.json  tokenizer_config.json  chat_template.jinja  from the tokenizer
+
+Invariant: config.json is written last and taken away again when the check fails, so a folder that has one is whole and
+gives the model's logits. The same model gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from safetensors.torch import save_file
+
+from groundup.config import Config
+from groundup.errors import resource_errors
+from groundup.export.check import check_export
+from groundup.export.load import CONFIG
+from groundup.export.weights import WEIGHTS
+from groundup.models import Decoder, huggingface_config, to_huggingface
+from groundup.stage import fsync_file, fsync_folder, require_space, write_json
+from groundup.tokens import Tokenizer
+
+
+class ExportConfig(Config):
+    """How the model is written, and how other engines are advised to sample from it."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the weights in the file; bfloat16 halves it and rounds."""
+    temperature: float = Field(default=0.5, ge=0.0, le=10.0)
+    """For generation_config.json: 0 always takes the most likely token, 1 the model's own probabilities."""
+    top_p: float = Field(default=0.9, gt=0.0, le=1.0)
+    """For generation_config.json: draw from the smallest set of tokens that holds this much of the probability."""
+
+
+def save_model(
+    model: Decoder, tokenizer: Tokenizer, folder: Path | str, config: ExportConfig | None = None
+) -> dict[str, Any]:
+    """Write `folder` (made if need be; files of these names are replaced), reload it and compare logits.
+
+    Returns {dtype, parameters, bytes, checks}. Raises ModelFileError when the check fails, ResourceError when the disk
+    refuses.
+    """
+    folder, config = Path(folder), config or ExportConfig()
+    with resource_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG).unlink(missing_ok=True)
+        _write_weights(model, folder, config)
+        tokenizer.save(folder)
+        write_json(folder / "generation_config.json", _generation_config(model, tokenizer, config))
+        write_json(folder / CONFIG, _model_config(model, tokenizer, config))
+        fsync_folder(folder)
+    try:
+        checks = check_export(folder, model, tokenizer, config.dtype)
+    except BaseException:
+        (folder / CONFIG).unlink(missing_ok=True)
+        raise
+    return {
+        "dtype": config.dtype,
+        "parameters": model.config.num_parameters(model.vocab_size),
+        "bytes": sum(path.stat().st_size for path in folder.iterdir() if path.is_file()),
+        "checks": checks,
+    }
+
+
+def _write_weights(model: Decoder, folder: Path, config: ExportConfig) -> None:
+    """model.safetensors with all training tricks folded in; written beside its place, then renamed."""
+    dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
+    tensors = to_huggingface(model.config, {name: tensor.detach() for name, tensor in model.state_dict().items()})
+    require_space(folder, sum(tensor.numel() for tensor in tensors.values()) * dtype.itemsize, "the exported model")
+    temporary = folder / f"{WEIGHTS}.tmp"
+    save_file({name: t.to("cpu", dtype).contiguous() for name, t in tensors.items()}, temporary, {"format": "pt"})
+    fsync_file(temporary)
+    os.replace(temporary, folder / WEIGHTS)
+
+
+def _model_config(model: Decoder, tokenizer: Tokenizer, config: ExportConfig) -> dict[str, Any]:
+    return huggingface_config(
+        model.config,
+        model.vocab_size,
+        bos_token_id=tokenizer.end_of_text_id,
+        eos_token_id=_stop_ids(tokenizer),
+        pad_token_id=tokenizer.end_of_text_id,
+        dtype=config.dtype,
+    )
+
+
+def _stop_ids(tokenizer: Tokenizer) -> list[int]:
+    return [tokenizer.turn_end_id, tokenizer.end_of_text_id]
+
+
+def _generation_config(model: Decoder, tokenizer: Tokenizer, config: ExportConfig) -> dict[str, Any]:
+    """What engines do when they are told nothing: stop at the end of a turn, never pass the trained context."""
+    sampling = {"do_sample": True, "temperature": config.temperature, "top_p": config.top_p}
+    return {
+        "bos_token_id": tokenizer.end_of_text_id,
+        "eos_token_id": _stop_ids(tokenizer),
+        "pad_token_id": tokenizer.end_of_text_id,
+        "max_length": model.config.context_length,
+        **(sampling if config.temperature > 0 else {"do_sample": False}),
+    }

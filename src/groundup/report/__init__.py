@@ -1,0 +1,5 @@
+"""A run's files -> one self-contained page for people (report.html) and the same figures for programs (report.json)."""
+
+from groundup.report.build import build_report
+
+__all__ = ["build_report"]

@@ -1,0 +1,156 @@
+"""Data sections of the page: what went in, what was dropped and why, and how text became tokens.
+
+Each function gives plain values for the template, empty where the run has nothing for it; the page says so in place.
+Invariant: counts and texts are read through `words` and `plain`, so whatever the files hold gives a page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from groundup.report import words
+from groundup.report.charts import bar
+from groundup.report.plain import count, entries, mapping, named
+from groundup.report.read import RunFiles
+from groundup.report.words import number
+
+FILE_ROWS = 200
+
+
+def corpus(run: RunFiles) -> dict[str, Any]:
+    """Accounts per source and file, reasons with examples."""
+    report = run.corpus
+    if not report:
+        return {}
+    sources = [_account(name, entry) for name, entry in named(report.get("sources"))]
+    files = [_account(name, entry) for name, entry in named(report.get("files"))]
+    return {
+        "all": _account("All sources", report),
+        "sources": sources,
+        "files": files[:FILE_ROWS],
+        "more_files": max(len(files) - FILE_ROWS, 0),
+        "reasons": _reasons(report),
+        "splits": [_split(name, entry) for name, entry in named(report.get("splits")) if count(entry.get("documents"))],
+        "changed": [_changed(name, entry) for name, entry in named(report.get("changed"))],
+        "deduplication": list(words.pairs(report.get("deduplication"))),
+        "skipped": _skipped(mapping(report.get("skipped"))),
+    }
+
+
+def _split(name: str, entry: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "name": name,
+        "documents": words.exact(entry.get("documents")),
+        "characters": words.exact(entry.get("characters")),
+        "bytes": words.size(entry.get("bytes")),
+    }
+
+
+def _changed(name: str, entry: Mapping[str, Any]) -> tuple[str, str]:
+    documents, characters = words.exact(entry.get("documents")), words.exact(entry.get("characters_removed"))
+    return words.name(name), f"{documents} documents, {characters} characters shorter"
+
+
+def _skipped(skipped: Mapping[str, Any]) -> dict[str, Any]:
+    """Files that were found beside the text and not read."""
+    examples = [
+        f"{example.get('source', '')}/{example.get('name', '')}: {example.get('reason', '')}"
+        for example in entries(skipped.get("examples"))
+    ]
+    return {"total": words.exact(count(skipped.get("total"))), "examples": examples}
+
+
+def _account(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    duplicates = mapping(entry.get("duplicates"))
+    exact, near = count(duplicates.get("exact")), count(duplicates.get("near"))
+    total, kept = count(entry.get("total")), count(entry.get("kept"))
+    rejected, filtered = count(entry.get("rejected")), count(entry.get("filtered"))
+    parts = [(kept, "kept"), (exact + near, "duplicate"), (filtered, "filtered"), (rejected, "rejected")]
+    return {
+        "name": name,
+        "detail": "; ".join(str(entry[key]) for key in ("detected", "problem") if entry.get(key)),
+        "total": words.exact(total),
+        "kept": words.exact(kept),
+        "kept_share": words.percent(kept / total) if total else words.MISSING,
+        "exact": words.exact(exact),
+        "near": words.exact(near),
+        "filtered": words.exact(filtered),
+        "rejected": words.exact(rejected),
+        "contaminated": words.exact(count(entry.get("contaminated"))),
+        "bar": bar(parts, total),
+    }
+
+
+def _reasons(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each way of being dropped, the most frequent first, with its examples."""
+    samples, total = mapping(report.get("samples")), count(report.get("total"))
+    kinds = {"rejected": "not readable", "filtered": "filtered", "duplicates": "duplicate"}
+    found = [
+        (kind, str(reason), count(amount))
+        for kind in kinds
+        for reason, amount in mapping(report.get(kind)).items()
+        if count(amount)
+    ]
+    return [
+        {
+            "kind": kinds[kind],
+            "reason": reason,
+            "count": words.exact(amount),
+            "share": words.percent(amount / total) if total else words.MISSING,
+            "examples": entries(mapping(samples.get(kind)).get(reason))[:3],
+        }
+        for kind, reason, amount in sorted(found, key=lambda item: -item[2])
+    ]
+
+
+def tokens(run: RunFiles) -> dict[str, Any]:
+    """The vocabulary, the shards per split and source, and how densely conversations are packed."""
+    shards = [
+        {
+            "split": str(split),
+            "source": source,
+            "documents": words.exact(entry.get("documents")),
+            "tokens": words.exact(entry.get("tokens")),
+            "bytes": words.size(entry.get("text_bytes")),
+            "bytes_per_token": _ratio(entry.get("text_bytes"), entry.get("tokens")),
+        }
+        for split, sources in run.summary("shards").items()
+        for source, entry in named(sources)
+    ]
+    train = mapping(run.summary("shards").get("train")).values()
+    text_bytes = sum(count(mapping(entry).get("text_bytes")) for entry in train)
+    train_tokens = sum(count(mapping(entry).get("tokens")) for entry in train)
+    conversations = [
+        _conversations(str(group), source, entry)
+        for group, sources in run.summary("conversations").items()
+        for source, entry in named(sources)
+    ]
+    return {
+        "tokenizer": list(words.pairs(run.summary("tokenizer"))),
+        "bytes_per_token": _ratio(text_bytes, train_tokens),
+        "shards": shards,
+        "conversations": conversations,
+    }
+
+
+def _ratio(above: Any, below: Any) -> str:
+    top, bottom = number(above), number(below)
+    return f"{top / bottom:.2f}" if top is not None and bottom else words.MISSING
+
+
+def _conversations(group: str, source: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    padding, records = number(entry.get("padding_share")), mapping(entry.get("records"))
+    dropped = count(entry.get("dropped_too_long"))
+    reasons = [f"{reason}: {words.exact(amount)}" for reason, amount in mapping(records.get("rejected")).items()]
+    return {
+        "group": {"train": "trained on", "heldout": "held out"}.get(group, group),
+        "source": source,
+        "conversations": words.exact(entry.get("conversations")),
+        "tokens": words.exact(entry.get("tokens")),
+        "targets": words.exact(entry.get("targets")),
+        "rows": words.exact(entry.get("rows")),
+        "efficiency": words.percent(None if padding is None else 1 - padding),
+        "truncated": words.exact(entry.get("truncated", 0)),
+        "dropped": "; ".join([*([f"too long: {words.exact(dropped)}"] if dropped else []), *reasons]) or "none",
+    }

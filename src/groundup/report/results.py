@@ -1,0 +1,144 @@
+"""Result sections of the page: metrics side by side, answers and continuations, costs of each stage, events.
+
+Invariant: as in `data`, whatever the files hold gives a page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from groundup.report import words
+from groundup.report.charts import bar
+from groundup.report.facts import HEADLINE_METRICS, LABELS, Facts, with_error
+from groundup.report.plain import entries, mapping
+from groundup.report.read import RunFiles
+from groundup.report.words import number
+
+EVENT_ROWS = 100
+ANSWER_ROWS = 12
+GROUP_ROWS = 40
+STAGE_WORDS = {
+    "corpus": "read, clean, deduplicate, split",
+    "tokenizer": "learn the vocabulary",
+    "shards": "text to tokens on disk",
+    "conversations": "questions and answers to tokens",
+    "pretrain": "learn the language",
+    "instruct": "learn to answer",
+    "evaluate": "measure on held-out text and questions",
+    "export": "write the Hugging Face folder",
+}
+
+
+def evaluation(facts: Facts) -> dict[str, Any]:
+    """Metrics side by side: before and after instruction tuning, overall and per group."""
+    labels = sorted(facts.metrics, key=lambda label: (label != "base", label))
+    names = list(dict.fromkeys(name for label in labels for name in facts.metrics[label]))
+    first = [name for name in HEADLINE_METRICS if name in names]
+    rest = [name for name in names if name not in first and _adds_something(name, names)]
+    return {
+        "labels": [LABELS.get(label, words.name(label)) for label in labels],
+        "metrics": [_metric_row(name, labels, facts) for name in first],
+        "groups": [_metric_row(name, labels, facts) for name in sorted(rest, key=_group_order)[:GROUP_ROWS]],
+        "more": max(len(rest) - GROUP_ROWS, 0),
+    }
+
+
+def _adds_something(name: str, names: Sequence[str]) -> bool:
+    """False for the one text whose figures are the headline's again."""
+    metric, _, group = name.partition("/")
+    return not (group and "/" not in group and metric in HEADLINE_METRICS[2:] and metric in names)
+
+
+def _group_order(name: str) -> tuple[str, int]:
+    metric, _, group = name.partition("/")
+    return group, HEADLINE_METRICS.index(metric) if metric in HEADLINE_METRICS else len(HEADLINE_METRICS)
+
+
+def _metric_row(name: str, labels: Sequence[str], facts: Facts) -> dict[str, Any]:
+    metric, _, group = name.partition("/")
+    entries = [facts.metrics[label].get(name) for label in labels]
+    values = [with_error(name, entry) if entry else words.MISSING for entry in entries]
+    known = [entry for entry in entries if entry]
+    share = number(known[-1]["value"]) if known and metric.endswith(words.PERCENT_ENDINGS) else None
+    return {
+        "metric": words.name(metric),
+        "group": group.replace("_", " "),
+        "values": values,
+        "n": words.exact(known[-1].get("n")) if known else words.MISSING,
+        "bar": Markup("") if share is None else bar([(share, "kept")], 1.0),
+    }
+
+
+def samples(run: RunFiles) -> dict[str, Any]:
+    """Answers (a spread of all, and wrong ones) and continuations, of both models side by side."""
+    labels = sorted(run.samples, key=lambda label: (label != "base", label))
+    answers = _joined(run.samples, labels, "answers", ("prompt", "reference"), "prediction")
+    wrong = [answer for answer in answers if answer["right"][-1] is False]
+    return {
+        "labels": [LABELS.get(label, words.name(label)) for label in labels],
+        "answers": _spread(answers, ANSWER_ROWS),
+        "wrong": _spread(wrong, ANSWER_ROWS),
+        "asked": words.exact(len(answers)),
+        "wrong_in_all": words.exact(len(wrong)),
+        "continuations": _joined(run.samples, labels, "continuations", ("prompt",), "continuation")[:ANSWER_ROWS],
+    }
+
+
+def _joined(
+    samples: Mapping[str, Any], labels: Sequence[str], kind: str, keys: tuple[str, ...], said: str
+) -> list[dict[str, Any]]:
+    """Samples of one kind of all labels, joined by their keys, in the order of the last label."""
+    joined: dict[tuple[str, ...], dict[str, Any]] = {}
+    for at, label in enumerate(labels):
+        for sample in entries(mapping(samples.get(label)).get(kind)):
+            key = tuple(str(sample.get(name, "")) for name in keys)
+            entry = joined.setdefault(
+                key, {**dict(zip(keys, key)), "said": [""] * len(labels), "right": [None] * len(labels)}
+            )
+            entry["said"][at] = str(sample.get(said, ""))
+            if number(sample.get("exact_match")) is not None:
+                entry["right"][at] = number(sample["exact_match"]) == 1.0
+    return list(joined.values())
+
+
+def _spread(items: Sequence[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
+    return [items[i * len(items) // limit] for i in range(limit)] if len(items) > limit else list(items)
+
+
+def costs(run: RunFiles, facts: Facts) -> list[dict[str, Any]]:
+    """Time and memory of each stage, with what it is for."""
+    total = sum(facts.seconds.values())
+    return [
+        {
+            "name": stage.name,
+            "purpose": STAGE_WORDS.get(stage.name, ""),
+            "state": stage.state,
+            "seconds": words.duration(stage.seconds),
+            "share": words.percent(stage.seconds / total, 0) if stage.seconds and total else words.MISSING,
+            "memory": words.size(facts.peak_memory_bytes.get(stage.name)),
+            "bar": bar([(stage.seconds or 0.0, "kept")], total),
+        }
+        for stage in run.stages
+    ]
+
+
+def events(run: RunFiles) -> dict[str, Any]:
+    """What happened, checkpoints only counted."""
+    routine = [event for event in run.events if event.get("event") == "checkpoint_saved"]
+    others = [event for event in run.events if event.get("event") != "checkpoint_saved"]
+    rows = []
+    for event in others[:EVENT_ROWS]:
+        details = {key: value for key, value in event.items() if key not in ("event", "time", "phase", "step")}
+        rows.append(
+            {
+                "time": str(event.get("time", "")),
+                "event": words.name(str(event.get("event", "?"))),
+                "phase": str(event.get("phase", "")),
+                "step": words.exact(event.get("step")),
+                "details": "; ".join(f"{name}: {value}" for name, value in words.pairs(details)),
+            }
+        )
+    return {"checkpoints": len(routine), "rows": rows, "more": max(len(others) - EVENT_ROWS, 0)}

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from groundup.errors import DataError
+from groundup.tokens import (
+    IGNORE,
+    Encoded,
+    PackedConversations,
+    Tokenizer,
+    Turn,
+    encode_conversation,
+    examples_of,
+    write_conversations,
+)
+from groundup.tokens.conversation_rows import best_fit_decreasing, row_dtype, trim
+from groundup.tokens.packing import SEGMENTS
+
+RELAXED = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SAID = st.text(max_size=20).map(lambda text: text.strip() or "x")
+
+
+@dataclass
+class Talk:
+    turns: list[Turn]
+
+
+class Killed(Exception):
+    """Stands for kill -9."""
+
+
+def talk(question: str, answer: str) -> Talk:
+    return Talk([Turn("user", question), Turn("assistant", answer)])
+
+
+def talks(count: int = 60) -> list[Talk]:
+    return [talk(f"Question {i}?", "word " * (i % 9) + str(i)) for i in range(count)]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@given(st.lists(st.integers(1, 50), max_size=80))
+def test_best_fit_uses_every_item_once_and_no_row_overflows(lengths: list[int]) -> None:
+    rows = best_fit_decreasing(lengths, 50)
+    assert sorted(item for row in rows for item in row) == list(range(len(lengths)))
+    sums = [sum(lengths[item] for item in row) for row in rows]
+    assert all(0 < total <= 50 for total in sums)
+    assert sum(total <= 25 for total in sums) <= 1, "two half-empty rows would have been joined"
+
+
+def test_best_fit_is_deterministic_and_tight() -> None:
+    lengths = np.random.default_rng(1).integers(5, 60, 5000).tolist()
+    rows = best_fit_decreasing(lengths, 256)
+    assert rows == best_fit_decreasing(lengths, 256)
+    assert sum(lengths) / (256 * len(rows)) > 0.995
+
+
+def test_what_lies_behind_the_last_target_is_not_kept() -> None:
+    encoded = Encoded([1, 2, 3, 4, 5, 6], [False, True, False, True, False, False])
+    assert trim(encoded, 3, "drop") == Encoded([1, 2, 3, 4], [False, True, False, True])
+    assert trim(encoded, 2, "drop") is None
+    assert trim(encoded, 2, "truncate") == Encoded([1, 2], [False, True])
+    assert trim(Encoded([1, 2, 3], [False, False, True]), 1, "truncate") is None
+    assert trim(Encoded([1, 2], [False, False]), 8, "drop") is None
+
+
+@RELAXED
+@given(st.lists(st.lists(st.tuples(SAID, SAID), min_size=1, max_size=3), min_size=1, max_size=12), st.integers(40, 120))
+def test_every_conversation_is_in_exactly_one_row_or_counted_as_dropped(
+    tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory, said: list[list[tuple[str, str]]], context: int
+) -> None:
+    conversations = [
+        Talk([turn for q, a in pairs for turn in (Turn("user", q), Turn("assistant", a))]) for pairs in said
+    ]
+    kept = [trim(encode_conversation(tokenizer, talk.turns), context, "drop") for talk in conversations]
+    expected = sorted(part for part in kept if part)
+    folder = tmp_path_factory.mktemp("rows")
+    if not expected:
+        with pytest.raises(DataError, match="no conversation fits"):
+            write_conversations(conversations, tokenizer, folder, context)
+        return
+    summary = write_conversations(conversations, tokenizer, folder, context, look_ahead_tokens=100)
+    packed = PackedConversations(folder, "talks", context, tokenizer.vocab_size)
+    rows = [packed.row(index) for index in range(packed.num_rows)]
+    assert sorted(example for row in rows for example in examples_of(row)) == expected
+    assert all((row.targets != IGNORE).any() for row in rows)
+    assert summary["conversations"] == len(expected)
+    assert summary["dropped_too_long"] == len(said) - len(expected)
+    assert summary["targets"] == sum(int((row.targets != IGNORE).sum()) for row in rows)
+    assert summary["tokens"] == sum(len(part.ids) - 1 for part in expected)
+    assert summary["padding_share"] == pytest.approx(1 - summary["tokens"] / (len(rows) * context), abs=1e-6)
+    answers = [turn.text for talk, part in zip(conversations, kept) if part for turn in talk.turns[1::2]]
+    assert summary["target_bytes"] == sum(len(answer.encode()) for answer in answers)
+
+
+def test_targets_are_the_tokens_that_follow(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    write_conversations(talks(), tokenizer, tmp_path, 100)
+    packed = PackedConversations(tmp_path, "talks", 100)
+    for index in range(packed.num_rows):
+        row = packed.row(index)
+        follows = (row.targets != IGNORE) & (np.append(np.diff(row.segments), 1) == 0)
+        assert (row.targets[follows] == row.tokens[1:][follows[:-1]]).all()
+        ends = (row.targets != IGNORE) & ~follows
+        assert (row.targets[ends] == tokenizer.turn_end_id).all()
+
+
+def test_too_long_ones_are_truncated_when_asked_for(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    long_answer, long_question = talk("Why?", "because " * 100), talk("why " * 100, "Because.")
+    summary = write_conversations([*talks(3), long_answer, long_question], tokenizer, tmp_path, 64, "truncate")
+    assert (summary["conversations"], summary["truncated"], summary["dropped_too_long"]) == (4, 1, 1)
+    packed = PackedConversations(tmp_path, "talks", 64)
+    assert any(row.segments[-1] == 0 and (row.targets[-1] != IGNORE) for row in map(packed.row, range(packed.num_rows)))
+
+
+@pytest.mark.parametrize("killed_at", range(0, 60, 7))
+def test_killed_and_resumed_gives_the_same_bytes(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
+) -> None:
+    monkeypatch.setattr("groundup.tokens.conversation_rows.BATCH_CONVERSATIONS", 4)
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    write_conversations(talks(), tokenizer, whole, 64, look_ahead_tokens=200)
+
+    def until_killed() -> Iterator[Talk]:
+        yield from talks()[:killed_at]
+        raise Killed
+
+    with pytest.raises(Killed):
+        write_conversations(until_killed(), tokenizer, resumed, 64, look_ahead_tokens=200)
+    write_conversations(talks(), tokenizer, resumed, 64, look_ahead_tokens=200)
+    assert contents(resumed) == contents(whole)
+
+
+def test_conversations_are_read_to_the_end_even_when_all_is_finished(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    first = write_conversations(talks(), tokenizer, tmp_path, 64)
+    again = iter(talks())
+    assert write_conversations(again, tokenizer, tmp_path, 64) == first
+    assert next(again, None) is None
+
+
+def test_no_conversation_is_an_error(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="0 read"):
+        write_conversations([], tokenizer, tmp_path, 64)
+
+
+def test_padding_is_a_segment_of_its_own_without_targets(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    write_conversations(talks(1), tokenizer, tmp_path, 200)
+    row = PackedConversations(tmp_path, "talks", 200).row(0)
+    padding = row.segments == 1
+    assert padding.any()
+    assert (row.tokens[padding] == tokenizer.end_of_text_id).all()
+    assert (row.targets[padding] == IGNORE).all()
+    assert row.positions[padding][0] == 0
+    assert SEGMENTS == 2
+
+
+def test_no_target_has_a_number_of_its_own() -> None:
+    assert (row_dtype(65_535), row_dtype(65_536)) == ("<u2", "<u4")
