@@ -26,7 +26,7 @@ BAR_INTERVAL_SECONDS = 0.1
 
 
 class _EscapingFormatter(logging.Formatter):
-    """Names and text that come from data must not steer the terminal; `extra={"escaped": True}`: done, colours are meant."""
+    """Names and text that come from data must not steer the terminal (`extra={"escaped": True}`: that was seen to)."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)

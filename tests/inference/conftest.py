@@ -13,6 +13,12 @@ from groundup.tokens import Tokenizer, TokenizerConfig, train_tokenizer
 LINES = ["What is the capital of France? Paris.", "Zürich 北京 naïve café", "the cat sat on the mat", "1815, Emma"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Threads only wait for each other on models this small."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     folder: Path = tmp_path_factory.mktemp("tokenizer")

@@ -23,7 +23,7 @@ from groundup.tokens import (
 from groundup.tokens.conversation_rows import best_fit_decreasing, row_dtype, trim
 from groundup.tokens.packing import SEGMENTS
 
-RELAXED = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+RELAXED = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SAID = st.text(max_size=20).map(lambda text: text.strip() or "x")
 
 

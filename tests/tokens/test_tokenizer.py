@@ -18,7 +18,7 @@ CONTROL_TEXTS = st.sampled_from(
 ANY_TEXT = st.lists(
     st.text() | CONTROL_TEXTS | st.sampled_from(["\n", "  ", "\r\n", " a", "1234", "'S", "\x1c", "\x85"])
 ).map("".join)
-RELAXED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+RELAXED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @RELAXED

@@ -82,7 +82,7 @@ def test_what_is_no_tokenizer_at_all_is_refused(tmp_path: Path, text: str) -> No
 
 
 def test_missing_and_oversized_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="no tokenizer.json here"):
+    with pytest.raises(ModelFileError, match=r"no tokenizer\.json here"):
         Tokenizer.load(tmp_path)
     with (tmp_path / TOKENIZER_FILE).open("wb") as handle:
         handle.truncate(FILE_LIMIT_BYTES + 1)

@@ -19,9 +19,7 @@ from tests.train import toys
 def trained(steps: int) -> TrainState:
     state, mixture = toys.state(), toys.mixture()
     for step in range(steps):
-        train_step(
-            state, [mixture.batch(step, 0, 8)], toys.objectives(), learning_rate_factor=1.0, max_grad_norm=1.0
-        )
+        train_step(state, [mixture.batch(step, 0, 8)], toys.objectives(), learning_rate_factor=1.0, max_grad_norm=1.0)
     return state
 
 

@@ -64,7 +64,9 @@ def test_lines_of_a_killed_attempt_are_taken_back(tmp_path: Path) -> None:
         handle.write('{"phase": "pretrain", "step": 6, "loss": 9.9}\n{"phase": "pret')
     assert toys.equal_states(whole, run(tmp_path / "killed"))
     losses = {line["step"]: line["loss"] for line in read_lines(metrics) if "loss" in line}
-    expected = {line["step"]: line["loss"] for line in read_lines(tmp_path / "whole/logs/metrics.jsonl") if "loss" in line}
+    expected = {
+        line["step"]: line["loss"] for line in read_lines(tmp_path / "whole/logs/metrics.jsonl") if "loss" in line
+    }
     assert losses == expected
 
 

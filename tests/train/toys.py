@@ -45,7 +45,11 @@ class ToyRows:
 
 def training(steps: int = 12, optimizer: str = "muon", **changes: Any) -> TrainingConfig:
     """A training config of `steps` steps of eight rows."""
-    rule = MuonConfig(learning_rate=0.05, adam_learning_rate=0.01) if optimizer == "muon" else AdamWConfig(learning_rate=0.01)
+    rule = (
+        MuonConfig(learning_rate=0.05, adam_learning_rate=0.01)
+        if optimizer == "muon"
+        else AdamWConfig(learning_rate=0.01)
+    )
     values = {
         "tokens": steps * 8 * CONTEXT_LENGTH,
         "global_batch_tokens": 8 * CONTEXT_LENGTH,

@@ -122,21 +122,26 @@ def read_json_lines(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Re
 
 def read_json(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected]:
     """A JSON array of objects, one object, several in a row, or `{"data": [objects]}`; streamed object by object."""
+    start = handle.tell()
+    is_array = handle.read(BLOCK_BYTES).lstrip()[:1] == b"["
+    handle.seek(start)
     for number, (element, whole) in enumerate(_elements(handle, 2 * source.max_document_bytes), 1):
-        if element is None:
-            yield Rejected(TOO_LONG, number)
-            continue
-        row = parse_object(element, number, cut=not whole)
-        lists = [value for value in row.values.values() if isinstance(value, list)] if isinstance(row, Row) else []
-        if isinstance(row, Row) and source.text_field not in row.values and len(lists) == 1:
-            yield from (
-                Row(n, value)
-                if isinstance(value, dict)
-                else Rejected("not a JSON object", n, str(value)[:_SAMPLE_BYTES])
-                for n, value in enumerate(lists[0], 1)
-            )
+        row = parse_object(element, number, cut=not whole) if element is not None else Rejected(TOO_LONG, number)
+        if isinstance(row, Row) and not is_array and source.text_field not in row.values:
+            yield from _inner_rows(row)
         else:
             yield row
+
+
+def _inner_rows(row: Row) -> Iterator[Row | Rejected]:
+    """Rows of the only list in an object that wraps them, as in `{"data": [...]}`; else the row itself."""
+    lists = [value for value in row.values.values() if isinstance(value, list)]
+    if len(lists) != 1:
+        yield row
+        return
+    for number, value in enumerate(lists[0], 1):
+        whole = isinstance(value, dict)
+        yield Row(number, value) if whole else Rejected("not a JSON object", number, str(value)[:_SAMPLE_BYTES])
 
 
 def parse_object(data: bytes, number: int, cut: bool) -> Row | Rejected:
@@ -251,7 +256,7 @@ def read_csv(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected]
             yield Rejected("not valid CSV", number, str(error))
             continue
         except _LineTooLong:
-            yield Rejected(TOO_LONG, number, "the rest of the file is not read")
+            yield Rejected(TOO_LONG, 0, f"row {number}; the rest of the file is not read")
             return
         if fields is None:
             return
@@ -313,7 +318,8 @@ def read_parquet(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejec
                 read += 1
                 yield Row(read, values)
     except (pa.ArrowException, OSError, ValueError) as error:
-        yield Rejected("damaged Parquet", read + 1, str(error).split("\n")[0][:_SAMPLE_BYTES], max(total - read, 1))
+        detail = f"after row {read}: {str(error).splitlines()[0][:_SAMPLE_BYTES]}"
+        yield Rejected("damaged Parquet", 0, detail, max(total - read, 1))
 
 
 READERS: dict[str, RowReader] = {

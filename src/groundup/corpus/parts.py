@@ -189,14 +189,15 @@ class _PartWriter:
 
     def read(self, index: int, file: RawFile) -> dict[str, Any]:
         """All records of one file; returns its account with what the file was found to be."""
-        account, problem, first_row = Account(), "", self.rows_written
+        account, problem, first_fault, first_row = Account(), "", "", self.rows_written
         reading = Reading(file, self.part.source, self.part.folder)
         for record in reading:
             if isinstance(record, Rejected):
                 account.reject(record.reason, record.records)
                 self._sample("rejected", record.reason, index, record.number, record.sample)
-                if not record.number:
-                    problem = escaped(f"{record.reason}: {record.sample}".removesuffix(": "))
+                fault = escaped(f"{record.reason}: {record.sample}".removesuffix(": "))
+                first_fault = first_fault or fault
+                problem = problem if record.number else fault
             else:
                 account.load()
                 in_pieces = reading.detected is not None and reading.detected.format == "text"
@@ -204,7 +205,7 @@ class _PartWriter:
         return {
             "name": file.name,
             "detected": str(reading.detected or "not read"),
-            "problem": problem or ("" if account.total else "no records"),
+            "problem": problem or ("" if account.loaded else first_fault or "no records"),
             **account.to_json(),
         }
 

@@ -9,6 +9,7 @@ holds raises, and nothing of a compressed file comes out before the whole of it 
 from __future__ import annotations
 
 import codecs
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -26,6 +27,10 @@ from groundup.corpus.sources import RawFile, SourceConfig, find_files, resolve_p
 __all__ = ["Document", "Reading", "Rejected", "SourceConfig", "find_files", "resolve_path"]
 
 _METADATA_LIMIT = 1000
+_MACHINE_FAULTS = {
+    getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "EMFILE", "ENFILE", "ENOMEM", "EFBIG")
+}
+"""Not the file's fault: these stop the run, so that it can go on where it was once they are mended."""
 
 
 class Reading:
@@ -45,13 +50,13 @@ class Reading:
         with ExitStack() as stack:
             try:
                 handle, self.detected = _open(self.file, self.source, self._spool_folder, stack)
+                yield from READERS[self.detected.format](handle, self.source)
             except DamagedFile as error:
                 yield Rejected(error.reason, 0, error.detail)
-                return
             except OSError as error:
+                if error.errno in _MACHINE_FAULTS:
+                    raise
                 yield Rejected("not readable", 0, os.strerror(error.errno or 0))
-                return
-            yield from READERS[self.detected.format](handle, self.source)
 
 
 def _open(file: RawFile, source: SourceConfig, spool_folder: Path, stack: ExitStack) -> tuple[BinaryIO, Detected]:

@@ -7,7 +7,7 @@ runs over the same files (no times, no places on the machine).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -161,17 +161,17 @@ def log_report(report: Mapping[str, Any]) -> None:
     _and_more(len(problems), logger.warning)
     for skipped in report["skipped"]["examples"]:
         logger.warning(f"{skipped['source']}/{skipped['name']}: skipped ({skipped['reason']})")
-    _and_more(report["skipped"]["total"], logger.warning)
+    _and_more(report["skipped"]["total"], logger.warning, "counted by reason in report.json")
     for reason, count in report["rejected"].items():
-        logger.warning(f"rejected: {count} ({reason})")
+        logger.warning(f"rejected {count}: {reason}")
     for name, source in report["sources"].items():
         if not source["kept"]:
             logger.warning(f"source '{name}': no document was kept")
 
 
-def _and_more(count: int, log: Any) -> None:
+def _and_more(count: int, log: Callable[[str], None], where: str = "all in report.json") -> None:
     if count > _LOG_LIMIT:
-        log(f"... and {count - _LOG_LIMIT} more (report.json has them all)")
+        log(f"... and {count - _LOG_LIMIT} more ({where})")
 
 
 def refuse_nothing(report: Mapping[str, Any]) -> None:

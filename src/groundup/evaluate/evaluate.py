@@ -46,6 +46,7 @@ def evaluate(
     texts: Mapping[str, Rows],
     questions: Sequence[Conversation],
     config: EvaluateConfig,
+    tasks: Sequence[Task] = TASKS,
 ) -> Evaluation:
     """Run every task. The first of `texts` is the headline: its metrics carry no name behind them.
 
@@ -56,7 +57,7 @@ def evaluate(
     subject = Subject(model, tokenizer, texts, questions)
     found = Evaluation()
     with _evaluating(model):
-        for task in TASKS:
+        for task in tasks:
             result = task(subject, config)
             found.metrics.update(result.metrics)
             found.samples.update(result.samples)

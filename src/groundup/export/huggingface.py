@@ -39,10 +39,15 @@ class ExportConfig(Config):
 
 
 def save_model(
-    model: Decoder, tokenizer: Tokenizer, folder: Path | str, config: ExportConfig | None = None
+    model: Decoder,
+    tokenizer: Tokenizer,
+    folder: Path | str,
+    config: ExportConfig | None = None,
+    with_transformers: bool = True,
 ) -> dict[str, Any]:
     """Write `folder` (made if need be; files of these names are replaced), reload it and compare logits.
 
+    `with_transformers=False` leaves out the comparison with transformers, which takes its import of some ten seconds.
     Returns {dtype, parameters, bytes, checks}. Raises ModelFileError when the check fails, ResourceError when the disk
     refuses.
     """
@@ -56,7 +61,7 @@ def save_model(
         write_json(folder / CONFIG, _model_config(model, tokenizer, config))
         fsync_folder(folder)
     try:
-        checks = check_export(folder, model, tokenizer, config.dtype)
+        checks = check_export(folder, model, tokenizer, config.dtype, with_transformers=with_transformers)
     except BaseException:
         (folder / CONFIG).unlink(missing_ok=True)
         raise

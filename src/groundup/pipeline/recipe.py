@@ -87,7 +87,9 @@ class Recipe(Config):
         sources = {source.name for source in self.corpus.sources}
         unknown = sorted(self.pretrain.mixture.keys() - sources)
         if unknown:
-            raise ValueError(f"pretrain.mixture names {unknown[0]!r}, which is no corpus source; known: {sorted(sources)}")
+            raise ValueError(
+                f"pretrain.mixture names {unknown[0]!r}, which is no corpus source; known: {sorted(sources)}"
+            )
         for phase in (self.pretrain, self.instruct):
             if phase is not None:
                 _check_phase(phase, self.model.context_length)

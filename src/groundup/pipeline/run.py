@@ -102,7 +102,9 @@ def _last_before(until: str, names: Sequence[str]) -> int:
     """Index of the last stage to do when the recipe leaves `until` out: `instruct` is an error, `conversations` is not."""
     if until == "conversations":
         return names.index("shards")
-    raise RecipeError(f"the recipe has no '{until}:' section, so there is nothing to {until}; add it or use another verb")
+    raise RecipeError(
+        f"the recipe has no '{until}:' section, so there is nothing to {until}; add it or use another verb"
+    )
 
 
 def _bring(context: Context, kind: StageKind) -> None:
@@ -156,7 +158,9 @@ def status(recipe: Recipe) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = []
     for kind in listed(recipe):
         if any(name not in context.done for name in kind.needs):
-            entries.append({"name": kind.name, "state": "missing", "fingerprint": None, "folder": str(root / "stages" / kind.name)})
+            entries.append(
+                {"name": kind.name, "state": "missing", "fingerprint": None, "folder": str(root / "stages" / kind.name)}
+            )
             continue
         wanted = kind.stage(context)
         found = stage.finished(wanted, root)

@@ -137,7 +137,9 @@ def _build_conversations(context: Context, work: Path) -> Mapping[str, Any]:
         for source in sources:
             reader = tokens.read_conversations(source, Path.cwd())
             folder = work / group / source.name
-            written = tokens.write_conversations(reader, tokenizer, folder, recipe.model.context_length, source.overlong)
+            written = tokens.write_conversations(
+                reader, tokenizer, folder, recipe.model.context_length, source.overlong
+            )
             report.setdefault(group, {})[source.name] = {**written, "records": reader.account()}
             if group == "heldout":
                 questions = [conversation.as_dict() for conversation in tokens.read_conversations(source, Path.cwd())]
@@ -202,7 +204,9 @@ def _instruct_data(context: Context) -> tuple[Mixture, Objectives]:
     asked = 1.0 - instruct.replay_fraction
     sources = [MixtureSource(rows, asked * shares[rows.name] / total) for rows in packed if shares.get(rows.name)]
     replayed = [
-        MixtureSource(_Renamed(source.rows, f"{REPLAY_PREFIX}_{source.rows.name}"), instruct.replay_fraction * source.share)
+        MixtureSource(
+            _Renamed(source.rows, f"{REPLAY_PREFIX}_{source.rows.name}"), instruct.replay_fraction * source.share
+        )
         for source in (_pretrain_sources(context) if instruct.replay_fraction else [])
     ]
     mixture = Mixture([*replayed, *sources], _rows_per_step(instruct, recipe), recipe.seed)
@@ -375,7 +379,10 @@ _STAGES: tuple[StageKind, ...] = (
         resumable=True,
     ),
     StageKind(
-        "evaluate", _evaluate_identity, ("pretrain", "instruct", "conversations", "shards", "tokenizer"), _build_evaluate
+        "evaluate",
+        _evaluate_identity,
+        ("pretrain", "instruct", "conversations", "shards", "tokenizer"),
+        _build_evaluate,
     ),
     StageKind("export", _export_identity, ("pretrain", "instruct", "tokenizer"), _build_export),
 )

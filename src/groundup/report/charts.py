@@ -3,7 +3,7 @@
     series --thin--> at most POINTS points --scale--> paths, axes, grid, title
                                           \\--> data-chart (JSON) for the hover script
 
-A chart is drawn once, 560 by 300 units, and scales with its column; on a phone the style makes its letters larger.
+A chart is drawn once, 560 units wide, and scales with its column; on a phone the style makes its letters larger.
 Each series has a class `s1` ... `s6` for its colour; all text goes through markupsafe, so it is escaped.
 Invariant: any list of points gives a chart or None (nothing to draw); values that are not finite are left out.
 """
@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 POINTS = 400
 COLOURS = 6
-WIDTH, HEIGHT = 560, 300
+WIDTH, HEIGHT, SMALL_HEIGHT = 560, 300, 200
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 44
 TABLE_ROWS = 12
 SMOOTH_FROM = 60
@@ -68,14 +68,23 @@ class _Scale:
 
 
 def line_chart(
-    title: str, x_name: str, y_name: str, series: Sequence[Series], from_zero: bool = False, note: str = ""
+    title: str,
+    x_name: str,
+    y_name: str,
+    series: Sequence[Series],
+    from_zero: bool = False,
+    height: int = HEIGHT,
+    note: str = "",
 ) -> Chart | None:
-    """Lines over a common x axis; None when no series has a point. A range above 1:300 gets a logarithmic y axis."""
+    """Lines over a common x axis; None when no series has a point.
+
+    The y axis starts at 0 where asked; otherwise a range above 1:300 makes it logarithmic.
+    """
     drawn = [(i, s, thin(finite(s.points))) for i, s in enumerate(series)]
     drawn = [(i, s, points) for i, s, points in drawn if points]
     if not drawn:
         return None
-    x_scale, y_scale = _scales([points for _, _, points in drawn], from_zero)
+    x_scale, y_scale = _scales([points for _, _, points in drawn], from_zero, height)
     x_ticks, y_ticks = ticks(x_scale.low, x_scale.high, 6), _y_ticks(y_scale)
     parts = [*_grid(x_scale, y_scale, x_ticks, y_ticks, x_name, y_name)]
     for index, one, points in drawn:
@@ -90,7 +99,7 @@ def line_chart(
     svg = Markup(
         '<svg class="plot" viewBox="0 0 {} {}" role="img" tabindex="0" aria-label="{}" data-chart="{}">'
         "<title>{}</title>{}</svg>"
-    ).format(WIDTH, HEIGHT, label, json.dumps(data), label, Markup("").join(parts))
+    ).format(WIDTH, height, label, json.dumps(data), label, Markup("").join(parts))
     legend = [(s.name, f"s{i % COLOURS + 1}" + (" marked" if s.marked else "")) for i, s, _ in drawn]
     header, rows = _table(x_name, [(s.name, points) for _, s, points in drawn])
     return Chart(title, note, svg, legend, header, rows)
@@ -162,22 +171,22 @@ def tick_text(value: float) -> str:
     return f"{value:.4g}"
 
 
-def _scales(drawn: Sequence[Sequence[Point]], from_zero: bool) -> tuple[_Scale, _Scale]:
+def _scales(drawn: Sequence[Sequence[Point]], from_zero: bool, height: int) -> tuple[_Scale, _Scale]:
     xs, ys = [x for points in drawn for x, _ in points], [y for points in drawn for _, y in points]
     x_low, x_high, y_low, y_high = min(xs), max(xs), min(ys), max(ys)
-    logarithmic = y_low > 0 and y_high / y_low > 300
+    logarithmic = not from_zero and y_low > 0 and y_high / y_low > 300
     if not logarithmic:
         room = (y_high - y_low) * 0.05 or abs(y_high) * 0.1 or 1.0
         y_low, y_high = (min(y_low, 0.0) if from_zero else y_low - room), y_high + room
     if x_low == x_high:
         x_low, x_high = x_low - 0.5, x_high + 0.5
     x_scale = _Scale(x_low, x_high, LEFT, WIDTH - RIGHT)
-    return x_scale, _Scale(y_low, y_high, HEIGHT - BOTTOM, TOP, logarithmic)
+    return x_scale, _Scale(y_low, y_high, height - BOTTOM, TOP, logarithmic)
 
 
 def _y_ticks(scale: _Scale) -> list[float]:
     if not scale.logarithmic:
-        return ticks(scale.low, scale.high, 5)
+        return ticks(scale.low, scale.high, 5 if scale.start > SMALL_HEIGHT else 3)
     powers = range(math.ceil(math.log10(scale.low)), math.floor(math.log10(scale.high)) + 1)
     return [10.0**power for power in powers] or [scale.low, scale.high]
 
@@ -187,7 +196,7 @@ def _grid(
 ) -> list[Markup]:
     line = Markup('<line class="{}" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>')
     text = Markup('<text class="tick {}" x="{:.1f}" y="{:.1f}">{}</text>')
-    bottom, parts = HEIGHT - BOTTOM, []
+    bottom, parts = y_scale.start, []
     for tick in y_ticks:
         y = y_scale(tick)
         parts += [
@@ -198,8 +207,8 @@ def _grid(
         x = x_scale(tick)
         parts += [line.format("axis", x, x, bottom, bottom + 4), text.format("middle", x, bottom + 19, tick_text(tick))]
     parts.append(line.format("axis", LEFT, WIDTH - RIGHT, bottom, bottom))
-    parts.append(text.format("end name", WIDTH - RIGHT, HEIGHT - 7, x_name))
-    parts.append(text.format("start name", LEFT, HEIGHT - 7, f"↑ {y_name}"))
+    parts.append(text.format("end name", WIDTH - RIGHT, bottom + BOTTOM - 7, x_name))
+    parts.append(text.format("start name", LEFT, bottom + BOTTOM - 7, f"↑ {y_name}"))
     return parts
 
 

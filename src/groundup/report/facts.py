@@ -144,10 +144,10 @@ def sentence(run: RunFiles, facts: Facts) -> str:
     total = sum(facts.tokens.values())
     if total:
         phases = " and ".join({"pretrain": "text", "instruct": "conversations"}[phase] for phase in facts.tokens)
-        parts.append(f"trained from nothing on {words.compact(total)} tokens of {phases}")
+        parts.append(f"trained from scratch on {words.compact(total)} tokens of {phases}")
     seconds = sum(facts.seconds.values())
     if seconds:
-        parts.append(f"{words.duration(seconds)} of work in all")
+        parts.append(f"made in {words.duration(seconds)}, all stages included")
     return ", ".join(parts) + "." + _quality(facts)
 
 
@@ -164,7 +164,7 @@ def _quality(facts: Facts) -> str:
 def tiles(run: RunFiles, facts: Facts) -> list[Tile]:
     """The figures one looks for first."""
     found = []
-    names = {"exact_match": "Questions answered exactly", "bits_per_byte": "Bits per byte", "f1": "Answer F1"}
+    names = {"exact_match": "Answered exactly", "bits_per_byte": "Bits per byte"}
     for metric, label in names.items():
         entry = facts.final.get(metric)
         if entry is not None:

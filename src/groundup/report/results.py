@@ -18,6 +18,14 @@ from groundup.report.read import RunFiles
 from groundup.report.words import number
 
 EVENT_ROWS = 100
+METRIC_WORDS = {
+    "exact_match": ("Exact match", "answers equal to the expected one", "questions"),
+    "f1": ("F1", "words in common with the expected answer", "questions"),
+    "bits_per_byte": ("Bits per byte", "surprise per byte of text; lower is better", "bytes"),
+    "perplexity": ("Perplexity", "choices per token it hesitates between; lower is better", "tokens"),
+    "token_accuracy": ("Token accuracy", "next token guessed right", "tokens"),
+}
+"""Metric -> (name, meaning, what its n counts)."""
 ANSWER_ROWS = 12
 GROUP_ROWS = 40
 STAGE_WORDS = {
@@ -63,11 +71,13 @@ def _metric_row(name: str, labels: Sequence[str], facts: Facts) -> dict[str, Any
     values = [with_error(name, entry) if entry else words.MISSING for entry in entries]
     known = [entry for entry in entries if entry]
     share = number(known[-1]["value"]) if known and metric.endswith(words.PERCENT_ENDINGS) else None
+    title, meaning, unit = METRIC_WORDS.get(metric, (words.name(metric), "", ""))
     return {
-        "metric": words.name(metric),
+        "metric": title,
+        "meaning": meaning,
         "group": group.replace("_", " "),
         "values": values,
-        "n": words.exact(known[-1].get("n")) if known else words.MISSING,
+        "n": f"{words.exact(known[-1].get('n'))} {unit}" if known else words.MISSING,
         "bar": Markup("") if share is None else bar([(share, "kept")], 1.0),
     }
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from groundup.errors import printable
 from groundup.report import words
-from groundup.report.charts import Chart, Series, line_chart
+from groundup.report.charts import SMALL_HEIGHT, Chart, Series, line_chart
 from groundup.report.facts import Facts, last, typical
 from groundup.report.plain import mapping
 from groundup.report.read import PhaseLines, RunFiles
@@ -49,9 +49,9 @@ def _phase_figures(summary: Mapping[str, Any], lines: PhaseLines) -> list[tuple[
     total = last(lines, "total_steps")
     if total is not None and total != last(lines, "step"):
         rows[0] = ("steps", f"{rows[0][1]} of {words.exact(total)}")
-    rows.append(("seconds of training", words.duration(last(lines, "seconds"))))
+    rows.append(("time", words.duration(last(lines, "seconds"))))
     rows.append(("tokens per second, median", words.exact(round(typical(lines, "tokens_per_second") or 0) or None)))
-    rows.append(("share of the machine's peak (MFU), median", words.percent(typical(lines, "mfu"))))
+    rows.append(("share of peak speed (MFU), median", words.percent(typical(lines, "mfu"))))
     rows.append(("last loss", words.exact(last(lines, "loss"))))
     wanted = ("skipped_steps", "lambda", "replay_fraction", "epochs", "micro_batch_rows", "world_size", "compiled")
     return [*rows, *words.pairs({key: summary[key] for key in wanted if key in summary})]
@@ -67,13 +67,15 @@ def _charts(lines: PhaseLines) -> list[Chart | None]:
             [Series("validation", _validation_points(lines, "bits_per_byte"), marked=True)],
             note="Held-out text; lower is better. It does not depend on the tokenizer.",
         ),
-        line_chart("Learning rate", "step", "learning rate", [_series(lines, "learning_rate")], from_zero=True),
-        line_chart("Gradient norm", "step", "before clipping", [_series(lines, "grad_norm", smooth=True)]),
-        line_chart(
-            "Speed", "step", "tokens per second", [_series(lines, "tokens_per_second", smooth=True)], from_zero=True
-        ),
-        line_chart("Memory", "step", "peak bytes", [_series(lines, "peak_memory_bytes")], from_zero=True),
+        _small("Learning rate", "learning rate", _series(lines, "learning_rate")),
+        _small("Gradient norm", "before clipping", _series(lines, "grad_norm", smooth=True), from_zero=False),
+        _small("Speed", "tokens per second", _series(lines, "tokens_per_second", smooth=True)),
+        _small("Memory", "bytes at the peak", _series(lines, "peak_memory_bytes")),
     ]
+
+
+def _small(title: str, y_name: str, series: Series, from_zero: bool = True) -> Chart | None:
+    return line_chart(title, "step", y_name, [series], from_zero, SMALL_HEIGHT)
 
 
 def _loss_chart(lines: PhaseLines) -> Chart | None:

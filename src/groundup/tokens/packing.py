@@ -51,12 +51,14 @@ class Rows(Protocol):
         """Row `index`, 0 <= index < num_rows. Raises DataError when its tokens are damaged."""
 
 
-def positions_of(starts: NDArray[np.intp], context_length: int) -> NDArray[np.int32]:
-    """Positions counted from 0 at each of `starts` (ascending, the first is 0)."""
-    positions = np.arange(context_length, dtype=np.int32)
-    lengths = np.diff(starts, append=context_length)
-    positions -= np.repeat(starts.astype(np.int32), lengths)
-    return positions
+def segments_and_positions(is_start: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Number of the segment, and position within it from 0, given where segments start (the first at 0); all [time]."""
+    segments = is_start.cumsum(dtype=np.int32)
+    segments -= 1
+    starts = is_start.nonzero()[0].astype(np.int32)
+    positions = np.arange(len(is_start), dtype=np.int32)
+    positions -= starts[segments]
+    return segments, positions
 
 
 class PackedText:
@@ -91,10 +93,7 @@ class PackedText:
         is_start = tokens == end_of_text
         is_start[length + 1 :] = False
         is_start[0] = True
-        starts = np.flatnonzero(is_start)
-        segments = np.cumsum(is_start, dtype=np.int32)
-        segments -= 1
-        return Row(tokens, targets, segments, positions_of(starts, time))
+        return Row(tokens, targets, *segments_and_positions(is_start))
 
 
 class PackedConversations:
@@ -140,15 +139,15 @@ class PackedConversations:
         place = index - self._ends[file] + len(self._maps[file])
         planes = self._maps[file][place]
         tokens, targets = planes[TOKENS].astype(np.int64), planes[TARGETS].astype(np.int64)
-        segments = planes[SEGMENTS].astype(np.int32)
         targets[targets == self._none] = IGNORE
         if tokens.max() >= self.vocab_size or targets.max() >= self.vocab_size:
             raise DataError(
                 f"{self.row_path(file)}: row {place} holds a token id outside the vocabulary of {self.vocab_size}; "
                 "the file is damaged, remove the stage's folder and run again"
             )
-        starts = np.flatnonzero(np.diff(segments, prepend=-1))
-        return Row(tokens, targets, segments, positions_of(starts, self.context_length))
+        is_start = np.ones(self.context_length, dtype=bool)
+        np.not_equal(planes[SEGMENTS, 1:], planes[SEGMENTS, :-1], out=is_start[1:])
+        return Row(tokens, targets, *segments_and_positions(is_start))
 
 
 def _check_index(rows: Rows, index: int) -> None:

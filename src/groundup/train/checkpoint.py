@@ -42,7 +42,9 @@ def full_weights(state: TrainState) -> dict[str, Tensor]:
 def save(folder: Path, state: TrainState, extra: dict[str, Any], keep: int) -> Path:
     """Write a checkpoint of `state` under `folder`, prune all but the newest `keep`, and return its path."""
     weights = full_weights(state)
-    optimizer = {name: shard.full_tensor(value).cpu().contiguous() for name, value in flat_state(state.optimizer).items()}
+    optimizer = {
+        name: shard.full_tensor(value).cpu().contiguous() for name, value in flat_state(state.optimizer).items()
+    }
     target = folder / f"step-{state.step:08d}"
     if state.rank == 0:
         needed = sum(value.numel() * value.element_size() for value in (*weights.values(), *optimizer.values()))

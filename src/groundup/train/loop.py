@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 
 from groundup.log import Progress, logger, progress
+from groundup.models import Decoder
 from groundup.optim import learning_rate_factor
 from groundup.tokens import Batch, Mixture
 from groundup.train import checkpoint
@@ -29,7 +30,7 @@ from groundup.train.state import ExecutionConfig, TrainingConfig, TrainState, ro
 from groundup.train.step import Objectives, StepResult, train_step
 
 CHECKPOINTS = "checkpoints"
-Validate = Callable[[torch.nn.Module], Mapping[str, Any]]
+Validate = Callable[[Decoder], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -174,9 +175,7 @@ class _Loop:
     def _validate(self) -> None:
         self.validation = dict(self.phase.validate(self.state.model))
         if self.state.rank == 0:
-            self.journal.metric(
-                step=self.state.step, seconds=round(self.watch.seconds, 3), validation=self.validation
-            )
+            self.journal.metric(step=self.state.step, seconds=round(self.watch.seconds, 3), validation=self.validation)
 
     def _save(self) -> None:
         extra = {

@@ -99,7 +99,9 @@ def _row_weights(counts: Int64[Tensor, "sources"], objectives: Objectives) -> Fl
     """What one target's loss of each source counts in the loss: its objective's weight over the objective's targets."""
     membership = torch.tensor(objectives.objective_of_source, device=counts.device)
     weights = torch.tensor(objectives.weights, dtype=torch.float32, device=counts.device)
-    totals = torch.zeros(len(objectives.names), dtype=torch.int64, device=counts.device).index_add(0, membership, counts)
+    totals = torch.zeros(len(objectives.names), dtype=torch.int64, device=counts.device).index_add(
+        0, membership, counts
+    )
     return (weights / totals.clamp(min=1))[membership]
 
 
