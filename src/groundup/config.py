@@ -247,7 +247,7 @@ def _describe(cls: type[Config], values: Mapping[str, Any], fault: Any) -> str:
     path, owner = _walk(cls, values, fault["loc"])
     key = ".".join(path)
     if fault["type"] == "extra_forbidden":
-        names = list(_fields(owner)) if owner else []
+        names = list(fields(owner)) if owner else []
         close = difflib.get_close_matches(path[-1], names, n=1, cutoff=0.55)
         hint = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(names[:12])}"
         return f"{key}: unknown key; {hint}"
@@ -277,7 +277,7 @@ def _describe_tag(fault: Any) -> str:
     return f"{discriminator}: unknown {tag[:40]!r}; {hint}"
 
 
-def _fields(cls: type[Config]) -> dict[str, Any]:
+def fields(cls: type[Config]) -> dict[str, Any]:
     """Fields by the name they have in a recipe (the alias where one is given, as for `lambda`)."""
     return {field.alias or name: field for name, field in cls.model_fields.items()}
 
@@ -286,30 +286,30 @@ def _walk(cls: type[Config], values: Any, location: Sequence[int | str]) -> tupl
     """Key path of a pydantic location (union tags left out) and the config class that owns its last key."""
     path: list[str] = []
     owner: type[Config] | None = cls
-    candidates = _config_classes(cls)
+    candidates = config_classes(cls)
     for position, part in enumerate(location):
         tagged = [c for c in candidates if part in _tags(c)]
         in_data = (isinstance(values, Mapping) and part in values) or isinstance(values, list)
         last = position == len(location) - 1
-        if tagged and not in_data and not (last and any(part in _fields(c) for c in candidates)):
+        if tagged and not in_data and not (last and any(part in fields(c) for c in candidates)):
             candidates, owner = tagged, tagged[0]
             continue
         path.append(str(part))
         owner = candidates[0] if candidates else None
         if isinstance(part, str):
-            fields = [_fields(c)[part] for c in candidates if part in _fields(c)]
-            candidates = [found for field in fields for found in _config_classes(field.annotation)]
+            entered = [fields(c)[part] for c in candidates if part in fields(c)]
+            candidates = [found for field in entered for found in config_classes(field.annotation)]
             values = values.get(part) if isinstance(values, Mapping) else None
         elif isinstance(values, list):
             values = values[part] if part < len(values) else None
     return path, owner
 
 
-def _config_classes(annotation: Any) -> list[type[Config]]:
+def config_classes(annotation: Any) -> list[type[Config]]:
     """All config classes inside an annotation: optional, union, tuple, annotated."""
     if isinstance(annotation, type) and issubclass(annotation, Config):
         return [annotation]
-    return [found for inner in typing.get_args(annotation) for found in _config_classes(inner)]
+    return [found for inner in typing.get_args(annotation) for found in config_classes(inner)]
 
 
 def _tags(cls: type[Config]) -> set[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -120,5 +122,5 @@ def test_a_limit_takes_questions_evenly(count: int, limit: int) -> None:
     chosen = [int(found.id) for found in spread(questions, limit)]
     assert len(chosen) == (min(limit, count) if limit else count)
     assert chosen == sorted(set(chosen))
-    gaps = [later - earlier for earlier, later in zip(chosen, chosen[1:])]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(chosen)]
     assert not gaps or max(gaps) - min(gaps) <= 1

@@ -17,12 +17,12 @@ from groundup.models import Decoder
 from groundup.tokens import PackedText, Tokenizer
 
 Pack = Callable[..., PackedText]
-DOCUMENTS = ("Paris, 北京 café", "the cat sat on the mat. " * 7, "x", "Zürich 1815: naïve Emma <|im_end|>")
+DOCUMENTS = ("Paris, 北京 café", "the cat sat on the mat. " * 7, "x", "Zürich 1815: naïve Emma <|end|>")
 
 
 @torch.no_grad()
 def slow_sums(model: Decoder, tokenizer: Tokenizer, documents: tuple[str, ...]) -> tuple[float, int, int, int]:
-    """Nats, tokens, right tokens and bytes: the windows cut the stream, each piece of a document is a pass of its own."""
+    """Nats, tokens, right tokens and bytes: windows cut the stream, each piece of a document is a pass of its own."""
     stream: list[tuple[int, int]] = []
     for number, text in enumerate(documents):
         stream += [(number, token) for token in (tokenizer.end_of_text_id, *tokenizer.encode(text))]

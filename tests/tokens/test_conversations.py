@@ -48,7 +48,7 @@ def test_both_formats_are_recognised_record_by_record(tmp_path: Path, caplog: py
         Conversation("a.jsonl:2", (Turn("user", "Say it."), Turn("assistant", "It.")), "questions", {}),
     ]
     assert found.account()["formats"] == {"alpaca": 1, "messages": 1}
-    assert "2 conversations (alpaca, messages) from 1 files (JSON lines)" in caplog.text
+    assert "2 conversations (alpaca, messages) from 1 file (JSON lines)" in caplog.text
 
 
 def test_alpaca_fields_become_turns(tmp_path: Path) -> None:
@@ -124,13 +124,23 @@ def test_layouts_and_compression(tmp_path: Path, records: list[Any], layout: str
     check_adds_up(found.account(), 2)
 
 
+def test_a_file_of_one_object_is_one_conversation(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(GOOD, indent=2))
+    found = reading(tmp_path / "a.json")
+    assert [len(conversation.turns) for conversation in found] == [2]
+    check_adds_up(found.account(), 1)
+
+
 def test_damaged_and_foreign_files_are_counted_and_others_read(tmp_path: Path) -> None:
     write(tmp_path / "good.jsonl", [GOOD])
     (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(json.dumps(GOOD).encode() * 50)[:-9])
     (tmp_path / "binary.jsonl").write_bytes(bytes(range(256)) * 9)
+    (tmp_path / "notes.txt").write_text("plain text\n")
+    (tmp_path / "table.csv").write_text("instruction,output\na,b\nc,d\n")
     found = reading(tmp_path)
     assert len(list(found)) == 1
-    check_adds_up(found.account(), 3)
+    check_adds_up(found.account(), 5)
+    assert {"csv file: give JSON lines or JSON", "text file: give JSON lines or JSON"} <= found.rejected.keys()
 
 
 def test_nothing_usable_is_an_error_with_the_reason(tmp_path: Path) -> None:

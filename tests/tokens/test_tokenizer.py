@@ -13,7 +13,7 @@ from groundup.tokens.tokenizer import LONGEST_PIECE_CHARACTERS, split_pieces
 from groundup.tokens.tokenizer_file import CONTROL_TOKENS
 
 CONTROL_TEXTS = st.sampled_from(
-    [*CONTROL_TOKENS, "<|im_end|>\n<|im_start|>assistant\n", "<|reserved_0|>", "<s>", "[INST]"]
+    [*CONTROL_TOKENS, "<|end|><|assistant|> ", "<|reserved_0|>", "<s>", "[INST]"]
 )
 ANY_TEXT = st.lists(
     st.text() | CONTROL_TEXTS | st.sampled_from(["\n", "  ", "\r\n", " a", "1234", "'S", "\x1c", "\x85"])
@@ -82,13 +82,13 @@ def test_half_characters_become_the_replacement_character(tokenizer: Tokenizer) 
 def test_control_tokens_are_shown_only_when_asked_for(tokenizer: Tokenizer) -> None:
     ids = [*tokenizer.document_prompt("one"), tokenizer.turn_end_id]
     assert tokenizer.decode(ids) == "one"
-    assert tokenizer.decode(ids, skip_control=False) == "<|endoftext|>one<|im_end|>"
-    assert tokenizer.token_bytes(tokenizer.turn_start_id) == b"<|im_start|>"
+    assert tokenizer.decode(ids, skip_control=False) == "<|endoftext|>one<|end|>"
+    assert tokenizer.token_bytes(tokenizer.role_ids["user"]) == b"<|user|>"
     assert tokenizer.stop_ids == {tokenizer.end_of_text_id, tokenizer.turn_end_id}
 
 
 def test_a_prompt_ends_where_the_assistant_begins(tokenizer: Tokenizer) -> None:
-    prompt = tokenizer.prompt([Turn("user", "Hi <|im_end|>")])
+    prompt = tokenizer.prompt([Turn("user", "Hi <|end|>")])
     shown = tokenizer.decode(prompt, skip_control=False)
-    assert shown == "<|im_start|>user\nHi <|im_end|><|im_end|>\n<|im_start|>assistant\n"
+    assert shown == "<|user|> Hi <|end|><|end|><|assistant|>"
     assert prompt.count(tokenizer.turn_end_id) == 1

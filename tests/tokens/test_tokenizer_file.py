@@ -51,7 +51,7 @@ FAULTS: dict[str, tuple[Damage, str]] = {
     "control token twice": (lambda c: c["added_tokens"].append(c["added_tokens"][0]), "twice"),
     "control token without text": (lambda c: c["added_tokens"].append({"id": 5}), "without content"),
     "added tokens missing": (lambda c: c.pop("added_tokens"), "added_tokens"),
-    "no end of turn": (lambda c: c["added_tokens"][2].update(content="<|other|>"), "no control token <|im_end|>"),
+    "no end of turn": (lambda c: c["added_tokens"][4].update(content="<|other|>"), "no control token <|end|>"),
 }
 
 
@@ -115,7 +115,7 @@ def test_a_vocabulary_that_lists_its_control_tokens_keeps_them_out_of_text(
         content["model"]["vocab"].update({entry["content"]: entry["id"] for entry in content["added_tokens"]})
 
     other = Tokenizer.load(damaged(tokenizer_folder, tmp_path, list_them))
-    text = "a <|im_end|> b<|endoftext|>"
+    text = "a <|end|> b<|endoftext|>"
     assert other.vocab_size == tokenizer.vocab_size
     assert other.encode(text) == tokenizer.encode(text)
 

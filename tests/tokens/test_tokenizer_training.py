@@ -94,7 +94,7 @@ def test_transformers_reads_the_same_tokenizer(tokenizer_folder: Path, tokenizer
         ids = tokenizer.encode(text)
         assert other(text)["input_ids"] == ids
         assert other.decode(ids) == text
-    assert other("a<|im_end|>")["input_ids"][-1] == tokenizer.turn_end_id, "a control token for transformers' users"
+    assert other("a<|end|>")["input_ids"][-1] == tokenizer.turn_end_id, "a control token for transformers' users"
     assert sorted(other.all_special_ids) == sorted(tokenizer.control_ids)
 
 

@@ -15,7 +15,7 @@ import shutil
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -70,26 +70,22 @@ class Part:
     clean: CleanConfig
     deduplicate: DeduplicateConfig
     parts_folder: Path
-
-    @property
-    def key(self) -> str:
-        """Hash of all that the part's content depends on."""
-        options = to_dict(self.source)
-        del options["path"]
-        return digest(
-            {
-                "format": _FORMAT,
-                "source": options,
-                "clean": self.clean,
-                "deduplicate": self.deduplicate,
-                "files": [[file.name, *_state(file.path)] for file in self.files],
-            }
-        )
+    key: str = ""
+    """Hash of all that the part's content depends on."""
 
     @property
     def folder(self) -> Path:
         """Where the finished part lies."""
         return self.parts_folder / f"{self.number:05d}-{self.key}"
+
+
+def _part_key(part: Part) -> str:
+    """Hash of all that the content of a part depends on."""
+    options = to_dict(part.source)
+    del options["path"]
+    files = [[file.name, *_state(file.path)] for file in part.files]
+    settings = {"source": options, "clean": part.clean, "deduplicate": part.deduplicate}
+    return digest({"format": _FORMAT, "files": files, **settings})
 
 
 def _state(path: Path) -> tuple[str, int, int]:
@@ -113,13 +109,13 @@ def plan_parts(
     parts: list[Part] = []
     members: list[RawFile] = []
     total = 0
-    for position, file in enumerate(files):
+    sizes = [_state(file.path)[1] for file in files]
+    for file, size, following in zip(files, sizes, [*sizes[1:], PART_BYTES + 1]):
         members.append(file)
-        total += _state(file.path)[1]
-        following = _state(files[position + 1].path)[1] if position + 1 < len(files) else PART_BYTES
-        if total + following > PART_BYTES or len(members) == PART_FILES or position + 1 == len(files):
-            number = first_number + len(parts)
-            parts.append(Part(number, source, tuple(members), total, clean, deduplicate, parts_folder))
+        total += size
+        if total + following > PART_BYTES or len(members) == PART_FILES:
+            part = Part(first_number + len(parts), source, tuple(members), total, clean, deduplicate, parts_folder)
+            parts.append(replace(part, key=_part_key(part)))
             members, total = [], 0
     return parts
 
@@ -127,7 +123,7 @@ def plan_parts(
 def finish(folder: Path, marker: str, content: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Write the closing file `marker` with the hashes of the files `names` of `folder`; returns what it holds."""
     values = {**content, "files": {name: stage.hash_file(folder / name) for name in names}}
-    stage.write_json(folder / marker, values)
+    stage.write_text(folder / marker, json.dumps(values, allow_nan=False))
     return values
 
 

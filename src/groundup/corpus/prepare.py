@@ -41,7 +41,7 @@ from groundup.corpus.parts import (
     write_shards,
 )
 from groundup.corpus.processes import run_all
-from groundup.corpus.report import log_report, make_report, refuse_nothing, summary_of
+from groundup.corpus.report import log_report, make_report, refuse_nothing, report_text, summary_of
 from groundup.corpus.sources import Found, SourceConfig, find_files
 from groundup.corpus.split import SplitConfig
 from groundup.corpus.table import Table
@@ -108,7 +108,7 @@ def build_corpus(config: CorpusConfig, base: Path, work: Path, workers: int = 0)
     done = finished(work, f"{stage.LOGS}/corpus.json")
     if not done or done["key"] != key:
         report = _build(config, found, parts, work, workers)
-        stage.write_json(work / REPORT, report)
+        stage.write_text(work / REPORT, report_text(report))
         shards = [f"{DOCUMENTS}/{shard['file']}" for shard in report["shards"]]
         done = finish(work, f"{stage.LOGS}/corpus.json", {"key": key, "summary": summary_of(report)}, (REPORT, *shards))
     shutil.rmtree(work / _PARTS, ignore_errors=True)

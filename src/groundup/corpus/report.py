@@ -6,6 +6,7 @@ runs over the same files (no times, no places on the machine).
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -148,6 +149,14 @@ def _skipped(names: Sequence[str], found: Sequence[Found]) -> dict[str, Any]:
             {"source": name, "name": skipped.name, "reason": skipped.reason} for name, skipped in every[:_SKIPPED_LIMIT]
         ],
     }
+
+
+def report_text(report: Mapping[str, Any]) -> str:
+    """The report as JSON; one line a file, since there may be many thousand."""
+    lines = [json.dumps(file, ensure_ascii=False, allow_nan=False) for file in report["files"]]
+    others = {key: value for key, value in report.items() if key != "files"}
+    text = json.dumps(others, indent=1, ensure_ascii=False, allow_nan=False)
+    return text.removesuffix("\n}") + ',\n "files": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n"
 
 
 def log_report(report: Mapping[str, Any]) -> None:

@@ -7,12 +7,13 @@ Invariant: data never chooses code; `auto_map` and its like are refused, nothing
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from groundup import config
-from groundup.errors import ModelFileError, RecipeError
+from groundup.errors import RecipeError
 from groundup.export.weights import fault
 from groundup.models import DecoderConfig
 
@@ -64,9 +65,10 @@ def read_architecture(values: Mapping[str, Any], where: Path) -> tuple[DecoderCo
         raise fault(where, f"architectures {str(named)[:40]} is not ['{ARCHITECTURES[kind]}']; use a language model")
     _check_promises(values, where)
     try:
-        decoder = config.build(DecoderConfig, _description(values, kind, where), "its sizes")
+        decoder = config.build(DecoderConfig, _description(values, kind, where), where.name)
     except RecipeError as error:
-        raise ModelFileError(fault(where, error.message[:130]).message, details=error.details) from None
+        finding = re.sub(r"^.*?faults?: (recipe: )?", "", error.message).partition(', got {"')[0]
+        raise fault(where, f"{finding[:110]}; copy the model again") from None
     return decoder, _vocab_size(values, where)
 
 
@@ -76,16 +78,14 @@ def _check_promises(values: Mapping[str, Any], where: Path) -> None:
             raise fault(
                 where, f"{key} = {str(values[key])[:30]!r} is not supported, only {allowed[0]!r}; use another model"
             )
-    for kind in values.get("layer_types") or ():
-        if kind != "full_attention":
-            raise fault(
-                where, f"layer type {str(kind)[:30]!r} is not supported, only 'full_attention'; use another model"
-            )
+    kinds = values.get("layer_types") or []
+    if not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds):
+        raise fault(where, f"layer_types {str(kinds)[:40]} are not supported, only 'full_attention'; use another model")
     known = DESCRIPTION | NO_EFFECT | PROMISES.keys() | set(REMOTE_CODE)
     for key, value in values.items():
         if key not in known and value not in (None, False, [], {}):
             raise fault(
-                where, f"unknown key '{key[:50]}' may change the logits, so it is refused; remove it if it does not"
+                where, f"unknown key {key[:50]!r} may change the logits, so it is refused; remove it if it does not"
             )
 
 

@@ -31,7 +31,7 @@ from groundup.models import Decoder
 from groundup.tokens import Tokenizer, Turn
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
-"""Largest difference of a logit, as a share of the largest logit, between trained model and file, by the file's dtype."""
+"""Largest difference of a logit between model and file, as a share of the largest logit; by the file's dtype."""
 ENGINE_TOLERANCE = 1e-4
 """The same between two readers of one file: both compute in float32, only the order of sums differs."""
 TIMEOUT_SECONDS = 600

@@ -10,6 +10,7 @@ gives the model's logits. The same model gives the same bytes.
 from __future__ import annotations
 
 import os
+from functools import singledispatch
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from safetensors.torch import save_file
 from groundup.config import Config
 from groundup.errors import resource_errors
 from groundup.export.check import check_export
-from groundup.export.load import CONFIG
+from groundup.export.load import CONFIG, LoadedModel
 from groundup.export.weights import WEIGHTS
 from groundup.models import Decoder, huggingface_config, to_huggingface
 from groundup.stage import fsync_file, fsync_folder, require_space, write_json
@@ -38,8 +39,9 @@ class ExportConfig(Config):
     """For generation_config.json: draw from the smallest set of tokens that holds this much of the probability."""
 
 
+@singledispatch
 def save_model(
-    model: Decoder,
+    model: Decoder | LoadedModel,
     tokenizer: Tokenizer,
     folder: Path | str,
     config: ExportConfig | None = None,
@@ -47,10 +49,12 @@ def save_model(
 ) -> dict[str, Any]:
     """Write `folder` (made if need be; files of these names are replaced), reload it and compare logits.
 
-    `with_transformers=False` leaves out the comparison with transformers, which takes its import of some ten seconds.
-    Returns {dtype, parameters, bytes, checks}. Raises ModelFileError when the check fails, ResourceError when the disk
-    refuses.
+    A `LoadedModel` brings its tokenizer: `save_model(loaded, folder)`. `with_transformers=False` leaves out the
+    comparison with transformers, whose import takes some ten seconds. Returns {dtype, parameters, bytes, checks}.
+    Raises ModelFileError when the check fails, ResourceError when the disk refuses.
     """
+    if not isinstance(model, Decoder):
+        raise TypeError(f"save_model takes a Decoder or a LoadedModel, not a {type(model).__name__}")
     folder, config = Path(folder), config or ExportConfig()
     with resource_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,6 +75,14 @@ def save_model(
         "bytes": sum(path.stat().st_size for path in folder.iterdir() if path.is_file()),
         "checks": checks,
     }
+
+
+@save_model.register
+def _save_loaded(
+    model: LoadedModel, folder: Path | str, config: ExportConfig | None = None, with_transformers: bool = True
+) -> dict[str, Any]:
+    """`save_model(loaded, folder)`: a loaded model brings its tokenizer."""
+    return save_model(model.model, model.tokenizer, folder, config, with_transformers)
 
 
 def _write_weights(model: Decoder, folder: Path, config: ExportConfig) -> None:

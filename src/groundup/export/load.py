@@ -26,7 +26,10 @@ from groundup.tokens import CHAT_TEMPLATE, Tokenizer
 
 CONFIG = "config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
+TOKENIZER = "tokenizer.json"
 TEMPLATE = "chat_template.jinja"
+TEMPLATE_LIMIT_BYTES = 1_000_000
+TABLE, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,14 @@ def load_model(path: Path | str, *, device: torch.device | str = "cpu", need_tok
     `need_tokenizer=False` takes a folder without tokenizer.json too, for logits only. Raises ModelFileError naming
     file, finding and remedy when anything in it is missing, damaged, contradictory or asks for code to be run.
     """
-    folder = model_folder(Path(path))
+    try:
+        return _load(Path(path), torch.device(device), need_tokenizer)
+    except OSError as error:
+        raise fault(Path(path), f"cannot be read ({error.strerror}); check the path and its permissions") from None
+
+
+def _load(path: Path, device: torch.device, need_tokenizer: bool) -> LoadedModel:
+    folder = model_folder(path)
     values = read_json(folder / CONFIG)
     config, vocab_size = read_architecture(values, folder / CONFIG)
     facts = find_weights(folder)
@@ -88,7 +98,10 @@ def load_model(path: Path | str, *, device: torch.device | str = "cpu", need_tok
     tokenizer = _read_tokenizer(folder, vocab_size, need_tokenizer)
     with torch.device("meta"):
         model = build_model(config, vocab_size)
-    state = from_huggingface(config, vocab_size, read_tensors(facts))
+    tensors = read_tensors(facts)
+    if config.tied and HEAD in tensors and not torch.equal(tensors[HEAD], tensors[TABLE]):
+        raise fault(folder / CONFIG, "tie_word_embeddings is true, but lm_head differs from the table; export it again")
+    state = from_huggingface(config, vocab_size, tensors)
     model.load_state_dict({name: tensor.to(device, torch.float32) for name, tensor in state.items()}, assign=True)
     return LoadedModel(model.eval().requires_grad_(False), folder, tokenizer)
 
@@ -121,15 +134,15 @@ def _check_weights(config: DecoderConfig, vocab_size: int, facts: Mapping[str, T
 
 
 def _read_tokenizer(folder: Path, vocab_size: int, needed: bool) -> Tokenizer | None:
-    if not needed and not (folder / "tokenizer.json").exists():
+    path = folder / TOKENIZER
+    if not needed and not path.exists():
         return None
+    if path.exists() and not path.is_file():
+        raise fault(path, "no regular file; copy the folder again")
     _check_template(folder)
     tokenizer = Tokenizer.load(folder)
     if tokenizer.vocab_size != vocab_size:
-        raise fault(
-            folder / "tokenizer.json",
-            f"{tokenizer.vocab_size} tokens, the model has {vocab_size}; use the tokenizer it was trained with",
-        )
+        raise fault(path, f"{tokenizer.vocab_size} tokens, the model has {vocab_size}; use the one it was trained with")
     return tokenizer
 
 
@@ -137,8 +150,10 @@ def _check_template(folder: Path) -> None:
     """A chat template that comes with a model is program text: it is compared with our own, never rendered."""
     if (folder / TOKENIZER_CONFIG).is_file():
         _compare_template(read_json(folder / TOKENIZER_CONFIG).get("chat_template"), folder / TOKENIZER_CONFIG)
-    if (folder / TEMPLATE).is_file():
-        _compare_template((folder / TEMPLATE).read_text(encoding="utf-8", errors="replace"), folder / TEMPLATE)
+    path = folder / TEMPLATE
+    if path.is_file():
+        with path.open(encoding="utf-8", errors="replace") as handle:
+            _compare_template(handle.read(TEMPLATE_LIMIT_BYTES), path)
 
 
 def _compare_template(template: object, where: Path) -> None:

@@ -45,8 +45,11 @@ class Chat:
         answer = ""
         try:
             for piece in stream(self.model, self.tokenizer, prompt, self.config, self.tokenizer.stop_ids):
-                answer += piece
-                yield piece
+                # The template puts one space between header and text; the answer begins behind it.
+                piece = piece if answer else piece.removeprefix(" ")
+                if piece:
+                    answer += piece
+                    yield piece
         finally:
             if answer:
                 self.messages += [question, Turn("assistant", answer)]

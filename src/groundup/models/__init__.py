@@ -1,4 +1,4 @@
-"""Networks only: they know nothing of training. `build_model` makes one from its config, on the current default device."""
+"""Networks only, which know nothing of training: `build_model` makes one from its config, on the default device."""
 
 from __future__ import annotations
 
@@ -21,4 +21,16 @@ def build_model(config: ModelConfig, vocab_size: int) -> Decoder:
     return Decoder(config, vocab_size)
 
 
-__all__ = ["IGNORE", "Decoder", "DecoderConfig", "KeyValueCache", "ModelConfig", "build_model", "from_huggingface", "huggingface_config", "huggingface_shapes", "huggingface_tensors", "to_huggingface"]
+__all__ = [
+    "IGNORE",
+    "Decoder",
+    "DecoderConfig",
+    "KeyValueCache",
+    "ModelConfig",
+    "build_model",
+    "from_huggingface",
+    "huggingface_config",
+    "huggingface_shapes",
+    "huggingface_tensors",
+    "to_huggingface",
+]

@@ -1,12 +1,13 @@
-"""Causal attention with documents kept apart: query, key, value -> mixed values, by the way that is fast for the device.
+"""Causal attention with documents kept apart: query, key, value -> mixed values, by the way that is fast here.
 
     segments   0 0 0 1 1 1 1 2        a position sees the earlier positions of its own segment, itself included
-    blocks     queries in 4 blocks; block i meets keys 0 .. its own end, so the masked upper part is never computed:
+    blocks     queries in blocks; block i meets keys 0 .. its own end, so most of the masked part is never computed:
                # . . .
-               # # . .      on a 2-core CPU 2.3 times as fast as the fused kernel (forward and backward, bfloat16)
-               # # # .
+               # # . .      compiled on a 2-core CPU 2.3 times as fast as the fused kernel (forward and backward,
+               # # # .      bfloat16, 512 positions); uncompiled it is the slower one
                # # # #
-    sdpa       torch's fused kernel: for long contexts (memory linear in time) and for GPUs (not measured there)
+    sdpa       torch's fused kernel: uncompiled, for long contexts (memory linear in time), and on GPUs (not measured
+               there: the mask that segments need keeps it from the flash kernel)
 
 Invariant: both ways give the same numbers to rounding, and what a position gets never depends on later positions or
 on another segment.
@@ -24,7 +25,9 @@ from torch import Tensor, nn
 from groundup.models.layers import Linear, RMSNorm, Rotation, rotate
 
 AttentionKind = Literal["auto", "blocks", "sdpa"]
-NUM_BLOCKS = 4
+MAX_BLOCKS = 4
+MIN_BLOCK_QUERIES = 192
+"""Smaller blocks save nothing (at 256 positions 1, 2 and 4 blocks are equally fast), but each costs compile time."""
 BLOCKS_TIME_LIMIT = 2048
 """Beyond this many positions the scores of the block form cost more memory than they are worth; `auto` takes sdpa."""
 
@@ -40,8 +43,14 @@ def attend(
     kind: AttentionKind = "auto",
 ) -> Heads:
     """Causal attention over equally long queries and keys; num_heads is a multiple of num_kv_heads."""
-    blocks = query.device.type == "cpu" and query.shape[2] <= BLOCKS_TIME_LIMIT if kind == "auto" else kind == "blocks"
-    return block_causal_attention(query, key, value, segments) if blocks else sdpa_attention(query, key, value, segments)
+    time = query.shape[2]
+    if kind == "auto":
+        blocks = query.device.type == "cpu" and time <= BLOCKS_TIME_LIMIT and torch.compiler.is_compiling()
+        kind = "blocks" if blocks else "sdpa"
+    if kind == "sdpa":
+        return sdpa_attention(query, key, value, segments)
+    num_blocks = min(MAX_BLOCKS, max(1, time // MIN_BLOCK_QUERIES))
+    return block_causal_attention(query, key, value, segments, num_blocks)
 
 
 def block_causal_attention(
@@ -49,7 +58,7 @@ def block_causal_attention(
     key: KeyValueHeads,
     value: KeyValueHeads,
     segments: Int[Tensor, "rows time"] | None,
-    num_blocks: int = NUM_BLOCKS,
+    num_blocks: int,
 ) -> Heads:
     """Causal attention as matrix products over `num_blocks` blocks of queries; softmax in float32.
 
@@ -57,7 +66,7 @@ def block_causal_attention(
     """
     rows, heads, time, head_dim = query.shape
     kv_heads = key.shape[1]
-    grouped = query.view(rows, kv_heads, heads // kv_heads, time, head_dim)
+    grouped = query.reshape(rows, kv_heads, heads // kv_heads, time, head_dim)
     size = -(-time // num_blocks)
     mixed = []
     for start in range(0, time, size):
@@ -74,7 +83,7 @@ def block_causal_attention(
 def visible(
     segments: Int[Tensor, "rows time"] | None, start: int, end: int, device: torch.device
 ) -> Bool[Tensor, "batch 1 1 queries keys"]:
-    """Which keys 0..end the queries start..end may see: not later, and of the same segment; `batch` is 1 without segments."""
+    """Which keys 0..end the queries start..end may see: not later ones, and only those of the same segment."""
     positions = torch.arange(end, device=device)
     causal = positions[start:, None] >= positions
     if segments is None:
@@ -156,4 +165,5 @@ class Attention(nn.Module):
         return rotate(query, by), rotate(key, by), value
 
     def _merge(self, mixed: Heads) -> Float[Tensor, "rows time hidden"]:
-        return self.output(mixed.transpose(1, 2).flatten(2))
+        merged: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
+        return merged

@@ -100,7 +100,7 @@ class DecoderConfig(Config):
         return tables + self.num_layers * (self.block_matrix_parameters() + vectors) + self.hidden_size
 
     def flops_per_token(self, vocab_size: int) -> int:
-        """Forward and backward of one token at full context: 6 per matrix parameter used, causal attention counted once.
+        """Forward and backward of one token at full context: 6 per matrix parameter; causal attention counted once.
 
         Attention: scores and mixing, 2 * 2 * width * context / 2 forward, three times that with the backward.
         """
@@ -114,7 +114,7 @@ class DecoderConfig(Config):
 
 
 class KeyValueCache(Protocol):
-    """What prefill and decode need of a cache: per layer [rows, kv_heads, max_time, head_dim], and the filled length."""
+    """What prefill and decode need: per layer [rows, kv_heads, max_time, head_dim], and the length that is filled."""
 
     keys: list[Tensor]
     values: list[Tensor]
@@ -139,14 +139,16 @@ class Block(nn.Module):
     ) -> Float[Tensor, "rows time hidden"]:
         """[rows, time, hidden_size] -> the same shape."""
         x = x + self.attention(self.attention_norm(x), by, segments)
-        return x + self.ffn(self.ffn_norm(x))
+        y: Tensor = x + self.ffn(self.ffn_norm(x))
+        return y
 
     def cached(
         self, x: Float[Tensor, "rows time hidden"], by: Rotation, keys: Tensor, values: Tensor, length: int
     ) -> Float[Tensor, "rows time hidden"]:
         """As `forward`, over a cache filled up to `length`; never compiled, so any shape is welcome."""
         x = x + self.attention.cached(self.attention_norm(x), by, keys, values, length)
-        return x + self.ffn(self.ffn_norm(x))
+        y: Tensor = x + self.ffn(self.ffn_norm(x))
+        return y
 
 
 class Decoder(nn.Module):
@@ -194,14 +196,16 @@ class Decoder(nn.Module):
         return loss_sums, counts
 
     def prefill(self, tokens: Int[Tensor, "rows time"], cache: KeyValueCache) -> Float[Tensor, "rows vocab"]:
-        """Append equally long `tokens` to the cache (from `cache.length`, 0 when fresh); logits (float32) of the last position.
+        """Append equally long `tokens` to the cache, from `cache.length`; float32 logits of the last position.
 
         Raises ValueError when the cache is too short.
         """
         start, time = cache.length, tokens.shape[1]
         limit = cache.keys[0].shape[2]
         if start + time > limit:
-            raise ValueError(f"{start + time} tokens do not fit a cache of {limit}; make the cache longer or the prompt shorter")
+            raise ValueError(
+                f"{start + time} tokens do not fit a cache of {limit}; make the cache longer or the prompt shorter"
+            )
         positions = torch.arange(start, start + time, device=tokens.device)[None]
         by = rotation(positions, self.config.head_size, self.config.rope_theta)
         x = self.embedding(tokens, self.compute_dtype)
@@ -211,7 +215,7 @@ class Decoder(nn.Module):
         return self.head.logits(self.norm(x[:, -1]), self.embedding.weight)
 
     def decode(self, tokens: Int[Tensor, "rows 1"], cache: KeyValueCache) -> Float[Tensor, "rows vocab"]:
-        """Append one token a row at `cache.length`; logits (float32) of the next one. Raises ValueError when it is full."""
+        """Append one token a row at `cache.length`; float32 logits of the next one. Raises ValueError when it is full."""
         return self.prefill(tokens, cache)
 
     def set_compute_dtype(self, dtype: torch.dtype) -> None:
@@ -264,7 +268,11 @@ class Decoder(nn.Module):
         if config.zero_init and name.endswith(("attention.output.weight", "ffn.down.weight")):
             return torch.zeros(shape, device="cpu")
         fan_in = 1 / math.sqrt(shape[1])
-        std = {"embedding": config.embedding_init_std, "head": config.head_init_std, "matrix": config.init_std or fan_in}
+        std = {
+            "embedding": config.embedding_init_std,
+            "head": config.head_init_std,
+            "matrix": config.init_std or fan_in,
+        }
         return torch.empty(shape, device="cpu").normal_(0.0, std[role], generator=_generator(seed, name))
 
 

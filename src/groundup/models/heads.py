@@ -35,7 +35,10 @@ class ChunkLoss(nn.Module):
     """
 
     def forward(
-        self, logits: Float[Tensor, "chunk vocab"], targets: Int[Tensor, " chunk"], weights: Float[Tensor, " chunk"] | None
+        self,
+        logits: Float[Tensor, "chunk vocab"],
+        targets: Int[Tensor, " chunk"],
+        weights: Float[Tensor, " chunk"] | None,
     ) -> tuple[Float[Tensor, " chunk"], Float[Tensor, "chunk vocab"] | None]:
         """Cross-entropy in float32; the gradient comes in the dtype of the logits."""
         scores = logits.float()
@@ -61,7 +64,7 @@ class _TokenLosses(torch.autograd.Function):
         return _losses(hidden, weight, targets, kernel)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_losses: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, targets = ctx.saved_tensors
         _, grad_hidden, grad_weight = _losses_and_gradients(hidden, weight, targets, grad_losses, ctx.kernel)
@@ -80,7 +83,7 @@ class _WeightedTokenLosses(torch.autograd.Function):
         return losses
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_losses: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight, weights = ctx.saved_tensors
         factor = _common_factor(grad_losses, weights)
@@ -145,14 +148,16 @@ class LanguageModelHead(nn.Module):
         targets: Int[Tensor, "rows time"],
         row_weights: Float[Tensor, " rows"] | None,
     ) -> tuple[Float[Tensor, " rows"], Int[Tensor, " rows"]]:
-        """Sum of the losses of each row (float32, nats) and its number of valid targets (int64); see `Decoder.forward`."""
+        """Sum of the losses (float32, nats) and number of valid targets (int64) of each row; see `Decoder.forward`."""
         states, flat = hidden.flatten(0, 1), targets.flatten()
         matrix = self._matrix(embedding)
         if row_weights is None or not torch.is_grad_enabled():
-            losses = _TokenLosses.apply(states, matrix, flat, self.chunk_loss)
+            losses = _TokenLosses.apply(states, matrix, flat, self.chunk_loss)  # type: ignore[no-untyped-call]
         else:
             weights = row_weights.float()[:, None].expand(targets.shape).flatten()
-            losses = _WeightedTokenLosses.apply(states, matrix, flat, weights, self.chunk_loss)
+            losses = _WeightedTokenLosses.apply(  # type: ignore[no-untyped-call]
+                states, matrix, flat, weights, self.chunk_loss
+            )
         return losses.view(targets.shape).sum(1), (targets != IGNORE).sum(1)
 
     def _matrix(self, embedding: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
     DecoderConfig, {our name: tensor}  --huggingface_config, to_huggingface-->  config.json, {their name: tensor}
                                        <--------- from_huggingface ----------
 
-Invariant: transformers' own LlamaForCausalLM (Qwen3ForCausalLM with `qk_norm`) gives the same logits from what is written.
+Invariant: transformers' own LlamaForCausalLM (Qwen3ForCausalLM with `qk_norm`) gives the same logits from that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ from groundup.errors import ModelFileError
 from groundup.models.decoder import Decoder, DecoderConfig
 from groundup.models.layers import unit_rms
 
-_OUTER = {"embedding.weight": "model.embed_tokens.weight", "norm.weight": "model.norm.weight", "head.weight": "lm_head.weight"}
+_OUTER = {
+    "embedding.weight": "model.embed_tokens.weight",
+    "norm.weight": "model.norm.weight",
+    "head.weight": "lm_head.weight",
+}
 _INNER = {
     "attention_norm.weight": "input_layernorm.weight",
     "attention.query.weight": "self_attn.q_proj.weight",
@@ -88,7 +92,7 @@ def huggingface_shapes(config: DecoderConfig, vocab_size: int) -> dict[str, tupl
 
 
 def huggingface_tensors(config: DecoderConfig, state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """(their name, tensor) one at a time, each read from `state` when its turn comes; the embedding norm is folded in."""
+    """(their name, tensor) one at a time, each read from `state` in its turn; the embedding norm is folded in."""
     for name in state:
         tensor = state[name]
         if name == Decoder.embedding_name and config.embedding_norm:
@@ -104,8 +108,8 @@ def to_huggingface(config: DecoderConfig, state: Mapping[str, Tensor]) -> dict[s
 def from_huggingface(config: DecoderConfig, vocab_size: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """State of a `Decoder` from the tensors of a Hugging Face model. `config` is what its config.json describes.
 
-    A tied model may bring a copy of its table as lm_head. Raises ModelFileError naming the first tensor that is missing,
-    unknown, or of another shape than the config says.
+    A tied model may bring a copy of its table as lm_head. Raises ModelFileError naming the first tensor that is
+    missing, unknown, or of another shape than the config says.
     """
     shapes = _shapes(config, vocab_size)
     names = {huggingface_name(name): name for name in shapes}

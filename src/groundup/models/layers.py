@@ -73,11 +73,12 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hidden"]:
         """[..., hidden_size] -> [..., hidden_size]."""
-        return self.down(F.silu(self.gate(x)) * self.up(x))
+        y: Tensor = self.down(F.silu(self.gate(x)) * self.up(x))
+        return y
 
 
 Rotation = tuple[Float[Tensor, "batch 1 time half"], Float[Tensor, "batch 1 time half"]]
-"""Cosines and sines of all angles, float32; `batch` is the number of rows, or 1 where all rows have the same positions."""
+"""Cosines and sines of all angles, float32; `batch` is the number of rows, or 1 where all have the same positions."""
 
 
 def rotation(positions: Int[Tensor, "batch time"], head_dim: int, theta: float) -> Rotation:

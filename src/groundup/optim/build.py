@@ -66,7 +66,7 @@ def build_optimizer(
     matrix_names: Collection[str],
     head_name: str = "head.weight",
 ) -> Optimizer:
-    """The optimizer over materialised parameters. `matrix_names` are the hidden matrices, `head_name` the output matrix.
+    """The optimizer over materialised parameters; `matrix_names`: hidden matrices, `head_name`: the output matrix.
 
     Raises ValueError when a matrix name is no parameter.
     """
@@ -109,7 +109,8 @@ def load_flat_state(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None
     if tensors and wrong:
         what = "missing" if wrong[0] in expected else "unknown"
         raise ModelFileError(
-            f"optimizer state: {len(wrong)} tensors do not fit, first {what}: {wrong[0][:90]}; was the optimizer changed?"
+            f"optimizer state: {len(wrong)} tensors do not fit, first {what}: {wrong[0][:90]}; "
+            "go on with the optimizer that wrote it"
         )
     for part in optimizer.parts:
         part.state.clear()

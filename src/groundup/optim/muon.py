@@ -97,9 +97,7 @@ def _orthogonalise_all(
                 yield index, orthogonal.T if tall else orthogonal
 
 
-def newton_schulz(
-    stack: Tensor, coefficients: tuple[float, float, float], steps: int, epsilon: float = 1e-7
-) -> Tensor:
+def newton_schulz(stack: Tensor, coefficients: tuple[float, float, float], steps: int, epsilon: float = 1e-7) -> Tensor:
     """[n, rows, columns], rows <= columns, bfloat16 -> each matrix with its singular values brought near 1.
 
     The quintic iteration of https://kellerjordan.github.io/posts/muon, as in torch.optim.Muon.

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: (step, total steps) -> factor between 0 and 1, a pure function, so a resume needs only the step.
+"""Learning-rate schedules: (step, total steps) -> factor in 0 .. 1, a pure function, so a resume needs the step only.
 
     1    ____________            wsd: warm-up, stable, linear decay (Hu et al. 2024, arXiv 2404.06395)
         /            \\           cosine, linear: warm-up, then down over all the rest
@@ -60,9 +60,7 @@ class WSDConfig(_Warmup):
     """Part of the full rate that is left at the end."""
 
 
-ScheduleConfig = Annotated[
-    WSDConfig | CosineConfig | LinearConfig | ConstantConfig, Field(discriminator="kind")
-]
+ScheduleConfig = Annotated[WSDConfig | CosineConfig | LinearConfig | ConstantConfig, Field(discriminator="kind")]
 """Any schedule, told apart by `kind`."""
 
 

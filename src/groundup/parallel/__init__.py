@@ -1,4 +1,4 @@
-"""What is done to a model from outside so that it fits and is fast: sharding, recomputation, compilation, simulation."""
+"""What is done to a model from outside, to fit and to be fast: sharding, recomputation, compilation, simulation."""
 
 from __future__ import annotations
 

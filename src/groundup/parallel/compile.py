@@ -13,11 +13,12 @@ from torch import nn
 
 
 def compile_units(units: Iterable[nn.Module]) -> None:
-    """Compile each module in place, at its first call, for the shapes it then sees (another shape compiles once more)."""
+    """Compile each module in place, at its first call, for the shapes it sees (another shape compiles once more)."""
     for unit in units:
         unit.compile(dynamic=False, fullgraph=True)
 
 
 def uncompiled() -> AbstractContextManager[None]:
     """Run compiled units eagerly inside: for odd shapes that are not worth a compilation."""
-    return torch.compiler.set_stance("force_eager")
+    stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+    return stance

@@ -37,7 +37,7 @@ _MESH_BOOKKEEPING = (
 
 @contextmanager
 def fake_world(world_size: int) -> Iterator[DeviceMesh]:
-    """Fake process group of `world_size` ranks (this is rank 0) and fake tensors on the CPU device, for the block inside.
+    """Fake process group of `world_size` ranks (this is rank 0) and fake tensors on the CPU device, inside the block.
 
     Raises RuntimeError when a real process group is running.
     """

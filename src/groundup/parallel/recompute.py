@@ -16,4 +16,4 @@ from torch.utils.checkpoint import checkpoint
 def recompute_blocks(blocks: Iterable[nn.Module]) -> None:
     """Make each block recompute its forward in the backward. Names of parameters stay as they are."""
     for block in blocks:
-        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)  # type: ignore[method-assign]
+        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)

@@ -1,6 +1,6 @@
-"""A model on the meta device -> recomputed, compiled and sharded as the runtime asks; and sharded tensors <-> whole ones.
+"""A meta model -> recomputed, compiled and sharded as the runtime asks; and sharded tensors <-> whole ones.
 
-    meta model -> recompute blocks -> compile blocks -> FSDP2 (a group per block, one for the rest) -> to_empty, initialise
+    meta -> recompute blocks -> compile blocks -> FSDP2 (a group per block, one for the rest) -> to_empty, initialise
 
 Invariant: parameters keep their names and their float32 masters; gradients are averaged over the ranks (FSDP2's rule),
 so a loss that is a sum over ranks is multiplied by the world size by whoever makes it.
@@ -76,7 +76,5 @@ def local_tensor(tensor: Tensor) -> Tensor:
 def copy_full(target: Tensor, whole: Tensor) -> None:
     """Copy a whole tensor, known to every rank, into a (possibly sharded) one; no communication."""
     if isinstance(target, DTensor):
-        whole = distribute_tensor(
-            whole.to(target.device), target.device_mesh, target.placements, src_data_rank=None
-        )
+        whole = distribute_tensor(whole.to(target.device), target.device_mesh, target.placements, src_data_rank=None)
     target.copy_(whole)

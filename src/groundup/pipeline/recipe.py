@@ -1,6 +1,6 @@
 """The root recipe: all configs of the rooms in one tree, and `runtime:` beside them.
 
-Invariant: everything outside `name` and `runtime` is identity and enters a stage's fingerprint; nothing inside them does.
+Invariant: everything outside `name` and `runtime` is identity and enters a stage's fingerprint; they never do.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PATH_LISTS = (("corpus", "sources"), ("instruct", "sources"), ("instruct", "hel
 class PretrainConfig(TrainingConfig):
     """Next-token prediction on the train split of the corpus."""
 
-    mixture: dict[str, float] = {}
+    mixture: dict[str, float] = Field(default_factory=dict)
     """Share of each corpus source in every batch; empty: all documents as one stream, in proportion to their size."""
 
 
@@ -43,7 +43,7 @@ class InstructConfig(TrainingConfig):
     """Conversations that are only asked in evaluation."""
     lambda_: float = Field(default=1.0, alias="lambda", gt=0)
     """Weight of the instruction loss against the loss on replayed pretraining text."""
-    mixture: dict[str, float] = {}
+    mixture: dict[str, float] = Field(default_factory=dict)
     """Share of each conversation source among them; empty: in proportion to its size."""
     replay_fraction: float = Field(default=0.25, ge=0, lt=1)
     """Share of each batch's rows that are replayed pretraining text."""

@@ -99,7 +99,7 @@ def _bring_all(context: Context, until: str) -> None:
 
 
 def _last_before(until: str, names: Sequence[str]) -> int:
-    """Index of the last stage to do when the recipe leaves `until` out: `instruct` is an error, `conversations` is not."""
+    """Index of the last stage to do when the recipe has no `until`: an error, but preparing needs no conversations."""
     if until == "conversations":
         return names.index("shards")
     raise RecipeError(

@@ -21,8 +21,8 @@ from groundup import config, corpus, evaluate, export, stage, tokens
 from groundup.errors import DataError
 from groundup.log import logger
 from groundup.models import Decoder, build_model
-from groundup.pipeline.recipe import Recipe
 from groundup.parallel.compile import uncompiled
+from groundup.pipeline.recipe import Recipe
 from groundup.tokens import (
     JoinedRows,
     Mixture,
@@ -38,7 +38,6 @@ from groundup.train.guards import StopRequest
 from groundup.train.journal import Journal
 from groundup.train.state import (
     TrainingConfig,
-    TrainState,
     build_state,
     configure_threads,
     load_weights,

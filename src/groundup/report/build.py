@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from groundup.errors import DataError, printable, resource_errors
 from groundup.report import data, facts, results, training
+from groundup.report.plain import clean
 from groundup.report.read import RunFiles, read_run
 from groundup.stage import write_json, write_text
 
@@ -37,7 +38,7 @@ def build_report(run_folder: Path) -> Path:
     run = read_run(run_folder)
     figures = facts.collect(run)
     with resource_errors(run_folder):
-        write_json(run_folder / REPORT, facts.to_json(run, figures))
+        write_json(run_folder / REPORT, clean(facts.to_json(run, figures)))
         write_text(run_folder / PAGE, render(run, figures))
     return run_folder / PAGE
 
@@ -82,8 +83,8 @@ def _content(run: RunFiles, figures: facts.Facts) -> dict[str, Any]:
         "finished": run.finished,
         "finished_at": max(finished_at, default=""),
         "unfinished": [stage.name for stage in unfinished],
-        "sentence": facts.sentence(run, figures),
-        "tiles": facts.tiles(run, figures),
+        "sentence": facts.sentence(figures),
+        "tiles": facts.tiles(figures),
         "notes": facts.notes(run),
         "problems": run.problems,
         "corpus": data.corpus(run),

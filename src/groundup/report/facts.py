@@ -5,6 +5,7 @@ Invariant: a figure that the run does not give is None, never a guess.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
@@ -137,8 +138,10 @@ def with_error(metric: str, entry: dict[str, Any]) -> str:
     return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
 
 
-def sentence(run: RunFiles, facts: Facts) -> str:
+def sentence(facts: Facts) -> str:
     """What was trained, on what, how long, how well: one or two sentences for somebody who knows nothing of the run."""
+    if not facts.tokens and not facts.metrics:
+        return "Nothing of this run is trained yet."
     parameters = f"A model of {words.compact(facts.parameters)} parameters" if facts.parameters else "A model"
     parts = [parameters]
     total = sum(facts.tokens.values())
@@ -161,7 +164,7 @@ def _quality(facts: Facts) -> str:
     return f" It answers {words.percent(match['value'])} of {n} held-out questions word for word{was}."
 
 
-def tiles(run: RunFiles, facts: Facts) -> list[Tile]:
+def tiles(facts: Facts) -> list[Tile]:
     """The figures one looks for first."""
     found = []
     names = {"exact_match": "Answered exactly", "bits_per_byte": "Bits per byte"}
@@ -229,3 +232,18 @@ def _overfitting(phase: str, lines: PhaseLines) -> list[str]:
             else ": tuning cost some of the text."
         )
     ]
+
+
+def key_figures(report: Mapping[str, Any]) -> list[str]:
+    """The figures of a report.json that one looks for first, a line each: what the command prints when it is done."""
+    tokens = mapping(report.get("tokens")).get("total")
+    lines = [f"{words.exact(report.get('parameters'))} parameters, trained on {words.exact(tokens)} tokens"]
+    final = _metrics(report.get("metrics"))
+    base = _metrics(mapping(report.get("metrics_by_phase")).get("base"))
+    for name in HEADLINE_METRICS:
+        if name in final:
+            before = (
+                f", before instruction tuning {with_error(name, base[name])}" if name in base and base != final else ""
+            )
+            lines.append(f"{words.name(name)}: {with_error(name, final[name])}{before}")
+    return lines if number(tokens) else []

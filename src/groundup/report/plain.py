@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from groundup.errors import printable
+from groundup.log import finite
 from groundup.report.words import number
 
 
@@ -36,3 +38,14 @@ def named(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 def entries(value: Any) -> list[dict[str, Any]]:
     """The mappings of a list; anything else is left out."""
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def clean(value: Any) -> Any:
+    """`value` as valid JSON that every reader can take: no NaN or infinity, no half characters, nothing invisible."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {printable(str(key)): clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(item) for item in value]
+    return finite(value)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundup.errors import DataError
-from groundup.log import progress
+from groundup.log import logger, progress
 from groundup.stage import write_json
 from groundup.tokens.packing import SEGMENTS, TARGETS, TOKENS
 from groundup.tokens.shards import INDEX_FILE, read_index, token_dtype, write_array
@@ -138,6 +138,9 @@ def write_conversations(
     summary: dict[str, Any] = read_index(folder)["summary"]
     for mark in folder.glob("rows-*.json"):
         mark.unlink()
+    for key, what in (("dropped_too_long", "dropped"), ("truncated", "truncated")):
+        if summary[key]:
+            logger.warning(f"{folder.name}: {summary[key]} conversations longer than {context_length} tokens {what}")
     return summary
 
 

@@ -25,13 +25,14 @@ from pydantic import Field, field_validator
 from groundup.config import Config, Name
 from groundup.corpus.formats import Row
 from groundup.corpus.readers import Reading, SourceConfig, find_files
-from groundup.corpus.sources import Found, RawFile
+from groundup.corpus.sources import Found
 from groundup.errors import DataError
 from groundup.log import logger
 from groundup.stage import hash_file
 from groundup.tokens.template import ROLES, Turn
 
 SAMPLES_PER_REASON = 3
+READ_FORMATS = ("jsonl", "json")
 
 
 class InstructSourceConfig(Config):
@@ -180,8 +181,11 @@ class ConversationReading:
         """Conversations in the order of files (by name) and records. Raises DataError when there is none."""
         self._begin()
         for file in self._found.files:
-            reading = Reading(file, self._source_for(file), self._spool_folder)
+            reading = Reading(file, self._as_source(), self._spool_folder)
             for row in reading.rows():
+                if reading.detected and reading.detected.format not in READ_FORMATS:
+                    self._reject(f"{reading.detected.format} file: give JSON lines or JSON", 1, file.name)
+                    break
                 if not isinstance(row, Row):
                     self._reject(row.reason, row.records, f"{file.name}:{row.number} {row.sample}")
                 elif conversation := self._conversation(row, file.name):
@@ -190,24 +194,16 @@ class ConversationReading:
             self.files[file.name] = str(reading.detected or "not readable")
         self._say()
 
-    def _source_for(self, file: RawFile) -> SourceConfig:
-        """How corpus.readers is to read the file.
+    def _as_source(self) -> SourceConfig:
+        """How corpus.readers is to read the files.
 
-        It unwraps a JSON object whose only list it takes for the records, unless the object has `text_field`; so the
-        list that belongs to a conversation must be named: that of the first record's format.
+        A JSON object around the records (`{"data": [...]}`) is unwrapped unless it has the field named here, so that a
+        file of one conversation is not taken for a list of messages.
         """
-
-        def source(list_key: str) -> SourceConfig:
-            config = self.config
-            limit = config.max_conversation_bytes
-            return SourceConfig(name=config.name, path=config.path, text_field=list_key, max_document_bytes=limit)
-
-        if self.config.format == "auto":
-            first = next(iter(Reading(file, source("messages"), self._spool_folder).rows()), None)
-            has_messages = isinstance(first, Row) and "messages" in first.values
-        else:
-            has_messages = self.config.format == "messages"
-        return source("messages" if has_messages else "history")
+        config = self.config
+        field_name = FORMATS["messages" if config.format == "auto" else config.format].marker
+        limit = config.max_conversation_bytes
+        return SourceConfig(name=config.name, path=config.path, text_field=field_name, max_document_bytes=limit)
 
     def _conversation(self, row: Row, file_name: str) -> Conversation | None:
         try:
@@ -249,11 +245,10 @@ class ConversationReading:
             )
         kinds = ", ".join(sorted(self.formats))
         files = ", ".join(sorted(set(self.files.values())))
-        logger.info(f"{name}: {self.accepted} conversations ({kinds}) from {len(self.files)} files ({files})")
+        logger.info(f"{name}: {self.accepted} conversations ({kinds}) from {_count(len(self.files), 'file')} ({files})")
         if rejected:
-            logger.warning(
-                f"{name}: {rejected} records rejected: {reasons}; for example {next(iter(self.samples.values()))[0]}"
-            )
+            sample = next(iter(self.samples.values()))[0]
+            logger.warning(f"{name}: {_count(rejected, 'record')} rejected: {reasons}; for example {sample}")
 
     def account(self) -> dict[str, Any]:
         """Account of the pass: total = accepted + the sum of rejected."""
@@ -279,6 +274,10 @@ def read_conversations(
     the source is a conversation.
     """
     return ConversationReading(config, base, spool_folder)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def check_order(turns: Sequence[Turn]) -> None:

@@ -1,11 +1,14 @@
 """Conversations -> token ids with the part to be learnt marked: the one ChatML-like template, used everywhere.
 
-    <|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n{text}<|im_end|>\n
-                                                             ~~~~~~~~~~~~~~~~ targets: the assistant's text and its end
+    <|user|> {text}<|end|><|assistant|> {text}<|end|>
+                                       ~~~~~~~~~~~~~ targets: the assistant's text and its end
+
+As in ChatML every turn has a header and an end; the header is one token, because it is paid for in every turn. The text
+follows after one space, because the vocabulary knows words as they stand in running text: " Paris" is one token that
+pretraining has met, "Paris" at the start of a line is several that it has not (measured: docs/experiments.md).
 
 The same template is stored as Jinja text with the tokenizer; for text without control strings both give the same ids.
-A turn's text is its content without surrounding white space (as in Llama 3's template), because white space after the
-header would melt into the header's last token.
+A turn's text is its content without surrounding white space (as in Llama 3's template).
 
 Invariant: control tokens are put in by id around turns whose text is encoded as plain text, so no text can forge a
 turn.
@@ -23,10 +26,10 @@ from groundup.errors import DataError, printable
 ROLES = ("system", "user", "assistant")
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
-{{- '<|im_start|>' + message['role'] + '\\n' + (message['content'] | trim) + '<|im_end|>\\n' -}}
+{{- '<|' + message['role'] + '|> ' + (message['content'] | trim) + '<|end|>' -}}
 {%- endfor -%}
 {%- if add_generation_prompt -%}
-{{- '<|im_start|>assistant\\n' -}}
+{{- '<|assistant|>' -}}
 {%- endif -%}
 """
 
@@ -36,7 +39,7 @@ _GREEN, _DIM, _RESET = "\x1b[32m", "\x1b[2m", "\x1b[0m"
 class Codec(Protocol):
     """What the template needs of a tokenizer."""
 
-    turn_start_id: int
+    role_ids: Mapping[str, int]
     turn_end_id: int
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -84,27 +87,29 @@ def encode_conversation(tokenizer: Codec, turns: Sequence[Turn]) -> Encoded:
 
 def encode_conversations(tokenizer: Codec, conversations: Sequence[Sequence[Turn]]) -> list[Encoded]:
     """As `encode_conversation`, for many at once on all cores. Each is checked with `check_targets`."""
-    newline, *headers = tokenizer.encode_batch(["\n", *(f"{role}\n" for role in ROLES)])
-    opening = {role: [tokenizer.turn_start_id, *header] for role, header in zip(ROLES, headers)}
-    texts = iter(tokenizer.encode_batch([turn.text.strip() for turns in conversations for turn in turns]))
+    texts = iter(tokenizer.encode_batch([said_as(turn) for turns in conversations for turn in turns]))
     encoded = []
     for turns in conversations:
         ids: list[int] = []
         is_target: list[bool] = []
         for turn in turns:
             said = [*next(texts), tokenizer.turn_end_id]
-            ids += [*opening[turn.role], *said, *newline]
-            learnt = turn.role == "assistant"
-            is_target += [False] * len(opening[turn.role]) + [learnt] * len(said) + [False] * len(newline)
+            ids += [tokenizer.role_ids[turn.role], *said]
+            is_target += [False] + [turn.role == "assistant"] * len(said)
         encoded.append(Encoded(ids, is_target))
         check_targets(tokenizer, turns, encoded[-1])
     return encoded
 
 
 def prompt_ids(tokenizer: Codec, turns: Sequence[Turn]) -> list[int]:
-    """Ids that ask for the next assistant turn: the conversation so far, then `<|im_start|>assistant\\n`."""
+    """Ids that ask for the next assistant turn: the conversation so far, then `<|assistant|>`."""
     so_far = encode_conversation(tokenizer, turns).ids if turns else []
-    return [*so_far, tokenizer.turn_start_id, *tokenizer.encode_batch(["assistant\n"])[0]]
+    return [*so_far, tokenizer.role_ids["assistant"]]
+
+
+def said_as(turn: Turn) -> str:
+    """A turn's text as it stands behind its header: after one space."""
+    return f" {turn.text.strip()}"
 
 
 def target_spans(encoded: Encoded) -> list[list[int]]:
@@ -115,7 +120,7 @@ def target_spans(encoded: Encoded) -> list[list[int]]:
 
 def check_targets(tokenizer: Codec, turns: Sequence[Turn], encoded: Encoded) -> None:
     """Decode what is to be learnt and compare it with the assistant's turns; raises DataError unless they are equal."""
-    said = [turn.text.strip() for turn in turns if turn.role == "assistant"]
+    said = [said_as(turn) for turn in turns if turn.role == "assistant"]
     spans = target_spans(encoded)
     decoded = [tokenizer.decode(span[:-1], skip_control=False) for span in spans]
     if decoded != said or any(span[-1] != tokenizer.turn_end_id for span in spans):

@@ -6,7 +6,7 @@ The pre-tokenizer is the exact Llama-3 or GPT-2 expression, so transformers and 
 the same ids.
 
 Invariant: control tokens never come out of plain text. `encode` works on a copy of the tokenizer that does not know
-them, so "<|im_end|>" in a document is ordinary bytes and comes back exactly.
+them, so "<|end|>" in a document is ordinary bytes and comes back exactly.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from groundup.tokens.template import Turn, prompt_ids
 from groundup.tokens.tokenizer_file import (
     CONTROL_TOKENS,
     ENDOFTEXT,
+    ROLE_TOKENS,
     TOKENIZER_FILE,
     TURN_END,
-    TURN_START,
     TokenizerFile,
     read_tokenizer_file,
 )
@@ -85,7 +85,7 @@ class Tokenizer:
         self.pattern = file.pattern
         self.vocab_size = len(self._token_bytes)
         self.end_of_text_id = file.control[ENDOFTEXT]
-        self.turn_start_id = file.control[TURN_START]
+        self.role_ids = {role: file.control[text] for role, text in ROLE_TOKENS.items()}
         self.turn_end_id = file.control[TURN_END]
         self.control_ids = frozenset(file.control.values())
         self.stop_ids = frozenset({self.end_of_text_id, self.turn_end_id})

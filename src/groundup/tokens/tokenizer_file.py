@@ -19,9 +19,10 @@ from groundup.errors import ModelFileError
 
 TOKENIZER_FILE = "tokenizer.json"
 ENDOFTEXT = "<|endoftext|>"
-TURN_START = "<|im_start|>"
-TURN_END = "<|im_end|>"
-CONTROL_TOKENS = (ENDOFTEXT, TURN_START, TURN_END)
+TURN_END = "<|end|>"
+ROLE_TOKENS: Mapping[str, str] = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
+"""What begins a turn, by role: one token each, since headers are paid for in every turn that is trained on."""
+CONTROL_TOKENS = (ENDOFTEXT, *ROLE_TOKENS.values(), TURN_END)
 FILE_LIMIT_BYTES = 64_000_000
 VOCAB_LIMIT = 1 << 20
 

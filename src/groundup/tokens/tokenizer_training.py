@@ -1,6 +1,6 @@
 """Texts of the train split -> tokenizer.json, tokenizer_config.json and chat_template.jinja in a folder.
 
-Ids: 256 bytes and the merges, then <|endoftext|>, <|im_start|>, <|im_end|>, then reserved ones up to the size asked
+Ids: 256 bytes and the merges, then <|endoftext|>, the roles, <|end|>, then reserved ones up to the size asked
 for.
 
 Invariant: the same texts in the same order give the same bytes of each file, and the vocabulary has exactly the size
@@ -29,8 +29,8 @@ from groundup.tokens.tokenizer_file import (
     ENDOFTEXT,
     PATTERNS,
     TOKENIZER_FILE,
+    ROLE_TOKENS,
     TURN_END,
-    TURN_START,
     VOCAB_LIMIT,
 )
 
@@ -41,7 +41,7 @@ class TokenizerConfig(Config):
     """How the tokenizer is trained."""
 
     vocab_size: int = Field(default=4096, ge=_BYTES + len(CONTROL_TOKENS), le=VOCAB_LIMIT)
-    """Number of tokens, exactly: 256 bytes, merges, 3 control tokens; filled up with reserved ones on little text."""
+    """Number of tokens, exactly: 256 bytes, merges, 5 control tokens; filled up with reserved ones on little text."""
     pattern: Literal["llama3", "gpt2"] = "llama3"
     """Pre-tokenizer expression: that of Llama 3 (numbers in groups of three) or of GPT-2."""
     min_frequency: int = Field(default=2, ge=1)
@@ -107,7 +107,7 @@ def _save(trained: tokenizers.Tokenizer, control: dict[str, int], folder: Path) 
         "bos_token": ENDOFTEXT,
         "eos_token": TURN_END,
         "pad_token": ENDOFTEXT,
-        "additional_special_tokens": [TURN_START],
+        "additional_special_tokens": list(ROLE_TOKENS.values()),
         "add_bos_token": False,
         "clean_up_tokenization_spaces": False,
         "added_tokens_decoder": {str(index): {"content": text, **flags} for text, index in control.items()},

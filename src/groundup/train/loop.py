@@ -2,8 +2,8 @@
 
     resume -> [ batch(step) -> train_step -> journal -> validate? -> checkpoint? -> stop? ]* -> last checkpoint
 
-Invariant: what a step does depends on the state and the step number only, so a run killed at any moment and resumed ends
-with the same bits as one never killed.
+Invariant: what a step does depends on the state and the step number only, so a run killed at any moment and resumed
+ends with the same bits as one never killed.
 """
 
 from __future__ import annotations

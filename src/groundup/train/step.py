@@ -37,7 +37,8 @@ class StepResult:
     """Device tensors; reading them is the caller's synchronisation."""
 
     loss: Float[Tensor, ""]
-    source_losses: Float[Tensor, "sources"]  # noqa: F821 - mean loss per valid target, NaN where a source had none
+    source_losses: Float[Tensor, " sources"]
+    """Mean loss per valid target; NaN where a source had none."""
     grad_norm: Float[Tensor, ""]
     targets: Int64[Tensor, ""]
 
@@ -85,7 +86,7 @@ def train_step(
     )
 
 
-def count_targets(micro_batches: Sequence[Batch], num_sources: int, state: TrainState) -> Int64[Tensor, "sources"]:  # noqa: F821
+def count_targets(micro_batches: Sequence[Batch], num_sources: int, state: TrainState) -> Int64[Tensor, " sources"]:
     """Valid targets of each source over all micro-batches and all ranks."""
     counts = torch.zeros(num_sources, dtype=torch.int64, device=state.device)
     for batch in micro_batches:
@@ -95,7 +96,7 @@ def count_targets(micro_batches: Sequence[Batch], num_sources: int, state: Train
     return counts
 
 
-def _row_weights(counts: Int64[Tensor, "sources"], objectives: Objectives) -> Float[Tensor, "sources"]:  # noqa: F821
+def _row_weights(counts: Int64[Tensor, " sources"], objectives: Objectives) -> Float[Tensor, " sources"]:
     """What one target's loss of each source counts in the loss: its objective's weight over the objective's targets."""
     membership = torch.tensor(objectives.objective_of_source, device=counts.device)
     weights = torch.tensor(objectives.weights, dtype=torch.float32, device=counts.device)

@@ -1,0 +1,392 @@
+"""The command `groundup VERB ...`: arguments in, one verb done, results on stdout, an exit code out.
+
+    argv -> verb (its own parser) -> handler -> result -> text, or one JSON object with --json
+                                        \\-> GroundupError -> one line on stderr, its exit code
+
+Rooms are imported by name when a verb needs them (`_room`), so that `--help` starts at once. Invariant: results go to
+stdout and nothing else does; whatever a user can cause ends in one line and a documented exit code, never in a trace.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import json
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from groundup.errors import EXIT_CODES, GroundupError, RecipeError, first_line, printable, resource_errors
+from groundup.log import configure, finite
+
+RECIPE_SUFFIXES = (".yaml", ".yml")
+CHAT_HELP = "Type a question. /reset forgets the conversation, /quit (or Ctrl-D) ends it, Ctrl-C stops an answer."
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb: its usage behind the name, its line of help, what it does, and what tells its options apart."""
+
+    usage: str
+    summary: str
+    handler: Callable[[argparse.Namespace], None]
+    options: str = ""
+    trains: bool = False
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are RecipeErrors, so that they end like every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = re.search(r"unrecognized arguments: (-\S+)", message)
+        known = [option for action in self._actions for option in action.option_strings]
+        close = difflib.get_close_matches(unknown[1].split("=")[0], known, n=1) if unknown else []
+        hint = f"did you mean {close[0]}?" if close else f"see `{self.prog} --help`"
+        raise RecipeError(f"{self.prog}: {message}; {hint}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code. Never raises for what a user, a signal or a closed pipe causes."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    verbose, as_json = "-v" in given or "--verbose" in given, "--json" in given
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        with resource_errors(Path()):
+            _dispatch(given, in_process=arguments is not None)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        return 0
+    except BrokenPipeError:
+        # The reader had enough (`| head`). Point stdout elsewhere, or Python complains when it closes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except GroundupError as error:
+        return _fail(error, error.exit_code, verbose, as_json)
+    except KeyboardInterrupt:
+        return _fail(GroundupError("interrupted; the same command goes on from what is finished"), 130, False, as_json)
+    except Exception as error:
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            message = "out of memory: lower runtime.micro_batch_rows or the model's size, or free memory"
+            return _fail(GroundupError(message), 6, verbose, as_json)
+        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        message = f"unexpected error, a fault of Groundup: {what}"
+        remedy = "please report it with the lines below and the output of `groundup doctor`"
+        return _fail(GroundupError(message, details=[remedy]), 1, True, as_json)
+
+
+def _fail(error: GroundupError, exit_code: int, with_trace: bool, as_json: bool) -> int:
+    """Say on stderr what is wrong (with --json also on stdout) and return `exit_code`."""
+    line = first_line(error)
+    details = [printable(detail) for detail in (*error.message.split("\n")[1:], *error.details)]
+    if sys.stderr is not None:
+        label = "groundup:"
+        print(f"\x1b[31m{label}\x1b[0m" if _colour(sys.stderr) else label, line, file=sys.stderr)
+        for detail in details:
+            print(f"  {detail}", file=sys.stderr)
+        if with_trace:
+            print(printable(traceback.format_exc()), end="", file=sys.stderr)
+    if as_json:
+        kind = EXIT_CODES.get(exit_code, "unexpected")
+        _show_json({"error": {"exit_code": exit_code, "kind": kind, "message": line, "details": details}})
+    return exit_code
+
+
+def _colour(stream: Any) -> bool:
+    return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _room(name: str) -> Any:
+    """A room of the package, imported when it is needed."""
+    return importlib.import_module(f"groundup.{name}")
+
+
+def _show(text: str = "") -> None:
+    print(printable(text))
+
+
+def _show_json(value: Any) -> None:
+    print(json.dumps(finite(value), ensure_ascii=True, indent=1, default=str))
+
+
+def _dispatch(given: list[str], in_process: bool) -> None:
+    if not given or given[0] in ("-h", "--help", "help"):
+        _show(_help())
+        return
+    if given[0] in ("-V", "--version"):
+        _show(f"groundup {_room('doctor').version_of('groundup')}")
+        return
+    verb = VERBS.get(given[0])
+    if verb is None:
+        close = difflib.get_close_matches(given[0], VERBS, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"verbs: {', '.join(VERBS)}"
+        raise RecipeError(f"'{given[0][:40]}' is no verb; {hint}")
+    options = _parser(given[0], verb).parse_intermixed_args(given[1:])
+    options.verb = given[0]
+    configure(options.verbose - options.quiet)
+    if verb.trains and not in_process:
+        _room("allocator").restart_with_tcmalloc(given)
+    verb.handler(options)
+
+
+def _parser(name: str, verb: Verb) -> _Parser:
+    """The parser of one verb; recipe, folder, overrides and prompts are told apart by the handler."""
+    usage = f"groundup {name} {verb.usage} [--json] [-v | -q]"
+    parser = _Parser(prog=f"groundup {name}", usage=usage, description=verb.summary, allow_abbrev=False)
+    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="more on stderr, with traces of errors")
+    parser.add_argument("-q", "--quiet", action="store_true", help="only warnings on stderr")
+    if verb.options == "generation":
+        parser.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer")
+        parser.add_argument("--temperature", type=float, metavar="T", help="0: the most likely token; higher: bolder")
+        parser.add_argument("--top-k", type=int, metavar="K", help="draw from the K most likely tokens (0: all)")
+        parser.add_argument("--top-p", type=float, metavar="P", help="draw from tokens of this share of probability")
+        parser.add_argument("--repetition-penalty", type=float, metavar="R", help="above 1: less repetition")
+        parser.add_argument("--seed", type=int, metavar="S", help="start of the random numbers")
+    if verb.options == "markdown":
+        parser.add_argument("--markdown", action="store_true", help="print the reference of all fields instead")
+    return parser
+
+
+def _help() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items())
+    codes = ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
+    return f"""\
+usage: groundup VERB RECIPE [key.path=value ...] [--json] [-v | -q]
+
+One recipe takes raw text to a language model that one can chat with. Every verb brings what it needs to done and goes
+on from what is finished.
+
+{verbs}
+
+Try:  groundup run recipes/smoke.yaml
+      groundup run recipes/atlas.yaml pretrain.tokens=500000 name=shorter
+      groundup chat recipes/atlas.yaml "What is the capital of France?"
+
+A value comes from the defaults, then the recipe, then key.path=value. Results go to stdout, logs to stderr.
+`groundup VERB --help` tells a verb's options.
+
+Exit codes: {codes}."""
+
+
+def _recipe(options: argparse.Namespace) -> Any:
+    """The recipe named first, with the overrides behind it."""
+    path, *overrides = _words(options, "a recipe, for example recipes/smoke.yaml")
+    return _room("pipeline").load_recipe(path, overrides)
+
+
+def _words(options: argparse.Namespace, wanted: str) -> list[str]:
+    words: list[str] = options.words
+    if not words:
+        raise RecipeError(f"groundup {options.verb}: give {wanted}; see `groundup {options.verb} --help`")
+    return words
+
+
+def _run(options: argparse.Namespace) -> None:
+    """run, prepare, pretrain, instruct, evaluate, export: bring the recipe up to the verb's stage."""
+    path = Path(_words(options, "a recipe, for example recipes/smoke.yaml")[0])
+    if options.verb == "evaluate" and path.is_dir():
+        raise RecipeError(
+            f"{str(path)[-80:]}: a model folder cannot be evaluated yet, as the held-out text is in its recipe; "
+            "give the recipe"
+        )
+    pipeline = _room("pipeline")
+    result = pipeline.run(_recipe(options), until=pipeline.VERBS[options.verb])
+    figures = _figures(result.folder)
+    model = None if result.model_folder is None else str(result.model_folder)
+    if options.json:
+        paths = {"run_folder": str(result.folder), "report": str(result.folder / "report.html"), "model": model}
+        _show_json({"name": result.name, **paths, "stages": result.stages, "figures": figures})
+        return
+    _show_stages(result.stages)
+    for line in _room("report").key_figures(figures):
+        _show(line)
+    _show(f"report: {_near(result.folder / 'report.html')}")
+    if model:
+        _show(f"model:  {_near(Path(model))}")
+        _show(f'ask it: groundup chat {options.words[0]} "..."')
+
+
+def _near(path: Path) -> str:
+    """`path` relative to the current folder when it lies below it."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _figures(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _show_stages(stages: Iterable[dict[str, Any]], prefix: str = "") -> None:
+    for entry in stages:
+        seconds = f"{entry['seconds']:9.1f} s" if entry.get("seconds") is not None else " " * 11
+        _show(f"{prefix}{entry['name']:<14} {entry['state']:<8} {seconds}  {_near(Path(entry['folder']))}")
+
+
+def _show_recipe(options: argparse.Namespace) -> None:
+    """show: the resolved recipe as YAML, stages as comments behind it."""
+    recipe, pipeline, config = _recipe(options), _room("pipeline"), _room("config")
+    stages = pipeline.status(recipe)
+    if options.json:
+        folder = str(pipeline.run_folder(recipe))
+        _show_json({"recipe": config.to_dict(recipe), "run_folder": folder, "stages": stages})
+        return
+    _show(config.to_yaml(recipe))
+    _show_stages(stages, "# ")
+
+
+def _report(options: argparse.Namespace) -> None:
+    """report: the page of a run, by recipe or by the run's folder."""
+    path = Path(_words(options, "a recipe or a run's folder")[0])
+    folder = _room("pipeline").run_folder(_recipe(options)) if path.suffix in RECIPE_SUFFIXES else path
+    page = _room("report").build_report(folder)
+    if options.json:
+        _show_json({"report": str(page), **_figures(folder)})
+    else:
+        _show(str(page))
+
+
+def _verify(options: argparse.Namespace) -> None:
+    """verify: re-hash what a path holds; prints one canonical state hash, or the list of faults (exit code 4)."""
+    path = Path(_words(options, "a stage, checkpoint, model or run folder, or a recipe")[0])
+    if path.suffix in RECIPE_SUFFIXES and not path.is_dir():
+        path = _room("pipeline").run_folder(_recipe(options))
+    state_hash, faults = _room("verification").verify_folder(path)
+    if faults:
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise _room("errors").ModelFileError(f"{str(path)[-90:]}: {count}: {faults[0]}", details=faults[1:])
+    if options.json:
+        _show_json({"path": str(path), "state_hash": state_hash, "faults": []})
+    else:
+        _show(f"{state_hash}  {path}")
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    """doctor: every finding, with the line that mends it."""
+    findings = _room("doctor").examine()
+    if options.json:
+        healthy = all(finding.level != "problem" for finding in findings)
+        _show_json({"healthy": healthy, "findings": [finding.as_dict() for finding in findings]})
+        return
+    marks = {"ok": ("ok", 32), "note": ("note", 33), "problem": ("PROBLEM", 31)}
+    for finding in findings:
+        text, colour = marks[finding.level]
+        mark = f"{text:<8}"
+        print(f"\x1b[{colour}m{mark}\x1b[0m" if _colour(sys.stdout) else mark, end="")
+        _show(f"{finding.name:<13} {finding.value}")
+        if finding.remedy and finding.level != "ok":
+            _show(f"{'':8}{'':13} mend it: {finding.remedy}")
+
+
+def _schema(options: argparse.Namespace) -> None:
+    """schema: the JSON schema of recipes for editors, or their reference for people."""
+    recipe = _room("pipeline").Recipe
+    if options.markdown:
+        print(_room("reference").markdown(recipe), end="")
+    else:
+        _show_json(_room("config").json_schema(recipe))
+
+
+def _generate(options: argparse.Namespace) -> None:
+    """generate: go on with a text, piece by piece."""
+    talk, (target, *words) = _room("talk"), _words(options, "a recipe or a model folder")
+    settings = talk.generation(vars(options))
+    model, prompts = talk.load_target(target, words)
+    prompt = " ".join(prompts) if prompts else _standard_input()
+    if options.json:
+        _show_json({"prompt": prompt, "continuation": "".join(model.stream(prompt, settings))})
+        return
+    _stream([prompt])
+    _stream(model.stream(prompt, settings))
+    _show()
+
+
+def _standard_input() -> str:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise RecipeError('give a text to go on with, for example groundup generate TARGET "Once upon a time"')
+    return sys.stdin.read()
+
+
+def _stream(pieces: Iterable[str]) -> None:
+    for piece in pieces:
+        print(printable(piece), end="", flush=True)
+
+
+def _chat(options: argparse.Namespace) -> None:
+    """chat: answer the questions given, or each line of stdin, or hold a conversation on a terminal."""
+    talk, (target, *words) = _room("talk"), _words(options, "a recipe or a model folder")
+    settings = talk.generation(vars(options))
+    model, questions = talk.load_target(target, words)
+    if not questions and sys.stdin is not None and sys.stdin.isatty():
+        _converse(model.chat(settings))
+        return
+    asked = questions or [line.strip() for line in sys.stdin or () if line.strip()]
+    if not asked:
+        raise RecipeError(f'no question; for example groundup chat {target[-60:]} "What is ...?"')
+    if options.json:
+        answers = [
+            {"question": question, "answer": "".join(model.chat(settings).reply(question))} for question in asked
+        ]
+        _show_json({"answers": answers})
+        return
+    for question in asked:
+        if len(asked) > 1:
+            _show(f"> {question}")
+        _stream(model.chat(settings).reply(question))
+        _show()
+
+
+def _converse(chat: Any) -> None:
+    print(CHAT_HELP, file=sys.stderr)
+    while True:
+        try:
+            question = input("> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            _show()
+            return
+        if question in ("/quit", "/exit"):
+            return
+        if question == "/reset":
+            chat.reset()
+            continue
+        try:
+            _stream(chat.reply(question) if question else ())
+        except KeyboardInterrupt:
+            pass
+        except RecipeError as error:
+            print(f"groundup: {first_line(error)}", file=sys.stderr)
+        _show()
+
+
+_RECIPE = "RECIPE [key.path=value ...]"
+VERBS: dict[str, Verb] = {
+    "run": Verb(_RECIPE, "every stage of the recipe, in order, then the report", _run, trains=True),
+    "prepare": Verb(_RECIPE, "raw text to clean documents, tokenizer, shards and conversations", _run),
+    "pretrain": Verb(_RECIPE, "up to and including training on text", _run, trains=True),
+    "instruct": Verb(_RECIPE, "up to and including instruction tuning", _run, trains=True),
+    "evaluate": Verb(_RECIPE, "up to and including evaluation on held-out text and questions", _run, trains=True),
+    "export": Verb(_RECIPE, "up to and including the Hugging Face folder", _run, trains=True),
+    "generate": Verb(
+        'TARGET "text"', "go on with a text; TARGET is a recipe, run or model folder", _generate, "generation"
+    ),
+    "chat": Verb(
+        'TARGET ["question" ...]', "ask the model: here, from stdin, or in a conversation", _chat, "generation"
+    ),
+    "report": Verb("RECIPE|RUN", "write a run's report.html again, finished or not", _report),
+    "show": Verb(_RECIPE, "the resolved recipe, and each stage's state and folder", _show_recipe),
+    "verify": Verb("PATH|RECIPE", "re-hash a stage, checkpoint, model or run; print one state hash", _verify),
+    "doctor": Verb("", "what this machine offers, what is missing, and the line that mends it", _doctor),
+    "schema": Verb("[--markdown]", "the JSON schema of recipes, for editors", _schema, "markdown"),
+}
