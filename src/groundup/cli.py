@@ -16,6 +16,7 @@ import json
 import os
 import re
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -100,7 +101,12 @@ def _fail(error: GroundupError, exit_code: int, with_trace: bool, as_json: bool)
 
 
 def _colour(stream: Any) -> bool:
-    return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return (
+        stream is not None
+        and bool(stream.isatty())
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") != "dumb"
+    )
 
 
 def _room(name: str) -> Any:
@@ -159,7 +165,7 @@ def _parser(name: str, verb: Verb) -> _Parser:
 def _help() -> str:
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items())
-    codes = ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
+    codes = textwrap.fill("Exit codes: " + ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()), 118)
     return f"""\
 usage: groundup VERB RECIPE [key.path=value ...] [--json] [-v | -q]
 
@@ -175,7 +181,7 @@ Try:  groundup run recipes/smoke.yaml
 A value comes from the defaults, then the recipe, then key.path=value. Results go to stdout, logs to stderr.
 `groundup VERB --help` tells a verb's options.
 
-Exit codes: {codes}."""
+{codes}"""
 
 
 def _recipe(options: argparse.Namespace) -> Any:

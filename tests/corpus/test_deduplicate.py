@@ -4,15 +4,13 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from groundup.corpus import deduplicate
 from groundup.corpus.deduplicate import (
-    EXACT,
     KEPT,
-    NEAR,
     DeduplicateConfig,
     Signer,
     find_duplicates,
@@ -94,21 +92,17 @@ def test_exact_and_near_duplicates_are_told_apart():
     text, unlike = (" ".join(rng.choices(WORDS, k=400)) for _ in range(2))
     near = variant(text, rng, 2)
     result = find([text, unlike, text.upper(), near, near, unlike])
-    assert (
-        sorted(result.outcome.tolist()) == [KEPT, KEPT, EXACT, EXACT, EXACT, NEAR]
-        or sorted(result.outcome.tolist()) == [KEPT, KEPT, NEAR] + [EXACT] * 3
-        or np.bincount(result.outcome).tolist() == [2, 3, 1]
-    )
+    assert np.bincount(result.outcome).tolist() == [2, 3, 1]
     assert np.bincount(find([text, near, text], near=False).outcome).tolist() == [2, 1]
 
 
 def test_chinese_near_duplicates_are_found():
-    text = "".join(chr(0x4E00 + random.Random(2).randrange(2000)) for _ in range(1)) + "".join(
-        chr(0x4E00 + (i * i * 31) % 2000) for i in range(300)
-    )
-    assert np.bincount(find([text, text[:-3] + "新年好"]).outcome, minlength=3)[NEAR] == 1
+    text = "".join(chr(0x4E00 + (i * i * 31) % 2000) for i in range(300))
+    other = "".join(chr(0x4E00 + (i * i * 37) % 2000) for i in range(300))
+    assert np.bincount(find([text, text[:-3] + "新年好", other]).outcome).tolist() == [2, 0, 1]
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000))
 def test_the_kept_texts_do_not_depend_on_the_order(seed):
     rng = random.Random(seed)

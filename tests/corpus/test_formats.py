@@ -105,6 +105,8 @@ def test_json_arrays_and_rows_of_objects_come_out_whole(objects, indent, block, 
 
 
 def test_json_wrapped_cut_and_too_long():
+    assert [row.values for row in read("json", b'{"tags": [1]}')] == [{"tags": [1]}]
+    assert [row.values for row in read("json", b'{"tags": [{}]}\n{"text": "b"}')] == [{"tags": [{}]}, {"text": "b"}]
     assert [row.values for row in read("json", b'{"data": [{"text": "a"}, {"text": "b"}]}')] == [
         {"text": "a"},
         {"text": "b"},

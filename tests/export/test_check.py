@@ -103,7 +103,7 @@ def test_what_transformers_reads_otherwise_is_a_fault(
     folder = Path(shutil.copytree(exported, tmp_path / "model"))
     model = make_model("qwen3")
     assert check_export(folder, model, tokenizer)["transformers"]["difference"] <= check.ENGINE_TOLERANCE
-    monkeypatch.setattr(check, "ENGINE_TOLERANCE", 0.0)
+    monkeypatch.setattr(check, "ENGINE_TOLERANCE", -1.0)  # the two may agree to the bit
     monkeypatch.setattr(check, "TOLERANCE", {"float32": 1.0})
     with torch.no_grad():
         model.norm.weight.mul_(1.01)

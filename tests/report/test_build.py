@@ -82,6 +82,7 @@ def test_a_finished_run_is_told_from_its_answers_to_its_recipe(run_folder: Path)
         "resumed",
         "2.13.0",
         "hidden_size: 320",
+        "short/government type",
         "3 min 34 s",
     ):
         assert part in page.text, part

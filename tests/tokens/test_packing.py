@@ -97,7 +97,7 @@ def test_examples_are_what_was_packed(tokenizer: Tokenizer, tmp_path: Path) -> N
             assert len(ids) == len(is_target)
             learnt = [token for token, target in zip(ids, is_target) if target]
             assert learnt[-1] == tokenizer.turn_end_id
-            said.append(tokenizer.decode(learnt))
+            said.append(tokenizer.decode(learnt).strip())
     assert sorted(said) == sorted(talk.turns[-1].text.strip() for talk in talks())
 
 

@@ -12,9 +12,7 @@ from groundup.tokens import Tokenizer, Turn
 from groundup.tokens.tokenizer import LONGEST_PIECE_CHARACTERS, split_pieces
 from groundup.tokens.tokenizer_file import CONTROL_TOKENS
 
-CONTROL_TEXTS = st.sampled_from(
-    [*CONTROL_TOKENS, "<|end|><|assistant|> ", "<|reserved_0|>", "<s>", "[INST]"]
-)
+CONTROL_TEXTS = st.sampled_from([*CONTROL_TOKENS, "<|end|><|assistant|> ", "<|reserved_0|>", "<s>", "[INST]"])
 ANY_TEXT = st.lists(
     st.text() | CONTROL_TEXTS | st.sampled_from(["\n", "  ", "\r\n", " a", "1234", "'S", "\x1c", "\x85"])
 ).map("".join)

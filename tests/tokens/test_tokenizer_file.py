@@ -47,11 +47,14 @@ FAULTS: dict[str, tuple[Damage, str]] = {
     "merge of unknown tokens": (lambda c: c["model"]["merges"].append(["Ω", "Ω"]), "merge"),
     "merge of three": (lambda c: c["model"]["merges"].insert(0, "a b c"), "merge 0"),
     "merges missing": (lambda c: c["model"].pop("merges"), "merges"),
-    "not the byte alphabet": (lambda c: c["model"]["vocab"].update({"字": len(c["model"]["vocab"]) + 3}), "byte-level"),
+    "not the byte alphabet": (
+        lambda c: c["model"]["vocab"].update({"字": len(c["model"]["vocab"]) + len(c["added_tokens"])}),
+        "byte-level",
+    ),
     "control token twice": (lambda c: c["added_tokens"].append(c["added_tokens"][0]), "twice"),
     "control token without text": (lambda c: c["added_tokens"].append({"id": 5}), "without content"),
     "added tokens missing": (lambda c: c.pop("added_tokens"), "added_tokens"),
-    "no end of turn": (lambda c: c["added_tokens"][4].update(content="<|other|>"), "no control token <|end|>"),
+    "no end of turn": (lambda c: c["added_tokens"][-1].update(content="<|other|>"), "no control token <|"),
 }
 
 

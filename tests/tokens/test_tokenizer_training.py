@@ -10,8 +10,10 @@ import pytest
 
 from groundup.errors import DataError
 from groundup.tokens import CHAT_TEMPLATE, Tokenizer, TokenizerConfig, train_tokenizer
+from groundup.tokens.tokenizer_file import CONTROL_TOKENS
 
 TEXTS = [f"the cat number {i} sat on the mat; the dog did not.\n" for i in range(200)]
+SMALLEST = 256 + len(CONTROL_TOKENS)
 FILES = ["chat_template.jinja", "tokenizer.json", "tokenizer_config.json"]
 
 
@@ -31,11 +33,11 @@ def test_the_same_texts_give_the_same_bytes_in_every_process(tmp_path: Path) -> 
         assert (here / name).read_bytes() == (there / name).read_bytes()
 
 
-@pytest.mark.parametrize("vocab_size", [259, 260, 290])
+@pytest.mark.parametrize("vocab_size", [SMALLEST, SMALLEST + 1, 290])
 def test_the_vocabulary_has_exactly_the_size_asked_for(tmp_path: Path, vocab_size: int) -> None:
     summary = train_tokenizer(TokenizerConfig(vocab_size=vocab_size), TEXTS, tmp_path)
     assert Tokenizer.load(tmp_path).vocab_size == vocab_size == summary["vocab_size"]
-    assert summary["merges"] == vocab_size - 259
+    assert summary["merges"] == vocab_size - SMALLEST
     assert summary["reserved"] == 0
 
 
@@ -46,8 +48,8 @@ def test_little_text_is_filled_up_with_reserved_tokens_and_said(
         summary = train_tokenizer(TokenizerConfig(vocab_size=1000), ["aaaa bbbb aaaa bbbb"], tmp_path)
     tokenizer = Tokenizer.load(tmp_path)
     assert tokenizer.vocab_size == 1000
-    assert summary["reserved"] + summary["merges"] + 259 == 1000
-    assert len(tokenizer.control_ids) == 3 + summary["reserved"]
+    assert summary["reserved"] + summary["merges"] + SMALLEST == 1000
+    assert len(tokenizer.control_ids) == len(CONTROL_TOKENS) + summary["reserved"]
     assert not tokenizer.control_ids.intersection(tokenizer.encode("<|reserved_0|>"))
     assert f"{summary['reserved']} are reserved" in caplog.text
 

@@ -125,17 +125,21 @@ def read_json(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected
     start = handle.tell()
     is_array = handle.read(BLOCK_BYTES).lstrip()[:1] == b"["
     handle.seek(start)
-    for number, (element, whole) in enumerate(_elements(handle, 2 * source.max_document_bytes), 1):
-        row = parse_object(element, number, cut=not whole) if element is not None else Rejected(TOO_LONG, number)
-        if isinstance(row, Row) and not is_array and source.text_field not in row.values:
-            yield from _inner_rows(row)
-        else:
-            yield row
+    rows = (
+        parse_object(element, number, cut=not whole) if element is not None else Rejected(TOO_LONG, number)
+        for number, (element, whole) in enumerate(_elements(handle, 2 * source.max_document_bytes), 1)
+    )
+    first, second = next(rows, None), next(rows, None)
+    if isinstance(first, Row) and second is None and not is_array and source.text_field not in first.values:
+        yield from _inner_rows(first)
+        return
+    yield from (row for row in (first, second) if row is not None)
+    yield from rows
 
 
 def _inner_rows(row: Row) -> Iterator[Row | Rejected]:
-    """Rows of the only list in an object that wraps them, as in `{"data": [...]}`; else the row itself."""
-    lists = [value for value in row.values.values() if isinstance(value, list)]
+    """Rows of the only list of objects in an object that wraps them, as in `{"data": [...]}`; else the row itself."""
+    lists = [value for value in row.values.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
     if len(lists) != 1:
         yield row
         return

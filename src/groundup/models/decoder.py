@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -23,7 +23,6 @@ from groundup.models.attention import Attention, AttentionKind
 from groundup.models.heads import LanguageModelHead
 from groundup.models.layers import Embedding, RMSNorm, Rotation, SwiGLU, rotation
 
-ROLES = ("matrix", "embedding", "head", "vector")
 Role = Literal["matrix", "embedding", "head", "vector"]
 
 
@@ -113,6 +112,7 @@ class DecoderConfig(Config):
         return 2 * self.num_layers * rows * self.num_kv_heads * time * self.head_size * bytes_per_value
 
 
+@runtime_checkable
 class KeyValueCache(Protocol):
     """What prefill and decode need: per layer [rows, kv_heads, max_time, head_dim], and the length that is filled."""
 
@@ -215,7 +215,7 @@ class Decoder(nn.Module):
         return self.head.logits(self.norm(x[:, -1]), self.embedding.weight)
 
     def decode(self, tokens: Int[Tensor, "rows 1"], cache: KeyValueCache) -> Float[Tensor, "rows vocab"]:
-        """Append one token a row at `cache.length`; float32 logits of the next one. Raises ValueError when it is full."""
+        """Append one token a row at `cache.length`; float32 logits of the next one. Raises ValueError when full."""
         return self.prefill(tokens, cache)
 
     def set_compute_dtype(self, dtype: torch.dtype) -> None:

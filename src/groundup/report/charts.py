@@ -186,7 +186,7 @@ def _scales(drawn: Sequence[Sequence[Point]], from_zero: bool, height: int) -> t
 
 def _y_ticks(scale: _Scale) -> list[float]:
     if not scale.logarithmic:
-        return ticks(scale.low, scale.high, 5 if scale.start > SMALL_HEIGHT else 3)
+        return ticks(scale.low, scale.high, 5 if scale.start > SMALL_HEIGHT else 4)
     powers = range(math.ceil(math.log10(scale.low)), math.floor(math.log10(scale.high)) + 1)
     return [10.0**power for power in powers] or [scale.low, scale.high]
 

@@ -106,7 +106,7 @@ def to_json(run: RunFiles, facts: Facts) -> dict[str, Any]:
         "finished": run.finished,
         "parameters": facts.parameters,
         "tokens": {**facts.tokens, "total": sum(facts.tokens.values())},
-        "seconds": {**facts.seconds, "total": sum(facts.seconds.values())},
+        "seconds": {**facts.seconds, "total": round(sum(facts.seconds.values()), 3)},
         "cost": {stage.name: _cost(facts, stage.name) for stage in run.stages},
         "metrics": facts.final,
         "metrics_by_phase": facts.metrics,
@@ -159,7 +159,8 @@ def _quality(facts: Facts) -> str:
     if match is None:
         return ""
     before = facts.metrics.get("base", {}).get("exact_match")
-    was = "" if before is None or before is match else f", {words.percent(before['value'])} before instruction tuning"
+    known = before is not None and words.percent(before["value"]) != words.percent(match["value"])
+    was = f", {words.percent(before['value'])} before instruction tuning" if before is not None and known else ""
     n = words.exact(match.get("n"))
     return f" It answers {words.percent(match['value'])} of {n} held-out questions word for word{was}."
 

@@ -41,11 +41,13 @@ def entries(value: Any) -> list[dict[str, Any]]:
 
 
 def clean(value: Any) -> Any:
-    """`value` as valid JSON that every reader can take: no NaN or infinity, no half characters, nothing invisible."""
+    """`value` as JSON that every reader can take: no NaN or infinity, no half characters, whole numbers as such."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, Mapping):
         return {printable(str(key)): clean(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [clean(item) for item in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return int(value)
     return finite(value)

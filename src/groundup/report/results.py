@@ -28,6 +28,7 @@ METRIC_WORDS = {
 """Metric -> (name, meaning, what its n counts)."""
 ANSWER_ROWS = 12
 GROUP_ROWS = 40
+GROUP_METRICS = ("exact_match", "bits_per_byte")
 STAGE_WORDS = {
     "corpus": "read, clean, deduplicate, split",
     "tokenizer": "learn the vocabulary",
@@ -45,7 +46,7 @@ def evaluation(facts: Facts) -> dict[str, Any]:
     labels = sorted(facts.metrics, key=lambda label: (label != "base", label))
     names = list(dict.fromkeys(name for label in labels for name in facts.metrics[label]))
     first = [name for name in HEADLINE_METRICS if name in names]
-    rest = [name for name in names if name not in first and _adds_something(name, names)]
+    rest = [name for name in names if name not in first and _tells_more(name, names)]
     return {
         "labels": [LABELS.get(label, words.name(label)) for label in labels],
         "metrics": [_metric_row(name, labels, facts) for name in first],
@@ -54,10 +55,12 @@ def evaluation(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _adds_something(name: str, names: Sequence[str]) -> bool:
-    """False for the one text whose figures are the headline's again."""
+def _tells_more(name: str, names: Sequence[str]) -> bool:
+    """One metric a group is enough, and the first text's figures are the headline's already."""
     metric, _, group = name.partition("/")
-    return not (group and "/" not in group and metric in HEADLINE_METRICS[2:] and metric in names)
+    if metric not in HEADLINE_METRICS:
+        return True
+    return metric in GROUP_METRICS and not (metric == "bits_per_byte" and "/" not in group and metric in names)
 
 
 def _group_order(name: str) -> tuple[str, int]:
@@ -86,11 +89,13 @@ def samples(run: RunFiles) -> dict[str, Any]:
     """Answers (a spread of all, and wrong ones) and continuations, of both models side by side."""
     labels = sorted(run.samples, key=lambda label: (label != "base", label))
     answers = _joined(run.samples, labels, "answers", ("prompt", "reference"), "prediction")
+    shown = _spread(answers, ANSWER_ROWS)
     wrong = [answer for answer in answers if answer["right"][-1] is False]
+    more_wrong = [answer for answer in wrong if answer not in shown]
     return {
         "labels": [LABELS.get(label, words.name(label)) for label in labels],
-        "answers": _spread(answers, ANSWER_ROWS),
-        "wrong": _spread(wrong, ANSWER_ROWS),
+        "answers": shown,
+        "wrong": _spread(more_wrong, ANSWER_ROWS),
         "asked": words.exact(len(answers)),
         "wrong_in_all": words.exact(len(wrong)),
         "continuations": _joined(run.samples, labels, "continuations", ("prompt",), "continuation")[:ANSWER_ROWS],

@@ -50,8 +50,8 @@ def _phase_figures(summary: Mapping[str, Any], lines: PhaseLines) -> list[tuple[
     if total is not None and total != last(lines, "step"):
         rows[0] = ("steps", f"{rows[0][1]} of {words.exact(total)}")
     rows.append(("time", words.duration(last(lines, "seconds"))))
-    rows.append(("tokens per second, median", words.exact(round(typical(lines, "tokens_per_second") or 0) or None)))
-    rows.append(("share of peak speed (MFU), median", words.percent(typical(lines, "mfu"))))
+    rows.append(("tokens per second", words.exact(round(typical(lines, "tokens_per_second") or 0) or None)))
+    rows.append(("peak speed used (MFU)", words.percent(typical(lines, "mfu"))))
     rows.append(("last loss", words.exact(last(lines, "loss"))))
     wanted = ("skipped_steps", "lambda", "replay_fraction", "epochs", "micro_batch_rows", "world_size", "compiled")
     return [*rows, *words.pairs({key: summary[key] for key in wanted if key in summary})]
@@ -89,7 +89,7 @@ def _loss_chart(lines: PhaseLines) -> Chart | None:
 
 
 def _series(lines: PhaseLines, key: str, smooth: bool = False) -> Series:
-    name = {"loss": "all", "grad_norm": "gradient norm", "peak_memory_bytes": "peak memory"}.get(key)
+    name = {"loss": "total", "grad_norm": "gradient norm", "peak_memory_bytes": "peak memory"}.get(key)
     name = name or words.name(key.removeprefix("loss_") if key.startswith("loss_") else key)
     return Series(printable(name), list(_points(lines.training, key)), smooth)
 

@@ -12,7 +12,7 @@ them, so "<|end|>" in a document is ordinary bytes and comes back exactly.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,6 +28,7 @@ from groundup.tokens.tokenizer_file import (
     TURN_END,
     TokenizerFile,
     read_tokenizer_file,
+    write_tokenizer_files,
 )
 
 PIECE_CHARACTERS = 16_384
@@ -81,11 +82,12 @@ class Tokenizer:
         self._plain = guarded(
             lambda: tokenizers.Tokenizer.from_str(file.plain_json()), ModelFileError, f"{where}: loading"
         )
+        self._file = file
         self._token_bytes = list(file.token_bytes)
         self.pattern = file.pattern
         self.vocab_size = len(self._token_bytes)
         self.end_of_text_id = file.control[ENDOFTEXT]
-        self.role_ids = {role: file.control[text] for role, text in ROLE_TOKENS.items()}
+        self.role_ids: Mapping[str, int] = {role: file.control[text] for role, text in ROLE_TOKENS.items()}
         self.turn_end_id = file.control[TURN_END]
         self.control_ids = frozenset(file.control.values())
         self.stop_ids = frozenset({self.end_of_text_id, self.turn_end_id})
@@ -94,6 +96,10 @@ class Tokenizer:
     def load(cls, folder: Path) -> Tokenizer:
         """Tokenizer of a folder with a tokenizer.json. Raises ModelFileError when it is missing or damaged."""
         return cls(read_tokenizer_file(folder), str(folder / TOKENIZER_FILE))
+
+    def save(self, folder: Path) -> None:
+        """Write tokenizer.json as it was read, and what transformers reads beside it, into `folder`."""
+        write_tokenizer_files(folder, self._file.text, self._file.control)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text. Raises DataError on lone surrogates, which are no text."""

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import ModelFileError
+from groundup.stage import write_text
+from groundup.tokens.template import CHAT_TEMPLATE
 
 TOKENIZER_FILE = "tokenizer.json"
 ENDOFTEXT = "<|endoftext|>"
@@ -51,6 +53,7 @@ _BYTE_OF = {character: byte for byte, character in BYTE_ALPHABET.items()}
 class TokenizerFile:
     """A checked tokenizer.json. `token_bytes[id]` is what a token stands for; for control tokens, their names."""
 
+    text: str
     content: Mapping[str, Any]
     pattern: str
     token_bytes: Sequence[bytes]
@@ -68,7 +71,7 @@ class TokenizerFile:
 def read_tokenizer_file(folder: Path) -> TokenizerFile:
     """Read and judge `folder/tokenizer.json`. Raises ModelFileError with file, finding and remedy."""
     path = folder / TOKENIZER_FILE
-    content = _read_json(path)
+    text, content = _read_json(path)
     model = content.get("model")
     if not isinstance(model, dict) or model.get("type") != "BPE" or not isinstance(model.get("vocab"), dict):
         raise ModelFileError(f"{path}: not a BPE tokenizer; Groundup reads byte-level BPE only")
@@ -85,15 +88,16 @@ def read_tokenizer_file(folder: Path) -> TokenizerFile:
     control = _control_tokens(content.get("added_tokens"), path)
     texts = _dense(model["vocab"], control, path)
     _check_merges(model, path)
-    return TokenizerFile(content, pattern, _bytes_of_tokens(texts, control, path), control)
+    return TokenizerFile(text, content, pattern, _bytes_of_tokens(texts, control, path), control)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         size = path.stat().st_size
         if size > FILE_LIMIT_BYTES:
             raise ModelFileError(f"{path}: {size} bytes is too large for a tokenizer (limit {FILE_LIMIT_BYTES})")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
     except FileNotFoundError:
         raise ModelFileError(
             f"{path.parent}: no {path.name} here; give the folder of a tokenizer or an exported model"
@@ -105,7 +109,26 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ModelFileError(f"{path}: not valid JSON ({reason}); make or copy the tokenizer again") from None
     if not isinstance(content, dict):
         raise ModelFileError(f"{path}: holds a {type(content).__name__}, not a tokenizer; make or copy it again")
-    return content
+    return text, content
+
+
+def write_tokenizer_files(folder: Path, text: str, control: Mapping[str, int]) -> None:
+    """Write tokenizer.json (`text`) and what transformers reads beside it; each file atomically."""
+    flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": ENDOFTEXT,
+        "eos_token": TURN_END,
+        "pad_token": ENDOFTEXT,
+        "additional_special_tokens": list(ROLE_TOKENS.values()),
+        "add_bos_token": False,
+        "clean_up_tokenization_spaces": False,
+        "added_tokens_decoder": {str(index): {"content": name, **flags} for name, index in control.items()},
+        "chat_template": CHAT_TEMPLATE,
+    }
+    write_text(folder / "chat_template.jinja", CHAT_TEMPLATE)
+    write_text(folder / "tokenizer_config.json", json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / TOKENIZER_FILE, text)
 
 
 def _pattern_of(pre_tokenizer: Any) -> str | None:

@@ -9,7 +9,6 @@ asked for.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -21,17 +20,12 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trai
 from groundup.config import Config
 from groundup.errors import DataError
 from groundup.log import logger, progress
-from groundup.stage import write_text
-from groundup.tokens.template import CHAT_TEMPLATE
 from groundup.tokens.tokenizer import Tokenizer, guarded, split_pieces
 from groundup.tokens.tokenizer_file import (
     CONTROL_TOKENS,
-    ENDOFTEXT,
     PATTERNS,
-    TOKENIZER_FILE,
-    ROLE_TOKENS,
-    TURN_END,
     VOCAB_LIMIT,
+    write_tokenizer_files,
 )
 
 _BYTES = 256
@@ -86,7 +80,8 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str], work: Path) -
         )
     control = [*CONTROL_TOKENS, *(f"<|reserved_{i}|>" for i in range(reserved))]
     trained.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in control])
-    _save(trained, {text: base_size + i for i, text in enumerate(control)}, work)
+    ids = {text: base_size + i for i, text in enumerate(control)}
+    write_tokenizer_files(work, trained.to_str(pretty=True), ids)
     Tokenizer.load(work)
     return {"vocab_size": config.vocab_size, "merges": base_size - _BYTES, "reserved": reserved, **counts}
 
@@ -98,21 +93,3 @@ def _untrained(pattern: str) -> tokenizers.Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
-
-
-def _save(trained: tokenizers.Tokenizer, control: dict[str, int], folder: Path) -> None:
-    flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": ENDOFTEXT,
-        "eos_token": TURN_END,
-        "pad_token": ENDOFTEXT,
-        "additional_special_tokens": list(ROLE_TOKENS.values()),
-        "add_bos_token": False,
-        "clean_up_tokenization_spaces": False,
-        "added_tokens_decoder": {str(index): {"content": text, **flags} for text, index in control.items()},
-        "chat_template": CHAT_TEMPLATE,
-    }
-    write_text(folder / "chat_template.jinja", CHAT_TEMPLATE)
-    write_text(folder / "tokenizer_config.json", json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
-    write_text(folder / TOKENIZER_FILE, trained.to_str(pretty=True))

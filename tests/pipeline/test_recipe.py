@@ -1,0 +1,139 @@
+"""Recipe files: data is found from any folder, and faults between sections are told with their key paths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from groundup import config
+from groundup.errors import RecipeError, first_line
+from groundup.pipeline import Recipe, load_recipe
+from tests.end_to_end import tiny
+from tests.pipeline.toys import fingerprints
+
+
+def write(folder: Path, values: dict[str, Any], name: str = "toy.yaml") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """recipes/toy.yaml beside data/, its paths relative to the recipe's folder."""
+    root = tmp_path / "project"
+    tiny.write_data(root / "data")
+    values = tiny.recipe(Path("../data"))
+    del values["runtime"]
+    write(root / "recipes", values)
+    return root
+
+
+def faults(values: dict[str, Any], folder: Path, *overrides: str) -> list[str]:
+    """All lines of the error that the recipe causes."""
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(write(folder, values), overrides)
+    assert caught.value.exit_code == 2
+    assert len(first_line(caught.value)) <= 200
+    return [caught.value.message, *caught.value.details]
+
+
+@pytest.mark.parametrize("start", [".", "recipes", "data", ".."])
+def test_data_is_found_from_any_folder(project: Path, start: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project / start)
+    recipe = load_recipe(project / "recipes" / "toy.yaml")
+    found = fingerprints(recipe, project)
+    monkeypatch.chdir(project / "recipes")
+    assert found == fingerprints(load_recipe("toy.yaml"), project)
+
+
+def test_a_recipe_stands_by_itself_once_loaded(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.parent)
+    recipe = load_recipe("project/recipes/toy.yaml")
+    assert recipe.instruct is not None
+    paths = [source.path for source in (*recipe.corpus.sources, *recipe.instruct.sources, *recipe.instruct.heldout)]
+    assert all(Path(path).is_absolute() and Path(path).is_file() for path in paths)
+    again = config.build(Recipe, config.parse_yaml(config.to_yaml(recipe), "resolved"), "resolved")
+    assert again == recipe
+
+
+def test_the_current_folder_comes_before_the_recipes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = project / "elsewhere" / "here"
+    elsewhere.mkdir(parents=True)
+    (elsewhere.parent / "data").mkdir()
+    (elsewhere.parent / "data" / "text.jsonl").write_text('{"text": "The text of this folder."}\n', encoding="utf-8")
+    monkeypatch.chdir(elsewhere)
+    recipe = load_recipe(project / "recipes" / "toy.yaml")
+    assert recipe.corpus.sources[0].path == "../data/text.jsonl", "as written: it leads somewhere from here"
+    assert recipe.instruct is not None
+    assert Path(recipe.instruct.sources[0].path).is_absolute(), "this one only leads somewhere from the recipe"
+
+
+def test_overrides_and_extends_meet_in_one_recipe(project: Path) -> None:
+    top = write(project / "recipes", {"extends": "toy.yaml", "name": "longer", "pretrain": {"tokens": 20480}}, "b.yaml")
+    recipe = load_recipe(top, ["instruct.lambda=3", "pretrain.optimizer.kind=adamw"])
+    assert recipe.name == "longer"
+    assert recipe.pretrain.tokens == 20480
+    assert recipe.pretrain.global_batch_tokens == 512
+    assert recipe.pretrain.optimizer.kind == "adamw"
+    assert recipe.instruct is not None
+    assert recipe.instruct.lambda_ == 3.0
+
+
+def test_a_batch_that_is_no_whole_number_of_rows_is_refused(tmp_path: Path) -> None:
+    found = faults(tiny.recipe(tmp_path), tmp_path, "pretrain.global_batch_tokens=500")
+    assert "global_batch_tokens: 500 is no multiple of context_length 64" in found[0]
+    assert "use 448" in found[0]
+    assert "global_batch_tokens" in faults(tiny.recipe(tmp_path), tmp_path, "instruct.global_batch_tokens=65")[0]
+
+
+def test_a_mixture_of_unknown_sources_is_refused(tmp_path: Path) -> None:
+    found = faults(tiny.recipe(tmp_path), tmp_path, "pretrain.mixture.txet=1.0")
+    assert "pretrain.mixture names 'txet'" in found[0]
+    assert "text" in found[0]
+
+
+def test_exact_and_compiled_exclude_each_other(tmp_path: Path) -> None:
+    found = faults(tiny.recipe(tmp_path), tmp_path, "runtime.exact=true", "runtime.compile=on")
+    assert "exact" in found[0]
+
+
+def test_five_faults_are_told_at_once_with_their_key_paths(tmp_path: Path) -> None:
+    values = tiny.recipe(tmp_path)
+    values["pretrain"] = {**values["pretrain"], "tokens": "many", "learning_rate": 1e-3}
+    values["model"] = {**values["model"], "num_layer": 2}
+    values["evalute"] = {}
+    values["corpus"] = {**values["corpus"], "split": {"validation": 2}}
+    found = faults(values, tmp_path)
+    assert "5 faults" in found[0]
+    text = "\n".join(found)
+    for part in ("pretrain.tokens", "pretrain.learning_rate", "model.num_layer", "'num_layers'", "evalute"):
+        assert part in text
+    assert "did you mean 'evaluate'?" in text
+    assert "corpus.split.validation" in text
+
+
+@pytest.mark.parametrize("section", ["corpus", "model", "pretrain", "name"])
+def test_a_required_section_is_named(section: str, tmp_path: Path) -> None:
+    values = tiny.recipe(tmp_path)
+    del values[section]
+    assert f"{section}: required" in faults(values, tmp_path)[0]
+
+
+@pytest.mark.parametrize("sources", ["text.jsonl", [], [None], [{"name": "text"}], {"name": "text"}, [{"path": 3}]])
+def test_sources_that_are_none_are_refused_not_tripped_over(sources: Any, tmp_path: Path) -> None:
+    values = tiny.recipe(tmp_path)
+    values["corpus"] = {**values["corpus"], "sources": sources}
+    assert "corpus.sources" in faults(values, tmp_path)[0]
+    values = tiny.recipe(tmp_path)
+    values["instruct"] = {**values["instruct"], "sources": sources}
+    assert "instruct.sources" in faults(values, tmp_path)[0]
+
+
+@pytest.mark.parametrize("instruct", ["yes", 3, []])
+def test_a_section_that_is_no_mapping_is_refused(instruct: Any, tmp_path: Path) -> None:
+    assert "instruct" in faults(tiny.recipe(tmp_path, instruct=instruct), tmp_path)[0]

@@ -1,0 +1,128 @@
+"""Fingerprints: every identity field of a recipe changes some stage's, no runtime field changes any."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from groundup import config
+from groundup.pipeline import Recipe, status
+from groundup.pipeline.stages import listed
+from tests.pipeline.toys import Leaf, base_values, changed, fingerprints, leaves, with_kinds
+
+ALL = list(leaves(Recipe))
+IDENTITY = [leaf for leaf in ALL if leaf.path[0] not in ("name", "runtime")]
+RUNTIME = [leaf for leaf in ALL if leaf.path[0] in ("name", "runtime")]
+STAGES = ["corpus", "tokenizer", "shards", "conversations", "pretrain", "instruct", "evaluate", "export"]
+UNTOUCHED = {
+    "corpus": set(),
+    "tokenizer": {"corpus"},
+    "model": {"corpus", "tokenizer", "shards"},
+    "seed": {"corpus", "tokenizer", "shards", "conversations"},
+    "pretrain": {"corpus", "tokenizer", "shards", "conversations"},
+    "instruct": {"corpus", "tokenizer", "shards", "pretrain"},
+    "evaluate": {"corpus", "tokenizer", "shards", "conversations", "pretrain", "instruct", "export"},
+    "export": {"corpus", "tokenizer", "shards", "conversations", "pretrain", "instruct", "evaluate"},
+}
+"""Section -> stages that a change in it must not redo."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("recipe")
+
+
+@pytest.fixture(scope="module")
+def values(folder: Path) -> dict[str, Any]:
+    return base_values(folder)
+
+
+def other_values(folder: Path) -> dict[str, list[Any]]:
+    """What cannot be guessed from the type: another file, the name of a source."""
+    return {"path": [str(folder / "more.jsonl")], "mixture": [{"text": 1.0}, {"questions": 1.0}]}
+
+
+def test_the_tree_is_walked_to_its_ends() -> None:
+    names = {str(leaf) for leaf in ALL}
+    assert {"seed", "corpus.sources.0.text_field", "pretrain.schedule.decay_fraction[wsd]", "instruct.lambda"} <= names
+    assert {leaf.path[0] for leaf in ALL} == config.fields(Recipe).keys()
+    assert len(names) == len(ALL) > 100
+
+
+@pytest.mark.parametrize("leaf", IDENTITY, ids=str)
+def test_every_identity_field_changes_a_fingerprint(leaf: Leaf, values: dict[str, Any], folder: Path) -> None:
+    base = with_kinds(values, leaf.kinds)
+    edited = changed(base, leaf, other_values(folder))
+    if edited is None:
+        assert leaf.path[-1] == "kind", f"no other valid value of {leaf} is known to this test"
+        return
+    before, after = fingerprints(config.build(Recipe, base, "toy"), folder), fingerprints(edited, folder)
+    touched = {name for name in before if before[name] != after[name]}
+    assert touched, f"{leaf} enters no fingerprint: changing it would redo nothing"
+    assert not touched & UNTOUCHED[str(leaf.path[0])], f"{leaf} redoes more than it touches"
+
+
+@pytest.mark.parametrize("leaf", RUNTIME, ids=str)
+def test_no_runtime_field_changes_any_fingerprint(leaf: Leaf, values: dict[str, Any], folder: Path) -> None:
+    edited = changed(values, leaf, {})
+    assert edited is not None, f"no other valid value of {leaf} is known to this test"
+    assert fingerprints(edited, folder) == fingerprints(config.build(Recipe, values, "toy"), folder)
+
+
+@pytest.mark.parametrize("section", ["optimizer", "schedule"])
+def test_the_kind_of_a_union_changes_the_fingerprint(section: str, values: dict[str, Any], folder: Path) -> None:
+    kinds = {kinds for leaf in ALL if (kinds := leaf.kinds) and kinds[0][0] == ("pretrain", section)}
+    found = {fingerprints(config.build(Recipe, with_kinds(values, kind), "toy"), folder)["pretrain"] for kind in kinds}
+    assert len(found) == len(kinds) > 1
+
+
+def test_a_stage_reads_a_change_of_the_one_before_it(values: dict[str, Any], folder: Path) -> None:
+    leaf = next(leaf for leaf in ALL if leaf.path == ("corpus", "clean", "min_characters"))
+    edited = changed(values, leaf, {})
+    assert edited is not None
+    before, after = fingerprints(config.build(Recipe, values, "toy"), folder), fingerprints(edited, folder)
+    assert [name for name in before if before[name] == after[name]] == []
+
+
+def test_data_moved_elsewhere_keeps_its_fingerprints(values: dict[str, Any], folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "moved", ignore=shutil.ignore_patterns("work"))
+    text = config.to_yaml(config.build(Recipe, values, "toy")).replace(str(folder), str(tmp_path / "moved"))
+    moved = config.build(Recipe, config.parse_yaml(text, "moved"), "moved")
+    assert moved.corpus.sources[0].path != values["corpus"]["sources"][0]["path"]
+    assert fingerprints(moved, folder) == fingerprints(config.build(Recipe, values, "toy"), folder)
+
+
+@pytest.mark.parametrize("name", ["text.jsonl", "train.jsonl", "heldout.jsonl"])
+def test_another_content_of_a_file_changes_fingerprints(name: str, values: dict[str, Any], tmp_path: Path) -> None:
+    recipe = config.build(Recipe, base_values(tmp_path), "toy")
+    before = fingerprints(recipe, tmp_path)
+    with (tmp_path / name).open("a", encoding="utf-8") as handle:
+        handle.write("\n")
+    after = fingerprints(recipe, tmp_path)
+    assert before["evaluate"] != after["evaluate"]
+    assert (before["corpus"] != after["corpus"]) == (name == "text.jsonl")
+
+
+def test_a_fresh_recipe_has_every_stage_missing(values: dict[str, Any], folder: Path) -> None:
+    entries = status(config.build(Recipe, values, "toy"))
+    assert [entry["name"] for entry in entries] == STAGES
+    assert {entry["state"] for entry in entries} == {"missing"}
+    known = {entry["name"]: entry["fingerprint"] for entry in entries}
+    assert known.pop("corpus"), "the first stage waits for nothing, so its folder is known"
+    assert set(known.values()) == {None}
+    assert not (folder / "work").exists(), "looking writes nothing"
+
+
+def test_without_an_instruct_section_its_stages_are_left_out(values: dict[str, Any], folder: Path) -> None:
+    recipe = config.build(Recipe, {**values, "instruct": None}, "toy")
+    assert [kind.name for kind in listed(recipe)] == [n for n in STAGES if n not in ("conversations", "instruct")]
+    assert all(name not in kind.needs for kind in listed(recipe) for name in ("conversations", "instruct"))
+    with_it = fingerprints(config.build(Recipe, values, "toy"), folder)
+    without = fingerprints(recipe, folder)
+    assert {name: without[name] for name in without if name in ("corpus", "tokenizer", "shards", "pretrain")} == {
+        name: with_it[name] for name in ("corpus", "tokenizer", "shards", "pretrain")
+    }
+    assert without["evaluate"] != with_it["evaluate"]

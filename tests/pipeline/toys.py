@@ -1,0 +1,124 @@
+"""The fields of a recipe as a tree, another valid value for each, and fingerprints without building anything."""
+
+from __future__ import annotations
+
+import copy
+import json
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from groundup import config, stage
+from groundup.config import Config
+from groundup.errors import RecipeError
+from groundup.pipeline import Recipe
+from groundup.pipeline.stages import Context, listed
+from groundup.train.guards import StopRequest
+from tests.end_to_end import tiny
+
+Step = str | int
+Kinds = tuple[tuple[tuple[Step, ...], str], ...]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One field: its key path, the class's field, and which `kind` the unions on the way must have."""
+
+    path: tuple[Step, ...]
+    field: Any
+    kinds: Kinds
+
+    def __str__(self) -> str:
+        kinds = ",".join(kind for _, kind in self.kinds)
+        return ".".join(map(str, self.path)) + (f"[{kinds}]" if kinds else "")
+
+
+def leaves(cls: type[Config], path: tuple[Step, ...] = (), kinds: Kinds = ()) -> Iterator[Leaf]:
+    """Every field below `cls` that is no config itself; of a list of configs the fields of its first item."""
+    for name, field in config.fields(cls).items():
+        inner = config.config_classes(field.annotation)
+        here = (*path, name)
+        if not inner:
+            yield Leaf(here, field, kinds)
+        below = (*here, 0) if typing.get_origin(field.annotation) is tuple else here
+        for choice in inner:
+            chosen = kinds if len(inner) == 1 else (*kinds, (here, kind_of(choice)))
+            yield from leaves(choice, below, chosen)
+
+
+def kind_of(cls: type[Config]) -> str:
+    """The value of `kind` by which a union tells this class."""
+    return str(typing.get_args(cls.model_fields["kind"].annotation)[0])
+
+
+def base_values(folder: Path) -> dict[str, Any]:
+    """A recipe with every section, defaults filled in, over two sources of text and of questions under `folder`."""
+    tiny.write_data(folder)
+    (folder / "more.jsonl").write_text('{"text": "More text, of another kind."}\n', encoding="utf-8")
+    values = tiny.recipe(folder)
+    values["corpus"]["sources"].append({"name": "more", "path": str(folder / "more.jsonl")})
+    values["instruct"]["sources"].append({"name": "again", "path": str(folder / "heldout.jsonl")})
+    return json.loads(json.dumps(config.to_dict(config.build(Recipe, values, "toy"))))
+
+
+def with_kinds(values: dict[str, Any], kinds: Kinds) -> dict[str, Any]:
+    """`values` with the unions of `kinds` set to a class's defaults."""
+    values = copy.deepcopy(values)
+    for path, kind in kinds:
+        replace_at(values, path, {"kind": kind})
+    return json.loads(json.dumps(config.to_dict(config.build(Recipe, values, "toy"))))
+
+
+def value_at(values: Any, path: tuple[Step, ...]) -> Any:
+    for part in path:
+        values = values[part]
+    return values
+
+
+def replace_at(values: Any, path: tuple[Step, ...], value: Any) -> None:
+    value_at(values, path[:-1])[path[-1]] = value
+
+
+def changed(values: dict[str, Any], leaf: Leaf, others: dict[str, list[Any]]) -> Recipe | None:
+    """The recipe with another valid value at `leaf`; None when there is none (a `kind` without alternatives)."""
+    before = config.build(Recipe, values, "toy")
+    for candidate in others.get(str(leaf.path[-1]), []) + candidates(
+        leaf.field.annotation, value_at(values, leaf.path)
+    ):
+        edited = copy.deepcopy(values)
+        replace_at(edited, leaf.path, candidate)
+        try:
+            recipe = config.build(Recipe, edited, "toy")
+        except RecipeError:
+            continue
+        if recipe != before:
+            return recipe
+    return None
+
+
+def candidates(annotation: Any, value: Any) -> list[Any]:
+    """Values of the annotated type other than `value`, likely ones first; not all of them need be valid."""
+    if typing.get_origin(annotation) is Literal:
+        return [choice for choice in typing.get_args(annotation) if choice != value]
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int | float):
+        return [value * 2, value // 2, value + 1, 0, 1] if isinstance(value, int) else [value * 2, value / 2, 0.25, 1.0]
+    if isinstance(value, str):
+        return [f"{value}x"]
+    if isinstance(value, list):
+        return [[*value, "other"], value[:-1]]
+    if value is None:
+        return [2, 8, 0.5, "other"]
+    return []
+
+
+def fingerprints(recipe: Recipe, folder: Path) -> dict[str, str]:
+    """Fingerprint of every stage, as if those before it were finished."""
+    context = Context(recipe, folder, StopRequest())
+    for kind in listed(recipe):
+        fingerprint = kind.stage(context).fingerprint
+        context.done[kind.name] = stage.Finished(folder, {"fingerprint": fingerprint, "summary": {}, "seconds": 0})
+    return {name: found.fingerprint for name, found in context.done.items()}
