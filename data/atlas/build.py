@@ -1,6 +1,6 @@
 """Factbook profiles and Austen novels -> the text and the questions of the atlas recipe.
 
-    raw/factbook.jsonl.gz  -> text/factbook.jsonl.gz, questions/{train,heldout}.jsonl.gz
+    raw/factbook.jsonl.gz  -> text/{factbook,facts}.jsonl.gz, questions/{short,long,heldout}.jsonl.gz
     raw/austen_*.txt.gz    -> text/austen.jsonl.gz
     a slice of all of them -> ../smoke/
 
@@ -226,13 +226,18 @@ def section_documents(name: str, section: str, fields: Row) -> Iterator[str]:
 def factbook_documents(countries: list[Row]) -> Iterator[Row]:
     for country in countries:
         name, code = country["name"], country["code"]
-        facts = key_facts(name, country["profile"])
-        if facts:
-            yield {"id": f"factbook/{code}/facts", "text": f"{name}: Key facts\n\n{facts}"}
         for section, fields in country["profile"].items():
             slug = section.lower().replace(" ", "-")
             for i, text in enumerate(section_documents(name, section, fields)):
                 yield {"id": f"factbook/{code}/{slug}/{i}", "text": text}
+
+
+def fact_documents(countries: list[Row]) -> Iterator[Row]:
+    """One short document a country with its key facts; a source of its own, so that a recipe can weigh it."""
+    for country in countries:
+        name, facts = country["name"], key_facts(country["name"], country["profile"])
+        if facts:
+            yield {"id": f"factbook/{country['code']}/facts", "text": f"{name}: Key facts\n\n{facts}"}
 
 
 def chapters(novel: str) -> list[str]:
@@ -329,8 +334,12 @@ def build_atlas(raw: Path, out: Path) -> dict[str, int]:
     train, held_out = questions(countries)
     return {
         "text/factbook": write_rows(out / "text/factbook.jsonl.gz", factbook_documents(countries)),
+        "text/facts": write_rows(out / "text/facts.jsonl.gz", fact_documents(countries)),
         "text/austen": write_rows(out / "text/austen.jsonl.gz", austen_documents(raw)),
-        "questions/train": write_rows(out / "questions/train.jsonl.gz", train),
+        "questions/short": write_rows(
+            out / "questions/short.jsonl.gz", (r for r in train if r["task"] not in LONG_TASKS)
+        ),
+        "questions/long": write_rows(out / "questions/long.jsonl.gz", (r for r in train if r["task"] in LONG_TASKS)),
         "questions/heldout": write_rows(out / "questions/heldout.jsonl.gz", held_out),
     }
 
@@ -338,8 +347,9 @@ def build_atlas(raw: Path, out: Path) -> dict[str, int]:
 def build_smoke(raw: Path, out: Path) -> dict[str, int]:
     """The same, small: twenty countries, their first documents, short facts only, two chapters of one novel."""
     countries = [c for c in read_countries(raw / "factbook.jsonl.gz") if c["code"] in SMOKE_CODES]
-    kept = re.compile(r"/(?:facts|(?:introduction|geography|government)/0)$")
+    kept = re.compile(r"/(?:introduction|geography|government)/0$")
     documents = [document for document in factbook_documents(countries) if kept.search(document["id"])]
+    documents += fact_documents(countries)
     train, held_out = questions(countries)
     novel = "\n\n".join(chapters(read_gzip(raw / "austen_northanger_abbey.txt.gz"))[:2])
     counts = {

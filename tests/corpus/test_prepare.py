@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from groundup import config as recipe
-from groundup.corpus import CorpusConfig, build_corpus, parts, raw_identity, read_documents
+from groundup.corpus import CorpusConfig, build_corpus, parts, prepare, raw_identity, read_documents
 from groundup.errors import DataError, first_line
 
 WORDS = [f"word{i}" for i in range(300)]
@@ -154,8 +154,9 @@ def test_workers_and_places_change_nothing(raw, tmp_path, small_parts):
     assert content(tmp_path / "three") == expected
 
 
-def test_processes_change_nothing(raw, tmp_path):
+def test_processes_change_nothing(raw, tmp_path, monkeypatch):
     build(raw_config(raw), tmp_path / "none")
+    monkeypatch.setattr(prepare, "_WORTH_PROCESSES_BYTES", 0)
     build(raw_config(raw), tmp_path / "two", workers=2)
     assert content(tmp_path / "two") == content(tmp_path / "none")
 

@@ -13,8 +13,10 @@ DATA = Path(__file__).resolve().parents[2] / "data"
 ATLAS = DATA / "atlas"
 BUILT = [
     "atlas/text/factbook.jsonl.gz",
+    "atlas/text/facts.jsonl.gz",
     "atlas/text/austen.jsonl.gz",
-    "atlas/questions/train.jsonl.gz",
+    "atlas/questions/short.jsonl.gz",
+    "atlas/questions/long.jsonl.gz",
     "atlas/questions/heldout.jsonl.gz",
     "smoke/text/factbook.jsonl",
     "smoke/text/austen.txt",
@@ -50,20 +52,28 @@ def test_rebuilding_gives_the_committed_bytes(rebuilt: Path, name: str) -> None:
     assert content(rebuilt / name) == content(DATA / name)
 
 
+TRAINED = {
+    "atlas": ("atlas/questions/short.jsonl.gz", "atlas/questions/long.jsonl.gz"),
+    "smoke": ("smoke/questions/train.jsonl",),
+}
+
+
+def trained_rows(recipe: str) -> list[dict[str, Any]]:
+    return [row for name in TRAINED[recipe] for row in rows(name)]
+
+
 @pytest.mark.parametrize("recipe", ["atlas", "smoke"])
 def test_no_held_out_question_is_trained_on(recipe: str) -> None:
-    suffix = ".jsonl.gz" if recipe == "atlas" else ".jsonl"
-    trained = {question(row) for row in rows(f"{recipe}/questions/train{suffix}")}
-    held_out = [question(row) for row in rows(f"{recipe}/questions/heldout{suffix}")]
+    trained = {question(row) for row in trained_rows(recipe)}
+    name = next(name for name in BUILT if name.startswith(f"{recipe}/questions/heldout"))
+    held_out = [question(row) for row in rows(name)]
     assert len(held_out) > 50
     assert not trained.intersection(held_out)
 
 
 def test_every_held_out_short_fact_is_in_the_text_and_in_other_questions() -> None:
-    text = {row["id"]: row["text"] for row in rows("atlas/text/factbook.jsonl.gz")}
-    facts = [body for name, body in text.items() if name.endswith("/facts")]
-    trained = {(row["country"], row["task"]) for row in rows("atlas/questions/train.jsonl.gz")}
-    sheets = {body.split(":")[0]: body for body in facts}
+    sheets = {row["text"].split(":")[0]: row["text"] for row in rows("atlas/text/facts.jsonl.gz")}
+    trained = {(row["country"], row["task"]) for row in trained_rows("atlas")}
     for row in rows("atlas/questions/heldout.jsonl.gz"):
         assert (row["country"], row["task"]) in trained
         if row["kind"] != "long":
@@ -78,6 +88,6 @@ def test_persuasion_stays_out_of_the_training_text() -> None:
 
 
 def test_documents_have_unique_names_and_no_layout_noise() -> None:
-    documents = rows("atlas/text/factbook.jsonl.gz")
+    documents = [*rows("atlas/text/factbook.jsonl.gz"), *rows("atlas/text/facts.jsonl.gz")]
     assert len({row["id"] for row in documents}) == len(documents)
     assert all("++" not in row["text"] and len(row["text"]) < 1200 for row in documents)

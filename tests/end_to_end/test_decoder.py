@@ -36,7 +36,7 @@ def test_the_run_folder_explains_itself(finished: tuple[Path, RunResult]) -> Non
     for phase in ("pretrain", "instruct"):
         assert [line["step"] for line in lines if line["phase"] == phase and "loss" in line] == list(range(1, 21))
     last = [line for line in lines if line["phase"] == "instruct" and "loss" in line][-1]
-    assert last["loss"] == pytest.approx(last["loss_replay_text"] + 2.0 * last["loss_questions"], rel=1e-5)
+    assert last["loss"] == pytest.approx(last["loss_replay"] + 2.0 * last["loss_questions"], rel=1e-5)
     assert (result.folder / "report.html").stat().st_size > 10_000
     report = json.loads((result.folder / "report.json").read_text())
     assert report["parameters"] > 0

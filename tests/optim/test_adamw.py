@@ -30,7 +30,7 @@ def test_only_matrices_decay_and_each_role_has_its_rate() -> None:
     for parameter in ones.values():
         parameter.grad = torch.zeros(2, 2)
     optimizer.step()
-    assert ones["matrix"][0, 0] == pytest.approx(1 - 0.1 * 0.5)
+    assert ones["matrix"][0, 0].item() == pytest.approx(1 - 0.1 * 0.5)
     assert all((ones[role] == 1).all() for role in ("embedding", "head", "vector"))
 
 

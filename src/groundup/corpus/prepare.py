@@ -50,6 +50,8 @@ from groundup.log import progress
 REPORT = "report.json"
 _PARTS = "parts"
 _HASH_THREADS = 4
+_WORTH_PROCESSES_BYTES = 8 << 20
+"""Starting worker processes takes longer than reading less than this here."""
 
 
 class CorpusConfig(Config):
@@ -98,8 +100,8 @@ def _hash_or_reason(path: Path) -> str:
 def build_corpus(config: CorpusConfig, base: Path, work: Path, workers: int = 0) -> dict[str, Any]:
     """Fill `work` with `documents/` and `report.json`; returns the report's totals. Goes on from what lies in `work`.
 
-    `base`: folder that relative paths are tried in after the current one. `workers`: processes; 0: none. The same
-    bytes come out whatever the number. Raises DataError when a source has no files or no document is kept.
+    `base`: folder that relative paths are tried in after the current one. `workers`: processes, used from 8 MB on;
+    0: none. The same bytes come out whatever the number. Raises DataError when a source has no files or nothing is kept.
     """
     found = [find_files(source.path, base) for source in config.sources]
     parts = _plan(config, found, work / _PARTS)
@@ -128,8 +130,10 @@ def _build(
 ) -> dict[str, Any]:
     """Parts, duplicates, splits, shards; returns the report."""
     (work / _PARTS).mkdir(parents=True, exist_ok=True)
+    raw_bytes = sum(part.raw_bytes for part in parts)
+    workers = workers if raw_bytes >= _WORTH_PROCESSES_BYTES else 0
     _remove_all_but(work / _PARTS, {part.folder.name for part in parts})
-    with progress("corpus", sum(part.raw_bytes for part in parts), "B") as bar:
+    with progress("corpus", raw_bytes, "B") as bar:
         read = run_all(read_part, parts, workers, lambda part: bar.advance(part.raw_bytes))
     table = Table.of(parts, [read_rows(part) for part in parts])
     duplicates = _find_duplicates(table, parts, work / _PARTS, config.deduplicate)

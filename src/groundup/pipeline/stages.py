@@ -47,7 +47,7 @@ from groundup.train.state import (
 from groundup.train.step import Objectives
 
 PREVIEWS = 3
-REPLAY_PREFIX = "replay"
+REPLAY = "replay"
 
 
 @dataclass
@@ -202,24 +202,18 @@ def _instruct_data(context: Context) -> tuple[Mixture, Objectives]:
     total = sum(shares.values())
     asked = 1.0 - instruct.replay_fraction
     sources = [MixtureSource(rows, asked * shares[rows.name] / total) for rows in packed if shares.get(rows.name)]
-    replayed = [
-        MixtureSource(
-            _Renamed(source.rows, f"{REPLAY_PREFIX}_{source.rows.name}"), instruct.replay_fraction * source.share
-        )
-        for source in (_pretrain_sources(context) if instruct.replay_fraction else [])
-    ]
+    replayed = [MixtureSource(_replay(context), instruct.replay_fraction)] if instruct.replay_fraction else []
     mixture = Mixture([*replayed, *sources], _rows_per_step(instruct, recipe), recipe.seed)
     membership = (0,) * len(replayed) + (1,) * len(sources)
     return mixture, Objectives(tuple(mixture.names), membership, ("pretrain", "instruct"), (1.0, instruct.lambda_))
 
 
-class _Renamed:
-    """Rows under another name: replayed text is logged apart, and drawn in another order than in pretraining."""
-
-    def __init__(self, rows: Rows, name: str) -> None:
-        self.rows, self.name = rows, name
-        self.num_rows, self.context_length = rows.num_rows, rows.context_length
-        self.row = rows.row
+def _replay(context: Context) -> Rows:
+    """Pretraining text as one source; each part is repeated as often as its share in pretraining asks for."""
+    sources = _pretrain_sources(context)
+    rates = [source.share / source.rows.num_rows for source in sources]
+    repeated = [source.rows for source, rate in zip(sources, rates) for _ in range(round(rate / min(rates)))]
+    return JoinedRows(REPLAY, repeated)
 
 
 def _rows_per_step(training: TrainingConfig, recipe: Recipe) -> int:
