@@ -207,6 +207,21 @@ def test_a_fault_is_one_sentence(text: str, fault: str) -> None:
     assert fault in "\n".join(faults(text))
 
 
+def test_numbers_that_are_not_finite_hide_no_other_fault() -> None:
+    found = faults(
+        "seed: 1.5\ntrain: {steps: 0, lambda: .nan, optimizer: {kind: adamw, betas: [2, .inf, 1]}}\nnot: .inf"
+    )
+    assert found == [
+        "toy.yaml: 6 faults: train.lambda: nan is not a finite number",
+        "train.optimizer.betas.1: inf is not a finite number",
+        "not: inf is not a finite number",
+        "seed: should be a valid integer, got 1.5",
+        "train.steps: should be greater than or equal to 1, got 0",
+        found[-1],
+    ]
+    assert "train.optimizer.betas" in found[-1]
+
+
 def test_many_faults_are_cut_short() -> None:
     found = faults("\n".join(f"key{i}: 1" for i in range(40)))
     assert len(found) == config.FAULT_LIMIT + 1

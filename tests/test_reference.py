@@ -48,7 +48,7 @@ def test_every_field_has_a_row_with_type_range_default_and_meaning() -> None:
     assert "| `shares` | mapping of text to number | `{}` |  |" in text
     assert "| `side` | [Left](#left) or [Right](#right) | its own defaults |  |" in text
     assert '| `kind` | `left` | `"left"` | Which of the alternatives this is. |' in text
-    assert text.count("## Left (`side`)") == text.count("## Right (`side`)") == 1
+    assert text.count("## Left\n\nAt `side`. The left") == text.count("## Right\n\nAt `side`. The right") == 1
 
 
 def test_types_are_in_a_writers_words() -> None:

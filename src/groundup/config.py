@@ -216,12 +216,16 @@ def _assign(target: Any, path: list[str], value: Any, key: str) -> None:
 
 def build(cls: type[ConfigType], values: Mapping[str, Any], where: str) -> ConfigType:
     """Validate `values` as `cls`. Raises one RecipeError that lists all faults, each with key path and suggestion."""
-    faults = _unusable(values)
-    if not faults:
-        try:
-            return cls.model_validate_json(json.dumps(values))
-        except ValidationError as error:
-            faults = list(dict.fromkeys(_describe(cls, values, fault) for fault in error.errors(include_url=False)))
+    unusable = _unusable(values)
+    try:
+        built = cls.model_validate_json(json.dumps(_blanked(values) if unusable else values))
+        if not unusable:
+            return built
+        others: list[str] = []
+    except ValidationError as error:
+        others = [_describe(cls, values, fault) for fault in error.errors(include_url=False)]
+    paths = tuple(fault.split(":")[0] for fault in unusable)
+    faults = list(dict.fromkeys(unusable + [fault for fault in others if fault.split(":")[0] not in paths]))
     shown = faults[:FAULT_LIMIT]
     if len(faults) > FAULT_LIMIT:
         shown.append(f"... and {len(faults) - FAULT_LIMIT} more")
@@ -240,6 +244,15 @@ def _unusable(value: Any, path: str = "") -> list[str]:
     if isinstance(value, list):
         return [found for i, item in enumerate(value) for found in _unusable(item, f"{path}.{i}")]
     return []
+
+
+def _blanked(value: Any) -> Any:
+    """`value` with null for what is unusable, so that the other faults can be found as well."""
+    if isinstance(value, Mapping):
+        return {key: _blanked(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_blanked(item) for item in value]
+    return None if _unusable(value) else value
 
 
 def _describe(cls: type[Config], values: Mapping[str, Any], fault: Any) -> str:

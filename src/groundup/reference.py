@@ -31,8 +31,8 @@ def markdown(root: type[Config]) -> str:
     """The whole page for `root` and every config class below it."""
     parts = [HEAD]
     for cls, path in _classes(root):
-        where = f" (`{path}`)" if path else ""
-        parts.append(f"\n## {cls.__name__}{where}\n\n{_summary(cls)}\n")
+        where = f"At `{path}`. " if path else ""
+        parts.append(f"\n## {cls.__name__}\n\n{where}{_summary(cls)}\n")
         parts.append("\n| field | type | default | meaning |\n| --- | --- | --- | --- |\n")
         parts += [_row(name, field) for name, field in config.fields(cls).items()]
     return "".join(parts)

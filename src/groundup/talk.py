@@ -21,17 +21,18 @@ from groundup.log import logger
 from groundup.pipeline import Recipe, load_recipe, run_folder
 
 RECIPE_SUFFIXES = (".yaml", ".yml")
-_OVERRIDE = re.compile(r"[a-z_]+\.[A-Za-z0-9_.]+=.*", re.DOTALL)
+_OVERRIDE = re.compile(r"([a-z_]+)(\.[A-Za-z0-9_]+)*=.*", re.DOTALL)
 
 
 def load_target(target: str, words: Sequence[str]) -> tuple[LoadedModel, list[str]]:
     """The model that `target` means, and those of `words` that are text.
 
-    Behind a recipe a word like `key.path=value` (with a dot) is an override. Raises RecipeError or ModelFileError.
+    Behind a recipe, `key.path=value` is an override when `key` is a field of recipes; every other word is text. Raises
+    RecipeError or ModelFileError.
     """
     if Path(target).suffix not in RECIPE_SUFFIXES or Path(target).is_dir():
         return load_model(target), list(words)
-    overrides = [word for word in words if _OVERRIDE.fullmatch(word)]
+    overrides = [word for word in words if _is_override(word)]
     recipe = load_recipe(target, overrides)
     folder = run_folder(recipe)
     if not (folder / "model").exists():
@@ -39,6 +40,11 @@ def load_target(target: str, words: Sequence[str]) -> tuple[LoadedModel, list[st
     if _changed(recipe, folder):
         logger.warning(f"the recipe changed since this model was made; bring it up to date: groundup run {target}")
     return load_model(folder), [word for word in words if word not in overrides]
+
+
+def _is_override(word: str) -> bool:
+    found = _OVERRIDE.fullmatch(word)
+    return found is not None and found[1] in config.fields(Recipe)
 
 
 def _changed(recipe: Recipe, folder: Path) -> bool:

@@ -69,7 +69,14 @@ def test_a_config_that_cannot_be_built_says_why(changes: dict[str, object], word
     tied=st.booleans(),
 )
 def test_the_formula_counts_the_parameters(
-    num_layers: int, head_dim: int | None, kv_heads: int, group: int, size: int, ffn_size: int, qk_norm: bool, tied: bool
+    num_layers: int,
+    head_dim: int | None,
+    kv_heads: int,
+    group: int,
+    size: int,
+    ffn_size: int,
+    qk_norm: bool,
+    tied: bool,
 ) -> None:
     config = DecoderConfig(
         context_length=8,

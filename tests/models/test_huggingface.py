@@ -19,7 +19,12 @@ SHAPES = {
     "qwen3, grouped, embedding norm": {"qk_norm": True, "embedding_norm": True},
     "qwen3, tied, odd heads": {"qk_norm": True, "tied": True, "num_heads": 5, "num_kv_heads": 5, "hidden_size": 60},
     "qwen3, own head_dim": {"qk_norm": True, "num_heads": 7, "num_kv_heads": 1, "head_dim": 10},
-    "llama, one key head, embedding norm": {"qk_norm": False, "embedding_norm": True, "num_heads": 3, "num_kv_heads": 1},
+    "llama, one key head, embedding norm": {
+        "qk_norm": False,
+        "embedding_norm": True,
+        "num_heads": 3,
+        "num_kv_heads": 1,
+    },
     "llama, tied": {"qk_norm": False, "tied": True, "rope_theta": 500_000.0, "norm_epsilon": 1e-5},
 }
 

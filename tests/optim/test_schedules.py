@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,7 +66,7 @@ def test_it_has_no_jumps(schedule: ConstantConfig, total: int) -> None:
     factors = [learning_rate_factor(schedule, step, total) for step in range(total)]
     rise = 1 / (warmup + 1)
     fall = 1.6 / max(1, falling)  # a cosine's steepest slope is pi / 2
-    for before, after in zip(factors, factors[1:]):
+    for before, after in itertools.pairwise(factors):
         assert -fall - 1e-9 <= after - before <= rise + 1e-9
 
 
@@ -78,7 +80,11 @@ def test_the_middle_of_wsd_is_flat() -> None:
 def test_kinds_are_told_apart_and_checked() -> None:
     adapter: TypeAdapter[object] = TypeAdapter(ScheduleConfig)
     assert isinstance(adapter.validate_python({"kind": "cosine", "final_fraction": 0.2}), CosineConfig)
-    for wrong in ({"kind": "step"}, {"kind": "wsd", "decay_fraction": 1.5}, {"kind": "constant", "final_fraction": 0.1}):
+    for wrong in (
+        {"kind": "step"},
+        {"kind": "wsd", "decay_fraction": 1.5},
+        {"kind": "constant", "final_fraction": 0.1},
+    ):
         with pytest.raises(ValidationError):
             adapter.validate_python(wrong)
 

@@ -101,7 +101,7 @@ def build_corpus(config: CorpusConfig, base: Path, work: Path, workers: int = 0)
     """Fill `work` with `documents/` and `report.json`; returns the report's totals. Goes on from what lies in `work`.
 
     `base`: folder that relative paths are tried in after the current one. `workers`: processes, used from 8 MB on;
-    0: none. The same bytes come out whatever the number. Raises DataError when a source has no files or nothing is kept.
+    0: none. The same bytes come out whatever the number. Raises DataError when there are no files or nothing is kept.
     """
     found = [find_files(source.path, base) for source in config.sources]
     parts = _plan(config, found, work / _PARTS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from groundup.optim.adamw import AdamWConfig
 from groundup.optim.build import Optimizer, OptimizerConfig, build_optimizer, flat_state, load_flat_state
-from groundup.optim.muon import GroupedMuon, MuonConfig
+from groundup.optim.muon import MuonConfig
 from groundup.optim.schedules import (
     ConstantConfig,
     CosineConfig,
@@ -18,7 +18,6 @@ __all__ = [
     "AdamWConfig",
     "ConstantConfig",
     "CosineConfig",
-    "GroupedMuon",
     "LinearConfig",
     "MuonConfig",
     "Optimizer",
