@@ -31,9 +31,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": BASE,
     "pipeline": BASE
     | {"corpus", "tokens", "models", "optim", "parallel", "inference", "evaluate", "train", "export", "report"},
-    "allocator": set(),
+    "launcher": set(),
     "verification": {"config", "errors", "stage"},
-    "doctor": {"allocator"},
+    "doctor": {"launcher"},
     "reference": {"config"},
     "talk": {"config", "errors", "log", "inference", "export", "pipeline"},
     "cli": {"errors", "log"},

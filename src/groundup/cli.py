@@ -137,8 +137,11 @@ def _dispatch(given: list[str], in_process: bool) -> None:
     options = _parser(given[0], verb).parse_intermixed_args(given[1:])
     options.verb = given[0]
     configure(options.verbose - options.quiet)
-    if verb.trains and not in_process:
-        _room("allocator").restart_with_tcmalloc(given)
+    if not in_process:
+        launcher = _room("launcher")
+        if verb.trains:
+            launcher.restart_with_tcmalloc(given)
+        launcher.settle_threads()
     verb.handler(options)
 
 

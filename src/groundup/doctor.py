@@ -19,11 +19,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from groundup.allocator import find_tcmalloc
+from groundup.launcher import find_tcmalloc
 
 MEMORY_WANTED_BYTES = 4 << 30
 DISK_WANTED_BYTES = 5 << 30
-TORCH_FLOOR = (2, 10)
+TORCH_FLOOR = (2, 13)
 COMPILERS = ("c++", "g++", "clang++")
 IMPORT_SECONDS = 60
 Level = Literal["ok", "note", "problem"]
@@ -79,9 +79,9 @@ def _python() -> Finding:
 def _torch() -> Finding:
     version = version_of("torch")
     if version is None:
-        return Finding("torch", "problem", "not installed", "pip install 'torch>=2.10,<3'")
+        return Finding("torch", "problem", "not installed", "pip install 'torch~=2.13.0'")
     if _numbers(version) < TORCH_FLOOR:
-        return Finding("torch", "problem", f"{version} is too old", "pip install --upgrade 'torch>=2.10,<3'")
+        return Finding("torch", "problem", f"{version} is too old", "pip install --upgrade 'torch~=2.13.0'")
     return Finding("torch", "ok", version)
 
 

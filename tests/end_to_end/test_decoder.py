@@ -45,9 +45,8 @@ def test_the_run_folder_explains_itself(finished: tuple[Path, RunResult]) -> Non
 def test_evaluation_has_the_metrics_before_and_after(finished: tuple[Path, RunResult]) -> None:
     _, result = finished
     evaluation = json.loads((result.folder / "stages" / "evaluate" / "evaluation.json").read_text())
-    for phase in ("base", "instruct"):
-        for name in ("bits_per_byte", "perplexity", "token_accuracy", "exact_match", "f1"):
-            assert set(evaluation[phase][name]) == {"value", "stderr", "n"}
+    for name in ("bits_per_byte", "perplexity", "token_accuracy", "exact_match", "f1"):
+        assert set(evaluation[name]) == set(evaluation[f"before_instruct:{name}"]) == {"value", "stderr", "n"}
 
 
 def test_the_exported_model_answers(finished: tuple[Path, RunResult]) -> None:

@@ -90,7 +90,7 @@ def test_transformers_generates_what_we_generate(transformers: Any, exported: Pa
     tokenizer = transformers.AutoTokenizer.from_pretrained(exported)
     prompt = loaded.tokenizer.document_prompt("the cat")
     with torch.no_grad():
-        ids = theirs.generate(torch.tensor([prompt]), do_sample=False, max_length=None, max_new_tokens=12)[0].tolist()
+        ids = theirs.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=12)[0].tolist()
     said = tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True)
     assert said == loaded.generate("the cat", GenerateConfig(max_new_tokens=12))
 

@@ -55,7 +55,7 @@ def test_the_folder_holds_what_other_engines_look_for(exported: Path, tokenizer:
     assert config["eos_token_id"] == [tokenizer.turn_end_id, tokenizer.end_of_text_id]
     generation = json.loads((exported / "generation_config.json").read_text())
     assert generation["eos_token_id"] == config["eos_token_id"]
-    assert generation["max_length"] == 64
+    assert generation["max_new_tokens"] == 32
     assert generation["do_sample"] is True
     with safe_open(exported / "model.safetensors", framework="pt") as file:
         assert file.metadata() == {"format": "pt"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from tests.pipeline.toys import fingerprints
 def write(folder: Path, values: dict[str, Any], name: str = "toy.yaml") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
-    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    apart = json.loads(json.dumps(values))  # else what is used twice becomes a YAML alias
+    path.write_text(yaml.safe_dump(apart, sort_keys=False), encoding="utf-8")
     return path
 
 
@@ -95,6 +97,26 @@ def test_a_mixture_of_unknown_sources_is_refused(tmp_path: Path) -> None:
     found = faults(tiny.recipe(tmp_path), tmp_path, "pretrain.mixture.txet=1.0")
     assert "pretrain.mixture names 'txet'" in found[0]
     assert "text" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["instruct.mixture.nope=1"], "instruct.mixture"),
+        (["instruct.mixture.questions=0"], "instruct.mixture"),
+        (["pretrain.mixture.text=0"], "pretrain.mixture"),
+        (["pretrain.mixture.text=-1"], "pretrain.mixture"),
+    ],
+)
+def test_shares_that_leave_nothing_to_draw_are_refused(overrides: list[str], named: str, tmp_path: Path) -> None:
+    assert named in faults(tiny.recipe(tmp_path), tmp_path, *overrides)[0]
+
+
+@pytest.mark.parametrize("group", ["sources", "heldout"])
+def test_two_sources_of_questions_need_two_names(group: str, tmp_path: Path) -> None:
+    values = tiny.recipe(tmp_path)
+    values["instruct"] = {**values["instruct"], group: values["instruct"]["sources"] * 2}
+    assert "'questions'" in faults(values, tmp_path)[0]
 
 
 def test_exact_and_compiled_exclude_each_other(tmp_path: Path) -> None:

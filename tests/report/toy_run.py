@@ -157,7 +157,8 @@ def evaluation() -> dict[str, Any]:
             found[f"exact_match/short/{kind}"] = {"value": value, "stderr": 0.015, "n": 260}
         return found
 
-    return {"base": metrics(0.0, 1.17), "instruct": metrics(0.934, 1.21)}
+    before = {f"before_instruct:{name}": entry for name, entry in metrics(0.0, 1.17).items()}
+    return {**metrics(0.934, 1.21), **before}
 
 
 def samples() -> dict[str, Any]:

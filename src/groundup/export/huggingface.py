@@ -92,6 +92,7 @@ def _write_weights(model: Decoder, folder: Path, config: ExportConfig) -> None:
     require_space(folder, sum(tensor.numel() for tensor in tensors.values()) * dtype.itemsize, "the exported model")
     temporary = folder / f"{WEIGHTS}.tmp"
     save_file({name: t.to("cpu", dtype).contiguous() for name, t in tensors.items()}, temporary, {"format": "pt"})
+    temporary.chmod(0o644)  # safetensors makes files that only their owner may read
     fsync_file(temporary)
     os.replace(temporary, folder / WEIGHTS)
 
@@ -118,6 +119,6 @@ def _generation_config(model: Decoder, tokenizer: Tokenizer, config: ExportConfi
         "bos_token_id": tokenizer.end_of_text_id,
         "eos_token_id": _stop_ids(tokenizer),
         "pad_token_id": tokenizer.end_of_text_id,
-        "max_length": model.config.context_length,
+        "max_new_tokens": model.config.context_length // 2,
         **(sampling if config.temperature > 0 else {"do_sample": False}),
     }

@@ -233,7 +233,7 @@ class Decoder(nn.Module):
 
     def compile_units(self) -> list[nn.Module]:
         """What is worth compiling; all blocks share one compiled graph."""
-        return [*self.layers, self.head.chunk_loss]
+        return [*self.layers, self.norm, self.head.chunk_loss]
 
     def matrix_parameters(self) -> set[str]:
         """Names of the two-dimensional hidden matrices (for Muon): neither embedding nor head."""

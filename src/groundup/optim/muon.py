@@ -2,9 +2,9 @@
 
     gradient -> momentum -> orthogonalise by Newton-Schulz in bfloat16 -> update        (torch.optim.Muon)
 
-An iteration costs 4 to 6 FLOPs per parameter and unit of the shorter side: at width 320 and 8,192 tokens a step,
-five of them are an eighth of the step, at the machine's full speed of matrix products already. Stacking matrices of one shape
-into batched products was measured and left: 391 against 356 ms on one core, 653 against 660 ms on two busy ones.
+An iteration costs 4 to 6 FLOPs per parameter and unit of the shorter side: at width 320 and 8,192 tokens a step, five
+of them are an eighth of the step, at the machine's full speed of matrix products already. Stacking the matrices of one
+shape into batched products was measured and left: 391 against 356 ms on one core, 653 against 660 on two busy ones.
 Invariant: only two-dimensional hidden matrices are given to Muon; sharded ones (DTensor) give the update of whole ones.
 """
 

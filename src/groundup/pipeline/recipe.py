@@ -84,16 +84,31 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        sources = {source.name for source in self.corpus.sources}
-        unknown = sorted(self.pretrain.mixture.keys() - sources)
-        if unknown:
-            raise ValueError(
-                f"pretrain.mixture names {unknown[0]!r}, which is no corpus source; known: {sorted(sources)}"
-            )
+        _check_mixture("pretrain", self.pretrain.mixture, [source.name for source in self.corpus.sources])
+        if self.instruct is not None:
+            _check_distinct("instruct.sources", [source.name for source in self.instruct.sources])
+            _check_distinct("instruct.heldout", [source.name for source in self.instruct.heldout])
+            _check_mixture("instruct", self.instruct.mixture, [source.name for source in self.instruct.sources])
         for phase in (self.pretrain, self.instruct):
             if phase is not None:
                 _check_phase(phase, self.model.context_length)
         return self
+
+
+def _check_mixture(phase: str, mixture: dict[str, float], sources: Sequence[str]) -> None:
+    unknown = sorted(mixture.keys() - set(sources))
+    if unknown:
+        raise ValueError(f"{phase}.mixture names {unknown[0]!r}, which is no source of it; known: {sorted(sources)}")
+    if mixture and (min(mixture.values()) < 0 or not any(mixture.values())):
+        raise ValueError(f"{phase}.mixture: shares must not be negative, and one of them above 0")
+
+
+def _check_distinct(where: str, names: Sequence[str]) -> None:
+    """Case aside, as names become folders."""
+    lowered = [name.lower() for name in names]
+    twice = next((name for name in names if lowered.count(name.lower()) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{where}: two are named {twice!r} (letter case aside); give each its own name")
 
 
 def _check_phase(phase: TrainingConfig, context_length: int) -> None:

@@ -65,8 +65,8 @@ def run(recipe: Recipe, until: str = "export") -> RunResult:
         folder.mkdir(parents=True, exist_ok=True)
         with stage.lock(folder.with_name(folder.name + ".lock")):
             context = Context(recipe, folder, stop, colour=sys.stderr.isatty() and "NO_COLOR" not in os.environ)
-            stage.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
             _refresh(context)
+            stage.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
             try:
                 _bring_all(context, until)
             finally:

@@ -48,6 +48,8 @@ from groundup.train.step import Objectives
 
 PREVIEWS = 3
 REPLAY = "replay"
+BEFORE_INSTRUCT = "before_instruct"
+"""Label of the base model's metrics in evaluation.json."""
 
 
 @dataclass
@@ -316,16 +318,16 @@ def _build_evaluate(context: Context, work: Path) -> Mapping[str, Any]:
     """Measure the model before and after instruction tuning on the same texts and questions."""
     texts, questions = _held_out_texts(context), _held_out_questions(context)
     tokenizer = context.tokenizer()
-    metrics, samples = {}, {}
-    for label, phase in (("base", "pretrain"), ("instruct", "instruct")):
-        if phase in context.done:
-            found = evaluate.evaluate(
-                trained_model(context, phase), tokenizer, texts, questions, context.recipe.evaluate
-            )
-            metrics[label], samples[label] = found.metrics_dict(), found.samples
+    found = {
+        label: evaluate.evaluate(trained_model(context, phase), tokenizer, texts, questions, context.recipe.evaluate)
+        for label, phase in (("base", "pretrain"), ("instruct", "instruct"))
+        if phase in context.done
+    }
+    before = {BEFORE_INSTRUCT: found["base"]} if "instruct" in found else {}
+    metrics = evaluate.side_by_side(found.get("instruct", found["base"]), before).metrics_dict()
     stage.write_json(work / "evaluation.json", metrics)
-    stage.write_json(work / "samples.json", samples)
-    return {label: {name: found["value"] for name, found in of.items()} for label, of in metrics.items()}
+    stage.write_json(work / "samples.json", {label: evaluation.samples for label, evaluation in found.items()})
+    return {name: metric["value"] for name, metric in metrics.items()}
 
 
 def _held_out_texts(context: Context) -> dict[str, Rows]:

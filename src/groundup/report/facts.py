@@ -18,6 +18,8 @@ from groundup.report.words import number
 
 FORMAT_VERSION = 1
 PHASES = ("pretrain", "instruct")
+BEFORE = "before_instruct:"
+"""Prefix of the base model's metrics in evaluation.json."""
 LABELS = {"base": "after pretraining", "instruct": "after instruction tuning"}
 HEADLINE_METRICS = ("exact_match", "f1", "bits_per_byte", "perplexity", "token_accuracy")
 GAP_STEPS = 2
@@ -75,8 +77,16 @@ def collect(run: RunFiles) -> Facts:
             facts.tokens[phase] = tokens
         facts.parameters = number(summary.get("parameters")) or facts.parameters
         facts.flops_per_token = number(summary.get("flops_per_token")) or facts.flops_per_token
-    facts.metrics = {str(label): _metrics(values) for label, values in run.evaluation.items()}
+    facts.metrics = _by_model(_metrics(run.evaluation))
     return facts
+
+
+def _by_model(metrics: Metrics) -> dict[str, Metrics]:
+    """Metrics of the base and of the tuned model apart: `before_instruct:<metric>` is the base model's."""
+    before = {name.removeprefix(BEFORE): entry for name, entry in metrics.items() if name.startswith(BEFORE)}
+    rest = {name: entry for name, entry in metrics.items() if not name.startswith(BEFORE)}
+    by_model = {"base": before, "instruct": rest} if before else {"base": rest}
+    return {label: found for label, found in by_model.items() if found}
 
 
 def _metrics(values: Any) -> Metrics:

@@ -65,6 +65,8 @@ def _write(
     try:
         save_file(weights, partial / WEIGHTS, metadata={"format": "pt"})
         save_file(optimizer, partial / OPTIMIZER, metadata={"format": "pt"})
+        for name in (WEIGHTS, OPTIMIZER):
+            (partial / name).chmod(0o644)  # safetensors makes files that only their owner may read
         stage.write_json(partial / STATE, content)
         stage.seal(partial, {"stage": "checkpoint", "fingerprint": target.name, "summary": content})
     except BaseException:

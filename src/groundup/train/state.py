@@ -26,6 +26,7 @@ from groundup.models import Decoder, ModelConfig, build_model
 from groundup.optim import MuonConfig, OptimizerConfig, ScheduleConfig, WSDConfig, build_optimizer
 from groundup.optim.build import Optimizer
 from groundup.parallel import shard
+from groundup.parallel.host import keep_freed_memory
 
 COMPILE_WORTH_FLOPS = 1.5e13
 """Below this much work for a phase, `compile: auto` stays eager: compiling would take longer than it saves."""
@@ -115,8 +116,10 @@ def pick_device(execution: ExecutionConfig) -> torch.device:
 
 
 def configure_threads(execution: ExecutionConfig) -> int:
-    """Set the number of CPU threads and return it."""
-    threads = execution.threads or len(os.sched_getaffinity(0))
+    """Set the number of CPU threads and return it; freed memory is kept from then on."""
+    keep_freed_memory()
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = execution.threads or available
     torch.set_num_threads(threads)
     if execution.exact:
         torch.use_deterministic_algorithms(True)

@@ -1,8 +1,12 @@
-"""tcmalloc: whether this machine has it, and starting this command again with it.
+"""What a process must be told before torch is imported: how its threads wait, and which allocator it uses.
 
-Training makes and frees large arrays all the time, and with glibc's allocator each of them is fresh memory that the
-kernel has to clear; tcmalloc keeps it, which makes training on a CPU about a fifth faster. An allocator can only be
-chosen when a process starts, hence the restart. Invariant: an LD_PRELOAD that is set, even to nothing, is left alone.
+    threads    libgomp's threads spin while they wait for each other; beside any other program that starves both. Told to
+               sleep, they are 5 times as fast on a busy machine (docs/experiments.md).
+    memory     training makes and frees large arrays all the time, and with glibc each of them is fresh memory that the
+               kernel has to clear; tcmalloc keeps it. An allocator can only be chosen when a process starts, so the
+               command restarts once where tcmalloc is installed.
+
+Invariant: what the user has set in the environment is left alone, and no result depends on any of it.
 """
 
 from __future__ import annotations
@@ -15,6 +19,11 @@ from pathlib import Path
 
 PLACES = ("usr/lib/*/libtcmalloc*.so.*", "usr/lib/libtcmalloc*.so.*", "usr/lib64/libtcmalloc*.so.*")
 _LIBRARY = re.compile(r"libtcmalloc(_minimal)?\.so\.\d+$")
+
+
+def settle_threads() -> None:
+    """Let OpenMP threads sleep while they wait, unless the user has said otherwise; read when torch is first imported."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def find_tcmalloc() -> str | None:
