@@ -353,3 +353,15 @@ def test_the_schema_tells_an_editor_fields_and_their_meaning() -> None:
     assert "extends" in schema["properties"]
     assert schema["$defs"]["Train"]["properties"]["steps"]["description"] == "How many optimizer updates."
     assert "lambda" in schema["$defs"]["Train"]["properties"]
+
+
+class Listed(Config):
+    sources: tuple[Source, ...] = Field(min_length=1)
+
+
+def test_a_fault_in_the_only_item_of_a_list_does_not_make_the_list_too_short() -> None:
+    with pytest.raises(RecipeError) as caught:
+        config.build(Listed, {"sources": [{"name": "a", "path": "b", "pth": 1}]}, "r")
+    assert "1 fault: sources.0.pth" in caught.value.message
+    with pytest.raises(RecipeError, match="sources"):
+        config.build(Listed, {"sources": []}, "r")

@@ -223,7 +223,7 @@ def build(cls: type[ConfigType], values: Mapping[str, Any], where: str) -> Confi
             return built
         others: list[str] = []
     except ValidationError as error:
-        others = [_describe(cls, values, fault) for fault in error.errors(include_url=False)]
+        others = [_describe(cls, values, fault) for fault in _causes(error.errors(include_url=False))]
     paths = tuple(fault.split(":")[0] for fault in unusable)
     faults = list(dict.fromkeys(unusable + [fault for fault in others if fault.split(":")[0] not in paths]))
     shown = faults[:FAULT_LIMIT]
@@ -253,6 +253,16 @@ def _blanked(value: Any) -> Any:
     if isinstance(value, list):
         return [_blanked(item) for item in value]
     return None if _unusable(value) else value
+
+
+def _causes(faults: list[Any]) -> list[Any]:
+    """Without "too short" of a list whose items are at fault themselves: pydantic counts the good ones only."""
+    places = [tuple(fault["loc"]) for fault in faults]
+    return [
+        fault
+        for fault, place in zip(faults, places)
+        if fault["type"] != "too_short" or not any(other[: len(place)] == place != other for other in places)
+    ]
 
 
 def _describe(cls: type[Config], values: Mapping[str, Any], fault: Any) -> str:

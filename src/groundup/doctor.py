@@ -23,7 +23,7 @@ from groundup.launcher import find_tcmalloc
 
 MEMORY_WANTED_BYTES = 4 << 30
 DISK_WANTED_BYTES = 5 << 30
-TORCH_FLOOR = (2, 13)
+TORCH_FLOOR = (2, 10)
 COMPILERS = ("c++", "g++", "clang++")
 IMPORT_SECONDS = 60
 Level = Literal["ok", "note", "problem"]

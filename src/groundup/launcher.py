@@ -1,7 +1,7 @@
 """What a process must be told before torch is imported: how its threads wait, and which allocator it uses.
 
-    threads    libgomp's threads spin while they wait for each other; beside any other program that starves both. Told to
-               sleep, they are 5 times as fast on a busy machine (docs/experiments.md).
+    threads    libgomp's threads spin while they wait for each other; beside any other program that starves both.
+               Told to sleep, they are 5 times as fast on a busy machine (docs/experiments.md).
     memory     training makes and frees large arrays all the time, and with glibc each of them is fresh memory that the
                kernel has to clear; tcmalloc keeps it. An allocator can only be chosen when a process starts, so the
                command restarts once where tcmalloc is installed.
@@ -22,7 +22,7 @@ _LIBRARY = re.compile(r"libtcmalloc(_minimal)?\.so\.\d+$")
 
 
 def settle_threads() -> None:
-    """Let OpenMP threads sleep while they wait, unless the user has said otherwise; read when torch is first imported."""
+    """Let OpenMP threads sleep while they wait, unless the user said otherwise. Call it before torch is imported."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 

@@ -24,7 +24,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult]
 def test_every_stage_is_done_and_verifies(finished: tuple[Path, RunResult]) -> None:
     _, result = finished
     names = [entry["name"] for entry in result.stages]
-    assert names == "corpus tokenizer shards conversations pretrain instruct evaluate export".split()
+    assert names == ["corpus", "tokenizer", "shards", "conversations", "pretrain", "instruct", "evaluate", "export"]
     for entry in result.stages:
         assert entry["state"] == "done"
         assert stage.verify(Path(entry["folder"]))[1] == []

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-WORDS = "river stone winter garden letter morning silver window captain story music forest island market summer".split()
+WORDS = ("river", "stone", "winter", "garden", "letter", "morning", "silver", "window", "captain", "story", "forest")
 PLACES = {f"{a}{b}land": f"{b}{a}ville" for a in ("Nor", "Sud", "Est", "Wes") for b in ("mar", "vel", "kin", "dor")}
 
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
-from unittest import mock
 
 import torch.distributed as dist
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
@@ -56,12 +55,14 @@ def fake_world(world_size: int) -> Iterator[DeviceMesh]:
 @contextmanager
 def _real_mesh_bookkeeping() -> Iterator[None]:
     """Let DeviceMesh do its rank arithmetic on real tensors: under fake ones it fails for more than one dimension."""
-    with ExitStack() as stack:
-        for name in _MESH_BOOKKEEPING:
-            member = DeviceMesh.__dict__.get(name)
-            if member is not None:
-                stack.enter_context(mock.patch.object(DeviceMesh, name, _outside_fake(member)))
+    members = {name: DeviceMesh.__dict__[name] for name in _MESH_BOOKKEEPING if name in DeviceMesh.__dict__}
+    for name, member in members.items():
+        setattr(DeviceMesh, name, _outside_fake(member))
+    try:
         yield
+    finally:
+        for name, member in members.items():
+            setattr(DeviceMesh, name, member)
 
 
 def _outside_fake(member: Any) -> Any:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup import config, stage
-from groundup.errors import RecipeError, resource_errors
+from groundup.errors import RecipeError, ResourceError, resource_errors
 from groundup.log import logger
 from groundup.pipeline.recipe import Recipe
 from groundup.pipeline.stages import Context, StageKind, listed
@@ -62,7 +62,7 @@ def run(recipe: Recipe, until: str = "export") -> RunResult:
     """
     folder = run_folder(recipe)
     with resource_errors(folder), StopRequest().installed() as stop:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
         with stage.lock(folder.with_name(folder.name + ".lock")):
             context = Context(recipe, folder, stop, colour=sys.stderr.isatty() and "NO_COLOR" not in os.environ)
             _refresh(context)
@@ -73,6 +73,15 @@ def run(recipe: Recipe, until: str = "export") -> RunResult:
                 _refresh(context)
             build_report(folder)
     return RunResult(recipe.name, folder, _model_folder(folder), status(recipe))
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+        raise ResourceError(
+            f"{str(folder)[-80:]}: the folder cannot be made ({error.strerror}); set runtime.workdir to another place"
+        ) from None
 
 
 def prepare(recipe: Recipe) -> RunResult:
