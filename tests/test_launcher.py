@@ -45,10 +45,17 @@ def test_without_the_library_nothing_happens(monkeypatch: pytest.MonkeyPatch) ->
     launcher.restart_with_tcmalloc(["run"])
 
 
-@pytest.mark.parametrize(("given", "kept"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_sleep_while_they_wait_unless_told_otherwise(
-    given: str | None, kept: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"GOMP_SPINCOUNT": launcher.SPIN_COUNT}),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}),
+    ],
+)
+def test_threads_soon_sleep_while_they_wait_unless_told_otherwise(
+    given: dict[str, str], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "environ", {} if given is None else {"OMP_WAIT_POLICY": given})
+    monkeypatch.setattr(os, "environ", dict(given))
     launcher.settle_threads()
-    assert os.environ["OMP_WAIT_POLICY"] == kept
+    assert os.environ == expected

@@ -2,6 +2,7 @@
 
     raw/factbook.jsonl.gz  -> text/{factbook,facts}.jsonl.gz, questions/{short,long,heldout}.jsonl.gz
     raw/austen_*.txt.gz    -> text/austen.jsonl.gz
+    raw/persuasion.txt.gz  -> test/persuasion.jsonl.gz       a test text, in the same form as the other novels
     a slice of all of them -> ../smoke/
 
 Run ``python data/atlas/build.py``. Invariant: the output is a pure function of ``raw/`` and of ``phrasings.py`` (no
@@ -252,8 +253,8 @@ def chapters(novel: str) -> list[str]:
     return texts
 
 
-def austen_documents(folder: Path) -> Iterator[Row]:
-    for path in sorted(folder.glob("austen_*.txt.gz")):
+def novel_documents(paths: Iterable[Path]) -> Iterator[Row]:
+    for path in sorted(paths):
         novel = path.name.removeprefix("austen_").removesuffix(".txt.gz")
         for i, text in enumerate(chapters(read_gzip(path)), 1):
             yield {"id": f"austen/{novel}/{i:02d}", "text": text}
@@ -335,7 +336,8 @@ def build_atlas(raw: Path, out: Path) -> dict[str, int]:
     return {
         "text/factbook": write_rows(out / "text/factbook.jsonl.gz", factbook_documents(countries)),
         "text/facts": write_rows(out / "text/facts.jsonl.gz", fact_documents(countries)),
-        "text/austen": write_rows(out / "text/austen.jsonl.gz", austen_documents(raw)),
+        "text/austen": write_rows(out / "text/austen.jsonl.gz", novel_documents(raw.glob("austen_*.txt.gz"))),
+        "test/persuasion": write_rows(out / "test/persuasion.jsonl.gz", novel_documents([raw / "persuasion.txt.gz"])),
         "questions/short": write_rows(
             out / "questions/short.jsonl.gz", (r for r in train if r["task"] not in LONG_TASKS)
         ),

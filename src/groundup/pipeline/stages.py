@@ -39,6 +39,7 @@ from groundup.train.journal import Journal
 from groundup.train.state import (
     TrainingConfig,
     build_state,
+    compute_dtype,
     configure_threads,
     load_weights,
     pick_device,
@@ -299,14 +300,15 @@ def trained_weights(context: Context, phase: str) -> dict[str, torch.Tensor]:
     return checkpoint.read_tensors(found.path / str(found.summary["weights"]))
 
 
-def trained_model(context: Context, phase: str) -> Decoder:
-    """The model as a finished phase left it, in float32 on the CPU or GPU, ready for evaluation."""
+def trained_model(context: Context, phase: str, compute_dtype: torch.dtype = torch.float32) -> Decoder:
+    """The model as a finished phase left it: float32 weights, computing in `compute_dtype`."""
     recipe = context.recipe
     configure_threads(recipe.runtime)
     with torch.device("meta"):
         model = build_model(recipe.model, vocab_size=recipe.tokenizer.vocab_size)
     model.to_empty(device=pick_device(recipe.runtime))
     load_weights(model, trained_weights(context, phase))
+    model.set_compute_dtype(compute_dtype)
     return model.eval()
 
 
@@ -315,11 +317,13 @@ def _evaluate_identity(context: Context) -> Mapping[str, Any]:
 
 
 def _build_evaluate(context: Context, work: Path) -> Mapping[str, Any]:
-    """Measure the model before and after instruction tuning on the same texts and questions."""
+    """Measure the model before and after instruction tuning on the same texts and questions, as precisely as trained."""
     texts, questions = _held_out_texts(context), _held_out_questions(context)
     tokenizer = context.tokenizer()
+    recipe = context.recipe
+    dtype = compute_dtype(recipe.pretrain.precision)
     found = {
-        label: evaluate.evaluate(trained_model(context, phase), tokenizer, texts, questions, context.recipe.evaluate)
+        label: evaluate.evaluate(trained_model(context, phase, dtype), tokenizer, texts, questions, recipe.evaluate)
         for label, phase in (("base", "pretrain"), ("instruct", "instruct"))
         if phase in context.done
     }

@@ -138,6 +138,11 @@ def wants_compile(execution: ExecutionConfig, model: ModelConfig, training: Trai
     return training.tokens * model.flops_per_token(vocab_size) > COMPILE_WORTH_FLOPS
 
 
+def compute_dtype(precision: Literal["bf16", "fp32"]) -> torch.dtype:
+    """The number format that a recipe's `precision` means."""
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
 def build_state(
     model_config: ModelConfig,
     vocab_size: int,
@@ -156,11 +161,10 @@ def build_state(
     check_batch(model_config.context_length, training.global_batch_tokens, mesh.size() if mesh is not None else 1)
     with torch.device("meta"):
         model = build_model(model_config, vocab_size=vocab_size)
-    compute_dtype = torch.bfloat16 if training.precision == "bf16" else torch.float32
     shard.apply(
         model,
         mesh=mesh,
-        compute_dtype=compute_dtype,
+        compute_dtype=compute_dtype(training.precision),
         recompute=execution.recompute,
         compile_blocks=wants_compile(execution, model_config, training, vocab_size),
     )
