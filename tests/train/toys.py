@@ -11,7 +11,7 @@ import torch
 from groundup.models import DecoderConfig
 from groundup.optim import AdamWConfig, ConstantConfig, MuonConfig
 from groundup.tokens import IGNORE, Mixture, MixtureSource
-from groundup.tokens.packing import Row, positions_of
+from groundup.tokens.packing import Row, segments_and_positions
 from groundup.train.journal import Journal
 from groundup.train.loop import Phase
 from groundup.train.state import ExecutionConfig, TrainingConfig, TrainState, build_state
@@ -34,9 +34,8 @@ class ToyRows:
     def row(self, index: int) -> Row:
         random = np.random.default_rng([index, len(self.name)])
         cut = int(random.integers(1, CONTEXT_LENGTH))
-        segments = (np.arange(CONTEXT_LENGTH) >= cut).astype(np.int32)
+        segments, positions = segments_and_positions(np.isin(np.arange(CONTEXT_LENGTH), (0, cut)))
         starts = random.integers(0, VOCAB_SIZE, size=2)
-        positions = positions_of(np.array([0, cut]), CONTEXT_LENGTH)
         tokens = (starts[segments] + positions) % VOCAB_SIZE
         targets = (tokens + 1) % VOCAB_SIZE
         targets[random.random(CONTEXT_LENGTH) < self.masked] = IGNORE

@@ -39,8 +39,8 @@ from groundup.train.journal import Journal
 from groundup.train.state import (
     TrainingConfig,
     build_state,
-    compute_dtype,
     configure_threads,
+    dtype_of,
     load_weights,
     pick_device,
     wants_compile,
@@ -317,11 +317,11 @@ def _evaluate_identity(context: Context) -> Mapping[str, Any]:
 
 
 def _build_evaluate(context: Context, work: Path) -> Mapping[str, Any]:
-    """Measure the model before and after instruction tuning on the same texts and questions, as precisely as trained."""
+    """Measure the model before and after instruction tuning, on the same texts and questions, in its precision."""
     texts, questions = _held_out_texts(context), _held_out_questions(context)
     tokenizer = context.tokenizer()
     recipe = context.recipe
-    dtype = compute_dtype(recipe.pretrain.precision)
+    dtype = dtype_of(recipe.pretrain.precision)
     found = {
         label: evaluate.evaluate(trained_model(context, phase, dtype), tokenizer, texts, questions, recipe.evaluate)
         for label, phase in (("base", "pretrain"), ("instruct", "instruct"))

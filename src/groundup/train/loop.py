@@ -26,7 +26,7 @@ from groundup.train import checkpoint
 from groundup.train.guards import DivergenceGuard, StopRequest
 from groundup.train.journal import Journal
 from groundup.train.meter import Stopwatch, measured_peak_flops, peak_memory_bytes
-from groundup.train.state import ExecutionConfig, TrainingConfig, TrainState, compute_dtype, rows_per_micro_batch
+from groundup.train.state import ExecutionConfig, TrainingConfig, TrainState, dtype_of, rows_per_micro_batch
 from groundup.train.step import Objectives, StepResult, train_step
 
 CHECKPOINTS = "checkpoints"
@@ -78,7 +78,7 @@ class _Loop:
         self.validation: dict[str, Any] = {}
         self.watch = Stopwatch(self._resume())
         self.saved_at = time.monotonic()
-        dtype = compute_dtype(phase.training.precision)
+        dtype = dtype_of(phase.training.precision)
         self.peak_flops = measured_peak_flops(state.device, dtype) * state.world_size
 
     def _resume(self) -> float:

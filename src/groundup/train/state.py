@@ -138,7 +138,7 @@ def wants_compile(execution: ExecutionConfig, model: ModelConfig, training: Trai
     return training.tokens * model.flops_per_token(vocab_size) > COMPILE_WORTH_FLOPS
 
 
-def compute_dtype(precision: Literal["bf16", "fp32"]) -> torch.dtype:
+def dtype_of(precision: Literal["bf16", "fp32"]) -> torch.dtype:
     """The number format that a recipe's `precision` means."""
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
@@ -164,7 +164,7 @@ def build_state(
     shard.apply(
         model,
         mesh=mesh,
-        compute_dtype=compute_dtype(training.precision),
+        compute_dtype=dtype_of(training.precision),
         recompute=execution.recompute,
         compile_blocks=wants_compile(execution, model_config, training, vocab_size),
     )
