@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 GROUNDUP := $(BIN)/groundup
 RECIPE ?= recipes/atlas.yaml
 
-.PHONY: help install quickstart smoke test soak check clean
+.PHONY: help install quickstart smoke test soak check clean bench-step
 
 help:
 	@echo "make quickstart   install, train recipes/atlas.yaml, ask the model a few questions"
 	@echo "make test         install and run the tests"
 	@echo "make soak         the long reliability tests (about 30 minutes)"
 	@echo "make check        ruff and mypy"
+	@echo "make bench-step   tokens per second of the training step, eager and compiled"
 	@echo "make install      only make .venv and install"
 
 install: $(VENV)/.installed
@@ -42,6 +43,9 @@ test: $(VENV)/.installed-dev
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
+
+bench-step: $(VENV)/.installed
+	$(BIN)/python benchmarks/step.py $(RECIPE)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -12,6 +12,8 @@ import yaml
 WORDS = ("river", "stone", "winter", "garden", "letter", "morning", "silver", "window", "captain", "story", "forest")
 PLACES = {f"{a}{b}land": f"{b}{a}ville" for a in ("Nor", "Sud", "Est", "Wes") for b in ("mar", "vel", "kin", "dor")}
 
+RUNTIME = {"threads": 1, "compile": "off", "checkpoint_every_seconds": 0.2, "validate_every_steps": 10}
+
 
 def write_data(folder: Path) -> None:
     """Text about made-up countries and questions about their capitals."""
@@ -37,7 +39,7 @@ def write_data(folder: Path) -> None:
 
 def recipe(folder: Path, name: str = "tiny", **changes: Any) -> dict[str, Any]:
     """Values of a recipe over `write_data(folder)`; `changes` replace whole sections."""
-    phase = {"tokens": 20 * 512, "global_batch_tokens": 512, "precision": "fp32", "validate_every_steps": 10}
+    phase = {"tokens": 20 * 512, "global_batch_tokens": 512, "precision": "fp32"}
     values = {
         "name": name,
         "corpus": {
@@ -58,7 +60,7 @@ def recipe(folder: Path, name: str = "tiny", **changes: Any) -> dict[str, Any]:
             "lambda": 2.0,
         },
         "evaluate": {"max_new_tokens": 12, "continuation_tokens": 8},
-        "runtime": {"workdir": str(folder / "work"), "threads": 1, "compile": "off", "checkpoint_every_seconds": 0.2},
+        "runtime": {"workdir": str(folder / "work"), **RUNTIME},
     }  # fmt: skip
     return {**values, **changes}
 

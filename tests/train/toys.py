@@ -22,7 +22,7 @@ CONTEXT_LENGTH = 16
 MODEL = DecoderConfig(
     context_length=CONTEXT_LENGTH, num_layers=2, hidden_size=16, num_heads=2, num_kv_heads=1, ffn_size=32
 )
-EAGER = ExecutionConfig(device="cpu", threads=1, compile="off", checkpoint_every_seconds=1e6)
+EAGER = ExecutionConfig(device="cpu", threads=1, compile="off", checkpoint_every_seconds=1e6, validate_every_steps=5)
 
 
 class ToyRows:
@@ -55,7 +55,6 @@ def training(steps: int = 12, optimizer: str = "muon", **changes: Any) -> Traini
         "optimizer": rule,
         "schedule": ConstantConfig(),
         "precision": "fp32",
-        "validate_every_steps": 5,
     }
     return TrainingConfig(**{**values, **changes})
 

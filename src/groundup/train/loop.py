@@ -69,6 +69,7 @@ class _Loop:
     ) -> None:
         self.phase, self.state, self.journal = phase, state, journal
         self.keep_checkpoints = execution.keep_checkpoints
+        self.validate_every_steps = execution.validate_every_steps
         self.checkpoint_every_seconds = execution.checkpoint_every_seconds
         self.checkpoints = folder / CHECKPOINTS
         self.total_steps = phase.training.total_steps()
@@ -151,7 +152,7 @@ class _Loop:
 
     def after_step(self, stop: StopRequest) -> None:
         """Validate, save and stop where it is time to; all ranks decide the same."""
-        every = self.phase.training.validate_every_steps
+        every = self.validate_every_steps
         if self.state.step == self.total_steps or (every and self.state.step % every == 0):
             self._validate()
         due = time.monotonic() - self.saved_at >= self.checkpoint_every_seconds

@@ -47,10 +47,6 @@ class TrainingConfig(Config):
     """Gradients with a larger global norm are scaled down to it."""
     precision: Literal["bf16", "fp32"] = "bf16"
     """Number format of activations and matrix products; weights and optimizer state are always fp32."""
-    validate_every_steps: int = Field(default=50, ge=0)
-    """Steps between validations (0: only at the end)."""
-    validation_rows: int = Field(default=64, gt=0)
-    """At most this many rows of context_length tokens are used for a validation during training."""
     max_skipped_steps: int = Field(default=8, ge=0)
     """The run stops as diverged after this many steps in a row with non-finite gradients."""
 
@@ -74,6 +70,10 @@ class ExecutionConfig(Config):
     """Recompute activations in the backward pass: less memory, about a third more time."""
     exact: bool = False
     """Fix everything that may change rounding (compile off, deterministic kernels)."""
+    validate_every_steps: int = Field(default=50, ge=0)
+    """Steps between validations (0: only at the end)."""
+    validation_rows: int = Field(default=64, gt=0)
+    """At most this many rows of context_length tokens are used for a validation during training."""
     checkpoint_every_seconds: float = Field(default=60.0, gt=0)
     """Longest time of work that a kill may lose."""
     keep_checkpoints: int = Field(default=2, ge=1)
