@@ -1,6 +1,6 @@
 """Factbook profiles and Austen novels -> the text and the questions of the atlas recipe.
 
-    raw/factbook.jsonl.gz  -> text/{factbook,facts}.jsonl.gz, questions/{short,long,heldout}.jsonl.gz
+    raw/factbook.jsonl.gz  -> text/{factbook,facts}.jsonl.gz, questions/{short,long,heldout,heldout_long}.jsonl.gz
     raw/austen_*.txt.gz    -> text/austen.jsonl.gz
     raw/persuasion.txt.gz  -> test/persuasion.jsonl.gz       a test text, in the same form as the other novels
     a slice of all of them -> ../smoke/
@@ -342,7 +342,12 @@ def build_atlas(raw: Path, out: Path) -> dict[str, int]:
             out / "questions/short.jsonl.gz", (r for r in train if r["task"] not in LONG_TASKS)
         ),
         "questions/long": write_rows(out / "questions/long.jsonl.gz", (r for r in train if r["task"] in LONG_TASKS)),
-        "questions/heldout": write_rows(out / "questions/heldout.jsonl.gz", held_out),
+        "questions/heldout": write_rows(
+            out / "questions/heldout.jsonl.gz", (r for r in held_out if r["kind"] != "long")
+        ),
+        "questions/heldout_long": write_rows(
+            out / "questions/heldout_long.jsonl.gz", (r for r in held_out if r["kind"] == "long")
+        ),
     }
 
 

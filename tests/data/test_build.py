@@ -19,6 +19,7 @@ BUILT = [
     "atlas/questions/short.jsonl.gz",
     "atlas/questions/long.jsonl.gz",
     "atlas/questions/heldout.jsonl.gz",
+    "atlas/questions/heldout_long.jsonl.gz",
     "smoke/text/factbook.jsonl",
     "smoke/text/austen.txt",
     "smoke/questions/train.jsonl",
@@ -77,8 +78,7 @@ def test_every_held_out_short_fact_is_in_the_text_and_in_other_questions() -> No
     trained = {(row["country"], row["task"]) for row in trained_rows("atlas")}
     for row in rows("atlas/questions/heldout.jsonl.gz"):
         assert (row["country"], row["task"]) in trained
-        if row["kind"] != "long":
-            assert f" {row['messages'][1]['content']}." in sheets[row["country"]]
+        assert f" {row['messages'][1]['content']}." in sheets[row["country"]]
 
 
 def test_persuasion_stays_out_of_the_training_text() -> None:

@@ -25,7 +25,7 @@ from groundup.train.guards import StopRequest
 from groundup.train.journal import publish
 
 VERBS: dict[str, str] = {
-    "prepare": "conversations",
+    "prepare": "questions",
     "pretrain": "pretrain",
     "instruct": "instruct",
     "evaluate": "evaluate",
@@ -109,7 +109,7 @@ def _bring_all(context: Context, until: str) -> None:
 
 def _last_before(until: str, names: Sequence[str]) -> int:
     """Index of the last stage to do when the recipe has no `until`: an error, but preparing needs no conversations."""
-    if until == "conversations":
+    if until == VERBS["prepare"]:
         return names.index("shards")
     raise RecipeError(
         f"the recipe has no '{until}:' section, so there is nothing to {until}; add it or use another verb"

@@ -1,7 +1,8 @@
 """What each stage of a recipe is made of and how it is built, in the order in which text passes through.
 
     corpus -> tokenizer -> shards -----------> pretrain -> instruct -> evaluate -> export
-                    \\----> conversations ------------------/
+                    \\----> conversations ------------------/             /
+    held-out conversations -> questions ------------------------------/
 
 Invariant: a stage reads other stages' finished folders and its own part of the recipe, nothing else; so equal
 fingerprints mean equal results.
@@ -22,7 +23,7 @@ from groundup.errors import DataError
 from groundup.log import logger
 from groundup.models import Decoder, build_model
 from groundup.parallel.compile import uncompiled
-from groundup.pipeline.recipe import Recipe
+from groundup.pipeline.recipe import InstructConfig, Recipe
 from groundup.tokens import (
     JoinedRows,
     Mixture,
@@ -49,6 +50,7 @@ from groundup.train.step import Objectives
 
 PREVIEWS = 3
 REPLAY = "replay"
+QUESTIONS = "questions.json"
 BEFORE_INSTRUCT = "before_instruct"
 """Label of the base model's metrics in evaluation.json."""
 
@@ -119,33 +121,45 @@ def _build_shards(context: Context, work: Path) -> Mapping[str, Any]:
     return summary
 
 
-def _conversations_identity(context: Context) -> Mapping[str, Any]:
+def _instruct_config(context: Context) -> InstructConfig:
     instruct = context.recipe.instruct
-    assert instruct is not None, "the stage is listed only with an instruct phase"
+    assert instruct is not None, "stages of instruction tuning are listed only with its section"
+    return instruct
+
+
+def _conversations_identity(context: Context) -> Mapping[str, Any]:
     return {
-        "sources": [tokens.instruct_identity(source, Path.cwd()) for source in instruct.sources],
-        "heldout": [tokens.instruct_identity(source, Path.cwd()) for source in instruct.heldout],
+        "sources": [tokens.instruct_identity(source, Path.cwd()) for source in _instruct_config(context).sources],
         "context_length": context.recipe.model.context_length,
         "template": config.digest(tokens.CHAT_TEMPLATE),
     }
 
 
 def _build_conversations(context: Context, work: Path) -> Mapping[str, Any]:
-    recipe, tokenizer = context.recipe, context.tokenizer()
-    instruct = recipe.instruct
-    assert instruct is not None, "the stage is listed only with an instruct phase"
+    """Pack the conversations to train on into rows."""
+    tokenizer, context_length = context.tokenizer(), context.recipe.model.context_length
     report: dict[str, Any] = {}
-    for group, sources in (("train", instruct.sources), ("heldout", instruct.heldout)):
-        for source in sources:
-            reader = tokens.read_conversations(source, Path.cwd())
-            folder = work / group / source.name
-            written = tokens.write_conversations(
-                reader, tokenizer, folder, recipe.model.context_length, source.overlong
-            )
-            report.setdefault(group, {})[source.name] = {**written, "records": reader.account()}
-            if group == "heldout":
-                questions = [conversation.as_dict() for conversation in tokens.read_conversations(source, Path.cwd())]
-                stage.write_json(folder / "questions.json", questions)
+    for source in _instruct_config(context).sources:
+        reader = tokens.read_conversations(source, Path.cwd())
+        written = tokens.write_conversations(reader, tokenizer, work / source.name, context_length, source.overlong)
+        report[source.name] = {**written, "records": reader.account()}
+    stage.write_json(work / "report.json", report)
+    return report
+
+
+def _questions_identity(context: Context) -> Mapping[str, Any]:
+    return {"heldout": [tokens.instruct_identity(source, Path.cwd()) for source in _instruct_config(context).heldout]}
+
+
+def _build_questions(context: Context, work: Path) -> Mapping[str, Any]:
+    """Keep the held-out conversations as they are; a stage of its own, so that other questions train nothing anew."""
+    report: dict[str, Any] = {}
+    questions: list[dict[str, Any]] = []
+    for source in _instruct_config(context).heldout:
+        reader = tokens.read_conversations(source, Path.cwd())
+        questions += [conversation.as_dict() for conversation in reader]
+        report[source.name] = {"conversations": reader.accepted, "records": reader.account()}
+    stage.write_json(work / QUESTIONS, questions)
     stage.write_json(work / "report.json", report)
     return report
 
@@ -161,8 +175,7 @@ def _pretrain_identity(context: Context) -> Mapping[str, Any]:
 
 
 def _instruct_identity(context: Context) -> Mapping[str, Any]:
-    assert context.recipe.instruct is not None, "the stage is listed only with an instruct phase"
-    return _phase_identity(context, context.recipe.instruct)
+    return _phase_identity(context, _instruct_config(context))
 
 
 def text_rows(context: Context, split: str) -> dict[str, PackedText]:
@@ -194,9 +207,8 @@ def _pretrain_data(context: Context) -> tuple[Mixture, Objectives]:
 
 def _instruct_data(context: Context) -> tuple[Mixture, Objectives]:
     """Replayed text (objective pretrain, weight 1) and conversations (objective instruct, weight lambda)."""
-    recipe, instruct = context.recipe, context.recipe.instruct
-    assert instruct is not None, "the stage is listed only with an instruct phase"
-    folder, vocab_size = context.folder("conversations") / "train", recipe.tokenizer.vocab_size
+    recipe, instruct = context.recipe, _instruct_config(context)
+    folder, vocab_size = context.folder("conversations"), recipe.tokenizer.vocab_size
     packed = [
         PackedConversations(folder / source.name, source.name, recipe.model.context_length, vocab_size)
         for source in instruct.sources
@@ -275,9 +287,7 @@ def _build_pretrain(context: Context, work: Path) -> Mapping[str, Any]:
 
 
 def _build_instruct(context: Context, work: Path) -> Mapping[str, Any]:
-    instruct = context.recipe.instruct
-    assert instruct is not None, "the stage is listed only with an instruct phase"
-    data = _instruct_data(context)
+    instruct, data = _instruct_config(context), _instruct_data(context)
     _show_previews(context, data[0])
     summary = _train(context, work, "instruct", instruct, data, start=trained_weights(context, "pretrain"))
     return {**summary, "lambda": instruct.lambda_, "replay_fraction": instruct.replay_fraction}
@@ -345,13 +355,10 @@ def _held_out_texts(context: Context) -> dict[str, Rows]:
 
 
 def _held_out_questions(context: Context) -> list[tokens.Conversation]:
-    if "conversations" not in context.done:
+    if "questions" not in context.done:
         return []
-    heldout = context.folder("conversations") / "heldout"
-    questions: list[tokens.Conversation] = []
-    for path in sorted(heldout.glob("*/questions.json")):
-        questions += [tokens.Conversation.from_dict(value) for value in json.loads(path.read_text(encoding="utf-8"))]
-    return questions
+    values = json.loads((context.folder("questions") / QUESTIONS).read_text(encoding="utf-8"))
+    return [tokens.Conversation.from_dict(value) for value in values]
 
 
 def _export_identity(context: Context) -> Mapping[str, Any]:
@@ -369,6 +376,7 @@ _STAGES: tuple[StageKind, ...] = (
     StageKind("tokenizer", _tokenizer_identity, ("corpus",), _build_tokenizer),
     StageKind("shards", lambda context: {}, ("corpus", "tokenizer"), _build_shards, resumable=True),
     StageKind("conversations", _conversations_identity, ("tokenizer",), _build_conversations, resumable=True),
+    StageKind("questions", _questions_identity, (), _build_questions),
     StageKind("pretrain", _pretrain_identity, ("shards", "tokenizer"), _build_pretrain, resumable=True),
     StageKind(
         "instruct",
@@ -385,7 +393,7 @@ _STAGES: tuple[StageKind, ...] = (
     ),
     StageKind("export", _export_identity, ("pretrain", "instruct", "tokenizer"), _build_export),
 )
-_ONLY_WITH_INSTRUCT = ("conversations", "instruct")
+_ONLY_WITH_INSTRUCT = ("conversations", "questions", "instruct")
 
 
 def listed(recipe: Recipe) -> list[StageKind]:
