@@ -24,7 +24,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult]
 def test_every_stage_is_done_and_verifies(finished: tuple[Path, RunResult]) -> None:
     _, result = finished
     names = [entry["name"] for entry in result.stages]
-    assert names == ["corpus", "tokenizer", "shards", "conversations", "pretrain", "instruct", "evaluate", "export"]
+    assert names == [
+        "corpus",
+        "tokenizer",
+        "shards",
+        "conversations",
+        "questions",
+        "pretrain",
+        "instruct",
+        "evaluate",
+        "export",
+    ]
     for entry in result.stages:
         assert entry["state"] == "done"
         assert stage.verify(Path(entry["folder"]))[1] == []
@@ -72,7 +82,7 @@ def test_a_change_redoes_only_what_it_touches(finished: tuple[Path, RunResult]) 
     before = {entry["name"]: entry["fingerprint"] for entry in result.stages}
     changed = status(groundup.load_recipe(path, ["instruct.lambda=3", "runtime.threads=2"]))
     assert [entry["name"] for entry in changed if entry["state"] == "done"] == [
-        "corpus", "tokenizer", "shards", "conversations", "pretrain",
+        "corpus", "tokenizer", "shards", "conversations", "questions", "pretrain",
     ]  # fmt: skip
     assert next(entry for entry in changed if entry["name"] == "instruct")["fingerprint"] != before["instruct"]
 

@@ -16,18 +16,19 @@ from tests.pipeline.toys import Leaf, base_values, changed, fingerprints, leaves
 ALL = list(leaves(Recipe))
 IDENTITY = [leaf for leaf in ALL if leaf.path[0] not in ("name", "runtime")]
 RUNTIME = [leaf for leaf in ALL if leaf.path[0] in ("name", "runtime")]
-STAGES = ["corpus", "tokenizer", "shards", "conversations", "pretrain", "instruct", "evaluate", "export"]
+STAGES = ["corpus", "tokenizer", "shards", "conversations", "questions", "pretrain", "instruct", "evaluate", "export"]
 UNTOUCHED = {
-    "corpus": set(),
-    "tokenizer": {"corpus"},
-    "model": {"corpus", "tokenizer", "shards"},
-    "seed": {"corpus", "tokenizer", "shards", "conversations"},
-    "pretrain": {"corpus", "tokenizer", "shards", "conversations"},
+    "corpus": {"questions"},
+    "tokenizer": {"corpus", "questions"},
+    "model": {"corpus", "tokenizer", "shards", "questions"},
+    "seed": {"corpus", "tokenizer", "shards", "conversations", "questions"},
+    "pretrain": {"corpus", "tokenizer", "shards", "conversations", "questions"},
     "instruct": {"corpus", "tokenizer", "shards", "pretrain"},
-    "evaluate": {"corpus", "tokenizer", "shards", "conversations", "pretrain", "instruct", "export"},
-    "export": {"corpus", "tokenizer", "shards", "conversations", "pretrain", "instruct", "evaluate"},
+    "evaluate": {"corpus", "tokenizer", "shards", "conversations", "questions", "pretrain", "instruct", "export"},
+    "export": {"corpus", "tokenizer", "shards", "conversations", "questions", "pretrain", "instruct", "evaluate"},
 }
 """Section -> stages that a change in it must not redo."""
+TUNING = ("conversations", "questions", "instruct")
 
 
 @pytest.fixture(scope="module")
@@ -111,15 +112,15 @@ def test_a_fresh_recipe_has_every_stage_missing(values: dict[str, Any], folder: 
     assert [entry["name"] for entry in entries] == STAGES
     assert {entry["state"] for entry in entries} == {"missing"}
     known = {entry["name"]: entry["fingerprint"] for entry in entries}
-    assert known.pop("corpus"), "the first stage waits for nothing, so its folder is known"
+    assert known.pop("corpus") and known.pop("questions"), "they wait for no other stage, so their folders are known"
     assert set(known.values()) == {None}
     assert not (folder / "work").exists(), "looking writes nothing"
 
 
 def test_without_an_instruct_section_its_stages_are_left_out(values: dict[str, Any], folder: Path) -> None:
     recipe = config.build(Recipe, {**values, "instruct": None}, "toy")
-    assert [kind.name for kind in listed(recipe)] == [n for n in STAGES if n not in ("conversations", "instruct")]
-    assert all(name not in kind.needs for kind in listed(recipe) for name in ("conversations", "instruct"))
+    assert [kind.name for kind in listed(recipe)] == [n for n in STAGES if n not in TUNING]
+    assert all(name not in kind.needs for kind in listed(recipe) for name in TUNING)
     with_it = fingerprints(config.build(Recipe, values, "toy"), folder)
     without = fingerprints(recipe, folder)
     assert {name: without[name] for name in without if name in ("corpus", "tokenizer", "shards", "pretrain")} == {

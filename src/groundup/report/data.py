@@ -122,9 +122,9 @@ def tokens(run: RunFiles) -> dict[str, Any]:
     text_bytes = sum(count(mapping(entry).get("text_bytes")) for entry in train)
     train_tokens = sum(count(mapping(entry).get("tokens")) for entry in train)
     conversations = [
-        _conversations(str(group), source, entry)
-        for group, sources in run.summary("conversations").items()
-        for source, entry in named(sources)
+        _conversations(group, source, entry)
+        for group, stage in (("trained on", "conversations"), ("held out", "questions"))
+        for source, entry in named(run.summary(stage))
     ]
     return {
         "tokenizer": list(words.pairs(run.summary("tokenizer"))),
@@ -144,7 +144,7 @@ def _conversations(group: str, source: str, entry: Mapping[str, Any]) -> dict[st
     dropped = count(entry.get("dropped_too_long"))
     reasons = [f"{reason}: {words.exact(amount)}" for reason, amount in mapping(records.get("rejected")).items()]
     return {
-        "group": {"train": "trained on", "heldout": "held out"}.get(group, group),
+        "group": group,
         "source": source,
         "conversations": words.exact(entry.get("conversations")),
         "tokens": words.exact(entry.get("tokens")),

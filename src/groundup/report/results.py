@@ -34,6 +34,7 @@ STAGE_WORDS = {
     "tokenizer": "learn the vocabulary",
     "shards": "text to tokens on disk",
     "conversations": "questions and answers to tokens",
+    "questions": "keep the held-out questions",
     "pretrain": "learn the language",
     "instruct": "learn to answer",
     "evaluate": "measure on held-out text and questions",
