@@ -40,13 +40,14 @@ class Journal:
         """True when an earlier attempt said that it saved a checkpoint."""
         return any(event.get("event") == "checkpoint_saved" for event in read_lines(self._folders[0] / EVENTS))
 
-    def take_back_after(self, step: int) -> None:
-        """Remove this phase's lines of steps beyond `step`: they will be written again."""
+    def take_back_after(self, step: int) -> float:
+        """Remove this phase's lines of steps beyond `step`, which will be written again; returns the seconds up to it."""
         own = [line for line in read_lines(self._folders[0] / METRICS) if int(line.get("step", 0)) <= step]
         rewrite_lines(self._folders[0] / METRICS, own)
         for folder in self._folders[1:]:
             others = [line for line in read_lines(folder / METRICS) if line.get("phase") != self.phase]
             rewrite_lines(folder / METRICS, others + own)
+        return max((float(line.get("seconds") or 0.0) for line in own), default=0.0)
 
 
 def publish(stage_folders: list[Path], run_folder: Path) -> None:

@@ -89,14 +89,14 @@ class _Loop:
             self.journal.event("checkpoint_fallback", checkpoint=path.name, fault=fault)
 
         found = checkpoint.resume(self.checkpoints, self.state, self.journal.announced_checkpoint(), on_fallback)
-        self.journal.take_back_after(self.state.step)
+        earlier_seconds = self.journal.take_back_after(self.state.step)
         if found is None:
             return 0.0
         self.journal.event("resumed", step=self.state.step)
         logger.info(f"{self.phase.name}: resumed at step {self.state.step} of {self.total_steps}")
         self.validation = dict(found["validation"])
         self.guard.total = int(found["skipped"])
-        return float(found["seconds"])
+        return earlier_seconds
 
     def one_step(self, bar: Progress) -> None:
         """Make the rank's micro-batches, do the step, write its line."""
@@ -179,12 +179,12 @@ class _Loop:
             self.journal.metric(step=self.state.step, seconds=round(self.watch.seconds, 3), validation=self.validation)
 
     def _save(self) -> None:
+        # Nothing that differs from run to run, as times do: equal training gives equal bytes, manifest included.
         extra = {
             "phase": self.phase.name,
             "tokens_seen": self.state.step * self.phase.training.global_batch_tokens,
             "validation": self.validation,
             "skipped": self.guard.total,
-            "seconds": round(self.watch.seconds, 3),
         }
         path = checkpoint.save(self.checkpoints, self.state, extra, self.keep_checkpoints)
         self.saved_at = time.monotonic()
