@@ -41,7 +41,7 @@ class Journal:
         return any(event.get("event") == "checkpoint_saved" for event in read_lines(self._folders[0] / EVENTS))
 
     def take_back_after(self, step: int) -> float:
-        """Remove this phase's lines of steps beyond `step`, which will be written again; returns the seconds up to it."""
+        """Remove the lines of steps beyond `step`, which will be written again; returns the seconds up to it."""
         own = [line for line in read_lines(self._folders[0] / METRICS) if int(line.get("step", 0)) <= step]
         rewrite_lines(self._folders[0] / METRICS, own)
         for folder in self._folders[1:]:
