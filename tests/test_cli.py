@@ -348,8 +348,9 @@ def test_colour_is_for_terminals_only(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 def test_ctrl_c_ends_with_its_code_and_no_trace() -> None:
     script = """
-import sys, time
+import signal, sys, time
 from groundup import cli
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell started in the background
 def wait(options):
     print("ready", flush=True)
     time.sleep(60)

@@ -60,3 +60,10 @@ def test_other_errors_pass_through() -> None:
         raise FileNotFoundError(errno.ENOENT, "gone")
     with pytest.raises(RecipeError), errors.resource_errors(Path("work")):
         raise RecipeError("mine")
+
+
+def test_a_long_path_loses_its_beginning_not_the_remedy() -> None:
+    remedy = "not valid JSON; make or copy the tokenizer again"
+    line = errors.first_line(RecipeError(f"/{'folder/' * 60}tokenizer.json: {remedy}"))
+    assert len(line) == FIRST_LINE_LIMIT
+    assert line.startswith("...") and line.endswith(f"/tokenizer.json: {remedy}")

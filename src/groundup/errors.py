@@ -107,6 +107,10 @@ def _printable_character(character: str) -> str:
 def first_line(error: GroundupError) -> str:
     """What the command prints first: one escaped line of at most 200 characters."""
     line = printable(error.message.split("\n", 1)[0])
+    where, colon, rest = line.partition(": ")
+    if len(line) > FIRST_LINE_LIMIT and len(rest) < FIRST_LINE_LIMIT - 40:
+        # A long path loses its beginning, so that what is wrong and the remedy stay whole.
+        line = "..." + where[len(line) - FIRST_LINE_LIMIT + 3 :] + colon + rest
     return line if len(line) <= FIRST_LINE_LIMIT else line[: FIRST_LINE_LIMIT - 3] + "..."
 
 

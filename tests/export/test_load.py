@@ -27,7 +27,7 @@ def folder(exported: Path, tmp_path: Path) -> Path:
 def refused(path: Path, finding: str) -> None:
     with pytest.raises(ModelFileError, match=finding) as caught:
         load_model(path)
-    assert first_line(caught.value) == caught.value.message
+    assert len(first_line(caught.value)) <= 200 and not first_line(caught.value).endswith("...")
     assert len(caught.value.message) <= FIRST_LINE_LIMIT
 
 

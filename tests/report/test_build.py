@@ -176,7 +176,7 @@ def test_an_unfinished_run_says_what_is_still_to_do(tmp_path: Path, done: int) -
     assert ("Not finished: " + ", ".join(left) in page.text) == bool(left)
     figures = json.loads((run / "report.json").read_text())
     assert figures["finished"] is not bool(left)
-    assert ("Not evaluated yet." in page.text) == (done < 7)
+    assert ("Not evaluated yet." in page.text) == (done <= list(STAGE_SECONDS).index("evaluate"))
 
 
 def test_an_empty_folder_gives_a_page_and_a_missing_one_an_error(tmp_path: Path) -> None:
