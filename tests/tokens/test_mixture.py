@@ -145,9 +145,3 @@ def test_what_cannot_be_mixed_is_refused(sources: list[MixtureSource], rows_per_
 def test_rows_outside_a_step_are_refused(first: int, count: int) -> None:
     with pytest.raises(IndexError):
         mixture([5], [1.0]).batch(0, first, count)
-
-
-def test_loss_weights_are_kept_in_order() -> None:
-    mixed = Mixture([MixtureSource(Toy("a", 5), 1.0, 1.0), MixtureSource(Toy("b", 5), 1.0, 0.5)], 4, seed=1)
-    assert mixed.loss_weights == [1.0, 0.5]
-    assert mixed.names == ["a", "b"]

@@ -62,11 +62,10 @@ def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 @dataclass(frozen=True)
 class MixtureSource:
-    """A dataset, its share of the rows of every step, and the weight of its loss."""
+    """A dataset and its share of the rows of every step."""
 
     rows: Rows
     share: float
-    loss_weight: float = 1.0
 
 
 def rows_by_share(shares: Sequence[float], rows_per_step: int) -> list[int]:
@@ -103,11 +102,6 @@ class Mixture:
     def names(self) -> list[str]:
         """Names of the sources, in order."""
         return [source.rows.name for source in self.sources]
-
-    @property
-    def loss_weights(self) -> list[float]:
-        """Loss weight of each source, in order."""
-        return [source.loss_weight for source in self.sources]
 
     def epochs(self, steps: int) -> dict[str, float]:
         """How often each source's rows are seen in `steps` steps."""
