@@ -139,6 +139,7 @@ def test_csv_without_the_column_names_those_it_has():
 
 def test_csv_faults_reject_the_row_or_the_rest():
     assert reasons(read("csv", b"text,n\n\xff,1\nb,2\n")) == ["not UTF-8 text", "ok"]
+    assert reasons(read("csv", b"\r \ntext\n")) == ["not valid CSV"], "a header with a bare carriage return"
     assert reasons(read("csv", b'text,n\n"never closed,1\nb,2\n')) == ["not valid CSV"]
     assert (
         reasons(read("csv", b"text,n\na,1\n" + b"x" * 5000, max_document_bytes=1024))[-1]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from groundup.errors import FIRST_LINE_LIMIT, ModelFileError
+from groundup.errors import ModelFileError, first_line
 from groundup.export import check, check_export, load_model, save_model, transformers_reference
 from groundup.inference import GenerateConfig
 from groundup.models import Decoder
@@ -113,7 +113,7 @@ def test_what_transformers_reads_otherwise_is_a_fault(
     (folder / "generation_config.json").write_text("[]")
     with pytest.raises(ModelFileError) as caught:
         check_export(folder, model, tokenizer)
-    assert len(caught.value.message) <= FIRST_LINE_LIMIT
+    assert not first_line(caught.value).endswith("...")
 
 
 @pytest.mark.parametrize(

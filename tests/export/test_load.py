@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from groundup.errors import FIRST_LINE_LIMIT, DataError, ModelFileError, RecipeError, first_line
+from groundup.errors import DataError, ModelFileError, RecipeError, first_line
 from groundup.export import load_model
 from groundup.inference import GenerateConfig
 from groundup.tokens import Turn
@@ -27,8 +27,7 @@ def folder(exported: Path, tmp_path: Path) -> Path:
 def refused(path: Path, finding: str) -> None:
     with pytest.raises(ModelFileError, match=finding) as caught:
         load_model(path)
-    assert len(first_line(caught.value)) <= 200 and not first_line(caught.value).endswith("...")
-    assert len(caught.value.message) <= FIRST_LINE_LIMIT
+    assert not first_line(caught.value).endswith("...")
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:

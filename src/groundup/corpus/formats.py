@@ -246,7 +246,11 @@ def read_csv(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected]
     csv.field_size_limit(source.max_document_bytes)
     header = handle.readline(BLOCK_BYTES).decode("utf-8", "surrogateescape")
     delimiter = max(",;\t|", key=header.count)
-    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+    try:
+        names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+    except csv.Error as error:
+        yield Rejected("not valid CSV", 0, f"header: {error}")
+        return
     if source.text_field not in names:
         yield Rejected(f"no column '{source.text_field}'", 0, columns_hint(names))
         return
