@@ -14,7 +14,8 @@ from groundup import config, stage
 from groundup.config import Config
 from groundup.errors import RecipeError
 from groundup.pipeline import Recipe
-from groundup.pipeline.stages import Context, listed
+from groundup.pipeline.context import Context
+from groundup.pipeline.stages import listed
 from groundup.train.guards import StopRequest
 from tests.end_to_end import tiny
 

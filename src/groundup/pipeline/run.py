@@ -18,8 +18,9 @@ from typing import Any
 from groundup import config, stage
 from groundup.errors import RecipeError, ResourceError, resource_errors
 from groundup.log import logger
+from groundup.pipeline.context import Context
 from groundup.pipeline.recipe import Recipe
-from groundup.pipeline.stages import Context, StageKind, listed
+from groundup.pipeline.stages import StageKind, listed
 from groundup.report import build_report
 from groundup.train.guards import StopRequest
 from groundup.train.journal import publish

@@ -1,0 +1,35 @@
+"""What the builders of stages share: the recipe, where things lie, and the stages finished so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from groundup import stage
+from groundup.pipeline.recipe import InstructConfig, Recipe
+from groundup.tokens import Tokenizer
+from groundup.train.guards import StopRequest
+
+
+@dataclass
+class Context:
+    """One bringing of a recipe to done."""
+
+    recipe: Recipe
+    run_folder: Path
+    stop: StopRequest
+    colour: bool = False
+    done: dict[str, stage.Finished] = field(default_factory=dict)
+
+    def folder(self, name: str) -> Path:
+        """Folder of a finished stage."""
+        return self.done[name].path
+
+    def tokenizer(self) -> Tokenizer:
+        """The run's tokenizer."""
+        return Tokenizer.load(self.folder("tokenizer"))
+
+    def instruct(self) -> InstructConfig:
+        """The recipe's section of instruction tuning; its stages are listed only where there is one."""
+        assert self.recipe.instruct is not None, "stages of instruction tuning are listed only with its section"
+        return self.recipe.instruct

@@ -1,0 +1,209 @@
+"""The two training phases of a recipe: finished stages -> mixture, objectives, start -> the one training loop.
+
+    pretrain    text of the train split                          random start
+    instruct    conversations, and replayed text beside them     starts from the pretrained weights
+
+Invariant: the phases differ in what is handed to `loop.train`, never in how it trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from groundup import config, evaluate, tokens
+from groundup.errors import DataError
+from groundup.log import logger
+from groundup.models import Decoder, build_model
+from groundup.parallel.compile import uncompiled
+from groundup.pipeline.context import Context
+from groundup.pipeline.recipe import Recipe
+from groundup.tokens import (
+    JoinedRows,
+    Mixture,
+    MixtureSource,
+    PackedConversations,
+    PackedText,
+    Rows,
+    SelectedRows,
+    Tokenizer,
+)
+from groundup.train import checkpoint, loop
+from groundup.train.journal import Journal
+from groundup.train.state import (
+    TrainingConfig,
+    build_state,
+    configure_threads,
+    load_weights,
+    pick_device,
+    wants_compile,
+)
+from groundup.train.step import Objectives
+
+PREVIEWS = 3
+REPLAY = "replay"
+
+
+def _phase_identity(context: Context, phase: TrainingConfig) -> Mapping[str, Any]:
+    """Everything but the conversations' paths, since their content enters through the stage that read them."""
+    training = {key: value for key, value in config.to_dict(phase).items() if key not in ("sources", "heldout")}
+    return {"model": config.to_dict(context.recipe.model), "training": training, "seed": context.recipe.seed}
+
+
+def pretrain_identity(context: Context) -> Mapping[str, Any]:
+    """What decides the pretrained weights, beside the shards."""
+    return _phase_identity(context, context.recipe.pretrain)
+
+
+def instruct_identity(context: Context) -> Mapping[str, Any]:
+    """What decides the tuned weights, beside the stages they come from."""
+    return _phase_identity(context, context.instruct())
+
+
+def text_rows(context: Context, split: str) -> dict[str, PackedText]:
+    """Packed text of every source that has documents in `split`."""
+    shards, vocab_size = context.done["shards"], context.recipe.tokenizer.vocab_size
+    return {
+        source: PackedText(shards.path / split / source, source, context.recipe.model.context_length, vocab_size)
+        for source in shards.summary.get(split, {})
+    }
+
+
+def _pretrain_sources(context: Context) -> list[MixtureSource]:
+    """Every corpus source with its share: as the recipe says, else in proportion to its size."""
+    rows = text_rows(context, "train")
+    shares = context.recipe.pretrain.mixture or {name: float(source.num_rows) for name, source in rows.items()}
+    unknown = sorted(shares.keys() - rows.keys())
+    if unknown:
+        raise DataError(f"pretrain.mixture: source {unknown[0]!r} has no document in the train split; leave it out")
+    total = sum(shares.values())
+    return [MixtureSource(rows[name], share / total) for name, share in shares.items()]
+
+
+def _pretrain_data(context: Context) -> tuple[Mixture, Objectives]:
+    recipe = context.recipe
+    mixture = Mixture(_pretrain_sources(context), _rows_per_step(recipe.pretrain, recipe), recipe.seed)
+    names = tuple(mixture.names)
+    return mixture, Objectives(names, (0,) * len(names), ("pretrain",), (1.0,))
+
+
+def _instruct_data(context: Context) -> tuple[Mixture, Objectives]:
+    """Replayed text (objective pretrain, weight 1) and conversations (objective instruct, weight lambda)."""
+    recipe, instruct = context.recipe, context.instruct()
+    folder, vocab_size = context.folder("conversations"), recipe.tokenizer.vocab_size
+    packed = [
+        PackedConversations(folder / source.name, source.name, recipe.model.context_length, vocab_size)
+        for source in instruct.sources
+    ]
+    shares = instruct.mixture or {rows.name: float(rows.num_rows) for rows in packed}
+    total = sum(shares.values())
+    asked = 1.0 - instruct.replay_fraction
+    sources = [MixtureSource(rows, asked * shares[rows.name] / total) for rows in packed if shares.get(rows.name)]
+    replayed = [MixtureSource(_replay(context), instruct.replay_fraction)] if instruct.replay_fraction else []
+    mixture = Mixture([*replayed, *sources], _rows_per_step(instruct, recipe), recipe.seed)
+    membership = (0,) * len(replayed) + (1,) * len(sources)
+    return mixture, Objectives(tuple(mixture.names), membership, ("pretrain", "instruct"), (1.0, instruct.lambda_))
+
+
+def _replay(context: Context) -> Rows:
+    """Pretraining text as one source; each part is repeated as often as its share in pretraining asks for."""
+    sources = _pretrain_sources(context)
+    rates = [source.share / source.rows.num_rows for source in sources]
+    repeated = [source.rows for source, rate in zip(sources, rates) for _ in range(round(rate / min(rates)))]
+    return JoinedRows(REPLAY, repeated)
+
+
+def _rows_per_step(training: TrainingConfig, recipe: Recipe) -> int:
+    return training.global_batch_tokens // recipe.model.context_length
+
+
+def _validation(context: Context, tokenizer: Tokenizer) -> loop.Validate:
+    """Bits per byte on an even selection of the validation rows of all sources."""
+    parts = list(text_rows(context, "validation").values())
+    if not parts:
+        return lambda model: {}
+    rows = SelectedRows(JoinedRows("validation", parts), context.recipe.runtime.validation_rows)
+
+    def validate(model: Decoder) -> Mapping[str, Any]:
+        # Eagerly: a second compiled graph, without gradients, would cost more than the few rows save.
+        with uncompiled():
+            return evaluate.measure_text(model, rows, tokenizer).summary()
+
+    return validate
+
+
+def _train(
+    context: Context,
+    work: Path,
+    name: str,
+    training: TrainingConfig,
+    data: tuple[Mixture, Objectives],
+    start: Mapping[str, torch.Tensor] | None,
+) -> Mapping[str, Any]:
+    recipe, execution, tokenizer = context.recipe, context.recipe.runtime, context.tokenizer()
+    mixture, objectives = data
+    configure_threads(execution)
+    state = build_state(
+        recipe.model, tokenizer.vocab_size, training, execution, recipe.seed, device=pick_device(execution), start=start
+    )
+    phase = loop.Phase(
+        name=name,
+        training=training,
+        mixture=mixture,
+        objectives=objectives,
+        validate=_validation(context, tokenizer),
+        flops_per_token=recipe.model.flops_per_token(tokenizer.vocab_size),
+    )
+    summary = loop.train(phase, state, execution, work, Journal(name, work, context.run_folder), context.stop)
+    return {
+        **summary,
+        "parameters": recipe.model.num_parameters(tokenizer.vocab_size),
+        "flops_per_token": recipe.model.flops_per_token(tokenizer.vocab_size),
+        "epochs": {source: round(value, 3) for source, value in mixture.epochs(summary["steps"]).items()},
+        "compiled": wants_compile(execution, recipe.model, training, tokenizer.vocab_size),
+    }
+
+
+def build_pretrain(context: Context, work: Path) -> Mapping[str, Any]:
+    """Next-token prediction on the train split, from random weights."""
+    return _train(context, work, "pretrain", context.recipe.pretrain, _pretrain_data(context), start=None)
+
+
+def build_instruct(context: Context, work: Path) -> Mapping[str, Any]:
+    """Conversations and replayed text, from the pretrained weights."""
+    instruct, data = context.instruct(), _instruct_data(context)
+    _show_previews(context, data[0])
+    summary = _train(context, work, "instruct", instruct, data, start=trained_weights(context, "pretrain"))
+    return {**summary, "lambda": instruct.lambda_, "replay_fraction": instruct.replay_fraction}
+
+
+def _show_previews(context: Context, mixture: Mixture) -> None:
+    """Log three conversations as they are trained on, with what is learnt marked."""
+    tokenizer = context.tokenizer()
+    rows = next(source.rows for source in mixture.sources if isinstance(source.rows, PackedConversations))
+    logger.info("three training examples; what the model learns to say is marked:")
+    for index in range(min(PREVIEWS, rows.num_rows)):
+        example = tokens.examples_of(rows.row(index * rows.num_rows // PREVIEWS))[0]
+        preview = tokens.coloured_preview(tokenizer, example.ids, example.is_target, context.colour)
+        logger.info(f"  {preview}", extra={"escaped": True})
+
+
+def trained_weights(context: Context, phase: str) -> dict[str, torch.Tensor]:
+    """Final weights of a finished phase, by parameter name."""
+    found = context.done[phase]
+    return checkpoint.read_tensors(found.path / str(found.summary["weights"]))
+
+
+def trained_model(context: Context, phase: str, compute_dtype: torch.dtype = torch.float32) -> Decoder:
+    """The model as a finished phase left it: float32 weights, computing in `compute_dtype`."""
+    recipe = context.recipe
+    configure_threads(recipe.runtime)
+    with torch.device("meta"):
+        model = build_model(recipe.model, vocab_size=recipe.tokenizer.vocab_size)
+    model.to_empty(device=pick_device(recipe.runtime))
+    load_weights(model, trained_weights(context, phase))
+    model.set_compute_dtype(compute_dtype)
+    return model.eval()
