@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from groundup.models.layers import Linear, RMSNorm, Rotation, rotate
+from groundup.kernels import ops
+from groundup.models.layers import Linear, RMSNorm, Rotation, joined_linear, rotate
 
 AttentionKind = Literal["auto", "blocks", "sdpa"]
 MAX_BLOCKS = 4
@@ -117,11 +118,15 @@ def cached_attention(query: Heads, key: KeyValueHeads, value: KeyValueHeads) -> 
 class Attention(nn.Module):
     """Multi-head attention with grouped keys and values, rotary positions and optional norms of queries and keys."""
 
+    fused = False
+    """Use the kernel where the input is bfloat16."""
+
     def __init__(
         self, hidden_size: int, num_heads: int, num_kv_heads: int, head_dim: int, *, qk_norm: bool, epsilon: float
     ) -> None:
         super().__init__()
-        self.head_dim = head_dim
+        self.head_dim, self.num_heads, self.num_kv_heads = head_dim, num_heads, num_kv_heads
+        self.epsilon = epsilon
         self.kind: AttentionKind = "auto"
         self.query = Linear(hidden_size, num_heads * head_dim)
         self.key = Linear(hidden_size, num_kv_heads * head_dim)
@@ -134,7 +139,19 @@ class Attention(nn.Module):
         self, x: Float[Tensor, "rows time hidden"], by: Rotation, segments: Int[Tensor, "rows time"] | None
     ) -> Float[Tensor, "rows time hidden"]:
         """Each position mixed with the earlier ones of its segment."""
+        if self.fused and x.dtype == torch.bfloat16:
+            return self._fused(x, by, segments)
         return self._merge(attend(*self._project(x, by), segments, self.kind))
+
+    def _fused(
+        self, x: Float[Tensor, "rows time hidden"], by: Rotation, segments: Int[Tensor, "rows time"] | None
+    ) -> Float[Tensor, "rows time hidden"]:
+        joined = joined_linear(x, (self.query, self.key, self.value))
+        norms = (self.query_norm, self.key_norm)
+        gains = None if norms[0] is None or norms[1] is None else (norms[0].weight, norms[1].weight)
+        mixed = ops.rotated_attention(joined, gains, by, segments, self.num_heads, self.num_kv_heads, self.epsilon)
+        y: Tensor = self.output(mixed)
+        return y
 
     def cached(
         self,

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from groundup.config import Config
+from groundup.kernels import ops
 from groundup.models.attention import Attention, AttentionKind
-from groundup.models.heads import LanguageModelHead
+from groundup.models.heads import ChunkLoss, LanguageModelHead
 from groundup.models.layers import Embedding, RMSNorm, Rotation, SwiGLU, rotation
 
 Role = Literal["matrix", "embedding", "head", "vector"]
@@ -138,6 +139,11 @@ class Block(nn.Module):
         self, x: Float[Tensor, "rows time hidden"], by: Rotation, segments: Int[Tensor, "rows time"] | None
     ) -> Float[Tensor, "rows time hidden"]:
         """[rows, time, hidden_size] -> the same shape."""
+        if self.ffn_norm.fused and x.dtype == torch.bfloat16:
+            mixed = self.attention(self.attention_norm(x), by, segments)
+            x, normed = ops.add_rms_norm(x, mixed, self.ffn_norm.weight, self.ffn_norm.epsilon)
+            out: Tensor = x + self.ffn(normed)
+            return out
         x = x + self.attention(self.attention_norm(x), by, segments)
         y: Tensor = x + self.ffn(self.ffn_norm(x))
         return y
@@ -226,6 +232,12 @@ class Decoder(nn.Module):
         """Choose the way attention is computed: `auto` (by device and length), `blocks` or `sdpa`."""
         for block in self.blocks():
             block.attention.kind = kind
+
+    def set_kernels(self, on: bool) -> None:
+        """Compute with the kernels of `groundup.kernels` wherever numbers are bfloat16; ask `ops.usable` first."""
+        for module in self.modules():
+            if isinstance(module, RMSNorm | Attention | SwiGLU | ChunkLoss):
+                module.fused = on
 
     def blocks(self) -> list[Block]:
         """The repeated units: sharded, compiled and recomputed one by one."""

@@ -16,6 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from groundup.kernels import ops
+
 IGNORE = -100
 """Target of a position at which nothing is predicted."""
 
@@ -34,6 +36,9 @@ class ChunkLoss(nn.Module):
     A module of its own only so that it can be compiled like a block: on a CPU the fused form is what makes it cheap.
     """
 
+    fused = False
+    """Use the kernel where the logits are bfloat16; it overwrites them with the gradient."""
+
     def forward(
         self,
         logits: Float[Tensor, "chunk vocab"],
@@ -41,6 +46,9 @@ class ChunkLoss(nn.Module):
         weights: Float[Tensor, " chunk"] | None,
     ) -> tuple[Float[Tensor, " chunk"], Float[Tensor, "chunk vocab"] | None]:
         """Cross-entropy in float32; the gradient comes in the dtype of the logits."""
+        if self.fused and logits.dtype == torch.bfloat16:
+            losses = ops.token_losses_(logits, targets, weights, IGNORE)
+            return losses, None if weights is None else logits
         scores = logits.float()
         valid = targets != IGNORE
         safe = targets.clamp(min=0)

@@ -9,10 +9,14 @@ device needs its parameters only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from groundup.kernels import ops
 
 
 class Linear(nn.Module):
@@ -27,8 +31,16 @@ class Linear(nn.Module):
         return F.linear(x, self.weight.to(x.dtype))
 
 
+def joined_linear(x: Float[Tensor, "*batch in_size"], layers: Sequence[Linear]) -> Float[Tensor, "*batch joined"]:
+    """The answers of several layers to one input, behind each other: one product instead of several, backward too."""
+    return F.linear(x, torch.cat([layer.weight.to(x.dtype) for layer in layers]))
+
+
 class RMSNorm(nn.Module):
     """Root-mean-square norm with a gain (Zhang & Sennrich 2019, arXiv 1910.07467), computed in float32."""
+
+    fused = False
+    """Use the kernel where the input is bfloat16."""
 
     def __init__(self, size: int, epsilon: float) -> None:
         super().__init__()
@@ -37,6 +49,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
         """Normalise the last dimension; the answer has the dtype of `x`."""
+        if self.fused and x.dtype == torch.bfloat16:
+            return ops.rms_norm(x, self.weight, self.epsilon)
         return (unit_rms(x.float(), self.epsilon) * self.weight.float()).to(x.dtype)
 
 
@@ -65,6 +79,9 @@ class Embedding(nn.Module):
 class SwiGLU(nn.Module):
     """Feed-forward `down(silu(gate x) * up x)` (Shazeer 2020, arXiv 2002.05202)."""
 
+    fused = False
+    """Use the kernel where the input is bfloat16."""
+
     def __init__(self, hidden_size: int, ffn_size: int) -> None:
         super().__init__()
         self.gate = Linear(hidden_size, ffn_size)
@@ -73,7 +90,11 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hidden"]:
         """[..., hidden_size] -> [..., hidden_size]."""
-        y: Tensor = self.down(F.silu(self.gate(x)) * self.up(x))
+        if self.fused and x.dtype == torch.bfloat16:
+            inner = ops.swiglu(joined_linear(x, (self.gate, self.up)))
+        else:
+            inner = F.silu(self.gate(x)) * self.up(x)
+        y: Tensor = self.down(inner)
         return y
 
 

@@ -39,7 +39,7 @@ from groundup.train.state import (
     configure_threads,
     load_weights,
     pick_device,
-    wants_compile,
+    way_to_compute,
 )
 from groundup.train.step import Objectives
 
@@ -146,24 +146,23 @@ def _train(
     recipe, execution, tokenizer = context.recipe, context.recipe.runtime, context.tokenizer()
     mixture, objectives = data
     configure_threads(execution)
-    state = build_state(
-        recipe.model, tokenizer.vocab_size, training, execution, recipe.seed, device=pick_device(execution), start=start
-    )
+    device, vocab_size = pick_device(execution), tokenizer.vocab_size
+    state = build_state(recipe.model, vocab_size, training, execution, recipe.seed, device=device, start=start)
     phase = loop.Phase(
         name=name,
         training=training,
         mixture=mixture,
         objectives=objectives,
         validate=_validation(context, tokenizer),
-        flops_per_token=recipe.model.flops_per_token(tokenizer.vocab_size),
+        flops_per_token=recipe.model.flops_per_token(vocab_size),
     )
     summary = loop.train(phase, state, execution, work, Journal(name, work, context.run_folder), context.stop)
     return {
         **summary,
-        "parameters": recipe.model.num_parameters(tokenizer.vocab_size),
-        "flops_per_token": recipe.model.flops_per_token(tokenizer.vocab_size),
+        "parameters": recipe.model.num_parameters(vocab_size),
+        "flops_per_token": recipe.model.flops_per_token(vocab_size),
         "epochs": {source: round(value, 3) for source, value in mixture.epochs(summary["steps"]).items()},
-        "compiled": wants_compile(execution, recipe.model, training, tokenizer.vocab_size),
+        "computed_by": way_to_compute(execution, recipe.model, training, vocab_size, device),
     }
 
 

@@ -53,7 +53,7 @@ def _phase_figures(summary: Mapping[str, Any], lines: PhaseLines) -> list[tuple[
     rows.append(("tokens per second", words.exact(round(typical(lines, "tokens_per_second") or 0) or None)))
     rows.append(("peak speed used (MFU)", words.percent(typical(lines, "mfu"))))
     rows.append(("last loss", words.exact(last(lines, "loss"))))
-    wanted = ("skipped_steps", "lambda", "replay_fraction", "epochs", "micro_batch_rows", "world_size", "compiled")
+    wanted = ("skipped_steps", "lambda", "replay_fraction", "epochs", "micro_batch_rows", "world_size", "computed_by")
     return [*rows, *words.pairs({key: summary[key] for key in wanted if key in summary})]
 
 

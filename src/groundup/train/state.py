@@ -21,12 +21,16 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from groundup.config import Config
 from groundup.errors import ModelFileError, RecipeError, ResourceError
+from groundup.kernels import ops
 from groundup.log import logger
 from groundup.models import Decoder, ModelConfig, build_model
 from groundup.optim import MuonConfig, OptimizerConfig, ScheduleConfig, WSDConfig, build_optimizer
 from groundup.optim.build import Optimizer
 from groundup.parallel import shard
 from groundup.parallel.host import keep_freed_memory
+
+Way = Literal["kernels", "compiled", "eager"]
+"""How the blocks of a model are computed: by our own kernels, by torch.compile, or operator by operator."""
 
 COMPILE_WORTH_FLOPS = 1.5e13
 """Below this much work for a phase, `compile: auto` stays eager: compiling would take longer than it saves."""
@@ -62,8 +66,10 @@ class ExecutionConfig(Config):
     """Where to compute; auto takes a GPU when PyTorch sees one."""
     threads: int = Field(default=0, ge=0)
     """CPU threads (0: all cores this process may use)."""
+    kernels: Literal["auto", "on", "off"] = "auto"
+    """Groundup's own CPU kernels for bf16; auto takes them where they run (Linux, avx512_bf16, a C++ compiler)."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile; auto compiles when the phase is long enough to pay for it and a C++ compiler is there."""
+    """torch.compile where the kernels do not serve; auto compiles when the phase is long enough to pay for it."""
     micro_batch_rows: int = Field(default=0, ge=0)
     """Rows of one forward and backward on a rank (0: as many as make about 8,192 tokens)."""
     recompute: bool = False
@@ -83,6 +89,8 @@ class ExecutionConfig(Config):
     def _exact_is_eager(self) -> ExecutionConfig:
         if self.exact and self.compile == "on":
             raise ValueError("exact: true needs compile: off or auto, compiled kernels may round differently")
+        if self.kernels == "on" and (self.exact or self.compile == "on"):
+            raise ValueError("kernels: on goes with compile: off or auto, and without exact; use kernels: auto")
         return self
 
 
@@ -126,8 +134,33 @@ def configure_threads(execution: ExecutionConfig) -> int:
     return threads
 
 
-def wants_compile(execution: ExecutionConfig, model: ModelConfig, training: TrainingConfig, vocab_size: int) -> bool:
-    """Whether blocks are compiled; depends on recipe and machine only, so a resumed run decides the same."""
+def way_to_compute(
+    execution: ExecutionConfig, model: ModelConfig, training: TrainingConfig, vocab_size: int, device: torch.device
+) -> Way:
+    """How blocks are computed; depends on recipe and machine only, so a resumed run decides the same.
+
+    Raises ResourceError when `kernels: on` cannot be had.
+    """
+    if execution.kernels == "on" or (execution.kernels == "auto" and not execution.exact and execution.compile != "on"):
+        obstacle = _kernels_obstacle(model, training, device)
+        if obstacle is None:
+            return "kernels"
+        if execution.kernels == "on":
+            raise ResourceError(f"runtime.kernels is on, but {obstacle}; use runtime.kernels=auto")
+    return "compiled" if _wants_compile(execution, model, training, vocab_size) else "eager"
+
+
+def _kernels_obstacle(model: ModelConfig, training: TrainingConfig, device: torch.device) -> str | None:
+    if device.type != "cpu":
+        return f"they are for the CPU, and the device is {device.type}"
+    if training.precision != "bf16":
+        return f"they compute in bf16, and precision is {training.precision}"
+    if not ops.fits(model.head_size):
+        return f"heads of width {model.head_size} do not fit them (multiples of 16 do)"
+    return ops.why_not()
+
+
+def _wants_compile(execution: ExecutionConfig, model: ModelConfig, training: TrainingConfig, vocab_size: int) -> bool:
     if execution.exact or execution.compile == "off":
         return False
     if execution.compile == "on":
@@ -156,9 +189,11 @@ def build_state(
 ) -> TrainState:
     """Model and optimizer of one phase on `device`, sharded over `mesh`; weights from `start` or from the seed.
 
-    Raises ModelFileError when `start` does not fit the model, RecipeError when the batch does not fit the ranks.
+    Raises ModelFileError when `start` does not fit the model, RecipeError when the batch does not fit the ranks,
+    ResourceError when the runtime asks for kernels that this machine cannot run.
     """
     check_batch(model_config.context_length, training.global_batch_tokens, mesh.size() if mesh is not None else 1)
+    way = way_to_compute(execution, model_config, training, vocab_size, device)
     with torch.device("meta"):
         model = build_model(model_config, vocab_size=vocab_size)
     shard.apply(
@@ -166,8 +201,9 @@ def build_state(
         mesh=mesh,
         compute_dtype=dtype_of(training.precision),
         recompute=execution.recompute,
-        compile_blocks=wants_compile(execution, model_config, training, vocab_size),
+        compile_blocks=way == "compiled",
     )
+    model.set_kernels(way == "kernels")
     model.to_empty(device=device)
     model.initialise(seed)
     if start is not None:
