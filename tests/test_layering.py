@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tokens": BASE | {"corpus"},
     "kernels": set(),
     "models": {"config", "errors", "kernels"},
-    "optim": {"config", "errors"},
+    "optim": {"config", "errors", "kernels"},
     "parallel": {"config", "errors"},
     "inference": BASE | {"kernels", "models", "tokens", "parallel"},
     "evaluate": BASE | {"models", "tokens", "parallel", "inference"},

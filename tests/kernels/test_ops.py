@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from groundup.kernels import build, ops
 from groundup.models import DecoderConfig, build_model
-from groundup.models.layers import rotate, rotation, unit_rms
+from groundup.models.layers import Embedding, rotate, rotation, unit_rms
 
 pytestmark = pytest.mark.skipif(build.unsupported() is not None, reason=f"kernels: {build.unsupported()}")
 
@@ -233,3 +233,17 @@ def test_fake_tensors_get_the_shapes_of_real_ones() -> None:
         sums.sum().backward()
         assert sums.shape == counts.shape == (3,)
         assert all(p.grad is not None and p.grad.shape == p.shape for p in model.parameters())
+
+
+def test_embedding_norm_with_the_kernel() -> None:
+    plain, own = (Embedding(30, 48, norm=True, epsilon=EPSILON) for _ in range(2))
+    with torch.no_grad():
+        plain.weight.copy_(number(30, 48))
+        own.weight.copy_(plain.weight)
+    own.fused = True
+    tokens, grad = torch.arange(60).view(2, 30) % 30, number(2, 30, 48).bfloat16()
+    found, wanted = own(tokens, torch.bfloat16), plain(tokens, torch.float32)
+    found.backward(grad)
+    wanted.backward(grad.float())
+    close(found, wanted)
+    close(own.weight.grad, plain.weight.grad)

@@ -1,7 +1,7 @@
 """The kernels as functions of tensors with gradients: norm, rotated attention, SwiGLU, losses; bfloat16 on a CPU.
 
-    torch.ops.groundup.*   one operator a kernel, with the shapes it answers under fake tensors
-    rms_norm, add_rms_norm, rotated_attention, swiglu      the same with their gradients
+    torch.ops.groundup.*                                one operator a kernel, with the shapes it answers under fakes
+    rms_norm, add_rms_norm, rotated_attention, swiglu   the same with their gradients
 
 Invariant: each computes what the plain layers of `groundup.models` compute, to the rounding of bfloat16, and its result
 does not depend on the number of threads. Import it only where `usable()` was asked first.
@@ -23,6 +23,11 @@ from groundup.kernels.build import library, obstacle
 PARTS = 64
 """Parts of the rows over which gradients of gains are summed; as in pointwise.cpp."""
 
+FILES = ("attention", "pointwise", "orthogonalise")
+
+ORTHOGONALISE_LIMIT = 2**20
+"""Elements of a matrix that one core works on by itself; torch's products are the better way for larger ones."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -30,13 +35,13 @@ _operators = Library("groundup", "DEF")  # type: ignore[no-untyped-call]
 
 
 def usable() -> bool:
-    """Whether the kernels run on this machine; compiles them at the first call (about two seconds, once a machine)."""
+    """Whether the kernels run on this machine; the first call compiles them (three seconds, once a machine)."""
     return not why_not()
 
 
 def why_not() -> str | None:
     """What keeps the kernels from running here, in words for people; None when nothing does."""
-    return obstacle("pointwise") or obstacle("attention")
+    return next((reason for reason in map(obstacle, FILES) if reason), None)
 
 
 def fits(head_dim: int) -> bool:
@@ -382,3 +387,21 @@ def token_losses_(scores: Tensor, targets: Tensor, weights: Tensor | None, ignor
     losses = _losses_shape(scores, targets, weights, ignore)
     _call("pointwise", "token_losses", scores, targets, weights, losses, *scores.shape, ignore)
     return losses
+
+
+def can_orthogonalise(rows: int, columns: int) -> bool:
+    """Whether the kernel takes matrices of this shape, on this machine."""
+    small_enough = rows * columns <= ORTHOGONALISE_LIMIT
+    return small_enough and rows <= columns and rows % 16 == 0 and columns % 32 == 0 and usable()
+
+
+def _orthogonal_shape(matrices: Tensor, coefficients: Tensor) -> Tensor:
+    return torch.empty_like(matrices, dtype=torch.bfloat16)
+
+
+@_operator("orthogonalise(Tensor matrices, Tensor coefficients) -> Tensor", _orthogonal_shape)
+def orthogonalise(matrices: Tensor, coefficients: Tensor) -> Tensor:
+    """Newton-Schulz iterations of float32 [count, rows, columns] by `coefficients` [steps, 3]; answers in bfloat16."""
+    x = _orthogonal_shape(matrices, coefficients)
+    _call("orthogonalise", "orthogonalise", matrices.contiguous(), x, coefficients, len(coefficients), *matrices.shape)
+    return x

@@ -236,7 +236,7 @@ class Decoder(nn.Module):
     def set_kernels(self, on: bool) -> None:
         """Compute with the kernels of `groundup.kernels` wherever numbers are bfloat16; ask `ops.usable` first."""
         for module in self.modules():
-            if isinstance(module, RMSNorm | Attention | SwiGLU | ChunkLoss):
+            if isinstance(module, Embedding | RMSNorm | Attention | SwiGLU | ChunkLoss):
                 module.fused = on
 
     def blocks(self) -> list[Block]:

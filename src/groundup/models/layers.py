@@ -65,6 +65,9 @@ class Embedding(nn.Module):
     The norm acts on single rows, so it folds into the table (`folded`).
     """
 
+    fused = False
+    """Use the kernel for the norm where bfloat16 is wanted."""
+
     def __init__(self, vocab_size: int, size: int, *, norm: bool, epsilon: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(vocab_size, size))
@@ -73,6 +76,8 @@ class Embedding(nn.Module):
     def forward(self, tokens: Int[Tensor, "*batch"], dtype: torch.dtype) -> Float[Tensor, "*batch size"]:
         """Ids [...] -> vectors [..., size]."""
         vectors = F.embedding(tokens, self.weight)
+        if self.norm and self.fused and dtype == torch.bfloat16:
+            return ops.rms_norm(vectors.to(dtype), None, self.epsilon)
         return (unit_rms(vectors.float(), self.epsilon) if self.norm else vectors).to(dtype)
 
 

@@ -18,14 +18,14 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from groundup.errors import ModelFileError
 from groundup.optim.adamw import AdamWConfig, adamw, role_of
-from groundup.optim.muon import MuonConfig, muon
+from groundup.optim.muon import Muon, MuonConfig, muon
 
 OptimizerConfig = Annotated[MuonConfig | AdamWConfig, Field(discriminator="kind")]
 """Any optimizer, told apart by `kind`."""
 
 _STATE_FIELDS: dict[type, tuple[str, ...]] = {
     torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq"),
-    torch.optim.Muon: ("momentum_buffer",),
+    Muon: ("momentum_buffer",),
 }
 
 
