@@ -23,11 +23,11 @@ ROUNDING = 0.012
 """bfloat16 keeps 8 bits; gradients of a few roundings in a row stay within three of the last bit."""
 
 
-def close(found: Tensor, wanted: Tensor) -> None:
+def close(found: Tensor, wanted: Tensor, rounding: float = ROUNDING) -> None:
     found, wanted = found.detach(), wanted.detach()
     # Some gradients are zero by their nature (of a query with one key to see), and noise around it is no fault.
     scale = wanted.abs().max().clamp(min=1e-2)
-    assert float((found.float() - wanted).abs().max() / scale) < ROUNDING
+    assert float((found.float() - wanted).abs().max() / scale) < rounding
 
 
 def number(*shape: int, seed: int = 0) -> Tensor:
@@ -125,7 +125,7 @@ def test_attention(rows: int, time: int, kv_heads: int, group: int, dim: int, no
     close(mixed, plain_mixed)
     close(own.grad, plain.grad)
     for found, wanted in zip(own_gains or [], plain_gains or []):
-        close(found.grad, wanted.grad)
+        close(found.grad, wanted.grad, 4 * ROUNDING)  # sums in which much cancels
 
 
 def test_attention_does_not_see_later_positions_or_other_documents() -> None:
