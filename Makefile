@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 GROUNDUP := $(BIN)/groundup
 RECIPE ?= recipes/atlas.yaml
 
-.PHONY: help install quickstart smoke test soak check clean bench-step
+BENCHES := bench-throughput bench-memory bench-quality bench-decode bench-loader bench-guard
+
+.PHONY: help install quickstart smoke test soak check clean bench-step $(BENCHES)
 
 help:
 	@echo "make quickstart   install, train recipes/atlas.yaml, ask the model a few questions"
@@ -13,6 +15,7 @@ help:
 	@echo "make soak         the long reliability tests (about 30 minutes)"
 	@echo "make check        ruff and mypy"
 	@echo "make bench-step   tokens per second of the training step, eager and compiled"
+	@echo "make bench-NAME   throughput, memory, quality, decode, loader, guard: see benchmarks/README.md (ARGS=\"--rounds 3\")"
 	@echo "make install      only make .venv and install"
 
 install: $(VENV)/.installed
@@ -46,6 +49,11 @@ soak: $(VENV)/.installed-dev
 
 bench-step: $(VENV)/.installed
 	$(BIN)/python benchmarks/step.py $(RECIPE)
+
+bench-memory: MODULE = throughput --memory
+
+$(BENCHES): $(VENV)/.installed
+	$(BIN)/python -m benchmarks.$(or $(MODULE),$(@:bench-%=%)) $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
