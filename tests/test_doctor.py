@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from groundup import doctor
+from groundup import doctor, launcher
 from groundup.doctor import examine
 
 NAMES = ["python", "torch", "torchvision", "transformers", "processor"]
-NAMES += ["memory", "disk", "compiler", "allocator", "gpu"]
+NAMES += ["memory", "disk", "compiler", "allocator", "openmp", "gpu"]
 
 
 def finding(name: str) -> doctor.Finding:
@@ -57,7 +58,10 @@ def test_packages_are_judged_by_their_metadata(
 def test_a_machine_without_anything_is_still_examined(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_read", lambda path: "")
     monkeypatch.setattr(doctor, "version_of", lambda package: None)
-    monkeypatch.setattr(doctor, "find_tcmalloc", lambda: None)
+    monkeypatch.setattr(launcher, "find_library", lambda name: None)
+    monkeypatch.setattr(doctor, "find_library", lambda name: None)
+    for name in ("LD_PRELOAD", launcher.ALLOCATOR_VARIABLE, launcher.OPENMP_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", "")
     found = {one.name: one for one in examine()}
     assert list(found) == NAMES
@@ -65,6 +69,75 @@ def test_a_machine_without_anything_is_still_examined(monkeypatch: pytest.Monkey
     assert "libtcmalloc" in found["allocator"].remedy
     assert found["memory"].level == "note"
     assert "fp32" in found["processor"].remedy
+
+
+@pytest.mark.parametrize(
+    ("libraries", "pages", "variables", "level", "said", "remedy"),
+    [
+        (["tcmalloc"], "", {}, "ok", "tcmalloc (/x/tcmalloc), used by every", ""),
+        (["tcmalloc", "jemalloc"], "", {}, "ok", "jemalloc found too", ""),
+        (["jemalloc"], "", {}, "note", "none, used by every", "libtcmalloc-minimal4"),
+        ([], "[madvise]", {}, "note", "glibc, used by every", "libtcmalloc-minimal4"),
+        (["jemalloc"], "", {"GROUNDUP_ALLOCATOR": "jemalloc"}, "ok", "asked for: jemalloc", ""),
+        ([], "", {"GROUNDUP_ALLOCATOR": "jemalloc"}, "note", "was asked for and not found", "unset"),
+        (["tcmalloc"], "", {"GROUNDUP_ALLOCATOR": "none"}, "ok", "none, used by every", ""),
+        (["tcmalloc"], "", {"GROUNDUP_ALLOCATOR": "tcmaloc"}, "note", "tcmaloc is not one of none, tcmalloc", "unset"),
+        (["tcmalloc"], "", {"LD_PRELOAD": "/y/mine.so"}, "ok", "set to /y/mine.so: left alone", ""),
+    ],
+)
+def test_the_allocator_is_that_of_the_launcher(
+    libraries: list[str],
+    pages: str,
+    variables: dict[str, str],
+    level: str,
+    said: str,
+    remedy: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def find(name: str) -> str | None:
+        return f"/x/{name}" if name in libraries else None
+
+    for module in (launcher, doctor):
+        monkeypatch.setattr(module, "find_library", find)
+    (tmp_path / "enabled").write_text(pages)
+    monkeypatch.setattr(launcher, "HUGE_PAGES", tmp_path / "enabled")
+    monkeypatch.setattr(doctor.shutil, "which", lambda program: "/bin/apt-get" if program == "apt-get" else None)
+    monkeypatch.setattr(os, "environ", dict(variables))
+    found = doctor._allocator()
+    assert found.level == level
+    assert said in found.value
+    assert remedy in found.remedy
+    assert bool(found.remedy) == (level != "ok")
+
+
+@pytest.mark.parametrize(
+    ("found", "asked", "level", "said"),
+    [
+        (False, False, "ok", "libgomp, as torch brings it"),
+        (True, False, "ok", "libiomp5 found too"),
+        (True, True, "ok", "libiomp5 (/x/libiomp5)"),
+        (False, True, "note", "not found"),
+    ],
+)
+def test_the_openmp_runtime_is_told(
+    found: bool, asked: bool, level: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (launcher, doctor):
+        monkeypatch.setattr(module, "find_library", lambda name: f"/x/{name}" if found and name == "libiomp5" else None)
+    monkeypatch.setattr(os, "environ", {launcher.OPENMP_VARIABLE: "intel"} if asked else {})
+    openmp = doctor._openmp()
+    assert openmp.level == level
+    assert said in openmp.value
+    assert bool(openmp.remedy) == (level == "note")
+
+
+@pytest.mark.parametrize(("program", "line"), doctor.TCMALLOC_INSTALLERS)
+def test_the_remedy_is_of_this_machines_package_manager(
+    program: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor.shutil, "which", lambda asked: "/bin/it" if asked == program else None)
+    assert doctor._tcmalloc_installer() == line
 
 
 def test_units_and_limits_are_read_from_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,7 +140,7 @@ def _dispatch(given: list[str], in_process: bool) -> None:
     if not in_process:
         launcher = _room("launcher")
         if verb.trains:
-            launcher.restart_with_tcmalloc(given)
+            launcher.restart_with_allocator(given)
         launcher.settle_threads()
     verb.handler(options)
 

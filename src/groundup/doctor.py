@@ -19,11 +19,33 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from groundup.launcher import find_tcmalloc
+from groundup.launcher import (
+    ALLOCATOR_VARIABLE,
+    ALLOCATORS,
+    BY_ITSELF,
+    OPENMP_VARIABLE,
+    SPIN_COUNT,
+    find_library,
+    planned_start,
+)
 
 MEMORY_WANTED_BYTES = 4 << 30
 DISK_WANTED_BYTES = 5 << 30
 TORCH_FLOOR = (2, 10)
+ALLOCATOR_GAINS = {
+    "tcmalloc": "keeps freed memory, so that large arrays are not cleared by the kernel again and again",
+    "jemalloc": "keeps freed memory as tcmalloc does",
+    "glibc": "asks for huge pages, so that fresh memory costs fewer page faults",
+    "none": "the C library's own, told to keep freed memory",
+}
+"""What each allocator gives to training on a CPU."""
+TCMALLOC_INSTALLERS = (
+    ("apt-get", "apt-get install -y libtcmalloc-minimal4"),
+    ("dnf", "dnf install -y gperftools-libs"),
+    ("pacman", "pacman -S --noconfirm gperftools"),
+    ("zypper", "zypper install -y libtcmalloc_minimal4"),
+    ("conda", "conda install -y -c conda-forge gperftools"),
+)
 COMPILERS = ("c++", "g++", "clang++")
 IMPORT_SECONDS = 60
 Level = Literal["ok", "note", "problem"]
@@ -55,6 +77,7 @@ def examine(workdir: Path = Path("work")) -> list[Finding]:
         lambda: _disk(workdir),
         _compiler,
         _allocator,
+        _openmp,
         _gpu,
     )
     return [check() for check in checks]
@@ -170,11 +193,47 @@ def _compiler() -> Finding:
 
 
 def _allocator() -> Finding:
-    library = find_tcmalloc()
-    if library is None:
-        value = "tcmalloc not found; with it training on a CPU is about a fifth faster"
-        return Finding("allocator", "note", value, "apt-get install -y libtcmalloc-minimal4")
-    return Finding("allocator", "ok", f"{library}, used by every training command")
+    """What training commands take (the launcher decides), what else was found, and how to get the better one."""
+    start = planned_start()
+    if start.allocator == "preloaded":
+        shown = start.library or "nothing"
+        return Finding("allocator", "ok", f"LD_PRELOAD is set to {shown}: left alone, no other allocator is loaded")
+    asked = os.environ.get(ALLOCATOR_VARIABLE, "")
+    if asked and asked not in ALLOCATORS:
+        value = f"{ALLOCATOR_VARIABLE}={asked} is not one of {', '.join(ALLOCATORS)}, so it counts as not set"
+        return Finding("allocator", "note", value, f"unset {ALLOCATOR_VARIABLE}")
+    others = [name for name in ("tcmalloc", "jemalloc") if name != start.allocator and find_library(name)]
+    value = f"{start.allocator} ({start.library})" if start.library else start.allocator
+    value = f"{value}, used by every training command: {ALLOCATOR_GAINS[start.allocator]}"
+    if others:
+        value += f"; {', '.join(others)} found too ({ALLOCATOR_VARIABLE} chooses)"
+    if asked in (start.allocator, "none"):
+        return Finding("allocator", "ok", f"{value}; asked for: {asked}")
+    if asked:
+        return Finding(
+            "allocator", "note", f"{value}; {asked} was asked for and not found", f"unset {ALLOCATOR_VARIABLE}"
+        )
+    if start.allocator == BY_ITSELF[0]:
+        return Finding("allocator", "ok", value)
+    return Finding("allocator", "note", f"{value}; tcmalloc not found", _tcmalloc_installer())
+
+
+def _tcmalloc_installer() -> str:
+    """The line that installs tcmalloc with this machine's package manager; Debian's where none is known."""
+    known = (line for program, line in TCMALLOC_INSTALLERS if shutil.which(program))
+    return next(known, TCMALLOC_INSTALLERS[0][1])
+
+
+def _openmp() -> Finding:
+    """Which OpenMP runtime torch's threads and the kernels share; Intel's is an option and not needed."""
+    start, found = planned_start(), find_library("libiomp5")
+    waiting = os.environ.get("OMP_WAIT_POLICY") or f"threads wait {os.environ.get('GOMP_SPINCOUNT', SPIN_COUNT)} turns"
+    if start.openmp:
+        return Finding("openmp", "ok", f"libiomp5 ({start.openmp}), as {OPENMP_VARIABLE}=intel asks")
+    value = f"libgomp, as torch brings it ({waiting})"
+    if os.environ.get(OPENMP_VARIABLE) == "intel" and start.allocator != "preloaded":
+        return Finding("openmp", "note", f"{value}; libiomp5 was asked for and not found", "pip install intel-openmp")
+    return Finding("openmp", "ok", f"{value}; libiomp5 found too ({OPENMP_VARIABLE}=intel)" if found else value)
 
 
 def _gpu() -> Finding:

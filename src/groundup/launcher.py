@@ -3,9 +3,13 @@
     threads    libgomp's threads spin while they wait for each other; beside any other program that starves both.
                Told to sleep soon, they are 5 times as fast on a busy machine and no slower on an idle one
                (docs/experiments.md).
-    memory     training makes and frees large arrays all the time, and with glibc each of them is fresh memory that the
-               kernel has to clear; tcmalloc keeps it. An allocator can only be chosen when a process starts, so the
-               command restarts once where tcmalloc is installed.
+    memory     training makes and frees large arrays all the time, and an allocator that gives them back to the kernel
+               has each of them cleared anew. tcmalloc keeps them; glibc's own malloc can ask for huge pages. An
+               allocator can only be chosen when a process starts, so the command restarts once where there is a choice.
+
+    GROUNDUP_ALLOCATOR   none: no restart; tcmalloc, jemalloc, glibc (huge pages): that one, if it is there;
+                         not set: the first of `BY_ITSELF` that is there
+    GROUNDUP_OPENMP      intel: threads by libiomp5 (pip install intel-openmp), if it is there; not set: torch's own
 
 Invariant: what the user has set in the environment is left alone, and no result depends on any of it.
 """
@@ -15,13 +19,37 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 SPIN_COUNT = "10000"
 """Turns of libgomp's waiting loop before a thread sleeps: some 20 microseconds, between two operations of a step."""
-PLACES = ("usr/lib/*/libtcmalloc*.so.*", "usr/lib/libtcmalloc*.so.*", "usr/lib64/libtcmalloc*.so.*")
-_LIBRARY = re.compile(r"libtcmalloc(_minimal)?\.so\.\d+$")
+ALLOCATORS = ("none", "tcmalloc", "jemalloc", "glibc")
+BY_ITSELF = ("tcmalloc", "glibc")
+"""What is tried without being asked for, in this order."""
+ALLOCATOR_VARIABLE, OPENMP_VARIABLE = "GROUNDUP_ALLOCATOR", "GROUNDUP_OPENMP"
+LIBRARIES = {
+    "tcmalloc": re.compile(r"libtcmalloc(?:_minimal)?\.so\.\d+"),
+    "jemalloc": re.compile(r"libjemalloc\.so\.\d+"),
+    "libiomp5": re.compile(r"libiomp5\.so"),
+}
+FOLDERS = ("usr/lib/{machine}-linux-gnu", "usr/lib64", "usr/lib", "usr/local/lib", "usr/local/lib64")
+"""Debian and Ubuntu; Fedora; Arch; what somebody built. A Python or conda environment's own `lib` is tried before."""
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+# Without the decay times jemalloc gives large blocks back to the kernel: 320,000 page faults a step instead of none.
+JEMALLOC_CONF = "background_thread:true,metadata_thp:auto,dirty_decay_ms:-1,muzzy_decay_ms:-1"
+GLIBC_TUNABLES = "glibc.malloc.hugetlb=1"
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a training process is started. `variables` are those to set; none: it goes on as it is."""
+
+    allocator: str
+    library: str | None = None
+    openmp: str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 def settle_threads() -> None:
@@ -30,16 +58,61 @@ def settle_threads() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
 
-def find_tcmalloc() -> str | None:
-    """The tcmalloc library of this machine (the smaller variant if there are two), or None."""
-    found = sorted(str(path) for place in PLACES for path in Path("/").glob(place) if _LIBRARY.fullmatch(path.name))
-    minimal = [path for path in found if "_minimal" in path]
-    return next(iter(minimal or found), None)
+def find_library(name: str) -> str | None:
+    """The library `name` (a key of `LIBRARIES`) of this environment or machine, or None; a minimal variant first."""
+    prefixes = [sys.prefix, os.environ.get("CONDA_PREFIX", sys.prefix)]
+    machine = os.uname().machine
+    folders = [
+        *(Path(prefix) / "lib" for prefix in prefixes),
+        *(Path("/") / place.format(machine=machine) for place in FOLDERS),
+    ]
+    for folder in folders:
+        found = sorted(str(path) for path in folder.glob("lib*.so*") if LIBRARIES[name].fullmatch(path.name))
+        if found:
+            return next((path for path in found if "_minimal" in path), found[0])
+    return None
 
 
-def restart_with_tcmalloc(arguments: Sequence[str]) -> None:
-    """Replace this process by the same command with tcmalloc loaded; returns where there is none or it is loaded."""
-    library = None if "LD_PRELOAD" in os.environ else find_tcmalloc()
-    if library:
-        os.environ["LD_PRELOAD"] = library
+def huge_pages_on_request() -> bool:
+    """Whether the kernel gives huge pages to a process that asks for them (and not to all of them anyway)."""
+    try:
+        return "[madvise]" in HUGE_PAGES.read_text()
+    except OSError:
+        return False
+
+
+def planned_start() -> Start:
+    """What a training command does about its allocator here. A preloaded library of the user's stays the only one."""
+    if "LD_PRELOAD" in os.environ:
+        return Start("preloaded", os.environ["LD_PRELOAD"])
+    asked = os.environ.get(ALLOCATOR_VARIABLE, "")
+    tried = (asked,) if asked in ALLOCATORS else BY_ITSELF
+    found = next((start for start in map(_start, tried) if start is not None), Start("none"))
+    openmp = find_library("libiomp5") if os.environ.get(OPENMP_VARIABLE) == "intel" else None
+    preload = " ".join(library for library in (found.library, openmp) if library)
+    variables = {**found.variables, **({"LD_PRELOAD": preload} if preload else {})}
+    return Start(found.allocator, found.library, openmp, variables)
+
+
+def _start(allocator: str) -> Start | None:
+    """The start with one allocator, or None where it is not to be had."""
+    if allocator == "glibc":
+        if "GLIBC_TUNABLES" in os.environ:
+            return Start("glibc")
+        return Start("glibc", variables={"GLIBC_TUNABLES": GLIBC_TUNABLES}) if huge_pages_on_request() else None
+    library = find_library(allocator) if allocator in LIBRARIES else None
+    if library is None:
+        return None
+    settings = {"MALLOC_CONF": JEMALLOC_CONF} if allocator == "jemalloc" and "MALLOC_CONF" not in os.environ else {}
+    return Start(allocator, library, variables=settings)
+
+
+def restart_with_allocator(arguments: Sequence[str]) -> None:
+    """Replace this process by the same command under the planned allocator; returns where nothing is to be changed."""
+    variables = planned_start().variables
+    if variables:
+        os.environ.update(variables)
         os.execv(sys.executable, [sys.executable, "-m", "groundup", *arguments])  # noqa: S606 - this very command
+
+
+restart_with_tcmalloc = restart_with_allocator

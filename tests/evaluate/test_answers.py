@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.evaluate import EvaluateConfig, Subject
-from groundup.evaluate.answers import Answer, exact_match, f1, measure_answers, score, spread
+from groundup.evaluate.answers import Answer, Scores, exact_match, f1, kept, measure_answers, spread
 from groundup.models import Decoder
 from groundup.tokens import Conversation, Tokenizer, Turn
 
@@ -70,7 +70,10 @@ def test_scores_per_group_with_errors() -> None:
         Answer("q", "hot and dry", "hot", {"kind": "long"}),
         Answer("q", "yes", "yes", {}),
     ]
-    found = score(answers)
+    scores = Scores()
+    scores.add(answers[:2])
+    scores.add(answers[2:])
+    found = scores.metrics()
     values = {name: metric.value for name, metric in found.items() if name.startswith("exact_match")}
     assert values == {
         "exact_match": pytest.approx(0.6),
@@ -124,3 +127,31 @@ def test_a_limit_takes_questions_evenly(count: int, limit: int) -> None:
     assert chosen == sorted(set(chosen))
     gaps = [later - earlier for earlier, later in itertools.pairwise(chosen)]
     assert not gaps or max(gaps) - min(gaps) <= 1
+
+
+@given(st.integers(1, 3000), st.integers(1, 500), st.integers(1, 700))
+def test_kept_answers_are_evenly_spaced_however_they_are_asked(count: int, limit: int, at_once: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("groundup.evaluate.answers.MAX_SAMPLES", limit)
+        whole = kept(0, count, count)
+        parts = [at for start in range(0, count, at_once) for at in kept(start, min(start + at_once, count), count)]
+    assert whole == parts
+    assert len(whole) == min(count, limit)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(whole)]
+    assert not gaps or max(gaps) - min(gaps) <= 1
+
+
+def test_asking_some_at_a_time_changes_nothing(
+    model: Decoder, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [question(f"cat {'and ' * (i % 5)}{i}?", "mat", kind=str(i % 2)) for i in range(13)]
+    asked.append(question("word " * 300, "mat"))
+    config = EvaluateConfig(max_new_tokens=3)
+    whole = measure_answers(Subject(model, tokenizer, questions=asked), config)
+    monkeypatch.setattr("groundup.evaluate.answers.QUESTIONS_AT_ONCE", 4)
+    parts = measure_answers(Subject(model, tokenizer, questions=asked), config)
+    assert parts.samples == whole.samples
+    assert parts.metrics.keys() == whole.metrics.keys()
+    for name, metric in whole.metrics.items():
+        assert parts.metrics[name].value == pytest.approx(metric.value)
+        assert parts.metrics[name].n == metric.n

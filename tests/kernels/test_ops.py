@@ -248,3 +248,12 @@ def test_embedding_norm_with_the_kernel() -> None:
     wanted.backward(grad.float())
     close(found, wanted)
     close(own.weight.grad, plain.weight.grad)
+
+
+def test_scaling_of_gradients_replaces_what_is_not_finite() -> None:
+    x = torch.tensor([1.0, -2.0, float("nan"), float("inf"), -float("inf"), 3e38, 1e-40, 0.5] * 1000 + [4.0])
+    wanted = torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0) * 0.5
+    ops.scale_finite_(x, torch.tensor(0.5))
+    assert torch.equal(x, wanted)
+    ops.scale_finite_(x, torch.tensor(1.0))
+    assert torch.equal(x, wanted)

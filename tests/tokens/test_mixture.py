@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from groundup.errors import DataError
 from groundup.tokens import Mixture, MixtureSource, Row
+from groundup.tokens import mixture as mixture_module
 from groundup.tokens.mixture import permute, rows_by_share
 
 
@@ -145,3 +146,36 @@ def test_what_cannot_be_mixed_is_refused(sources: list[MixtureSource], rows_per_
 def test_rows_outside_a_step_are_refused(first: int, count: int) -> None:
     with pytest.raises(IndexError):
         mixture([5], [1.0]).batch(0, first, count)
+
+
+@pytest.mark.parametrize("step", [0, 1, 10**6, 10**9])
+def test_a_late_step_costs_what_the_first_one_costs(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In rows read, elements permuted and passes over them: three sources, one of them seen over and over."""
+    read: list[int] = []
+    permuted: list[int] = []
+    real, real_row = mixture_module._feistel, Toy.row
+
+    def counted(value: np.ndarray, half_bits: int, keys: np.ndarray) -> np.ndarray:
+        permuted.append(len(value))
+        return real(value, half_bits, keys)
+
+    monkeypatch.setattr(mixture_module, "_feistel", counted)
+    monkeypatch.setattr(Toy, "row", lambda toy, index: (read.append(index), real_row(toy, index))[1])
+    mixed = mixture([5, 1000, 10**9], [0.25, 0.25, 0.5])
+    mixed.batch(step, 0, 8)
+    assert len(read) == 8
+    assert sum(permuted) < 8 * mixture_module.ROWS_AT_ONCE, "a walk takes less than four passes on average"
+    assert len(permuted) < 200
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(0, 3000), min_size=1, max_size=12), st.sampled_from([2, 8, 700]))
+def test_the_order_of_asking_does_not_matter(steps: list[int], rows_per_step: int) -> None:
+    """Steps are worked out in blocks; whichever is asked for first, a sample is the permutation of its use."""
+    mixed = mixture([13, 500], [0.5, 0.5], rows_per_step=rows_per_step)
+    for step in steps:
+        for slot in (0, rows_per_step - 1):
+            source, row = mixed.sample(step * rows_per_step + slot)
+            rank = sum(int(mixed.sample(step * rows_per_step + j)[0] == source) for j in range(slot))
+            epoch, index = divmod(step * mixed.rows_of_sources[source] + rank, (13, 500)[source])
+            assert row == permute(np.array([index]), (13, 500)[source], 1, f"source{source}", epoch)[0]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from groundup.errors import DataError
-from groundup.tokens import Tokenizer, write_shards
-from groundup.tokens.shards import INDEX_FILE, TokenShards, token_dtype
+from groundup.tokens import Mixture, MixtureSource, PackedText, Tokenizer, write_shards
+from groundup.tokens.shards import INDEX_FILE, SHARD_TOKENS, TokenShards, token_dtype
 
 
 @dataclass
@@ -52,8 +54,8 @@ def test_the_stream_is_the_documents_in_order(
     assert summary["tokens"] == shards.num_tokens == len(stream)
     assert summary["shards"] == -(-len(stream) // shard_tokens)
     assert summary["text_bytes"] == shards.text_bytes == sum(len(text.encode()) for text in some_texts)
-    assert shards.documents[:, 1].tolist() == [len(text.encode()) for text in some_texts]
-    assert [stream[start] for start in shards.documents[:, 0]] == [tokenizer.end_of_text_id] * len(documents)
+    assert shards.documents()[:, 1].tolist() == [len(text.encode()) for text in some_texts]
+    assert [stream[start] for start in shards.documents()[:, 0]] == [tokenizer.end_of_text_id] * len(documents)
     assert stream.count(tokenizer.end_of_text_id) == summary["documents"] == len(documents)
 
 
@@ -161,6 +163,46 @@ def test_an_id_outside_the_vocabulary_is_named_with_shard_and_offset(tokenizer: 
         DataError, match=r"tokens-00002.bin: token id 60000 at offset 17 is outside the vocabulary of 400"
     ):
         shards.window(150, 218)
+
+
+def large_folder(folder: Path, num_tokens: int, num_documents: int) -> Path:
+    """Shards without content: sparse files, so a thousand million tokens take no room on the disk."""
+    folder.mkdir()
+    sizes = [min(SHARD_TOKENS, num_tokens - start) for start in range(0, num_tokens, SHARD_TOKENS)]
+    for i, size in enumerate(sizes):
+        with (folder / f"tokens-{i:05d}.bin").open("wb") as handle:
+            handle.truncate(2 * size)
+    with (folder / "documents.bin").open("wb") as handle:
+        handle.truncate(16 * num_documents)
+    counts = {"documents": num_documents, "tokens": num_tokens, "text_bytes": 4 * num_tokens, "shards": len(sizes)}
+    layout = {"shard_tokens": SHARD_TOKENS, "dtype": "<u2", "vocab_size": 400, "end_of_text_id": 1}
+    (folder / INDEX_FILE).write_text(json.dumps({**counts, **layout}))
+    return folder
+
+
+def test_opening_and_a_batch_cost_the_same_however_much_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bytes read, files opened and memory: a thousand million tokens against a thousandth of it."""
+    asked: list[int] = []
+    real = os.pread
+    monkeypatch.setattr(
+        os, "pread", lambda number, length, start: (asked.append(length), real(number, length, start))[1]
+    )
+    found = []
+    for name, num_tokens, num_documents in (("small", 10**6, 10**3), ("large", 10**9, 10**6)):
+        folder = large_folder(tmp_path / name, num_tokens, num_documents)
+        asked.clear()
+        tracemalloc.start()
+        mixed = Mixture([MixtureSource(PackedText(folder, "text", 512), 1.0)], 16, seed=1)
+        opened = len(asked)
+        mixed.batch(10**6, 0, 16)
+        found.append((opened, list(asked), tracemalloc.get_traced_memory()[1]))
+        tracemalloc.stop()
+    (small_opened, small_asked, small_bytes), (large_opened, large_asked, large_bytes) = found
+    assert small_opened == large_opened == 0, "opening reads the index, and looks at sizes"
+    assert small_asked == large_asked == [513 * 2] * 16
+    assert large_bytes < small_bytes + 200_000, "120 paths, nothing per document or token"
 
 
 def test_another_vocabulary_is_refused(tokenizer: Tokenizer, tmp_path: Path) -> None:

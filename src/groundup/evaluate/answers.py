@@ -7,18 +7,22 @@ that the texts must be equal. Punctuation and articles count: ".fr" is not "fr",
 `f1`: tokens in common (SQuAD, arXiv 1606.05250): case ignored, punctuation and the articles a, an, the left out, split
 at white space, every CJK character a token of its own.
 Invariant: a question is one unit of both metrics; one that does not fit the context counts as answered by nothing.
+Questions are asked some thousands at a time and only sums are kept, so memory does not grow with their number.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from groundup.evaluate.metrics import Metric, mean
+import numpy as np
+
+from groundup.evaluate.metrics import ClusterRatio, Metric
 from groundup.evaluate.task import EvaluateConfig, Result, Subject
 from groundup.inference import GenerateConfig, generate_batch
 from groundup.log import logger, progress
@@ -26,6 +30,9 @@ from groundup.tokens import Conversation
 
 GROUP_KEYS = ("kind", "task")
 """Metadata that a question may be grouped by: `exact_match/<kind>` and `exact_match/<kind>/<task>`."""
+QUESTIONS_AT_ONCE = 4096
+"""Enough that questions of equal length, which share a batch, are many."""
+MAX_SAMPLES = 10_000
 _SPACE = re.compile(r"\s+")
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _CJK = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff])")
@@ -84,50 +91,81 @@ class Answer:
         }
 
 
+class Scores:
+    """Sums over answers that are added some at a time; as large as the number of groups."""
+
+    def __init__(self) -> None:
+        self._ratios: defaultdict[str, ClusterRatio] = defaultdict(ClusterRatio)
+
+    def add(self, answers: Sequence[Answer]) -> None:
+        """Count some more answers, in all their groups."""
+        values: dict[str, list[float]] = {}
+        for answer in answers:
+            for name, rule in (("exact_match", exact_match), ("f1", f1)):
+                value = rule(answer.prediction, answer.reference)
+                for group in answer.groups():
+                    values.setdefault(f"{name}/{group}".rstrip("/"), []).append(value)
+        for name, found in values.items():
+            self._ratios[name].add(found, np.ones(len(found)))
+
+    def metrics(self) -> dict[str, Metric]:
+        """Means with standard errors over questions: `exact_match`, `f1`, and both per group as `<metric>/<group>`."""
+        return {name: self._ratios[name].metric() for name in sorted(self._ratios)}
+
+
 def measure_answers(subject: Subject, config: EvaluateConfig) -> Result:
-    """Ask every question once, greedily -> `exact_match`, `f1` (also per group) and all answers as samples."""
-    questions = spread(subject.questions, config.max_questions)
-    if not questions:
+    """Ask every question once, greedily -> `exact_match`, `f1` (also per group), and the answers as samples.
+
+    At most `MAX_SAMPLES` answers are kept, evenly spaced over all.
+    """
+    total = len(subject.questions)
+    count = min(config.max_questions or total, total)
+    if not count:
         return Result()
-    answers = ask(subject, questions, config)
-    return Result(score(answers), {"answers": [answer.as_dict() for answer in answers]})
+    scores, samples, too_long, done = Scores(), list[dict[str, Any]](), 0, 0
+    chosen = spread(subject.questions, count)
+    with progress("questions", count, "questions") as bar:
+        while questions := list(islice(chosen, QUESTIONS_AT_ONCE)):
+            answers, left_out = ask(subject, questions, config, bar.advance)
+            scores.add(answers)
+            samples += [answers[at - done].as_dict() for at in kept(done, done + len(answers), count)]
+            done, too_long = done + len(answers), too_long + left_out
+    if too_long:
+        length = subject.model.config.context_length
+        logger.warning(f"{too_long} questions fill the context of {length} tokens and count as not answered")
+    return Result(scores.metrics(), {"answers": samples})
 
 
-def spread(questions: Sequence[Conversation], limit: int) -> list[Conversation]:
-    """`limit` of the questions, evenly spaced (0: all of them)."""
-    if limit == 0 or limit >= len(questions):
-        return list(questions)
-    return [questions[i * len(questions) // limit] for i in range(limit)]
+def spread(questions: Sequence[Conversation], limit: int) -> Iterator[Conversation]:
+    """`limit` of the questions, evenly spaced (0: all of them), one at a time."""
+    count = min(limit or len(questions), len(questions))
+    return (questions[i * len(questions) // count] for i in range(count))
 
 
-def ask(subject: Subject, questions: Sequence[Conversation], config: EvaluateConfig) -> list[Answer]:
-    """The model's answers, in the order of `questions`."""
+def kept(start: int, stop: int, count: int) -> list[int]:
+    """Which of answers `start` to `stop` are kept, of `count` in all: evenly spaced, `MAX_SAMPLES` or all of them."""
+    step = max(count, MAX_SAMPLES)
+    return [at for at in range(start, stop) if at * MAX_SAMPLES // step != (at - 1) * MAX_SAMPLES // step]
+
+
+def ask(
+    subject: Subject, questions: Sequence[Conversation], config: EvaluateConfig, advance: Callable[[int], None]
+) -> tuple[list[Answer], int]:
+    """The model's answers, in the order of `questions`, and how many questions left no room for one."""
     tokenizer, context_length = subject.tokenizer, subject.model.config.context_length
     prompts = [tokenizer.prompt(question.turns[:-1]) for question in questions]
     fitting = [index for index, prompt in enumerate(prompts) if len(prompt) < context_length]
-    if len(fitting) < len(prompts):
-        left_out = len(prompts) - len(fitting)
-        logger.warning(f"{left_out} questions fill the context of {context_length} tokens and count as not answered")
+    left_out = len(prompts) - len(fitting)
     predictions = [""] * len(prompts)
     generation = GenerateConfig(max_new_tokens=config.max_new_tokens)
-    with progress("questions", len(fitting), "questions") as bar:
-        ids = generate_batch(
-            subject.model, [prompts[i] for i in fitting], generation, tokenizer.stop_ids, config.batch_rows, bar.advance
-        )
+    advance(left_out)
+    ids = generate_batch(
+        subject.model, [prompts[i] for i in fitting], generation, tokenizer.stop_ids, config.batch_rows, advance
+    )
     for index, answer in zip(fitting, ids):
         predictions[index] = tokenizer.decode(answer).strip()
-    return [
+    answers = [
         Answer(question.turns[-2].text, question.turns[-1].text, prediction, question.metadata)
         for question, prediction in zip(questions, predictions)
     ]
-
-
-def score(answers: Sequence[Answer]) -> dict[str, Metric]:
-    """Means with standard errors over questions: `exact_match`, `f1`, and both per group as `<metric>/<group>`."""
-    values: dict[str, list[float]] = {}
-    for answer in answers:
-        for name, rule in (("exact_match", exact_match), ("f1", f1)):
-            value = rule(answer.prediction, answer.reference)
-            for group in answer.groups():
-                values.setdefault(f"{name}/{group}".rstrip("/"), []).append(value)
-    return {name: mean(values[name]) for name in sorted(values)}
+    return answers, left_out

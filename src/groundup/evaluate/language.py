@@ -31,6 +31,8 @@ from groundup.tokens import IGNORE, Batch, Rows, Tokenizer, ordered_batches
 
 MIN_DOCUMENTS = 30
 BATCH_TOKENS = 4096
+BATCH_LOGITS = 1 << 24
+"""At most this many logits at a time, so that a large vocabulary does not need much memory (one row in any case)."""
 
 
 @dataclass
@@ -111,7 +113,8 @@ def measure_text(
     device = next(model.parameters()).device
     n_bytes = text_bytes(tokenizer).to(device)
     measure = TextMeasure()
-    for batch in ordered_batches(rows, max(1, BATCH_TOKENS // rows.context_length), max_rows):
+    batch_tokens = min(BATCH_TOKENS, BATCH_LOGITS // tokenizer.vocab_size)
+    for batch in ordered_batches(rows, max(1, batch_tokens // rows.context_length), max_rows):
         batch = batch.to(device)
         sums = target_sums(model, batch, n_bytes).double().cpu().numpy()
         measure.add(sums, (batch.tokens == tokenizer.end_of_text_id).cpu().numpy())
@@ -136,7 +139,8 @@ def target_sums(model: Decoder, batch: Batch, n_bytes: Int[Tensor, " vocab"]) ->
     logits = model(batch.tokens, segments=batch.segments, positions=batch.positions)
     targets = batch.targets.clamp(min=0)
     counted = ((batch.targets != IGNORE) & (n_bytes[targets] > 0)).float()
-    nats = functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
+    # Row by row: the copies that cross-entropy makes of all logits would be the peak of an evaluation.
+    nats = torch.stack([functional.cross_entropy(r.float(), t, reduction="none") for r, t in zip(logits, targets)])
     right = (logits.argmax(dim=-1) == targets).float()
     return torch.stack([nats * counted, right * counted, counted, n_bytes[targets] * counted])
 

@@ -374,6 +374,16 @@ def swiglu(joined: Tensor) -> Tensor:
     return y
 
 
+@_operator("scale_finite_(Tensor(a!) x, Tensor scale) -> ()", lambda x, scale: None)
+def scale_finite_(x: Tensor, scale: Tensor) -> None:
+    """Multiply float32 `x` by the float32 number `scale`; numbers that are not finite become 0.
+
+    Nothing is read or written when the scale is 1: it may be 1 only where all numbers are finite.
+    """
+    assert x.is_contiguous(), "gradients lie as their parameters do"
+    _call("pointwise", "scale_finite", x, scale, x.numel())
+
+
 def _losses_shape(scores: Tensor, targets: Tensor, weights: Tensor | None, ignore: int) -> Tensor:
     return scores.new_empty(len(scores), dtype=torch.float32)
 

@@ -212,6 +212,24 @@ extern "C" void swiglu_backward(const bf16* grad, const bf16* joined, bf16* grad
   }
 }
 
+// x *= scale, where numbers that are not finite become 0; nothing is touched when the scale is 1 (then all are finite).
+extern "C" void scale_finite(float* x, const float* scale, i64 count) {
+  if (*scale == 1.0f) return;
+  const i64 block = 4096;
+  __m512 by = _mm512_set1_ps(*scale);
+#pragma omp parallel for schedule(static)
+  for (i64 start = 0; start < count; start += block) {
+    i64 end = start + block < count ? start + block : count;
+    for (i64 i = start; i < end; i += 16) {
+      __mmask16 m = lanes(end - i);
+      __m512 v = _mm512_maskz_loadu_ps(m, x + i);
+      // Quiet and signalling NaN, both infinities.
+      __mmask16 bad = _mm512_fpclass_ps_mask(v, 0x99);
+      _mm512_mask_storeu_ps(x + i, m, _mm512_mask_blend_ps(bad, _mm512_mul_ps(v, by), _mm512_setzero_ps()));
+    }
+  }
+}
+
 // scores [rows][vocab], targets [rows] (`ignore`: none) -> losses [rows] in nats; with `weights` [rows] the scores are
 // replaced by the gradient of sum(weights * losses).
 extern "C" void token_losses(bf16* scores, const i64* targets, const float* weights, float* losses, i64 rows, i64 vocab,

@@ -10,11 +10,13 @@ device needs its parameters only.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from groundup.kernels import ops
 
@@ -33,7 +35,26 @@ class Linear(nn.Module):
 
 def joined_linear(x: Float[Tensor, "*batch in_size"], layers: Sequence[Linear]) -> Float[Tensor, "*batch joined"]:
     """The answers of several layers to one input, behind each other: one product instead of several, backward too."""
-    return F.linear(x, torch.cat([layer.weight.to(x.dtype) for layer in layers]))
+    joined: Tensor = _Joined.apply(x.dtype, *(layer.weight for layer in layers))  # type: ignore[no-untyped-call]
+    return F.linear(x, joined)
+
+
+class _Joined(torch.autograd.Function):
+    """Matrices of equal width below each other in another dtype, in one pass; the gradient is cut up again."""
+
+    @staticmethod
+    def forward(ctx: Any, dtype: torch.dtype, *matrices: Tensor) -> Tensor:
+        ctx.heights = [len(matrix) for matrix in matrices]
+        ctx.dtype = matrices[0].dtype
+        joined = matrices[0].new_empty((sum(ctx.heights), matrices[0].shape[1]), dtype=dtype)
+        for part, matrix in zip(joined.split(ctx.heights), matrices):  # type: ignore[no-untyped-call]
+            part.copy_(matrix)
+        return joined
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *(part.to(ctx.dtype) for part in grad.split(ctx.heights))  # type: ignore[no-untyped-call]
 
 
 class RMSNorm(nn.Module):

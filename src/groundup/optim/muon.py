@@ -74,22 +74,31 @@ class Muon(torch.optim.Optimizer):
         self, parameters: list[Tensor], shape: tuple[int, int], learning_rate: float, weight_decay: float
     ) -> None:
         """Move matrices that consist of blocks of one shape."""
-        wanted = [_whole(self._direction(parameter)).view(-1, *shape) for parameter in parameters]
-        orthogonalised = orthogonal(torch.cat(wanted), self.config.newton_schulz_steps)
-        moved = torch.split(orthogonalised, [len(blocks) for blocks in wanted])
+        counts = [parameter.numel() // (shape[0] * shape[1]) for parameter in parameters]
+        wanted = torch.empty((sum(counts), *shape), dtype=parameters[0].dtype, device=parameters[0].device)
+        for parameter, part in zip(parameters, torch.split(wanted, counts)):
+            self._direction(parameter, out=part.view(parameter.shape))
+        moved = torch.split(orthogonal(wanted, self.config.newton_schulz_steps), counts)
         rate = learning_rate * rate_factor(shape, self.config.adjust_rate)
         for parameter, part in zip(parameters, moved):
-            parameter.mul_(1 - learning_rate * weight_decay)
+            if weight_decay:
+                parameter.mul_(1 - learning_rate * weight_decay)
             parameter.add_(_placed(part.reshape(parameter.shape), parameter), alpha=-rate)
 
-    def _direction(self, parameter: Tensor) -> Tensor:
-        """Momentum with this step's gradient in it; sharded like the parameter."""
+    def _direction(self, parameter: Tensor, out: Tensor) -> None:
+        """Momentum with this step's gradient in it, written to `out` (whole, where the parameter is sharded)."""
         state, gradient = self.state[parameter], parameter.grad
         assert gradient is not None, "parameters without gradient were left out"
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(parameter)
         momentum = state["momentum_buffer"].lerp_(gradient, 1 - self.config.momentum)
-        return gradient.lerp(momentum, self.config.momentum) if self.config.nesterov else momentum
+        weight = self.config.momentum if self.config.nesterov else 1.0
+        if isinstance(gradient, DTensor):
+            direction = gradient.lerp(momentum, weight)
+            assert isinstance(direction, DTensor), "made from one"
+            out.copy_(direction.full_tensor())
+        else:
+            torch.lerp(gradient, momentum, weight, out=out)
 
 
 def muon(config: MuonConfig, named: Iterable[tuple[str, Tensor]]) -> Muon:
@@ -140,11 +149,6 @@ def _by_products(matrices: Tensor, coefficients: list[tuple[float, float, float]
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=linear, alpha=cubic), x, beta=stay)
     return x
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    whole: Tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-    return whole
 
 
 def _placed(whole: Tensor, like: Tensor) -> Tensor:

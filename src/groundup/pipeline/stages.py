@@ -10,9 +10,9 @@ fingerprints mean equal results.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,6 @@ from groundup.pipeline.recipe import Recipe
 from groundup.tokens import JoinedRows, Rows
 from groundup.train.state import dtype_of
 
-QUESTIONS = "questions.json"
 BEFORE_INSTRUCT = "before_instruct"
 """Label of the base model's metrics in evaluation.json."""
 
@@ -104,18 +103,17 @@ def _build_conversations(context: Context, work: Path) -> Mapping[str, Any]:
 
 
 def _questions_identity(context: Context) -> Mapping[str, Any]:
-    return {"heldout": [tokens.instruct_identity(source, Path.cwd()) for source in context.instruct().heldout]}
+    heldout = [tokens.instruct_identity(source, Path.cwd()) for source in context.instruct().heldout]
+    return {"heldout": heldout, "files": "one a line, with an index"}
 
 
 def _build_questions(context: Context, work: Path) -> Mapping[str, Any]:
     """Keep the held-out conversations as they are; a stage of its own, so that other questions train nothing anew."""
     report: dict[str, Any] = {}
-    questions: list[dict[str, Any]] = []
-    for source in context.instruct().heldout:
-        reader = tokens.read_conversations(source, Path.cwd())
-        questions += [conversation.as_dict() for conversation in reader]
-        report[source.name] = {"conversations": reader.accepted, "records": reader.account()}
-    stage.write_json(work / QUESTIONS, questions)
+    readers = {source.name: tokens.read_conversations(source, Path.cwd()) for source in context.instruct().heldout}
+    tokens.write_questions(chain.from_iterable(readers.values()), work)
+    for name, reader in readers.items():
+        report[name] = {"conversations": reader.accepted, "records": reader.account()}
     stage.write_json(work / "report.json", report)
     return report
 
@@ -152,11 +150,8 @@ def _held_out_texts(context: Context) -> dict[str, Rows]:
     return texts | {f"test/{name}": rows for name, rows in test.items()}
 
 
-def _held_out_questions(context: Context) -> list[tokens.Conversation]:
-    if "questions" not in context.done:
-        return []
-    values = json.loads((context.folder("questions") / QUESTIONS).read_text(encoding="utf-8"))
-    return [tokens.Conversation.from_dict(value) for value in values]
+def _held_out_questions(context: Context) -> Sequence[tokens.Conversation]:
+    return tokens.Questions(context.folder("questions")) if "questions" in context.done else ()
 
 
 def _export_identity(context: Context) -> Mapping[str, Any]:
@@ -186,7 +181,7 @@ _STAGES: tuple[StageKind, ...] = (
     StageKind(
         "evaluate",
         _evaluate_identity,
-        ("pretrain", "instruct", "conversations", "shards", "tokenizer"),
+        ("pretrain", "instruct", "questions", "shards", "tokenizer"),
         _build_evaluate,
     ),
     StageKind("export", _export_identity, ("pretrain", "instruct", "tokenizer"), _build_export),

@@ -11,6 +11,7 @@ from groundup.tokens.conversations import (
 )
 from groundup.tokens.mixture import Mixture, MixtureSource
 from groundup.tokens.packing import IGNORE, PackedConversations, PackedText, Row, Rows, examples_of
+from groundup.tokens.questions import Questions, write_questions
 from groundup.tokens.rows import JoinedRows, SelectedRows
 from groundup.tokens.shards import write_shards
 from groundup.tokens.template import (
@@ -38,6 +39,7 @@ __all__ = [
     "MixtureSource",
     "PackedConversations",
     "PackedText",
+    "Questions",
     "Row",
     "Rows",
     "SelectedRows",
@@ -55,5 +57,6 @@ __all__ = [
     "train_tokenizer",
     "turns_from_messages",
     "write_conversations",
+    "write_questions",
     "write_shards",
 ]

@@ -21,6 +21,7 @@ from groundup.tokens.batches import Batch, collate
 from groundup.tokens.packing import Rows
 
 FEISTEL_ROUNDS = 8
+ROWS_AT_ONCE = 512
 _UINT64 = np.uint64
 
 
@@ -30,13 +31,18 @@ def permute(index: NDArray[np.int64], size: int, *key: object) -> NDArray[np.int
     A balanced Feistel network over the smallest even number of bits that holds `size`, walked until the result is in
     range (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002), with splitmix64 as round function.
     """
+    return _walk(index, size, _round_keys(key)[:, None])
+
+
+def _walk(index: NDArray[np.int64], size: int, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """`index` permuted within `size`; `keys` are [rounds, 1], or [rounds, n] with keys of its own for each of n."""
     half_bits = max(1, (int(size - 1).bit_length() + 1) // 2)
-    keys = _round_keys(key)
+    keys = np.broadcast_to(keys, (len(keys), len(index)))
     result = index.astype(_UINT64)
-    outside = np.ones(result.shape, dtype=bool)
-    while outside.any():
-        result[outside] = _feistel(result[outside], half_bits, keys)
-        outside = result >= _UINT64(size)
+    outside = np.arange(len(index))
+    while len(outside):
+        result[outside] = _feistel(result[outside], half_bits, keys[:, outside])
+        outside = outside[result[outside] >= _UINT64(size)]
     return result.astype(np.int64)
 
 
@@ -96,6 +102,7 @@ class Mixture:
         self.context_length = sources[0].rows.context_length
         self.rows_of_sources = rows_by_share([source.share for source in sources], rows_per_step)
         self._slots = _interleave(self.rows_of_sources)
+        self._steps_at_once = max(1, ROWS_AT_ONCE // rows_per_step)
         self._cached: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
 
     @property
@@ -129,23 +136,26 @@ class Mixture:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _rows_of_step(self, step: int) -> NDArray[np.int64]:
-        """Row of each slot of a step [rows_per_step]; the last step asked for is remembered."""
-        if self._cached[0] == step:
-            return self._cached[1]
-        rows = np.empty(self.rows_per_step, dtype=np.int64)
+        """Row of each slot of a step [rows_per_step]; a few steps are worked out together, for the cost of one."""
+        block, place = divmod(step, self._steps_at_once)
+        if self._cached[0] != block:
+            self._cached = (block, self._rows_of_block(block))
+        rows: NDArray[np.int64] = self._cached[1][place]
+        return rows
+
+    def _rows_of_block(self, block: int) -> NDArray[np.int64]:
+        steps = self._steps_at_once
+        rows = np.empty((steps, self.rows_per_step), dtype=np.int64)
         for number, (source, count) in enumerate(zip(self.sources, self.rows_of_sources)):
-            used = np.arange(step * count, (step + 1) * count, dtype=np.int64)
-            rows[self._slots == number] = self._rows_of_uses(source, used)
-        self._cached = (step, rows)
+            used = np.arange(block * steps * count, (block + 1) * steps * count, dtype=np.int64)
+            rows[:, self._slots == number] = self._rows_of_uses(source, used).reshape(steps, count)
         return rows
 
     def _rows_of_uses(self, source: MixtureSource, used: NDArray[np.int64]) -> NDArray[np.int64]:
         epochs, index = np.divmod(used, source.rows.num_rows)
-        rows = np.empty_like(used)
-        for epoch in np.unique(epochs).tolist():
-            of_epoch = epochs == epoch
-            rows[of_epoch] = permute(index[of_epoch], source.rows.num_rows, self.seed, source.rows.name, epoch)
-        return rows
+        seen, which = np.unique(epochs, return_inverse=True)
+        keys = np.stack([_round_keys((self.seed, source.rows.name, epoch)) for epoch in seen.tolist()], axis=1)
+        return _walk(index, source.rows.num_rows, keys[:, which])
 
 
 def _check(sources: Sequence[MixtureSource], rows_per_step: int) -> None:

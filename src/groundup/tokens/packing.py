@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundup.errors import DataError
-from groundup.tokens.shards import TokenShards, map_file, read_index
+from groundup.tokens.arrays import StoredArrays
+from groundup.tokens.shards import TokenShards, read_index
 from groundup.tokens.template import Encoded
 
 IGNORE = -100
@@ -119,11 +120,9 @@ class PackedConversations:
                 f"{vocab_size}; run `groundup prepare` again"
             )
         self.folder, self.name, self.context_length = folder, name, context_length
-        shape = (-1, 3, context_length)
-        self._maps = [
-            map_file(self.row_path(i), self._dtype, count * 3 * context_length).reshape(shape)
-            for i, count in enumerate(rows)
-        ]
+        row_numbers = 3 * context_length
+        paths, counts = [self.row_path(i) for i in range(len(rows))], [count * row_numbers for count in rows]
+        self._files = StoredArrays(paths, counts, self._dtype)
         self._ends = list(accumulate(rows))
         self.num_rows = self._ends[-1] if rows else 0
         self._none = int(np.iinfo(self._dtype).max)
@@ -136,8 +135,9 @@ class PackedConversations:
         """Row `index`; positions start from 0 in each conversation and in the padding."""
         _check_index(self, index)
         file = bisect_right(self._ends, index)
-        place = index - self._ends[file] + len(self._maps[file])
-        planes = self._maps[file][place]
+        place = index - (self._ends[file - 1] if file else 0)
+        row_numbers = 3 * self.context_length
+        planes = self._files.read(file, place * row_numbers, row_numbers).reshape(3, self.context_length)
         tokens, targets = planes[TOKENS].astype(np.int64), planes[TARGETS].astype(np.int64)
         targets[targets == self._none] = IGNORE
         if tokens.max() >= self.vocab_size or targets.max() >= self.vocab_size:

@@ -1,4 +1,4 @@
-"""Documents -> a stream of token ids in memory-mapped files of fixed size, and windows of that stream back.
+"""Documents -> a stream of token ids in files of fixed size, and windows of that stream back.
 
     <|endoftext|> document <|endoftext|> document ...    the stream; token t lies in shard t // shard_tokens
     tokens-00000.bin tokens-00001.bin ...                raw little-endian uint16 (uint32 above 65536 tokens)
@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from groundup.errors import DataError
 from groundup.log import Progress, progress
-from groundup.stage import fsync_file, fsync_folder, write_json
+from groundup.stage import fsync_file, write_json
+from groundup.tokens.arrays import StoredArrays, write_array
 from groundup.tokens.tokenizer import Tokenizer
 
 INDEX_FILE = "index.json"
@@ -48,16 +49,6 @@ class HasText(Protocol):
 def token_dtype(vocab_size: int) -> str:
     """Smallest storage for ids below `vocab_size`: "<u2" up to 65536 tokens, else "<u4"."""
     return "<u2" if vocab_size <= 1 << 16 else "<u4"
-
-
-def write_array(path: Path, array: NDArray[Any]) -> None:
-    """Write raw bytes of an array so that `path` is either absent or whole: temporary file, fsync, rename."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as handle:
-        array.tofile(handle)
-    fsync_file(temporary)
-    os.replace(temporary, path)
-    fsync_folder(path.parent)
 
 
 def write_shards(
@@ -214,21 +205,8 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def map_file(path: Path, dtype: str, count: int) -> NDArray[Any]:
-    """Memory map of `count` numbers; raises DataError when the file is missing or has another size."""
-    expected = count * np.dtype(dtype).itemsize
-    try:
-        size = path.stat().st_size
-    except OSError:
-        raise DataError(f"{path}: missing, but the index lists it; remove the stage's folder and run again") from None
-    if size != expected:
-        raise DataError(f"{path}: {size} bytes, the index says {expected}; remove the stage's folder and run again")
-    # As a plain array over the map: slicing the memmap class itself costs some ten times more.
-    return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=(count,))) if count else np.empty(0, dtype)
-
-
 class TokenShards:
-    """The stream of one folder, memory mapped: opening reads the index only. Its attributes count the whole stream."""
+    """The stream of one folder. Opening reads the index and the files' sizes; the attributes count the whole stream."""
 
     def __init__(self, folder: Path, vocab_size: int | None = None) -> None:
         index = read_index(folder)
@@ -252,9 +230,12 @@ class TokenShards:
         sizes = [
             min(self.shard_tokens, self.num_tokens - start) for start in range(0, self.num_tokens, self.shard_tokens)
         ]
-        self._maps = [map_file(self.shard_path(i), self.dtype, size) for i, size in enumerate(sizes)]
-        self.documents = map_file(folder / DOCUMENTS_FILE, "<i8", 2 * self.num_documents).reshape(-1, 2)
-        """Int64 [documents, 2]: first token in the stream, bytes of text."""
+        self._shards = StoredArrays([self.shard_path(i) for i in range(len(sizes))], sizes, self.dtype)
+        self._documents = StoredArrays([folder / DOCUMENTS_FILE], [2 * self.num_documents], "<i8")
+
+    def documents(self) -> NDArray[np.int64]:
+        """Read the document index, Int64 [documents, 2]: first token in the stream, bytes of text."""
+        return self._documents.read(0, 0, 2 * self.num_documents).reshape(-1, 2)
 
     def shard_path(self, shard: int) -> Path:
         """File of a shard."""
@@ -268,7 +249,7 @@ class TokenShards:
         parts = []
         while start < stop:
             shard, offset = divmod(start, self.shard_tokens)
-            part = self._maps[shard][offset : offset + stop - start]
+            part = self._shards.read(shard, offset, min(stop - start, self.shard_tokens - offset))
             if part.max() >= self.vocab_size:
                 self._refuse(shard, offset, part)
             parts.append(part.astype(np.int64))

@@ -103,6 +103,7 @@ class TrainState:
     device: torch.device
     mesh: DeviceMesh | None = None
     step: int = 0
+    uses_kernels: bool = False
 
     @property
     def world_size(self) -> int:
@@ -209,7 +210,7 @@ def build_state(
     if start is not None:
         load_weights(model, start)
     optimizer = build_optimizer(training.optimizer, dict(model.named_parameters()), set(model.matrix_parameters()))
-    return TrainState(model=model, optimizer=optimizer, device=device, mesh=mesh)
+    return TrainState(model=model, optimizer=optimizer, device=device, mesh=mesh, uses_kernels=way == "kernels")
 
 
 def check_batch(context_length: int, global_batch_tokens: int, world_size: int) -> None:

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from groundup.kernels import ops
 from groundup.parallel import shard
 from groundup.tokens import IGNORE, Batch
 from groundup.train.state import TrainState
@@ -113,6 +114,9 @@ def clip_gradients(state: TrainState, max_grad_norm: float) -> Float[Tensor, ""]
     finite = torch.isfinite(norm)
     scale = torch.where(finite, (max_grad_norm / (norm + 1e-6)).clamp(max=1.0), torch.zeros_like(norm))
     for gradient in map(shard.local_tensor, gradients):
-        # A non-finite gradient times zero stays NaN, so it is replaced first; finite ones pass unchanged.
-        gradient.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0).mul_(scale)
+        if state.uses_kernels:
+            ops.scale_finite_(gradient, scale)
+        else:
+            # A non-finite gradient times zero stays NaN, so it is replaced first; finite ones pass unchanged.
+            gradient.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0).mul_(scale)
     return norm
