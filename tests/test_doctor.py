@@ -13,7 +13,7 @@ from groundup import doctor, launcher
 from groundup.doctor import examine
 
 NAMES = ["python", "torch", "torchvision", "transformers", "processor"]
-NAMES += ["memory", "disk", "compiler", "allocator", "openmp", "gpu"]
+NAMES += ["memory", "disk", "compiler", "kernels", "allocator", "openmp", "gpu"]
 
 
 def finding(name: str) -> doctor.Finding:
@@ -23,7 +23,7 @@ def finding(name: str) -> doctor.Finding:
 def test_everything_is_looked_at_once() -> None:
     found = examine()
     assert [one.name for one in found] == NAMES
-    assert all(one.remedy or one.level == "ok" or one.name in ("gpu", "memory") for one in found)
+    assert all(one.remedy or one.level == "ok" or one.name in ("gpu", "memory", "kernels") for one in found)
     assert all(set(one.as_dict()) == {"name", "level", "value", "remedy"} for one in found)
 
 
@@ -65,7 +65,8 @@ def test_a_machine_without_anything_is_still_examined(monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", "")
     found = {one.name: one for one in examine()}
     assert list(found) == NAMES
-    assert "torch.compile is off" in found["compiler"].value
+    assert "no C++ compiler" in found["compiler"].value
+    assert found["kernels"].level == "note" and "not used" in found["kernels"].value
     assert "libtcmalloc" in found["allocator"].remedy
     assert found["memory"].level == "note"
     assert "fp32" in found["processor"].remedy

@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"corpus", "tokens", "models", "optim", "parallel", "inference", "evaluate", "train", "export", "report"},
     "launcher": set(),
     "verification": {"config", "errors", "stage"},
-    "doctor": {"launcher"},
+    "doctor": {"kernels", "launcher"},
     "reference": {"config"},
     "talk": {"config", "errors", "log", "inference", "export", "pipeline"},
     "cli": {"errors", "log"},

@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from groundup.kernels import machine
 from groundup.launcher import (
     ALLOCATOR_VARIABLE,
     ALLOCATORS,
@@ -76,6 +77,7 @@ def examine(workdir: Path = Path("work")) -> list[Finding]:
         _memory,
         lambda: _disk(workdir),
         _compiler,
+        _kernels,
         _allocator,
         _openmp,
         _gpu,
@@ -181,15 +183,24 @@ def _disk(workdir: Path) -> Finding:
 
 
 def _compiler() -> Finding:
-    """torch.compile needs a C++ compiler and Python's headers on a CPU; without them training runs eagerly."""
+    """The kernels need a C++ compiler, torch.compile Python's headers as well; without either training runs eagerly."""
     found = next((path for name in COMPILERS if (path := shutil.which(name))), None)
     headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
     if found and headers.is_file():
         return Finding("compiler", "ok", f"{found}, with Python's headers")
     lacking = "no C++ compiler" if not found else f"{found}, but no {headers}"
     return Finding(
-        "compiler", "note", f"{lacking}: torch.compile is off, training is slower", "apt-get install -y g++ python3-dev"
+        "compiler", "note", f"{lacking}: training is slower on some machines", "apt-get install -y g++ python3-dev"
     )
+
+
+def _kernels() -> Finding:
+    """Groundup's own kernels for bf16 on a CPU; what they lack cannot always be mended."""
+    obstacle = machine.unsupported()
+    if obstacle is None:
+        return Finding("kernels", "ok", "own CPU kernels can be used; compiled at their first use, in seconds")
+    remedy = "apt-get install -y g++" if "compiler" in obstacle else ""
+    return Finding("kernels", "note", f"not used: {obstacle}; torch.compile or eager PyTorch serve instead", remedy)
 
 
 def _allocator() -> Finding:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from groundup.kernels import build
+from groundup.kernels import build, machine
 
-needs_compiler = pytest.mark.skipif(build.unsupported() is not None, reason=f"kernels: {build.unsupported()}")
+needs_compiler = pytest.mark.skipif(machine.unsupported() is not None, reason=f"kernels: {machine.unsupported()}")
 
 
 @pytest.fixture
@@ -71,9 +71,9 @@ def test_a_home_that_cannot_be_written_is_no_obstacle(sources: Path, monkeypatch
 def test_what_is_missing_is_named(
     what: str, value: object, said: str, sources: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build.platform, "system", lambda: "Linux")
-    monkeypatch.setattr(build, "processor_flags", lambda: frozenset({"avx512_bf16"}))
-    monkeypatch.setattr(build, "compiler", lambda: "/usr/bin/g++")
-    monkeypatch.setattr(build, what, lambda: value)
+    monkeypatch.setattr(machine.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(machine, "processor_flags", lambda: frozenset({"avx512_bf16"}))
+    monkeypatch.setattr(machine, "compiler", lambda: "/usr/bin/g++")
+    monkeypatch.setattr(machine, what, lambda: value)
     assert build.library("toy") is None
     assert said in str(build.obstacle("toy"))

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from groundup.kernels import build, ops
+from groundup.kernels import machine, ops
 from groundup.models import DecoderConfig, build_model
 from groundup.models.layers import Embedding, rotate, rotation, unit_rms
 
-pytestmark = pytest.mark.skipif(build.unsupported() is not None, reason=f"kernels: {build.unsupported()}")
+pytestmark = pytest.mark.skipif(machine.unsupported() is not None, reason=f"kernels: {machine.unsupported()}")
 
 EPSILON = 1e-6
 ROUNDING = 0.012

@@ -15,17 +15,16 @@ import ctypes
 import functools
 import hashlib
 import os
-import platform
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 import torch
 
+from groundup.kernels.machine import compiler, processor_flags, unsupported
+
 SOURCES = Path(__file__).parent
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
-COMPILERS = ("g++", "c++")
 COMPILE_LIMIT_SECONDS = 120
 
 
@@ -37,32 +36,6 @@ def library(name: str) -> ctypes.CDLL | None:
 def obstacle(name: str) -> str | None:
     """Why `library(name)` is None, in words for people; None when it is there."""
     return _attempt(name)[1]
-
-
-def unsupported() -> str | None:
-    """What this machine lacks for any of the kernels, found without compiling; None when nothing."""
-    if platform.system() != "Linux":
-        return "the kernels are for Linux"
-    if "avx512_bf16" not in processor_flags():
-        return "the processor has no avx512_bf16 instructions"
-    if compiler() is None:
-        return "there is no C++ compiler (install g++)"
-    return None
-
-
-@functools.cache
-def processor_flags() -> frozenset[str]:
-    """The instruction sets that Linux names for the first processor; empty elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    return next((frozenset(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), frozenset())
-
-
-def compiler() -> str | None:
-    """The path of the C++ compiler, if there is one."""
-    return next((path for path in map(shutil.which, COMPILERS) if path), None)
 
 
 @functools.cache
