@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from benchmarks.runners.session import Session, run
 
@@ -16,7 +17,7 @@ from groundup.config import build, merge, read_yaml, to_dict
 from groundup.models import DecoderConfig
 from groundup.optim import AdamWConfig, MuonConfig
 from groundup.parallel.compile import uncompiled
-from groundup.tokens import Batch
+from groundup.tokens import Batch, count_bigrams
 from groundup.train.meter import measured_peak_flops
 from groundup.train.state import (
     ExecutionConfig,
@@ -25,11 +26,13 @@ from groundup.train.state import (
     configure_threads,
     pick_device,
     rows_per_micro_batch,
+    start_from_bigrams,
 )
 from groundup.train.step import Objectives, train_step
 
 OBJECTIVES = Objectives(("text",), (0,), ("pretrain",), (1.0,))
 LONG_JOB_TOKENS = 10**10
+ROWS_AT_ONCE = 64
 MACHINE_SHARE = 0.5
 """Part of the machine's peak that is assumed when a budget of seconds is said in tokens (for `compile: auto`)."""
 
@@ -62,6 +65,16 @@ class Groundup:
             session.job["seed"],
             device=pick_device(self.execution),
         )
+        if recipe.get("start") == "bigrams":
+            self._start_from_bigrams(session, recipe["start_steps"])
+
+    def _start_from_bigrams(self, session: Session, steps: int) -> None:
+        """As `pipeline.phases` does it: the pairs of one pass through the text, at most 2^24."""
+        rows = min(session.data.rows_per_epoch, 2**24 // session.size.context_length)
+        parts = (range(at, min(at + ROWS_AT_ONCE, rows)) for at in range(0, rows, ROWS_AT_ONCE))
+        batches = (self._batch(torch.from_numpy(np.stack([session.data.row(i) for i in part]))) for part in parts)
+        counted = count_bigrams(batches, session.size.vocab_size)
+        start_from_bigrams(self.state, counted, steps, session.job["seed"], self.training)
 
     def step(self, tokens: torch.Tensor, factor: float, progress: float) -> object:
         """As `train.loop` does it, losses read included."""

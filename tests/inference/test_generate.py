@@ -11,9 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.errors import RecipeError, first_line
-from groundup.inference import GenerateConfig, decode_pieces, generate_batch, generate_ids, stream
+from groundup.inference import GenerateConfig, decode_pieces, generate_batch, generate_ids, serving, stream
 from groundup.models import Decoder
 from groundup.tokens import Tokenizer
+
+
+@pytest.fixture(params=["kernels", "plain layers"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of generating; they are one where the kernels cannot be built."""
+    if request.param == "plain layers":
+        monkeypatch.setattr(serving, "_packed", lambda model: None)
 
 
 def prompts_of_many_lengths(vocab_size: int, count: int) -> list[list[int]]:
@@ -33,6 +40,7 @@ def without_cache(model: Decoder, prompt: Sequence[int], max_new_tokens: int, st
     return ids[len(prompt) :]
 
 
+@pytest.mark.usefixtures("way")
 def test_a_batch_gives_what_each_prompt_gives_alone(model: Decoder) -> None:
     prompts = prompts_of_many_lengths(model.vocab_size, 30)
     stop = set(range(0, model.vocab_size, 9))  # many stops, so that rows leave the batch at different times
@@ -45,6 +53,7 @@ def test_a_batch_gives_what_each_prompt_gives_alone(model: Decoder) -> None:
     assert len({len(answer) for answer in answers}) > 3
 
 
+@pytest.mark.usefixtures("way")
 def test_sampled_answers_do_not_depend_on_the_batch_size(model: Decoder) -> None:
     prompts = prompts_of_many_lengths(model.vocab_size, 12)
     config = GenerateConfig(max_new_tokens=8, temperature=1.0, top_p=0.9, repetition_penalty=1.3, seed=7)
@@ -55,12 +64,14 @@ def test_sampled_answers_do_not_depend_on_the_batch_size(model: Decoder) -> None
     assert answers != generate_batch(model, prompts, other, set())
 
 
+@pytest.mark.usefixtures("way")
 def test_equal_prompts_are_sampled_apart(model: Decoder) -> None:
     config = GenerateConfig(max_new_tokens=20, temperature=1.5)
     first, second = generate_batch(model, [[1, 2, 3], [1, 2, 3]], config, set())
     assert first != second
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("length", [1, 40, 95])
 def test_prompt_and_answer_never_pass_the_context(model: Decoder, length: int) -> None:
     answer = list(generate_ids(model, [1] * length, GenerateConfig(max_new_tokens=500), set()))
@@ -109,6 +120,7 @@ def test_a_stream_yields_while_it_generates(model: Decoder, tokenizer: Tokenizer
     assert first + "".join(pieces) == tokenizer.decode(expected)
 
 
+@pytest.mark.usefixtures("way")
 def test_the_caller_may_train_between_pieces(model: Decoder, tokenizer: Tokenizer) -> None:
     pieces = stream(model, tokenizer, [1, 2], GenerateConfig(max_new_tokens=4), set())
     next(pieces, None)

@@ -33,6 +33,7 @@ PROMISES: Mapping[str, tuple[Any, ...]] = {
 """Keys that change the logits unless they have one of these values."""
 NO_EFFECT = frozenset(
     {"architectures", "model_type", "transformers_version", "torch_dtype", "dtype", "_name_or_path", "name_or_path"}
+    | {"_model_name_or_path"}
     | {"bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "sep_token_id", "tokenizer_class", "prefix"}
     | {"use_cache", "initializer_range", "attention_dropout", "sliding_window", "max_window_layers", "is_decoder"}
     | {"return_dict", "output_attentions", "output_hidden_states", "chunk_size_feed_forward", "id2label", "label2id"}

@@ -12,17 +12,14 @@ from __future__ import annotations
 
 import codecs
 import hashlib
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from groundup.config import Config
 from groundup.errors import RecipeError
-from groundup.inference.cache import Cache
-from groundup.inference.sampling import penalise, sample
+from groundup.inference.sequences import Running, Sampling, run_sequences
 from groundup.models import Decoder
 from groundup.tokens import Tokenizer
 
@@ -70,9 +67,7 @@ def generate_ids(
     model: Decoder, prompt_ids: Sequence[int], config: GenerateConfig, stop_ids: Collection[int]
 ) -> Iterator[int]:
     """New ids after `prompt_ids`, one by one, without the stop id. Raises as `stream`."""
-    batch = _Batch(model, [0], [prompt_ids], config)
-    while batch.room > 0:
-        token = batch.step()[0]
+    for _, token in run_sequences(model, [_sequence(model, 0, prompt_ids, config)], _sampling(config), max_running=1):
         if token in stop_ids:
             return
         yield token
@@ -88,84 +83,33 @@ def generate_batch(
 ) -> list[list[int]]:
     """The answer ids of every prompt, in the order of `prompts`, each as it would come out alone.
 
-    Prompts of equal length share a batch, so nothing is padded and a row's positions are those it has alone.
-    `advance(n)` is called when n more prompts are done. Raises as `stream`.
+    `batch_rows` prompts run at a time. `advance(n)` is called when n more prompts are done. Raises as `stream`.
     """
-    by_length: defaultdict[int, list[int]] = defaultdict(list)
-    for index, prompt in enumerate(prompts):
-        by_length[len(prompt)].append(index)
+    sequences = [_sequence(model, index, prompt, config) for index, prompt in enumerate(prompts)]
     answers: list[list[int]] = [[] for _ in prompts]
-    for _, indices in sorted(by_length.items(), reverse=True):
-        for start in range(0, len(indices), batch_rows):
-            chosen = indices[start : start + batch_rows]
-            _finish(_Batch(model, chosen, [prompts[i] for i in chosen], config), stop_ids, answers)
-            if advance:
-                advance(len(chosen))
+    for sequence, token in run_sequences(model, sequences, _sampling(config), batch_rows):
+        if token in stop_ids:
+            sequence.stop()
+        else:
+            answers[sequence.index].append(token)
+        if advance and sequence.room == 0:
+            advance(1)
     return answers
 
 
-def _finish(batch: _Batch, stop_ids: Collection[int], answers: list[list[int]]) -> None:
-    """Run a batch until every row has stopped. Stopped rows are computed on until it pays to drop them."""
-    running = set(batch.indices)
-    while running and batch.room > 0:
-        for index, token in zip(batch.indices, batch.step()):
-            if index not in running:
-                continue
-            if token in stop_ids:
-                running.remove(index)
-            else:
-                answers[index].append(token)
-        if running and len(running) <= 0.75 * len(batch.indices):
-            batch.keep([row for row, index in enumerate(batch.indices) if index in running])
+def _sequence(model: Decoder, index: int, prompt: Sequence[int], config: GenerateConfig) -> Running:
+    length, context_length = len(prompt), model.config.context_length
+    if not 0 < length < context_length:
+        raise RecipeError(
+            f"a prompt of {length} tokens: the model's context holds {context_length} with the answer; "
+            f"give 1 to {context_length - 1} tokens"
+        )
+    generator = torch.Generator().manual_seed(_seed(config.seed, index))
+    return Running(index, list(prompt), min(config.max_new_tokens, context_length - length), generator)
 
 
-class _Batch:
-    """Prompts of one length under way: `step` yields the next id of each row."""
-
-    def __init__(
-        self, model: Decoder, indices: list[int], prompts: Sequence[Sequence[int]], config: GenerateConfig
-    ) -> None:
-        length, context_length = len(prompts[0]), model.config.context_length
-        if not 0 < length < context_length:
-            raise RecipeError(
-                f"a prompt of {length} tokens: the model's context holds {context_length} with the answer; "
-                f"give 1 to {context_length - 1} tokens"
-            )
-        self.indices = indices
-        self.room = min(config.max_new_tokens, context_length - length)
-        self._model, self._config = model, config
-        self._seen = [list(prompt) for prompt in prompts]
-        self._generators = [torch.Generator().manual_seed(_seed(config.seed, index)) for index in indices]
-        self._cache = Cache.for_model(model, len(prompts), length + self.room)
-        self._next: Tensor | None = None
-
-    @torch.inference_mode()
-    def step(self) -> list[int]:
-        """Choose the next id of every row. What was chosen before is decoded first (the prompt: prefilled)."""
-        model, config = self._model, self._config
-        device = self._cache.keys[0].device
-        if self._next is None:
-            logits = model.prefill(torch.tensor(self._seen, dtype=torch.int64, device=device), self._cache)
-        else:
-            logits = model.decode(self._next[:, None], self._cache)
-        logits = penalise(logits.float(), self._seen, config.repetition_penalty)
-        self._next = sample(logits, self._generators, config.temperature, config.top_k, config.top_p)
-        self.room -= 1
-        ids: list[int] = self._next.tolist()
-        for seen, token in zip(self._seen, ids):
-            seen.append(token)
-        return ids
-
-    @torch.inference_mode()
-    def keep(self, rows: list[int]) -> None:
-        """Go on with these rows only."""
-        chosen = torch.tensor(rows, dtype=torch.int64, device=self._cache.keys[0].device)
-        self._cache.keep(chosen)
-        if self._next is not None:
-            self._next = self._next[chosen]
-        self.indices = [self.indices[row] for row in rows]
-        self._seen = [self._seen[row] for row in rows]
-        self._generators = [self._generators[row] for row in rows]
+def _sampling(config: GenerateConfig) -> Sampling:
+    return Sampling(config.temperature, config.top_k, config.top_p, config.repetition_penalty)
 
 
 def _seed(seed: int, index: int) -> int:

@@ -8,7 +8,8 @@ Invariant: the phases differ in what is handed to `loop.train`, never in how it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,18 @@ from groundup.train import checkpoint, loop
 from groundup.train.journal import Journal
 from groundup.train.state import (
     TrainingConfig,
+    TrainState,
     build_state,
     configure_threads,
     load_weights,
     pick_device,
+    start_from_bigrams,
     way_to_compute,
 )
 from groundup.train.step import Objectives
 
+BIGRAM_TOKENS = 2**24
+"""Text that is counted for a start from bigrams, at most; enough for the pairs that matter."""
 PREVIEWS = 3
 REPLAY = "replay"
 
@@ -141,13 +146,16 @@ def _train(
     name: str,
     training: TrainingConfig,
     data: tuple[Mixture, Objectives],
-    start: Mapping[str, torch.Tensor] | None,
+    start: Mapping[str, torch.Tensor] | Callable[[TrainState], None],
 ) -> Mapping[str, Any]:
     recipe, execution, tokenizer = context.recipe, context.recipe.runtime, context.tokenizer()
     mixture, objectives = data
     configure_threads(execution)
     device, vocab_size = pick_device(execution), tokenizer.vocab_size
-    state = build_state(recipe.model, vocab_size, training, execution, recipe.seed, device=device, start=start)
+    weights = start if isinstance(start, Mapping) else None
+    state = build_state(recipe.model, vocab_size, training, execution, recipe.seed, device=device, start=weights)
+    if callable(start) and not (work / loop.CHECKPOINTS).exists():
+        start(state)
     phase = loop.Phase(
         name=name,
         training=training,
@@ -167,8 +175,28 @@ def _train(
 
 
 def build_pretrain(context: Context, work: Path) -> Mapping[str, Any]:
-    """Next-token prediction on the train split, from random weights."""
-    return _train(context, work, "pretrain", context.recipe.pretrain, _pretrain_data(context), start=None)
+    """Next-token prediction on the train split, from random weights or counted pairs of tokens."""
+    recipe, data = context.recipe, _pretrain_data(context)
+
+    def start(state: TrainState) -> None:
+        if recipe.pretrain.start == "bigrams":
+            _start_from_bigrams(state, data[0], recipe)
+
+    return _train(context, work, "pretrain", recipe.pretrain, data, start)
+
+
+def _start_from_bigrams(state: TrainState, mixture: Mixture, recipe: Recipe) -> None:
+    """Count the pairs of the first rows of training, at most once through all text, and fit the tables to them."""
+    began = time.monotonic()
+    whole = -(-sum(source.rows.num_rows for source in mixture.sources) // mixture.rows_per_step)
+    steps = min(whole, max(1, BIGRAM_TOKENS // recipe.pretrain.global_batch_tokens))
+    batches = (mixture.batch(step, 0, mixture.rows_per_step) for step in range(steps))
+    counted = tokens.count_bigrams(batches, state.model.vocab_size)
+    start_from_bigrams(state, counted, recipe.pretrain.start_steps, recipe.seed, recipe.pretrain)
+    logger.info(
+        f"pretrain: starts from {int(counted.counts.sum()):,} pairs of tokens ({len(counted.counts):,} distinct), "
+        f"counted and fitted in {time.monotonic() - began:.1f} s"
+    )
 
 
 def build_instruct(context: Context, work: Path) -> Mapping[str, Any]:

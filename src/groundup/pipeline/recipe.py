@@ -9,7 +9,7 @@ import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -32,6 +32,10 @@ class PretrainConfig(TrainingConfig):
 
     mixture: dict[str, float] = Field(default_factory=dict)
     """Share of each corpus source in every batch; empty: all documents as one stream, in proportion to their size."""
+    start: Literal["random", "bigrams"] = "random"
+    """Where the tables begin: random, or as the best bigram model of the text, counted and fitted in seconds."""
+    start_steps: int = Field(default=30, ge=0)
+    """Steps of that fit; each costs 6 * vocab_size^2 * hidden_size FLOPs."""
 
 
 class InstructConfig(TrainingConfig):
@@ -89,6 +93,8 @@ class Recipe(Config):
             _check_distinct("instruct.sources", [source.name for source in self.instruct.sources])
             _check_distinct("instruct.heldout", [source.name for source in self.instruct.heldout])
             _check_mixture("instruct", self.instruct.mixture, [source.name for source in self.instruct.sources])
+        if self.pretrain.start == "bigrams" and self.model.tied:
+            raise ValueError("pretrain.start: bigrams needs model.tied: false; a token's two tables differ in it")
         for phase in (self.pretrain, self.instruct):
             if phase is not None:
                 _check_phase(phase, self.model.context_length)

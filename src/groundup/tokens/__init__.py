@@ -1,6 +1,7 @@
 """Documents and conversations -> tokenizer, token files, mixtures and packed batches."""
 
 from groundup.tokens.batches import Batch, collate, ordered_batches
+from groundup.tokens.bigrams import Bigrams, count_bigrams
 from groundup.tokens.conversation_rows import write_conversations
 from groundup.tokens.conversations import (
     Conversation,
@@ -30,6 +31,7 @@ __all__ = [
     "CHAT_TEMPLATE",
     "IGNORE",
     "Batch",
+    "Bigrams",
     "Conversation",
     "ConversationReading",
     "Encoded",
@@ -48,6 +50,7 @@ __all__ = [
     "Turn",
     "collate",
     "coloured_preview",
+    "count_bigrams",
     "encode_conversation",
     "examples_of",
     "instruct_identity",

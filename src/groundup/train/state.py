@@ -24,10 +24,12 @@ from groundup.errors import ModelFileError, RecipeError, ResourceError
 from groundup.kernels import ops
 from groundup.log import logger
 from groundup.models import Decoder, ModelConfig, build_model
+from groundup.models.bigrams import PairCounts, bigram_tables
 from groundup.optim import MuonConfig, OptimizerConfig, ScheduleConfig, WSDConfig, build_optimizer
 from groundup.optim.build import Optimizer
 from groundup.parallel import shard
 from groundup.parallel.host import keep_freed_memory
+from groundup.tokens import Bigrams
 
 Way = Literal["kernels", "compiled", "eager"]
 """How the blocks of a model are computed: by our own kernels, by torch.compile, or operator by operator."""
@@ -231,6 +233,18 @@ def rows_per_micro_batch(execution: ExecutionConfig, context_length: int, rows_o
     while rows_of_rank % wanted:
         wanted -= 1
     return wanted
+
+
+def start_from_bigrams(state: TrainState, counted: Bigrams, steps: int, seed: int, training: TrainingConfig) -> None:
+    """Replace embedding and output matrix by those of the best bigram model of the counted pairs (models.bigrams)."""
+    model = state.model
+    first, second, numbers = map(torch.from_numpy, (counted.first, counted.second, counted.counts))
+    counts = PairCounts.of(first, second, numbers, model.vocab_size)
+    size, scale = model.config.hidden_size, model.config.embedding_init_std
+    embedding, head = bigram_tables(counts, size, steps, seed, dtype_of(training.precision))
+    parameters = dict(model.named_parameters())
+    for name, table in ((model.embedding_name, embedding * scale), (model.head_name, head)):
+        shard.copy_full(parameters[name], table)
 
 
 def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
