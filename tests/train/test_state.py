@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from groundup.errors import ModelFileError, RecipeError
-from groundup.train.state import ExecutionConfig, check_batch, rows_per_micro_batch
+from groundup.errors import ModelFileError, RecipeError, ResourceError
+from groundup.tokens import count_bigrams
+from groundup.train.state import (
+    ExecutionConfig,
+    build_state,
+    check_batch,
+    rows_per_micro_batch,
+    start_from_bigrams,
+    way_to_compute,
+)
 from tests.train import toys
 
 
@@ -39,3 +49,47 @@ def test_a_batch_must_give_every_rank_whole_rows() -> None:
 @pytest.mark.parametrize(("asked", "rows", "expected"), [(0, 32, 32), (0, 1000, 500), (5, 32, 4), (100, 6, 6)])
 def test_micro_batches_divide_the_ranks_rows(asked: int, rows: int, expected: int) -> None:
     assert rows_per_micro_batch(ExecutionConfig(micro_batch_rows=asked), 16, rows) == expected
+
+
+def test_a_start_from_bigrams_predicts_like_them_and_leaves_the_rest_alone() -> None:
+    """In the toy's text a token is followed by the next number, mostly; the blocks are the identity at first."""
+    config = toys.training()
+    model = toys.MODEL.model_copy(update={"zero_init": True, "embedding_init_std": 0.5})
+    batches = [toys.mixture().batch(step, 0, 4) for step in range(30)]
+    state = build_state(model, toys.VOCAB_SIZE, config, toys.EAGER, 1, device=torch.device("cpu"))
+    plain = {name: p.detach().clone() for name, p in state.model.named_parameters()}
+
+    def loss() -> float:
+        sums, counts = state.model(batches[0].tokens, targets=batches[0].targets)
+        return float(sums.detach().sum() / counts.sum())
+
+    before = loss()
+    start_from_bigrams(state, count_bigrams(batches, toys.VOCAB_SIZE), 30, 1, config)
+    assert loss() < 0.6 * before
+    changed = {name for name, p in state.model.named_parameters() if not torch.equal(p, plain[name])}
+    assert changed == {"embedding.weight", "head.weight"}
+    assert float(state.model.embedding.weight.detach().square().mean().sqrt()) == pytest.approx(0.5, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("changes", "way"),
+    [
+        ({"kernels": "off", "compile": "off"}, "eager"),
+        ({"kernels": "off", "compile": "on"}, "compiled"),
+        ({"exact": True}, "eager"),
+        ({"compile": "on"}, "compiled"),
+    ],
+)
+def test_the_way_to_compute_follows_the_runtime(changes: dict[str, Any], way: str) -> None:
+    execution = ExecutionConfig.model_validate({"device": "cpu", **changes})
+    assert way_to_compute(execution, toys.MODEL, toys.training(), 64, torch.device("cpu")) == way
+
+
+def test_kernels_that_cannot_serve_are_refused_only_when_asked_for() -> None:
+    device, narrow = torch.device("cpu"), toys.MODEL  # heads of width 8
+    eager = ExecutionConfig(compile="off")
+    assert way_to_compute(eager, narrow, toys.training(), 64, device) == "eager"
+    with pytest.raises(ResourceError, match=r"runtime\.kernels is on, but .*; use runtime\.kernels=auto"):
+        way_to_compute(ExecutionConfig(kernels="on"), narrow, toys.training(), 64, device)
+    with pytest.raises(ValueError, match="kernels: on goes with compile: off or auto"):
+        ExecutionConfig(kernels="on", compile="on")
