@@ -7,7 +7,7 @@ import math
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from groundup.report.charts import (
@@ -27,6 +27,7 @@ points = st.lists(st.tuples(st.integers(0, 10**9).map(float), numbers), max_size
 
 
 @given(st.lists(points, max_size=4), st.booleans())
+@example([[(0.0, -1.634266486238469e308)]], False)
 def test_any_points_give_a_drawing_within_its_frame(many: list[list[tuple[float, float]]], from_zero: bool) -> None:
     series = [Series(f"<{i}>", line, smooth=bool(i % 2), marked=i == 2) for i, line in enumerate(many)]
     chart = line_chart("Loss", "step", "nats", series, from_zero)

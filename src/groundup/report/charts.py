@@ -22,6 +22,7 @@ COLOURS = 6
 WIDTH, HEIGHT, SMALL_HEIGHT = 560, 300, 200
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 44
 TABLE_ROWS = 12
+LARGEST = 1e300
 SMOOTH_FROM = 60
 Point = tuple[float, float]
 
@@ -119,8 +120,8 @@ def bar(parts: Sequence[tuple[float, str]], total: float) -> Markup:
 
 
 def finite(points: Sequence[Point]) -> list[Point]:
-    """The points whose coordinates are both finite."""
-    return [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    """The points whose coordinates are both finite, and small enough that a range around them is."""
+    return [(x, y) for x, y in points if abs(x) < LARGEST and abs(y) < LARGEST]
 
 
 def thin(points: Sequence[Point], limit: int = POINTS) -> list[Point]:
