@@ -77,8 +77,8 @@ def test_the_command_restarts_once(preload: str | None, machine: Path, started: 
 @pytest.mark.parametrize(
     ("asked", "pages", "expected"),
     [
-        (None, "madvise", {"LD_PRELOAD": "libtcmalloc.so.4"}),
-        ("nonsense", "madvise", {"LD_PRELOAD": "libtcmalloc.so.4"}),
+        (None, "madvise", {"LD_PRELOAD": "libtcmalloc.so.4", "THP_MEM_ALLOC_ENABLE": "1"}),
+        ("nonsense", "madvise", {"LD_PRELOAD": "libtcmalloc.so.4", "THP_MEM_ALLOC_ENABLE": "1"}),
         ("none", "madvise", {}),
         ("tcmalloc", "always", {"LD_PRELOAD": "libtcmalloc.so.4"}),
         ("jemalloc", "always", {"LD_PRELOAD": "libjemalloc.so.2", "MALLOC_CONF": launcher.JEMALLOC_CONF}),

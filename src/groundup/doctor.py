@@ -34,7 +34,7 @@ MEMORY_WANTED_BYTES = 4 << 30
 DISK_WANTED_BYTES = 5 << 30
 TORCH_FLOOR = (2, 10)
 ALLOCATOR_GAINS = {
-    "tcmalloc": "keeps freed memory, so that large arrays are not cleared by the kernel again and again",
+    "tcmalloc": "keeps freed memory, with huge pages, so that the kernel need not clear large arrays again and again",
     "jemalloc": "keeps freed memory as tcmalloc does",
     "glibc": "asks for huge pages, so that fresh memory costs fewer page faults",
     "none": "the C library's own, told to keep freed memory",

@@ -4,8 +4,9 @@
                Told to sleep soon, they are 5 times as fast on a busy machine and no slower on an idle one
                (docs/experiments.md).
     memory     training makes and frees large arrays all the time, and an allocator that gives them back to the kernel
-               has each of them cleared anew. tcmalloc keeps them; glibc's own malloc can ask for huge pages. An
-               allocator can only be chosen when a process starts, so the command restarts once where there is a choice.
+               has each of them cleared anew. tcmalloc keeps them; huge pages, asked for by torch or by glibc's own
+               malloc where the kernel waits to be asked, make what is cleared anew cheaper. An allocator can only be
+               chosen when a process starts, so the command restarts once where there is a choice.
 
     GROUNDUP_ALLOCATOR   none: no restart; tcmalloc, jemalloc, glibc (huge pages): that one, if it is there;
                          not set: the first of `BY_ITSELF` that is there
@@ -40,6 +41,8 @@ HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 # Without the decay times jemalloc gives large blocks back to the kernel: 320,000 page faults a step instead of none.
 JEMALLOC_CONF = "background_thread:true,metadata_thp:auto,dirty_decay_ms:-1,muzzy_decay_ms:-1"
 GLIBC_TUNABLES = "glibc.malloc.hugetlb=1"
+TORCH_HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
+"""With it torch asks for huge pages for its large arrays, whatever the allocator."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,10 @@ def _start(allocator: str) -> Start | None:
     library = find_library(allocator) if allocator in LIBRARIES else None
     if library is None:
         return None
-    settings = {"MALLOC_CONF": JEMALLOC_CONF} if allocator == "jemalloc" and "MALLOC_CONF" not in os.environ else {}
+    wanted = {"MALLOC_CONF": JEMALLOC_CONF} if allocator == "jemalloc" else {}
+    if huge_pages_on_request():
+        wanted[TORCH_HUGE_PAGES] = "1"
+    settings = {name: value for name, value in wanted.items() if name not in os.environ}
     return Start(allocator, library, variables=settings)
 
 
