@@ -11,7 +11,7 @@ import yaml
 
 from groundup import config
 from groundup.errors import RecipeError, first_line
-from groundup.pipeline import Recipe, load_recipe
+from groundup.pipeline import Recipe, load_recipe, phases
 from tests.end_to_end import tiny
 from tests.pipeline.toys import fingerprints
 
@@ -159,3 +159,17 @@ def test_sources_that_are_none_are_refused_not_tripped_over(sources: Any, tmp_pa
 @pytest.mark.parametrize("instruct", ["yes", 3, []])
 def test_a_section_that_is_no_mapping_is_refused(instruct: Any, tmp_path: Path) -> None:
     assert "instruct" in faults(tiny.recipe(tmp_path, instruct=instruct), tmp_path)[0]
+
+
+def test_a_start_from_bigrams_needs_two_tables(project: Path) -> None:
+    values = tiny.recipe(project / "data")
+    values["pretrain"]["start"] = "bigrams"
+    values["model"]["tied"] = True
+    values["model"].pop("embedding_norm", None)
+    assert any("pretrain.start: bigrams needs model.tied: false" in line for line in faults(values, project))
+
+
+@pytest.mark.parametrize(("vocab_size", "expected"), [(300, 30), (200_000, 0)])
+def test_the_fit_of_a_start_never_costs_much_of_the_phase(project: Path, vocab_size: int, expected: int) -> None:
+    recipe = load_recipe(project / "recipes" / "toy.yaml", ["pretrain.tokens=1000000"])
+    assert phases._fit_steps(recipe, vocab_size) == expected

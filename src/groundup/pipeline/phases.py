@@ -48,6 +48,7 @@ from groundup.train.step import Objectives
 
 BIGRAM_TOKENS = 2**24
 """Text that is counted for a start from bigrams, at most; enough for the pairs that matter."""
+FIT_SHARE = 0.05
 PREVIEWS = 3
 REPLAY = "replay"
 
@@ -192,11 +193,18 @@ def _start_from_bigrams(state: TrainState, mixture: Mixture, recipe: Recipe) -> 
     steps = min(whole, max(1, BIGRAM_TOKENS // recipe.pretrain.global_batch_tokens))
     batches = (mixture.batch(step, 0, mixture.rows_per_step) for step in range(steps))
     counted = tokens.count_bigrams(batches, state.model.vocab_size)
-    start_from_bigrams(state, counted, recipe.pretrain.start_steps, recipe.seed, recipe.pretrain)
+    start_from_bigrams(state, counted, _fit_steps(recipe, state.model.vocab_size), recipe.seed, recipe.pretrain)
     logger.info(
         f"pretrain: starts from {int(counted.counts.sum()):,} pairs of tokens ({len(counted.counts):,} distinct), "
         f"counted and fitted in {time.monotonic() - began:.1f} s"
     )
+
+
+def _fit_steps(recipe: Recipe, vocab_size: int) -> int:
+    """As many as asked for, unless their FLOPs were more than FIT_SHARE of the phase's (at large vocabularies)."""
+    phase_flops = recipe.pretrain.tokens * recipe.model.flops_per_token(vocab_size)
+    affordable = FIT_SHARE * phase_flops / (6 * vocab_size**2 * recipe.model.hidden_size)
+    return min(recipe.pretrain.start_steps, int(affordable))
 
 
 def build_instruct(context: Context, work: Path) -> Mapping[str, Any]:

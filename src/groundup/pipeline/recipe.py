@@ -35,7 +35,7 @@ class PretrainConfig(TrainingConfig):
     start: Literal["random", "bigrams"] = "random"
     """Where the tables begin: random, or as the best bigram model of the text, counted and fitted in seconds."""
     start_steps: int = Field(default=30, ge=0)
-    """Steps of that fit; each costs 6 * vocab_size^2 * hidden_size FLOPs."""
+    """Steps of that fit, 6 * vocab_size^2 * hidden_size FLOPs each; fewer where they were over 5% of the phase's."""
 
 
 class InstructConfig(TrainingConfig):
