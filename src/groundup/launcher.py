@@ -121,4 +121,3 @@ def restart_with_allocator(arguments: Sequence[str]) -> None:
         os.execv(sys.executable, [sys.executable, "-m", "groundup", *arguments])  # noqa: S606 - this very command
 
 
-restart_with_tcmalloc = restart_with_allocator

@@ -19,15 +19,16 @@ from groundup.models.layers import Embedding, rotate, rotation, unit_rms
 pytestmark = pytest.mark.skipif(machine.unsupported() is not None, reason=f"kernels: {machine.unsupported()}")
 
 EPSILON = 1e-6
-ROUNDING = 0.012
-"""bfloat16 keeps 8 bits; gradients of a few roundings in a row stay within three of the last bit."""
+ROUNDING = 0.015
+"""bfloat16 keeps 8 bits, and a gradient is rounded several times: 0.3 to 1% of its size are usual, as in plain layers."""
 
 
-def close(found: Tensor, wanted: Tensor, rounding: float = ROUNDING) -> None:
-    found, wanted = found.detach(), wanted.detach()
+def close(found: Tensor, wanted: Tensor, rounding: float = ROUNDING, least: float = 1e-2) -> None:
+    """Close as a whole, and no element far off; `least` is the size that smaller ones count as."""
+    error, wanted = found.detach().float() - wanted.detach(), wanted.detach()
     # Some gradients are zero by their nature (of a query with one key to see), and noise around it is no fault.
-    scale = wanted.abs().max().clamp(min=1e-2)
-    assert float((found.float() - wanted).abs().max() / scale) < rounding
+    assert float(error.square().mean().sqrt() / wanted.square().mean().sqrt().clamp(min=least)) < rounding
+    assert float(error.abs().max() / wanted.abs().max().clamp(min=least)) < 3 * rounding
 
 
 def number(*shape: int, seed: int = 0) -> Tensor:
@@ -125,7 +126,7 @@ def test_attention(rows: int, time: int, kv_heads: int, group: int, dim: int, no
     close(mixed, plain_mixed)
     close(own.grad, plain.grad)
     for found, wanted in zip(own_gains or [], plain_gains or []):
-        close(found.grad, wanted.grad, 4 * ROUNDING)  # sums in which much cancels
+        close(found.grad, wanted.grad, 2 * ROUNDING, least=1.0)  # sums in which much cancels
 
 
 def test_attention_does_not_see_later_positions_or_other_documents() -> None:

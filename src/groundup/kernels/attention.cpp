@@ -141,7 +141,6 @@ static void forward_tile(const Shape& s, const Documents& documents, const int32
     Seen seen = documents.seen(tile, k, low, high);
     if (seen == NONE) continue;
     product(TILE, TILE, (const uint32_t*)(keys + k * TILE * dim), dim / 2, 1, q, TILE, dim / 2, scores, TILE, false);
-    bool moved = false;
     for (i64 t = 0; t < TILE; t += 16) {
       __m512 highest = _mm512_load_ps(top + t), before = highest;
       for (i64 key = 0; key < TILE; key++) {
@@ -161,13 +160,10 @@ static void forward_tile(const Shape& s, const Documents& documents, const int32
       }
       _mm512_store_ps(sum + t, total);
       _mm512_store_ps(top + t, highest);
-      if (_mm512_cmpneq_ps_mask(before, highest)) {
-        moved = true;
+      if (_mm512_cmpneq_ps_mask(before, highest))
         for (i64 d = 0; d < dim; d++)
           _mm512_store_ps(mixed + d * TILE + t, _mm512_mul_ps(_mm512_load_ps(mixed + d * TILE + t), shrink));
-      }
     }
-    (void)moved;
     product(dim, TILE, values + k * TILE / 2 * dim, 1, dim, weights, TILE, TILE / 2, mixed, TILE, true);
   }
   for (i64 t = 0; t < valid; t++) log_sums[first + t] = top[t] + std::log2(sum[t]);
