@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(machine.unsupported() is not None, reason=f"kern
 
 EPSILON = 1e-6
 ROUNDING = 0.015
-"""bfloat16 keeps 8 bits, and a gradient is rounded several times: 0.3 to 1% of its size are usual, here as elsewhere."""
+"""bfloat16 keeps 8 bits, and a gradient is rounded several times: 0.3 to 1% of its size are usual."""
 
 
 def close(found: Tensor, wanted: Tensor, rounding: float = ROUNDING, least: float = 1e-2) -> None:
