@@ -119,5 +119,3 @@ def restart_with_allocator(arguments: Sequence[str]) -> None:
     if variables:
         os.environ.update(variables)
         os.execv(sys.executable, [sys.executable, "-m", "groundup", *arguments])  # noqa: S606 - this very command
-
-
