@@ -42,16 +42,6 @@ static void copy_rows(const bf16* x, i64 step, i64 time, i64 padded, i64 dim, bf
   memset(out + time * dim, 0, (padded - time) * dim * sizeof(bf16));
 }
 
-// [padded][dim] -> pairs of neighbouring rows: out[t / 2][d] = (x[t][d], x[t + 1][d]).
-static void pair_rows(const bf16* x, i64 padded, i64 dim, uint32_t* out) {
-  for (i64 t = 0; t < padded; t += 2)
-    for (i64 d = 0; d < dim; d += 16) {
-      __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(x + t * dim + d)));
-      __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(x + (t + 1) * dim + d)));
-      _mm512_store_si512(out + t / 2 * dim + d, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
-    }
-}
-
 // One tile of rows [64][dim] -> its pairs of columns, queries across: out[d / 2][t] = (x[t][d], x[t][d + 1]).
 static void across(const bf16* x, i64 dim, uint32_t* out) {
   const uint32_t* words = (const uint32_t*)x;

@@ -73,6 +73,16 @@ static inline void transpose(__m512i r[16]) {
   }
 }
 
+// Pairs of neighbouring rows: out[k][column] = (x[2 k][column], x[2 k + 1][column]).
+static inline void pair_rows(const bf16* x, i64 rows, i64 columns, uint32_t* out) {
+  for (i64 row = 0; row < rows; row += 2)
+    for (i64 i = 0; i < columns; i += 16) {
+      __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(x + row * columns + i)));
+      __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(x + (row + 1) * columns + i)));
+      _mm512_storeu_si512(out + row / 2 * columns + i, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+    }
+}
+
 // C[ROWS][16 * VECTORS] (+)= A B over `depth` pairs. A's pair (row, k) lies at a[row * row_step + k * depth_step], B's
 // pair (k, column) at b[k * b_step + column].
 template <int ROWS, int VECTORS>

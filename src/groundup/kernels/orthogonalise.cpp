@@ -22,16 +22,6 @@ static void across(const bf16* x, i64 rows, i64 columns, uint32_t* out) {
     }
 }
 
-// Pairs of neighbouring rows: out[k][column] = (x[2 k][column], x[2 k + 1][column]).
-static void pair_rows(const bf16* x, i64 rows, i64 columns, uint32_t* out) {
-  for (i64 row = 0; row < rows; row += 2)
-    for (i64 i = 0; i < columns; i += 16) {
-      __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(x + row * columns + i)));
-      __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(x + (row + 1) * columns + i)));
-      _mm512_storeu_si512(out + row / 2 * columns + i, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
-    }
-}
-
 // The symmetric product of a [size][2 depth] and b, where b[k][column] are the pairs of column: whole panels from the
 // diagonal down, then mirrored.
 static void symmetric(const bf16* a, const uint32_t* b, i64 size, i64 depth, float* out) {
