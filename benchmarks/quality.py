@@ -103,8 +103,12 @@ class Context:
         self.size: Size = parse_size(options.size)
         self.data = corpus.prepare(options.corpus, self.size.vocab_size, options.heldout, harness.RESULTS)
         self.facts = json.loads((self.data / "facts.json").read_text())
-        self.sweeps = Path(options.sweep_file)
         self.key = f"{self.size.word}/{self.facts['fingerprint']}"
+
+    @property
+    def sweeps(self) -> Path:
+        """The file of all sweeps."""
+        return Path(self.options.sweep_file)
 
     def settings(self, label: str) -> tuple[dict[str, Any], str]:
         """The settings of a row with the best of its tool's sweep on top, and where they come from."""
@@ -257,16 +261,21 @@ def seeds(text: str) -> list[int]:
     return [int(word) for word in text.split(",")]
 
 
-def arguments() -> argparse.Namespace:
-    """The command's options."""
-    parser = harness.parser(__doc__)
-    parser.add_argument("--minutes", type=minutes, default=[3.0, 10.0, 30.0])
-    parser.add_argument("--groundup-minutes", type=minutes, default=[], help="further budgets for Groundup alone")
-    parser.add_argument("--seeds", type=seeds, default=[1, 2, 3])
-    parser.add_argument("--size", default="5M-T256", help="shape; tables are untied for all")
+def add_data_options(parser: argparse.ArgumentParser, size: str) -> None:
+    """The model's size and the text, as `Context` reads them."""
+    parser.add_argument("--size", default=size, help="shape; tables are untied for all")
     parser.add_argument("--corpus", nargs="+", default=[str(harness.HERE.parent / "data" / "atlas" / "raw")])
     parser.add_argument("--heldout", type=float, default=0.03, help="part of the documents that is held out")
     parser.add_argument("--validation-rows", type=int, default=256, help="held-out rows of a validation")
+
+
+def arguments() -> argparse.Namespace:
+    """The command's options."""
+    parser = harness.parser(__doc__)
+    add_data_options(parser, size="5M-T256")
+    parser.add_argument("--minutes", type=minutes, default=[3.0, 10.0, 30.0])
+    parser.add_argument("--groundup-minutes", type=minutes, default=[], help="further budgets for Groundup alone")
+    parser.add_argument("--seeds", type=seeds, default=[1, 2, 3])
     parser.add_argument("--points", type=int, default=16, help="validations of a run")
     parser.add_argument("--reuse", metavar="JSON", help="take the rows that are not run now from this results file")
     parser.add_argument("--sweep", choices=sorted(GRIDS), help="try this tool's grid instead")

@@ -147,7 +147,8 @@ class Session:
         if self.rows < 1:
             raise ValueError("a batch is smaller than one row; raise the batch or lower the context length")
         self.schedule: dict[str, Any] = {"kind": "constant"}
-        self.step = 0
+        self.step = self.rows_seen = 0
+        self.budget_tokens: int | None = None
         self.step_seconds: list[float] = []
         self.curve: list[dict[str, float]] = []
         self.first_step_end = 0.0
@@ -174,13 +175,20 @@ class Session:
 
     def batch(self) -> torch.Tensor:
         """[rows, time + 1] tokens of this step."""
-        first = self.step * self.rows
+        first = self.rows_seen
         return torch.from_numpy(np.stack([self.data.row(first + i) for i in range(self.rows)]))
+
+    @property
+    def tokens_seen(self) -> int:
+        """Tokens of all steps so far."""
+        return self.rows_seen * self.size.context_length
 
     def progress(self) -> float:
         """Part of the budget that is gone, counted from the end of the first step (which compiles)."""
         if not self.quality or self.step == 0:
             return 0.0
+        if self.budget_tokens:
+            return min(1.0, self.tokens_seen / self.budget_tokens)
         left = self.job["seconds"] - self.first_step_end
         return min(1.0, max(0.0, (self.clock.seconds() - self.first_step_end) / max(1e-9, left)))
 
@@ -194,9 +202,10 @@ class Session:
         now = self.clock.seconds()
         self.step_seconds.append(now - self._lap)
         self.step += 1
+        self.rows_seen += self.rows
         if self.step == 1:
             self.first_step_end = now
-        if self.quality and now >= self._next_point():
+        if self.quality and (self.finished if self.budget_tokens else now >= self._next_point()):
             self._validate(now)
         if not self.quality and self.step == self.job["warmup"]:
             self.peak_before_reset = peak_memory_bytes()
@@ -210,21 +219,22 @@ class Session:
     def _validate(self, now: float) -> None:
         with self.clock.stopped():
             value = bits_per_byte(self.logits, self.heldout, self.token_bytes)
-        tokens = self.step * self.rows * self.size.context_length
         self.curve.append(
             {
                 "wall_seconds": now,
                 "train_seconds": now - self.first_step_end,
-                "tokens": tokens,
+                "tokens": self.tokens_seen,
                 "bits_per_byte": value,
             }
         )
 
     @property
     def finished(self) -> bool:
-        """Whether the budget of time or steps is used up; true of a quality run only after its last validation."""
+        """Whether the budget of time, tokens or steps is used up; by time only after the last validation."""
         if not self.quality:
             return self.step >= self.job["warmup"] + self.job["steps"]
+        if self.budget_tokens:
+            return self.tokens_seen >= self.budget_tokens
         return bool(self.curve) and self.curve[-1]["wall_seconds"] >= self.job["seconds"]
 
     def report(self, facts: dict[str, Any]) -> dict[str, Any]:
