@@ -26,11 +26,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[hf]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[hf,data]"
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[hf,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[hf,data,dev]"
 	@touch $@ $(VENV)/.installed
 
 quickstart: $(VENV)/.installed

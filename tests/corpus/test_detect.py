@@ -3,9 +3,14 @@
 import pytest
 
 from groundup.corpus.compressed import DamagedFile
-from groundup.corpus.detect import Detected, byte_order_mark, compression_of, format_of, suffix_of
+from groundup.corpus.detect import Detected, archive_of, compression_of, declared_format_of, format_of, suffix_of
+from groundup.corpus.encodings import Encoding
 
 OBJECT = b'{"text": "a"}\n'
+
+
+def format_by_both(head, name, asked="auto"):
+    return declared_format_of(head, name, asked) or format_of(head, name, asked)
 
 
 @pytest.mark.parametrize(
@@ -26,23 +31,31 @@ OBJECT = b'{"text": "a"}\n'
         (b'{\n  "text": "a"\n}\n', "a.json", "json"),
         (b"id,text\n1,a\n", "a.csv", "csv"),
         (b"PAR1....", "a.txt", "parquet"),
+        (b"ARROW1\0\0", "a.txt", "arrow"),
+        (b"\xff\xff\xff\xff\x10\x01\0\0", "a.txt", "arrow"),
+        (b"WARC/1.0\r\n", "a.txt", "warc"),
+        (b"\n<!DOCTYPE HTML>", "a.txt", "html"),
+        (b"<!-- saved from --><html lang=de>", "a.txt", "html"),
+        (b'<?xml version="1.0"?>\n<!DOCTYPE html>', "a.xhtml", "html"),
+        (b"<div>part of a page</div>", "a.html", "html"),
+        (b"<div>part of a page</div>", "a.txt", "text"),
+        (b"words", "a.html", "text"),
         (b"words", "a.parquet", "text"),
         (b"words", "no-ending", "text"),
     ],
 )
 def test_format(head, name, expected):
-    assert format_of(head, name, "auto") == expected
+    assert format_by_both(head, name) == expected
 
 
 @pytest.mark.parametrize(
     ("head", "reason"),
     [
         (b"", "empty file"),
-        (b"a" * 257 + b"ustar\x00", "tar archives are not read: unpack it"),
-        (b"PK\x03\x04rest", "zip archives are not read"),
-        (b"\xfd7zXZ\x00", "xz is not read: recompress"),
+        (b"a" * 257 + b"ustar\x00", "archive inside an archive: unpack it once"),
+        (b"Rar!\x1a\x07", "rar archives are not read"),
+        (b"FEA1", "Feather version 1 is not read"),
         (b'<?xml version="1.0"?>', "XML is not read"),
-        (b"\n<!DOCTYPE HTML>", "HTML is not read"),
         (b"%PDF-1.7", "PDF is not read"),
         (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
         (b"\x1f\x8b\x08", "compressed twice"),
@@ -53,14 +66,14 @@ def test_format(head, name, expected):
 )
 def test_refused_with_a_reason(head, reason):
     with pytest.raises(DamagedFile, match=reason):
-        format_of(head, "a.txt", "auto")
+        format_by_both(head, "a.txt")
 
 
 def test_asked_format_wins_but_does_not_lie():
-    assert format_of(b"<html> as text", "a.txt", "text") == "text"
+    assert format_by_both(b"<html> as text", "a.txt", "text") == "text"
     assert format_of(OBJECT * 2, "a.jsonl", "text") == "text"
     with pytest.raises(DamagedFile, match="not a Parquet file"):
-        format_of(b"words", "a.txt", "parquet")
+        format_by_both(b"words", "a.txt", "parquet")
 
 
 def test_a_few_control_characters_do_not_make_binary():
@@ -71,8 +84,7 @@ def test_endings_marks_and_description():
     assert suffix_of("A.B.JSONL.gz") == ".jsonl"
     assert suffix_of("README") == ""
     assert suffix_of(".gz") == ".gz"
-    assert byte_order_mark(b"\xff\xfe\x00\x00") == ("utf-32-le", 4)
-    assert byte_order_mark(b"\xff\xfea\x00") == ("utf-16-le", 2)
-    assert byte_order_mark(b"abc") == ("utf-8", 0)
+    assert (archive_of(b"PK\x03\x04"), archive_of(b"7z\xbc\xaf\x27\x1c"), archive_of(b"words")) == ("zip", "7z", "")
     assert compression_of(b"\x50\x2a\x4d\x18....") == "zstd"  # a skippable frame first
-    assert str(Detected("jsonl", "gzip", "utf-16-le")) == "JSON lines (UTF-16-LE) in gzip"
+    assert str(Detected("jsonl", "gzip", Encoding("UTF-16-LE", "mark"))) == "JSON lines (UTF-16-LE) in gzip"
+    assert str(Detected("text", "", Encoding("GB18030", "detected"))) == "plain text (GB18030, detected)"

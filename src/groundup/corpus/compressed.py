@@ -3,12 +3,13 @@
     file --expand--> blocks --spool--> temporary file (memory, then the work folder's disk) --> readers
 
 Invariant: `spool` returns only when every member or frame of the file ended properly; memory per block is bounded for
-any input (gzip expands at most 1032-fold, zstd about 33,000-fold, bz2 without practical limit).
+any input (gzip expands at most 1032-fold, zstd about 33,000-fold, bz2, xz and lz4 are asked for a block at a time).
 """
 
 from __future__ import annotations
 
 import bz2
+import lzma
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,8 +18,12 @@ from typing import Any, BinaryIO, cast
 
 import zstandard
 
+from groundup.corpus.optional import load
+
 ZSTD_WINDOW_LIMIT_BYTES = 1 << 27
 """Frames that ask for a larger window are refused: a reader must allocate it before the first byte."""
+XZ_MEMORY_LIMIT_BYTES = 1 << 28
+"""Enough for every preset of xz (-9 needs 65 MiB)."""
 RATIO_LIMIT = 250
 RATIO_FREE_BYTES = 256 << 20
 """A file may expand by any factor up to this size; beyond it by RATIO_LIMIT at most (text rarely exceeds 20)."""
@@ -38,7 +43,7 @@ def _feed_all(decoder: Any, data: bytes) -> Iterator[bytes]:
     yield decoder.decompress(data)
 
 
-def _feed_bz2(decoder: bz2.BZ2Decompressor, data: bytes) -> Iterator[bytes]:
+def _feed_in_blocks(decoder: Any, data: bytes) -> Iterator[bytes]:
     yield decoder.decompress(data, _BLOCK_BYTES)
     while not decoder.needs_input and not decoder.eof:
         yield decoder.decompress(b"", _BLOCK_BYTES)
@@ -52,12 +57,14 @@ _DECODERS: dict[str, tuple[Callable[[], Any], Callable[[Any, bytes], Iterator[by
         _feed_all,
         1 << 11,
     ),
-    "bz2": (bz2.BZ2Decompressor, _feed_bz2, 1 << 15),
+    "bz2": (bz2.BZ2Decompressor, _feed_in_blocks, 1 << 15),
+    "xz": (lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY_LIMIT_BYTES), _feed_in_blocks, 1 << 15),
+    "lz4": (lambda: load("lz4.frame", "reading lz4").LZ4FrameDecompressor(), _feed_in_blocks, 1 << 15),
 }
 
 
 def expand(handle: BinaryIO, kind: str) -> Iterator[bytes]:
-    """Plain blocks of a "gzip", "zstd" or "bz2" file with any number of members or frames.
+    """Plain blocks of a "gzip", "zstd", "bz2", "xz" or "lz4" file with any number of members or frames.
 
     Raises DamagedFile on truncation, a wrong checksum, foreign bytes after a member, or a zstd window above the limit;
     the blocks given before must then be thrown away.
@@ -73,10 +80,10 @@ def expand(handle: BinaryIO, kind: str) -> Iterator[bytes]:
                 yield from feed(decoder, data)
                 data = b"" if decoder.eof else handle.read(slice_bytes)
             data = decoder.unused_data or handle.read(slice_bytes)
-            if kind == "gzip":  # tape blocks and some uploaders pad with zeros, which gzip itself ignores
+            if kind in ("gzip", "xz"):  # tape blocks and some uploaders pad with zeros, which gzip and xz ignore
                 while data and not (data := data.lstrip(b"\0")):
                     data = handle.read(slice_bytes)
-    except (zlib.error, zstandard.ZstdError, OSError, ValueError) as error:
+    except (zlib.error, zstandard.ZstdError, lzma.LZMAError, OSError, ValueError, RuntimeError) as error:
         raise DamagedFile(*_explain(kind, error)) from None
 
 
@@ -84,10 +91,12 @@ def _explain(kind: str, error: Exception) -> tuple[str, str]:
     text = str(error)
     if isinstance(error, OSError) and error.errno is not None:
         return "not readable", error.strerror or text
-    if "data check" in text or "length check" in text or "checksum" in text:
+    if any(sign in text.lower() for sign in ("data check", "length check", "checksum")):
         return f"{kind} checksum error", text
     if "too much memory" in text or "window" in text.lower():
         return f"{kind} window too large", f"more than {ZSTD_WINDOW_LIMIT_BYTES >> 20} MiB; recompress without --long"
+    if "Memory usage limit" in text:
+        return f"{kind} window too large", f"more than {XZ_MEMORY_LIMIT_BYTES >> 20} MiB; recompress with a preset"
     return f"damaged {kind}", text
 
 

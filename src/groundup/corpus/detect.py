@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from dataclasses import dataclass
 
 from groundup.corpus.compressed import DamagedFile
+from groundup.corpus.encodings import Encoding
 
 HEAD_BYTES = 1 << 16
-COMPRESSED_SUFFIXES = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+COMPRESSED_SUFFIXES = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz", ".lz4": "lz4"}
 FORMAT_SUFFIXES = {
     ".txt": "text",
     ".text": "text",
@@ -27,51 +29,70 @@ FORMAT_SUFFIXES = {
     ".csv": "csv",
     ".tsv": "csv",
     ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+    ".html": "html",
+    ".htm": "html",
+    ".xhtml": "html",
+    ".warc": "warc",
+    ".wet": "warc",
 }
-_TITLES = {"text": "plain text", "jsonl": "JSON lines", "json": "JSON", "csv": "CSV", "parquet": "Parquet"}
+ARCHIVE_SUFFIXES = {".tar", ".tgz", ".tbz2", ".txz", ".tzst", ".zip", ".7z"}
+_TITLES = {
+    "text": "plain text",
+    "jsonl": "JSON lines",
+    "json": "JSON",
+    "csv": "CSV",
+    "parquet": "Parquet",
+    "arrow": "Arrow",
+    "html": "HTML",
+    "warc": "WARC",
+    "tar": "tar",
+    "zip": "zip",
+    "7z": "7z",
+}
 
 _UNPACK = "{0} archives are not read; unpack it"
-_RECOMPRESS = "{0} is not read; recompress it with gzip, bzip2 or zstd"
-_REFUSED: tuple[tuple[int, bytes, str], ...] = (
-    (257, b"ustar", _UNPACK.format("tar")),
-    (0, b"PK\x03\x04", _UNPACK.format("zip")),
-    (0, b"PK\x05\x06", _UNPACK.format("zip")),
-    (0, b"7z\xbc\xaf\x27\x1c", _UNPACK.format("7z")),
-    (0, b"Rar!\x1a\x07", _UNPACK.format("rar")),
-    (0, b"\xfd7zXZ\x00", _RECOMPRESS.format("xz")),
-    (0, b"\x04\x22\x4d\x18", _RECOMPRESS.format("lz4")),
-    (0, b"%PDF-", "PDF is not read; convert it to text"),
-    (0, b"<?xml", "XML is not read; convert it to text or JSON lines"),
-    (0, b"<mediawiki", "XML is not read; convert it to text or JSON lines"),
-    (0, b"<!doctype html", "HTML is not read; convert it to text"),
-    (0, b"<html", "HTML is not read; convert it to text"),
-    (0, b"version https://git-lfs", "Git LFS pointer without its content; run `git lfs pull`"),
+_ARCHIVES: tuple[tuple[int, bytes, str], ...] = (
+    (257, b"ustar", "tar"),
+    (0, b"PK\x03\x04", "zip"),
+    (0, b"PK\x05\x06", "zip"),
+    (0, b"7z\xbc\xaf\x27\x1c", "7z"),
 )
-REFUSED_SUFFIXES = {".zip", ".tar", ".tgz", ".7z", ".rar", ".xz", ".lz4", ".pdf", ".xml", ".html", ".htm"}
+_BINARY_FORMATS: tuple[tuple[bytes, str], ...] = ((b"PAR1", "parquet"), (b"ARROW1", "arrow"), (b"WARC/", "warc"))
+_REFUSED: tuple[tuple[bytes, str], ...] = (
+    (b"Rar!\x1a\x07", _UNPACK.format("rar")),
+    (b"FEA1", "Feather version 1 is not read; write it as Feather version 2 or Parquet"),
+    (b"%PDF-", "PDF is not read; convert it to text"),
+    (b"<?xml", "XML is not read; convert it to text or JSON lines"),
+    (b"<mediawiki", "XML is not read; convert it to text or JSON lines"),
+    (b"version https://git-lfs", "Git LFS pointer without its content; run `git lfs pull`"),
+)
+REFUSED_SUFFIXES = {".rar", ".pdf", ".xml"}
 """Looked into although they are not read, so that the report gives the reason."""
-
-_BOMS: tuple[tuple[bytes, str], ...] = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16: it begins with the same two bytes
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
+_HTML = re.compile(
+    rb"(?:\s|<!--.*?-->|<\?xml[^>]*\?>)*<(?:!doctype\s+html|html|head|body)[\s>]", re.DOTALL | re.IGNORECASE
 )
+
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\b\x1b"))
 _CONTROL_SHARE_LIMIT = 0.1
 
 
 @dataclass(frozen=True)
 class Detected:
-    """What a file is: `format` a key of the reader table, `compression` "" when plain, `encoding` of its characters."""
+    """What a file is: `format` a key of the reader table or an archive's, `compression` "" when plain."""
 
     format: str
     compression: str = ""
-    encoding: str = "utf-8"
+    encoding: Encoding = Encoding()
+    contents: str = ""
+    """What an archive or a file of pages holds."""
 
     def __str__(self) -> str:
-        encoding = "" if self.encoding == "utf-8" else f" ({self.encoding.upper()})"
-        return _TITLES[self.format] + encoding + (f" in {self.compression}" if self.compression else "")
+        encoding = "" if self.encoding == Encoding() else f" ({self.encoding})"
+        packed = f" in {self.compression}" if self.compression else ""
+        return _TITLES[self.format] + encoding + packed + (f": {self.contents}" if self.contents else "")
 
 
 def suffix_of(name: str) -> str:
@@ -83,34 +104,62 @@ def suffix_of(name: str) -> str:
 
 
 def compression_of(head: bytes) -> str:
-    """ "gzip", "zstd", "bz2" or "" by magic bytes."""
+    """ "gzip", "zstd", "bz2", "xz", "lz4" or "" by magic bytes."""
     if head.startswith(b"\x1f\x8b"):
         return "gzip"
     if head.startswith(b"\x28\xb5\x2f\xfd") or (head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50):
         return "zstd"
+    if head.startswith(b"\xfd7zXZ\x00"):
+        return "xz"
+    if head.startswith(b"\x04\x22\x4d\x18"):
+        return "lz4"
     return "bz2" if head[:3] == b"BZh" and head[4:7] == b"1AY" else ""
 
 
-def byte_order_mark(head: bytes) -> tuple[str, int]:
-    """(encoding, length of the mark); ("utf-8", 0) without one."""
-    return next(((encoding, len(mark)) for mark, encoding in _BOMS if head.startswith(mark)), ("utf-8", 0))
+def archive_of(head: bytes) -> str:
+    """ "tar", "zip", "7z" or "" by magic bytes."""
+    return next((kind for offset, magic, kind in _ARCHIVES if head[offset : offset + len(magic)] == magic), "")
 
 
-def format_of(head: bytes, name: str, asked: str) -> str:
-    """Format of plain bytes that begin with `head` (UTF-8, mark removed). `asked` other than "auto" wins over guessing.
+def declared_format_of(head: bytes, name: str, asked: str) -> str:
+    """Format of plain bytes that say themselves what they are, before any encoding is looked for; "" if they do not.
 
-    Raises DamagedFile for what is not read: empty, archives, other programs' formats, binary data.
+    Raises DamagedFile for what is not read: empty, archives within archives, other programs' formats.
     """
     if not head:
         raise DamagedFile("empty file")
-    if head.startswith(b"PAR1"):
-        return "parquet"
+    found = next((kind for magic, kind in _BINARY_FORMATS if head.startswith(magic)), "")
+    if not found and head.startswith(b"\xff\xff\xff\xff") and 0 < int.from_bytes(head[4:8], "little") < 1 << 28:
+        found = "arrow"
+    if found:
+        return found
     if compression_of(head):
         raise DamagedFile("compressed twice", "decompress it once")
+    if archive_of(head):
+        raise DamagedFile("archive inside an archive", "unpack it once")
     _refuse_foreign(head, asked)
-    guess = asked if asked != "auto" else _guess(head, suffix_of(name))
-    if guess == "parquet":
-        raise DamagedFile("not a Parquet file", "it does not begin with PAR1")
+    if asked in ("parquet", "arrow", "warc"):
+        raise DamagedFile(
+            f"not {'an' if asked == 'arrow' else 'a'} {_TITLES[asked]} file", "it does not begin like one"
+        )
+    if asked == "html" or (asked == "auto" and _is_html(head, name)):
+        return "html"
+    return ""
+
+
+def _is_html(head: bytes, name: str) -> bool:
+    start = head.removeprefix(codecs.BOM_UTF8)
+    return _HTML.match(start) is not None or (
+        suffix_of(name) in (".html", ".htm", ".xhtml") and start.lstrip()[:1] == b"<"
+    )
+
+
+def format_of(head: bytes, name: str, asked: str) -> str:
+    """Format of UTF-8 text that begins with `head` (mark removed). `asked` other than "auto" wins over guessing.
+
+    Raises DamagedFile for binary data.
+    """
+    guess = asked if asked != "auto" else "html" if _is_html(head, name) else _guess(head, suffix_of(name))
     if guess == "text" or head.lstrip()[:1] not in (b"{", b"["):
         _refuse_binary(head)
     return guess
@@ -118,10 +167,10 @@ def format_of(head: bytes, name: str, asked: str) -> str:
 
 def _refuse_foreign(head: bytes, asked: str) -> None:
     start = head[:400].lstrip().lower()
-    for offset, magic, reason in _REFUSED:
+    for magic, reason in _REFUSED:
         markup = magic.startswith(b"<")
-        found = start.startswith(magic) if markup else head[offset : offset + len(magic)] == magic
-        if found and not (markup and asked == "text"):
+        found = start.startswith(magic) if markup else head.startswith(magic)
+        if found and not (markup and (asked in ("text", "html") or _HTML.match(head))):
             name, _, remedy = reason.partition("; ")
             raise DamagedFile(name, remedy)
 
@@ -141,7 +190,7 @@ def _refuse_binary(head: bytes) -> None:
 def _guess(head: bytes, suffix: str) -> str:
     named = FORMAT_SUFFIXES.get(suffix, "text")
     start = head.lstrip()
-    if named == "parquet":
+    if named in ("parquet", "arrow", "html", "warc"):
         named = "text"
     if start[:1] not in (b"{", b"[") or named == "csv":
         return "jsonl" if named == "json" else named

@@ -14,34 +14,16 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from groundup.corpus.arrow import read_arrow, read_parquet
+from groundup.corpus.compressed import DamagedFile
+from groundup.corpus.pages import PAGE_LIMIT_BYTES, Page, read_page
+from groundup.corpus.records import TOO_LONG, Rejected, Row, columns_hint, needed_fields
 from groundup.corpus.sources import SourceConfig
 
 BLOCK_BYTES = 1 << 20
-_PARQUET_ROWS = 256
 _SAMPLE_BYTES = 120
-TOO_LONG = "longer than max_document_bytes"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A record as it stands in the file: `number` counts from 1 (line, element or data row; piece of a long text)."""
-
-    number: int
-    values: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A record (or `records` of them, or the file from here on) that cannot be used."""
-
-    reason: str
-    number: int = 0
-    sample: str = ""
-    records: int = 1
-
 
 RowReader = Callable[[BinaryIO, SourceConfig], Iterator[Row | Rejected]]
 
@@ -55,7 +37,7 @@ def read_text(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected
         return
     handle.seek(start)
     for number, piece in enumerate(_pieces(handle, source.max_document_bytes), 1):
-        yield Row(number, {source.text_field: piece.decode()})
+        yield Row(number, {source.text_field: piece.decode()}, continues=number > 1)
 
 
 def first_invalid_byte(handle: BinaryIO) -> int | None:
@@ -130,7 +112,8 @@ def read_json(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected
         for number, (element, whole) in enumerate(_elements(handle, 2 * source.max_document_bytes), 1)
     )
     first, second = next(rows, None), next(rows, None)
-    if isinstance(first, Row) and second is None and not is_array and source.text_field not in first.values:
+    alone = isinstance(first, Row) and second is None and not is_array
+    if alone and isinstance(first, Row) and not any(name in first.values for name in needed_fields(source)):
         yield from _inner_rows(first)
         return
     yield from (row for row in (first, second) if row is not None)
@@ -251,8 +234,9 @@ def read_csv(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected]
     except csv.Error as error:
         yield Rejected("not valid CSV", 0, f"header: {error}")
         return
-    if source.text_field not in names:
-        yield Rejected(f"no column '{source.text_field}'", 0, columns_hint(names))
+    missing = next((name for name in needed_fields(source) if name not in names), None)
+    if missing is not None:
+        yield Rejected(f"no column '{missing}'", 0, columns_hint(names))
         return
     rows = csv.reader(_csv_lines(handle, source.max_document_bytes), delimiter=delimiter, strict=True)
     number = 0
@@ -295,39 +279,23 @@ def _has_stray_bytes(fields: list[str]) -> bool:
     return False
 
 
-def columns_hint(names: list[str]) -> str:
-    """Remedy for a missing text field: the names that are there."""
-    shown = ", ".join(name[:30] for name in names[:12]) + (", ..." if len(names) > 12 else "")
-    return f"found: {shown or 'none'}; set text_field"
-
-
-def read_parquet(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected]:
-    """Rows of a Parquet file, a few at a time, page checksums verified where the file has them."""
-    import pyarrow as pa  # here, because few corpora need it and it takes a quarter of a second
-    import pyarrow.parquet as pq
-
-    total = read = 0
+def read_html(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected]:
+    """The main text of one HTML page, with its title and language."""
     try:
-        file = pq.ParquetFile(handle, page_checksum_verification=True)
-        total = file.metadata.num_rows
-        names = file.schema_arrow.names
-        if source.text_field not in names:
-            yield Rejected(f"no column '{source.text_field}'", 0, columns_hint(names), max(total, 1))
-            return
-        kind = file.schema_arrow.field(source.text_field).type
-        plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if not (pa.types.is_string(plain) or pa.types.is_large_string(plain) or pa.types.is_string_view(plain)):
-            yield Rejected("text column is not a string", 0, f"'{source.text_field}' is {kind}", max(total, 1))
-            return
-        wanted = dict.fromkeys((source.text_field, "id", *source.metadata_fields))
-        columns = [name for name in wanted if name in names]
-        for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=columns, use_threads=False):
-            for values in batch.to_pylist():
-                read += 1
-                yield Row(read, values)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        detail = f"after row {read}: {str(error).splitlines()[0][:_SAMPLE_BYTES]}"
-        yield Rejected("damaged Parquet", 0, detail, max(total - read, 1))
+        data = handle.read(PAGE_LIMIT_BYTES + 1)
+        page = read_page(data, source.extractor, source.comments, "", source.encoding_name, source.replaces)
+    except DamagedFile as error:
+        yield Rejected(error.reason, 1, error.detail)
+        return
+    yield page_row(1, page, source)
+
+
+def page_row(number: int, page: Page, source: SourceConfig, **more: str) -> Row | Rejected:
+    """The row of a page: its text in `text_field`, and beside it title, language, encoding and `more`."""
+    if not page.text:
+        return Rejected("page without a main text", number, more.get("url") or page.title[:_SAMPLE_BYTES])
+    about = {"title": page.title, "language": page.language, "encoding": str(page.encoding), **more}
+    return Row(number, {**about, source.text_field: page.text})
 
 
 READERS: dict[str, RowReader] = {
@@ -336,4 +304,6 @@ READERS: dict[str, RowReader] = {
     "json": read_json,
     "csv": read_csv,
     "parquet": read_parquet,
+    "arrow": read_arrow,
+    "html": read_html,
 }

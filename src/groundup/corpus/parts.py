@@ -196,8 +196,8 @@ class _PartWriter:
                 problem = problem if record.number else fault
             else:
                 account.load()
-                in_pieces = reading.detected is not None and reading.detected.format == "text"
-                self._take(record, index, first_row if in_pieces else self.rows_written, account)
+                first_row = first_row if reading.continues else self.rows_written
+                self._take(record, index, first_row, account)
         return {
             "name": file.name,
             "detected": str(reading.detected or "not read"),

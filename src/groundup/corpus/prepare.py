@@ -42,7 +42,7 @@ from groundup.corpus.parts import (
 )
 from groundup.corpus.processes import run_all
 from groundup.corpus.report import log_report, make_report, refuse_nothing, report_text, summary_of
-from groundup.corpus.sources import Found, SourceConfig, find_files
+from groundup.corpus.sources import Found, SourceConfig, find_source
 from groundup.corpus.split import SplitConfig
 from groundup.corpus.table import Table
 from groundup.log import progress
@@ -82,7 +82,7 @@ def raw_identity(config: CorpusConfig, base: Path) -> dict[str, Any]:
     """
     identity = to_dict(config)
     for source, values in zip(config.sources, identity["sources"]):
-        files = find_files(source.path, base).files
+        files = find_source(source, base).files
         with ThreadPoolExecutor(_HASH_THREADS) as threads:
             hashes = list(threads.map(_hash_or_reason, (file.path for file in files)))
         del values["path"]
@@ -103,7 +103,7 @@ def build_corpus(config: CorpusConfig, base: Path, work: Path, workers: int = 0)
     `base`: folder that relative paths are tried in after the current one. `workers`: processes, used from 8 MB on;
     0: none. The same bytes come out whatever the number. Raises DataError when there are no files or nothing is kept.
     """
-    found = [find_files(source.path, base) for source in config.sources]
+    found = [find_source(source, base) for source in config.sources]
     parts = _plan(config, found, work / _PARTS)
     key = digest([config.deduplicate, config.split, [part.key for part in parts]])
     (work / stage.LOGS).mkdir(parents=True, exist_ok=True)

@@ -1,56 +1,72 @@
 """A raw file -> documents, each record accepted or rejected with a reason.
 
-    file -> compression (magic) -> verified plain bytes -> UTF-8 -> format (content) -> rows -> Document | Rejected
+    file -> compression (magic) -> verified plain bytes -> archive? -> each member in the same way
+                                                        -> encoding -> UTF-8 -> format (content) -> rows -> documents
 
 Invariant: every record of a file comes out exactly once, as a Document or as part of a Rejected; nothing that a file
-holds raises, and nothing of a compressed file comes out before the whole of it was verified.
+holds raises, and nothing of a compressed file comes out before it (of a WARC file: the record) was verified.
 """
 
 from __future__ import annotations
 
-import codecs
 import errno
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from groundup.corpus import compressed, detect
+from groundup.corpus import archives, compressed, detect, warc
 from groundup.corpus.compressed import DamagedFile
 from groundup.corpus.detect import Detected
 from groundup.corpus.documents import Document
-from groundup.corpus.formats import BLOCK_BYTES, READERS, TOO_LONG, Rejected, Row, columns_hint
+from groundup.corpus.encodings import Encoding, Transcoder, find_encoding
+from groundup.corpus.formats import READERS, page_row
+from groundup.corpus.pages import PAGE_LIMIT_BYTES, Page, decode_page, read_page
+from groundup.corpus.records import Rejected, Row, to_document
 from groundup.corpus.sources import RawFile, SourceConfig, find_files, resolve_path
 
 __all__ = ["Document", "Reading", "Rejected", "SourceConfig", "find_files", "resolve_path"]
 
-_METADATA_LIMIT = 1000
 _MACHINE_FAULTS = {
     getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "EMFILE", "ENFILE", "ENOMEM", "EFBIG")
 }
 """Not the file's fault: these stop the run, so that it can go on where it was once they are mended."""
+_KINDS_SHOWN = 6
 
 
 class Reading:
-    """One pass over one file: iterate for its records; `detected` is known once the first record came out."""
+    """One pass over one file: iterate for its records; `detected` is complete once all records came out."""
 
     def __init__(self, file: RawFile, source: SourceConfig, spool_folder: Path) -> None:
         self.file, self.source, self._spool_folder = file, source, spool_folder
         self.detected: Detected | None = None
+        self.continues = False
+        """Whether the last record is a further piece of the text of the one before."""
 
     def __iter__(self) -> Iterator[Document | Rejected]:
         """Documents and rejections in the order of the file."""
         for row in self.rows():
+            self.continues = isinstance(row, Row) and row.continues
             yield to_document(row, self.source, self.file.name) if isinstance(row, Row) else row
 
     def rows(self) -> Iterator[Row | Rejected]:
         """Records as dictionaries, before a text field is looked for: for readers of other record types."""
         with ExitStack() as stack:
             try:
-                handle, self.detected = _open(self.file, self.source, self._spool_folder, stack)
-                yield from READERS[self.detected.format](handle, self.source)
+                handle: BinaryIO = stack.enter_context(_open_regular(self.file.path))
+                handle, compression = self._unpacked(handle, stack)
+                kind = detect.archive_of(_head(handle))
+                if kind:
+                    yield from self._archive(kind, handle, compression)
+                elif warc.begins_warc(handle, compression):
+                    yield from self._warc(handle, compression)
+                else:
+                    handle, self.detected = self._plain(handle, self.file.name, compression, stack)
+                    yield from READERS[self.detected.format](handle, self.source)
             except DamagedFile as error:
                 yield Rejected(error.reason, 0, error.detail)
             except OSError as error:
@@ -58,22 +74,111 @@ class Reading:
                     raise
                 yield Rejected("not readable", 0, os.strerror(error.errno or 0))
 
+    def _unpacked(self, handle: BinaryIO, stack: ExitStack) -> tuple[BinaryIO, str]:
+        """The verified plain bytes of a compressed file, and how it was compressed; WARC files stay packed."""
+        compression = detect.compression_of(_head(handle, 16))
+        if not compression or (compression == "gzip" and warc.begins_warc(handle, compression)):
+            return handle, compression
+        limit_bytes = self.source.max_expanded_bytes
+        return stack.enter_context(compressed.spool(handle, compression, self._spool_folder, limit_bytes)), compression
 
-def _open(file: RawFile, source: SourceConfig, spool_folder: Path, stack: ExitStack) -> tuple[BinaryIO, Detected]:
-    """Verified UTF-8 (or Parquet) bytes of a file, standing behind any byte order mark, and what they are."""
-    handle: BinaryIO = stack.enter_context(_open_regular(file.path))
-    compression = detect.compression_of(handle.read(16))
+    def _plain(self, handle: BinaryIO, name: str, compression: str, stack: ExitStack) -> tuple[BinaryIO, Detected]:
+        """UTF-8 (or binary) bytes, standing behind any byte order mark, and what they are."""
+        source = self.source
+        kind = detect.declared_format_of(_head(handle), name, source.format)
+        if kind:
+            return handle, Detected(kind, compression)
+        encoding, mark_bytes = find_encoding(handle, source.encoding_name)
+        handle.seek(mark_bytes)
+        note = ""
+        if encoding.name != "UTF-8" or source.replaces:
+            transcoder = Transcoder(handle, encoding, source.replaces)
+            handle = stack.enter_context(compressed.spool_blocks(transcoder.blocks(), self._spool_folder))
+            mark_bytes = 0
+            note = f"{transcoder.replaced} faults replaced" if transcoder.replaced else ""
+        head = handle.read(detect.HEAD_BYTES)
+        handle.seek(mark_bytes)
+        return handle, Detected(detect.format_of(head, name, source.format), compression, encoding, note)
+
+    def _archive(self, kind: str, handle: BinaryIO, compression: str) -> Iterator[Row | Rejected]:
+        """Records of all members; `detected` says how many were of which kind and how many were not read."""
+        contents: Counter[str] = Counter()
+        limit_bytes = self.source.max_expanded_bytes
+        try:
+            for member in archives.members(kind, handle, self.source.choose, self._spool_folder, limit_bytes):
+                if member.handle is not None:
+                    yield from self._member(member.name, member.handle, contents)
+                elif member.refused:
+                    contents["refused"] += 1
+                    yield Rejected(member.reason, 0, member.name)
+                else:
+                    contents[f"not read ({member.reason})"] += 1
+        finally:
+            self.detected = Detected(kind, compression, Encoding(), _counted(contents))
+
+    def _member(self, name: str, handle: BinaryIO, contents: Counter[str]) -> Iterator[Row | Rejected]:
+        with ExitStack() as stack:
+            try:
+                handle, compression = self._unpacked(handle, stack)
+                if warc.begins_warc(handle, compression):
+                    contents["WARC"] += 1
+                    rows = self._pages(handle, compression, Counter())
+                else:
+                    handle, detected = self._plain(handle, name, compression, stack)
+                    contents[str(detected)] += 1
+                    rows = READERS[detected.format](handle, self.source)
+                for row in rows:
+                    yield replace(row, member=name) if isinstance(row, Row) else _of_member(row, name)
+            except DamagedFile as error:
+                contents["rejected"] += 1
+                yield Rejected(error.reason, 0, f"{name}: {error.detail}")
+
+    def _warc(self, handle: BinaryIO, compression: str) -> Iterator[Row | Rejected]:
+        contents: Counter[str] = Counter()
+        try:
+            yield from self._pages(handle, compression, contents)
+        finally:
+            self.detected = Detected("warc", compression, Encoding(), _counted(contents))
+
+    def _pages(self, handle: BinaryIO, compression: str, contents: Counter[str]) -> Iterator[Row | Rejected]:
+        """One row or rejection a WARC record."""
+        source = self.source
+        limits = (source.max_expanded_bytes, min(PAGE_LIMIT_BYTES, source.max_document_bytes))
+        for number, record in enumerate(warc.read_warc(handle, compression, self._spool_folder, *limits), 1):
+            if isinstance(record, warc.NoPage):
+                yield Rejected(record.reason, number, record.detail)
+                continue
+            asked = (record.charset, source.encoding_name, source.replaces)
+            try:
+                if record.kind == "html":
+                    page = read_page(record.data, source.extractor, source.comments, *asked)
+                else:
+                    text, encoding = decode_page(record.data, *asked)
+                    page = Page(text.strip(), "", "", encoding)
+            except DamagedFile as error:
+                yield Rejected(error.reason, number, f"{error.detail}: {record.url}")
+                continue
+            contents[str(page.encoding)] += 1
+            yield page_row(number, page, source, id=record.record_id, url=record.url, date=record.date)
+
+
+def _of_member(rejected: Rejected, name: str) -> Rejected:
+    return replace(rejected, sample=f"{name}: {rejected.sample}".removesuffix(": "))
+
+
+def _counted(contents: Counter[str]) -> str:
+    """ "3 x JSON lines, 1 x plain text", the most frequent first."""
+    shown = sorted(contents.items(), key=lambda item: (-item[1], item[0]))
+    rest = sum(count for _, count in shown[_KINDS_SHOWN:])
+    listed = [f"{count} x {what}" for what, count in shown[:_KINDS_SHOWN]]
+    return ", ".join(listed + ([f"{rest} x other"] if rest else []))
+
+
+def _head(handle: BinaryIO, size: int = detect.HEAD_BYTES) -> bytes:
+    """The first bytes of a file, which stands at its beginning before and after."""
+    head = handle.read(size)
     handle.seek(0)
-    if compression:
-        handle = stack.enter_context(compressed.spool(handle, compression, spool_folder, source.max_expanded_bytes))
-    encoding, mark_bytes = detect.byte_order_mark(handle.read(4))
-    handle.seek(mark_bytes)
-    if encoding != "utf-8":
-        handle = stack.enter_context(compressed.spool_blocks(_transcoded(handle, encoding), spool_folder))
-        mark_bytes = 0
-    head = handle.read(detect.HEAD_BYTES)
-    handle.seek(mark_bytes)
-    return handle, Detected(detect.format_of(head, file.name, source.format), compression, encoding)
+    return head
 
 
 def _open_regular(path: Path) -> BinaryIO:
@@ -83,48 +188,3 @@ def _open_regular(path: Path) -> BinaryIO:
         os.close(descriptor)
         raise DamagedFile("not a regular file")
     return os.fdopen(descriptor, "rb", buffering=1 << 17)
-
-
-def _transcoded(handle: BinaryIO, encoding: str) -> Iterator[bytes]:
-    """UTF-8 blocks of a UTF-16 or UTF-32 file."""
-    decoder = codecs.getincrementaldecoder(encoding)()
-    while True:
-        block = handle.read(BLOCK_BYTES)
-        try:
-            yield decoder.decode(block, final=not block).encode()
-        except UnicodeError as error:
-            raise DamagedFile(f"damaged {encoding.upper()} text", str(error)[-80:]) from None
-        if not block:
-            return
-
-
-def to_document(row: Row, source: SourceConfig, file_name: str) -> Document | Rejected:
-    """The document of one row, or why it is none: no, empty, non-string, not encodable or too long text."""
-    if source.text_field not in row.values:
-        return Rejected(f"no field '{source.text_field}'", row.number, columns_hint([str(key) for key in row.values]))
-    text = row.values[source.text_field]
-    if not isinstance(text, str):
-        kind = "null" if text is None else type(text).__name__
-        return Rejected("text is not a string", row.number, f"it is {kind}: {str(text)[:60]}")
-    if not text or text.isspace():
-        return Rejected("empty text", row.number)
-    try:
-        size_bytes = len(text.encode())
-    except UnicodeEncodeError as error:
-        around = text[max(0, error.start - 20) : error.start + 20]
-        return Rejected("lone surrogate (no character)", row.number, f"at character {error.start}: {around}")
-    if size_bytes > source.max_document_bytes:
-        return Rejected(TOO_LONG, row.number, f"{size_bytes} bytes: {text[:60]}")
-    return Document(f"{file_name}:{row.number}", text, source.name, _metadata(row.values, source))
-
-
-def _metadata(values: dict[str, Any], source: SourceConfig) -> dict[str, Any]:
-    """Plain and finite values of the wanted fields; long strings are cut."""
-    kept: dict[str, Any] = {}
-    for name in ("id", *source.metadata_fields):
-        value = values.get(name)
-        if isinstance(value, str):
-            kept[name] = value.encode("utf-8", "replace").decode()[:_METADATA_LIMIT]
-        elif isinstance(value, bool | int) or (isinstance(value, float) and value - value == 0):
-            kept[name] = value
-    return kept

@@ -10,16 +10,19 @@ import errno
 import glob
 import itertools
 import os
+import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from groundup.config import Config, Name
-from groundup.corpus.detect import FORMAT_SUFFIXES, REFUSED_SUFFIXES, suffix_of
+from groundup.corpus.detect import ARCHIVE_SUFFIXES, FORMAT_SUFFIXES, REFUSED_SUFFIXES, suffix_of
+from groundup.corpus.encodings import named
 from groundup.errors import DataError, printable
 
 
@@ -28,14 +31,31 @@ class SourceConfig(Config):
 
     name: Name
     """Name of the source in reports, mixtures and shard files."""
-    path: str
-    """A file, a folder (with its subfolders) or a glob; absolute, or relative to the current or the recipe's folder."""
+    path: str | tuple[str, ...] = ()
+    """A file, a folder (with its subfolders) or a glob, or a list of them; absolute, or relative to the current or the
+    recipe's folder."""
+    include: tuple[str, ...] = ()
+    """Of folders and archives only files whose name matches one of these patterns (`*.txt`, `news/*`), whatever their
+    ending; empty: all of known types."""
+    exclude: tuple[str, ...] = ()
+    """Of folders and archives no file whose name matches one of these patterns."""
     split: Literal["auto", "train", "validation", "test"] = "auto"
     """`auto`: by hash; otherwise all of this source goes there."""
-    format: Literal["auto", "text", "jsonl", "json", "csv", "parquet"] = "auto"
+    format: Literal["auto", "text", "jsonl", "json", "csv", "parquet", "arrow", "html", "warc"] = "auto"
     """`auto`: found by content, and said in log and report."""
+    encoding: str = "auto"
+    """Of text, JSON, CSV and HTML: `auto` is found file by file (page by page), and refused where it is not certain;
+    otherwise a name such as `gb18030`, `big5`, `shift_jis`, `windows-1252`, `utf-16-le`. A byte order mark wins."""
+    invalid_bytes: Literal["reject", "replace"] = "reject"
+    """What the encoding does not have: reject the file (of UTF-8 JSON lines and CSV the record), or U+FFFD, counted."""
     text_field: str = "text"
-    """Field or column that holds the text (jsonl, json, csv, parquet)."""
+    """Field or column that holds the text (jsonl, json, csv, parquet, arrow)."""
+    text_template: str = ""
+    """Text of several fields instead, such as `"{title}\\n\\n{body}"`; `{meta.title}` is a field inside a field."""
+    extractor: Literal["trafilatura", "resiliparse"] = "trafilatura"
+    """What finds the main text of HTML pages: trafilatura is better, resiliparse six times as fast."""
+    comments: bool = False
+    """Whether readers' comments under an HTML page belong to its text."""
     metadata_fields: tuple[str, ...] = ()
     """Fields kept beside the text (strings, numbers, booleans); `id` always is."""
     max_document_bytes: int = Field(default=16 << 20, ge=1 << 10, le=1 << 28)
@@ -45,12 +65,82 @@ class SourceConfig(Config):
 
     @field_validator("path")
     @classmethod
-    def _local(cls, path: str) -> str:
-        if not path or "\0" in path:
-            raise ValueError("must name a file, a folder or a glob")
-        if "://" in path:
-            raise ValueError("must be local: URLs are not fetched; download the file first")
+    def _local(cls, path: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for one in (path,) if isinstance(path, str) else path:
+            if not one or "\0" in one:
+                raise ValueError("must name a file, a folder or a glob")
+            if "://" in one:
+                raise ValueError("must be local: URLs are not fetched; download the file first")
         return path
+
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, encoding: str) -> str:
+        if encoding != "auto" and not named(encoding):
+            raise ValueError(
+                "must be auto or an encoding such as utf-8, gb18030, big5, shift_jis, windows-1252, koi8-r"
+            )
+        return encoding
+
+    @field_validator("text_template")
+    @classmethod
+    def _plain(cls, template: str) -> str:
+        template_fields(template)
+        return template
+
+    @model_validator(mode="after")
+    def _has_place(self) -> Self:
+        if not self.paths:
+            raise ValueError("must have a path")
+        return self
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """`path` as a list."""
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+    @property
+    def encoding_name(self) -> str:
+        """The encoding by its one name; "" for auto."""
+        return "" if self.encoding == "auto" else named(self.encoding)
+
+    @property
+    def replaces(self) -> bool:
+        """Whether bytes that the encoding does not have are replaced."""
+        return self.invalid_bytes == "replace"
+
+    def choose(self, name: str) -> str:
+        """Why a file of a folder or archive is not read; "" when it is."""
+        return reason_by_name(name, self.include, self.exclude)
+
+
+def template_fields(template: str) -> list[str]:
+    """Fields of a template in order. Raises ValueError when it has none or is not plain."""
+    rest = template.replace("{{", "").replace("}}", "")
+    names = re.findall(r"\{([^{}]*)\}", rest)
+    if template and (
+        not names or not all(names) or re.sub(r"\{[^{}]*\}", "", rest).strip("{}") != re.sub(r"\{[^{}]*\}", "", rest)
+    ):
+        raise ValueError("must hold fields in braces, such as '{title}\\n\\n{body}'; write {{ and }} for braces")
+    return names
+
+
+def reason_by_name(name: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> str:
+    """Why a file is not read by its name below the source's path (or in its archive); "" when it is."""
+    last = name.rpartition("/")[2]
+    if any(part.startswith(".") or part == "__MACOSX" for part in name.split("/")):
+        return "hidden"
+    if _matches(name, last, exclude):
+        return "left out by exclude"
+    if include:
+        return "" if _matches(name, last, include) else "not named by include"
+    suffix = suffix_of(last)
+    known = FORMAT_SUFFIXES.keys() | ARCHIVE_SUFFIXES | REFUSED_SUFFIXES
+    return "" if suffix in known else f"not a known file type ({suffix[:12]})"
+
+
+def _matches(name: str, last: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name if "/" in pattern else last, pattern) for pattern in patterns)
 
 
 @dataclass(frozen=True, order=True)
@@ -77,7 +167,7 @@ class Found:
     skipped: tuple[Skipped, ...]
 
 
-def resolve_path(path: str, base: Path) -> list[Path]:
+def resolve_path(path: str | tuple[str, ...], base: Path) -> list[Path]:
     """Regular files that `path` means, sorted by name: tried in the current folder first, then in `base`.
 
     Raises DataError when nothing is there, or nothing that can be read.
@@ -85,14 +175,41 @@ def resolve_path(path: str, base: Path) -> list[Path]:
     return [file.path for file in find_files(path, base).files]
 
 
-def find_files(path: str, base: Path) -> Found:
-    """Files and skipped things of a file, folder or glob. Raises DataError when no regular file is among them."""
+def find_files(
+    path: str | Sequence[str], base: Path, include: tuple[str, ...] = (), exclude: tuple[str, ...] = ()
+) -> Found:
+    """Files and skipped things of files, folders and globs. Raises DataError when one of them has no regular file."""
+    paths = (path,) if isinstance(path, str) else tuple(path)
+    found = [_find(one, base, include, exclude) for one in paths]
+    if len(found) == 1:
+        return found[0]
+    labels = _labels(paths)
+    files = [RawFile(f"{label}{file.name}", file.path) for label, one in zip(labels, found) for file in one.files]
+    skipped = [Skipped(f"{label}{one.name}", one.reason) for label, part in zip(labels, found) for one in part.skipped]
+    return Found(tuple(sorted(files)), tuple(sorted(skipped)))
+
+
+def find_source(source: SourceConfig, base: Path) -> Found:
+    """Files of a source and what of it is skipped. Raises DataError when there is nothing to read."""
+    return find_files(source.paths, base, source.include, source.exclude)
+
+
+def _labels(paths: Sequence[str]) -> list[str]:
+    """A distinct prefix for the names of each path of a list: its last part, numbered where two are the same."""
+    names = [printable(Path(path).name).replace("\n", "\\n") or "root" for path in paths]
+    return [
+        f"{name}/" if names.count(name) == 1 else f"{name}~{names[: i + 1].count(name)}/"
+        for i, name in enumerate(names)
+    ]
+
+
+def _find(path: str, base: Path, include: tuple[str, ...], exclude: tuple[str, ...]) -> Found:
     root, entries, is_folder = _entries(path, base)
     files: list[RawFile] = []
     skipped: list[Skipped] = []
     for entry in entries:
         name = escaped_name(entry, root)
-        reason = _reason_to_skip(entry, by_name=is_folder)
+        reason = _reason_to_skip(entry) or (reason_by_name(name, include, exclude) if is_folder else "")
         if reason:
             skipped.append(Skipped(name, reason))
         else:
@@ -150,9 +267,8 @@ def _walk(folder: Path) -> Iterator[Path]:
                 yield below
 
 
-def _reason_to_skip(path: Path, by_name: bool) -> str:
-    if by_name and path.name.startswith("."):
-        return "hidden"
+def _reason_to_skip(path: Path) -> str:
+    """Why something is no file that may be opened."""
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
@@ -164,17 +280,11 @@ def _reason_to_skip(path: Path, by_name: bool) -> str:
         (stat.S_ISSOCK, "socket, not a regular file"),
         (lambda mode: not stat.S_ISREG(mode), "device, not a regular file"),
     )
-    for is_kind, reason in kinds:
-        if is_kind(mode):
-            return reason
-    known = FORMAT_SUFFIXES.keys() | REFUSED_SUFFIXES
-    return (
-        f"not a known file type ({suffix_of(path.name)[:12]})" if by_name and suffix_of(path.name) not in known else ""
-    )
+    return next((reason for is_kind, reason in kinds if is_kind(mode)), "")
 
 
 def _nothing_to_read(path: str, skipped: list[Skipped]) -> str:
-    wanted = "give .txt, .md, .jsonl, .json, .csv or .parquet files"
+    wanted = "give .txt, .md, .jsonl, .json, .csv, .parquet, .arrow, .html or .warc files"
     if not skipped:
         return f"{_shown(path)}: the folder is empty; {wanted}"
     return f"{_shown(path)}: no file here can be read ({skipped[0].name[:30]}: {skipped[0].reason}); {wanted}"

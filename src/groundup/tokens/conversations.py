@@ -23,8 +23,8 @@ from typing import Any, Literal, NoReturn
 from pydantic import Field, field_validator
 
 from groundup.config import Config, Name
-from groundup.corpus.formats import Row
 from groundup.corpus.readers import Reading, SourceConfig, find_files
+from groundup.corpus.records import Row
 from groundup.corpus.sources import Found
 from groundup.errors import DataError
 from groundup.log import logger

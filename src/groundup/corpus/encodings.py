@@ -1,0 +1,305 @@
+"""Bytes of a text file -> the encoding of its characters and how that is known, or the candidates where it is not.
+
+    byte order mark -> asked for -> UTF-16/32 without a mark -> 7-bit escapes -> valid UTF-8 -> two detectors that agree
+
+Detectors are wrong on short texts, and each is wrong on other ones. So a legacy encoding is believed only when two
+unlike detectors (Firefox's chardetng and Mozilla's older universal detector) decode the text to the same characters, or
+when only one of their answers spells a language (`alphabets.py`).
+
+Invariant: nothing is guessed silently: what is not sure is refused with the candidates, and a byte that an encoding
+does not have never becomes U+FFFD unless the source asks for it, counted.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Literal
+
+import cchardet
+from chardetng_py import EncodingDetector
+
+from groundup.corpus.alphabets import is_spelled
+from groundup.corpus.compressed import DamagedFile
+
+BLOCK_BYTES = 1 << 20
+SURVEY_LIMIT_BYTES = 64 << 20
+"""How far a file is searched for its first byte that is not UTF-8; beyond it lines are rejected one by one."""
+SAMPLE_BYTES = 1 << 18
+_PIECE_BYTES = 1 << 13
+_MOSTLY_UTF8 = 0.8
+"""Share of the non-ASCII bytes that form UTF-8, above which a file is damaged UTF-8. Chinese in GBK has up to 0.5."""
+_CODECS = {
+    "UTF-8": "utf-8",
+    "UTF-16-LE": "utf-16-le",
+    "UTF-16-BE": "utf-16-be",
+    "UTF-32-LE": "utf-32-le",
+    "UTF-32-BE": "utf-32-be",
+    "GB18030": "gb18030",
+    "Big5": "big5hkscs",
+    "Shift-JIS": "cp932",
+    "EUC-JP": "euc_jp",
+    "EUC-KR": "cp949",
+    "Johab": "johab",
+    "HZ": "hz",
+    "ISO-2022-JP": "iso2022_jp_2",
+    "ISO-2022-KR": "iso2022_kr",
+    "ASCII": "ascii",
+    "KOI8-R": "koi8_r",
+    "KOI8-U": "koi8_u",
+    "TIS-620": "cp874",
+    "Mac-Roman": "mac_roman",
+    "Mac-Cyrillic": "mac_cyrillic",
+    **{f"ISO-8859-{n}": f"iso8859_{n}" for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 14, 15, 16)},
+    **{f"Windows-125{n}": f"cp125{n}" for n in range(9)},
+    **{f"IBM{n}": f"cp{n}" for n in (437, 737, 775, 850, 852, 855, 857, 860, 861, 862, 863, 864, 865, 866, 869)},
+}
+"""Name -> Python's codec. Where browsers read a name as a larger set (GB2312 as GB18030) so does the codec."""
+_LARGER = {
+    "gb2312": "GB18030",
+    "gbk": "GB18030",
+    "cp936": "GB18030",
+    "big5": "Big5",
+    "cp950": "Big5",
+    "shift_jis": "Shift-JIS",
+    "shift_jisx0213": "Shift-JIS",
+    "shift_jis_2004": "Shift-JIS",
+    "euc_kr": "EUC-KR",
+    "iso2022_jp": "ISO-2022-JP",
+    "iso8859-11": "TIS-620",
+    "tis-620": "TIS-620",
+    "utf-8-sig": "UTF-8",
+}
+_LABELS = {
+    "x-sjis": "Shift-JIS",
+    "x-gbk": "GB18030",
+    "x-euc-jp": "EUC-JP",
+    "iso-8859-8-i": "ISO-8859-8",
+    "windows-874": "TIS-620",
+    "windows-949": "EUC-KR",
+    "ks_c_5601-1987": "EUC-KR",
+    "uhc": "EUC-KR",
+    "x-mac-cyrillic": "Mac-Cyrillic",
+    "x-user-defined": "",
+    "unicode": "",
+}
+"""Labels of web pages and detectors that Python does not know."""
+_AS_IN_BROWSERS = {"ISO-8859-1": "Windows-1252", "ASCII": "Windows-1252", "ISO-8859-9": "Windows-1254"}
+_MULTI_BYTE = ("GB18030", "Big5", "Shift-JIS", "EUC-JP", "EUC-KR")
+_ENOUGH_FOR_ONE = 32
+"""Bytes beyond ASCII after which other text no longer decodes in a multi-byte encoding by chance."""
+_ENOUGH_TO_SPELL = 8
+_CEDILLAS = str.maketrans("\u0219\u021b\u0218\u021a", "\u015f\u0163\u015e\u0162")
+"""Romanian with commas below and with cedillas has the same bytes in two encodings."""
+_FOREIGN_BYTES = bytes(range(128, 256))
+_BY_CODEC = {codecs.lookup(codec).name: name for name, codec in reversed(_CODECS.items())}
+_MARKS: tuple[tuple[bytes, str], ...] = (
+    (codecs.BOM_UTF8, "UTF-8"),
+    (codecs.BOM_UTF32_LE, "UTF-32-LE"),  # before UTF-16: it begins with the same two bytes
+    (codecs.BOM_UTF32_BE, "UTF-32-BE"),
+    (codecs.BOM_UTF16_LE, "UTF-16-LE"),
+    (codecs.BOM_UTF16_BE, "UTF-16-BE"),
+)
+_ESCAPES: tuple[tuple[re.Pattern[bytes], str], ...] = (
+    (re.compile(rb"\x1b\$\)C"), "ISO-2022-KR"),
+    (re.compile(rb"\x1b\$[@B]|\x1b\([JI]"), "ISO-2022-JP"),
+    (re.compile(rb"~\{(?:[!-w][!-~])+~\}"), "HZ"),
+)
+_CONTROL_BYTES = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
+_ODD = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f\ue000-\uf8ff\ufffd-\uffff\u2500-\u259f]")
+"""Controls, private characters and box drawings: signs of a wrong encoding in running text."""
+_EVERYDAY = re.compile("[ \n.,\u3001\u3002\uff0c\uff0e]")
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """An encoding by its name in `_CODECS`, and how it is known."""
+
+    name: str = "UTF-8"
+    how: Literal["", "mark", "given", "declared", "detected"] = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.how}" if self.how in ("declared", "detected") else self.name
+
+    @property
+    def codec(self) -> str:
+        """Name of Python's codec."""
+        return _CODECS[self.name]
+
+
+def named(label: str) -> str:
+    """The name of the encoding that a label means ("gb2312" -> "GB18030"); "" when it is none that is read."""
+    label = label.strip().strip("\"'").lower()
+    if label in _LABELS:
+        return _LABELS[label]
+    try:
+        codec = codecs.lookup(label).name
+    except (LookupError, ValueError, UnicodeError):
+        return ""
+    return _LARGER.get(codec) or _BY_CODEC.get(codec, "")
+
+
+def byte_order_mark(head: bytes) -> tuple[str, int]:
+    """(encoding, length of the mark); ("", 0) without one."""
+    return next(((name, len(mark)) for mark, name in _MARKS if head.startswith(mark)), ("", 0))
+
+
+def find_encoding(handle: BinaryIO, asked: str = "") -> tuple[Encoding, int]:
+    """Encoding of the text that `handle` stands before, and the length of its byte order mark.
+
+    `asked`: a name that the user gives, "" to find it. Damaged UTF-8 counts as UTF-8: its readers say where.
+    Raises DamagedFile, with the candidates, when the encoding cannot be told.
+    """
+    start = handle.tell()
+    head = handle.read(BLOCK_BYTES)
+    marked, mark_bytes = byte_order_mark(head)
+    if marked:
+        return Encoding(marked, "mark"), mark_bytes
+    if asked:
+        return Encoding(asked, "given"), 0
+    unmarked = _wide(head) or _escaped(head)
+    if unmarked:
+        return Encoding(unmarked, "detected"), 0
+    handle.seek(start)
+    sample, fault = _sample_of_foreign_bytes(handle)
+    if not sample:
+        return Encoding(), 0
+    if len(head) != len(head.translate(None, _CONTROL_BYTES)):
+        raise DamagedFile("binary data", f"control characters, and no UTF-8 at byte {start + fault}")
+    return Encoding(detect(sample, start + fault), "detected"), 0
+
+
+def detect(sample: bytes, fault: int = 0) -> str:
+    """Name of the legacy encoding of text that is not UTF-8, `fault` the first byte that shows it.
+
+    Raises DamagedFile with the candidates when unsure.
+    """
+    detector = EncodingDetector()
+    detector.feed(sample, last=True)
+    labels = (detector.guess(tld=None, allow_utf8=False), cchardet.detect(sample)["encoding"] or "")
+    guesses = [_AS_IN_BROWSERS.get(named(label), named(label)) for label in labels]
+    texts: dict[str, str] = {}
+    for name in guesses:
+        text = _decoded(sample, name) if name and not name.startswith("UTF") else None
+        if text is not None and not _ODD.search(text):
+            texts[name] = text.translate(_CEDILLAS)
+    first = next(iter(texts), "")
+    foreign = len(sample) - len(sample.translate(None, _FOREIGN_BYTES))
+    spelled = [name for name, text in texts.items() if is_spelled(text)]
+    if first and len(set(texts.values())) == 1:
+        by_both = len(texts) == 2 or guesses[0] == guesses[1]
+        if (by_both and (foreign >= _ENOUGH_FOR_ONE or first in _MULTI_BYTE or spelled)) or (
+            foreign >= _ENOUGH_FOR_ONE and first in _MULTI_BYTE
+        ):
+            return first
+    if len(spelled) == 1 and foreign >= _ENOUGH_TO_SPELL:
+        return spelled[0]
+    shown = " or ".join(texts) or "none fits"
+    raise DamagedFile("encoding not certain", f"no UTF-8 at byte {fault}; {shown}? set `encoding:` or save it as UTF-8")
+
+
+def _decoded(sample: bytes, name: str, final: bool = False) -> str | None:
+    """The sample's text, which may end inside a character unless it is `final`; None when a byte does not fit."""
+    try:
+        return codecs.getincrementaldecoder(_CODECS[name])().decode(sample, final)
+    except UnicodeError:
+        return None
+
+
+def _wide(head: bytes) -> str:
+    """UTF-16 or UTF-32 without a mark: bytes with NULs that decode to ordinary text; "" when it is none."""
+    if b"\0" not in head and len(head) - len(head.translate(None, _CONTROL_BYTES)) < len(head) / 10:
+        return ""
+    blocks: dict[str, int] = {}
+    for name in ("UTF-32-LE", "UTF-32-BE", "UTF-16-LE", "UTF-16-BE"):
+        text = _decoded(head, name, final=len(head) < BLOCK_BYTES) or ""
+        ordinary = len(text) >= _ENOUGH_TO_SPELL and not _ODD.search(text) and _printable_share(text) > 0.99
+        if ordinary and _EVERYDAY.search(text):
+            blocks[name] = len({ord(character) >> 8 for character in text})
+    return min(blocks, key=lambda name: blocks[name], default="")  # the wrong order of bytes scatters the characters
+
+
+def _printable_share(text: str) -> float:
+    return sum(character.isprintable() or character.isspace() for character in text) / len(text)
+
+
+def _escaped(head: bytes) -> str:
+    """ISO-2022 or HZ: ASCII bytes with shifts that decode to something else than ASCII; "" when it is none."""
+    if not head.isascii():
+        return ""
+    for pattern, name in _ESCAPES:
+        if pattern.search(head):
+            text = _decoded(head, name)
+            if text is not None and not text.isascii():
+                return name
+    return ""
+
+
+def _sample_of_foreign_bytes(handle: BinaryIO) -> tuple[bytes, int]:
+    """(lines with bytes beyond ASCII, offset of the first fault) of what is not UTF-8; (b"", 0) when it nearly is."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    sample = bytearray()
+    seen = foreign = good = 0
+    fault = -1
+    while seen < SURVEY_LIMIT_BYTES and len(sample) < SAMPLE_BYTES:
+        block = handle.read(BLOCK_BYTES)
+        held = len(decoder.getstate()[0])
+        if fault < 0 and (held or not block.isascii()):
+            try:
+                decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                fault = seen - held + error.start
+        if not block:
+            break
+        seen += len(block)
+        if not block.isascii():
+            some, well = _count_utf8(block)
+            foreign, good = foreign + some, good + well
+            if fault >= 0 or len(sample) < _PIECE_BYTES:
+                _add_foreign_lines(sample, block)
+    return (bytes(sample), fault) if fault >= 0 and good < _MOSTLY_UTF8 * foreign else (b"", 0)
+
+
+def _count_utf8(block: bytes) -> tuple[int, int]:
+    """(bytes beyond ASCII, those of them that form UTF-8)."""
+    foreign = len(block) - len(block.translate(None, _FOREIGN_BYTES))
+    text = block.decode("utf-8", "ignore").encode()
+    return foreign, len(text) - len(text.translate(None, _FOREIGN_BYTES))
+
+
+def _add_foreign_lines(sample: bytearray, block: bytes) -> None:
+    for line in block.split(b"\n"):
+        if not line.isascii():
+            sample += line[:_PIECE_BYTES] + b"\n"
+            if len(sample) >= SAMPLE_BYTES:
+                return
+
+
+class Transcoder:
+    """UTF-8 blocks of a file in another encoding; `replaced` counts the faults that became U+FFFD."""
+
+    def __init__(self, handle: BinaryIO, encoding: Encoding, replace: bool) -> None:
+        self._handle, self._encoding, self._replace = handle, encoding, replace
+        self.replaced = 0
+
+    def blocks(self) -> Iterator[bytes]:
+        """All of the file from where it stands. Raises DamagedFile at the first fault, unless they are replaced."""
+        decoder = codecs.getincrementaldecoder(self._encoding.codec)("replace" if self._replace else "strict")
+        offset = self._handle.tell()
+        while True:
+            block = self._handle.read(BLOCK_BYTES)
+            held = len(decoder.getstate()[0])
+            try:
+                text = decoder.decode(block, final=not block)
+            except UnicodeError as error:
+                fault = offset - held + error.start if isinstance(error, UnicodeDecodeError) else offset
+                how = f"{self._encoding.how} encoding" if self._encoding.how else "encoding"
+                remedy = f"invalid at byte {fault} ({how}); correct `encoding:` or the file"
+                raise DamagedFile(f"not {self._encoding.name} text", remedy) from None
+            self.replaced += text.count("\ufffd") if self._replace else 0
+            yield text.encode()
+            offset += len(block)
+            if not block:
+                return

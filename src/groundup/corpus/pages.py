@@ -1,0 +1,162 @@
+"""Bytes of an HTML page -> its main text, title and language; what is around it (menus, banners, footers) is left out.
+
+    bytes --charset: mark, asked for, server, page, UTF-8, detection--> HTML --EXTRACTORS[name]--> text
+
+To add an extractor: one function and one line in EXTRACTORS, its name in `sources.Extractor`.
+
+Invariant: nothing a page holds raises or runs; the characters come from one encoding that fits all its bytes.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+from groundup.corpus.compressed import DamagedFile
+from groundup.corpus.encodings import Encoding, Transcoder, byte_order_mark, find_encoding, named
+from groundup.corpus.optional import load
+
+_META_BYTES = 4096
+"""How far a page's own declaration is looked for; browsers take 1024, many pages have it a little later."""
+_META = re.compile(
+    rb"""<meta[^>]{0,300}?charset\s*=\s*["']?\s*([A-Za-z0-9_:.-]{2,40})"""
+    rb"""|<\?xml[^>]{0,100}?encoding\s*=\s*["']([A-Za-z0-9_.-]{2,40})""",
+    re.IGNORECASE,
+)
+_COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
+_TITLE = re.compile(r"<title[^>]{0,200}>([^<]{1,2000})</title", re.IGNORECASE)
+_LANGUAGE = re.compile(r"<html[^>]{0,500}?\slang\s*=\s*[\"']?([A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8}){0,3})", re.IGNORECASE)
+_HEAD_CHARACTERS = 1 << 16
+_BLANK_LINES = re.compile(r"\n[ \t\u00a0]*\n(?:[ \t\u00a0]*\n)+")
+_LINE_ENDS = re.compile(r"[ \t\u00a0]+\n")
+PAGE_LIMIT_BYTES: Final = 4 << 20
+ELEMENT_LIMIT: Final = 250_000
+"""Larger pages are refused: trafilatura takes 40 s and 1 GB for a million tags. Common Crawl cuts pages at 1 MiB."""
+DEPTH_LIMIT: Final = 5_000
+"""Elements open at once above which a page is refused: parsers recurse into them. Browsers stop at 512."""
+ATTRIBUTE_LIMIT: Final = 5_000
+"""Attributes of one element above which a page is refused: parsers compare each with each."""
+_TAG = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9-]{0,30})[^<>]{0,20000}?(/?)>")
+_LONG_TAG = re.compile(r"<[A-Za-z][^<>]{20000,}")
+_VALUE = re.compile(r"""=\s*(?:"[^"]*"|'[^']*')""")
+_NEVER_NESTED = re.compile(
+    r"area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr|p|li|td|tr|th|dt|dd|option|tbody|thead",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Page:
+    """The text of a page and what it says of itself; `language` as declared, not detected."""
+
+    text: str
+    title: str
+    language: str
+    encoding: Encoding
+
+
+def read_page(
+    data: bytes, extractor: str, comments: bool, declared: str = "", asked: str = "", replace: bool = False
+) -> Page:
+    """Main text of one HTML page. `declared`: charset label of the server; `asked`: encoding that the user gives.
+
+    Raises DamagedFile when no encoding fits, and for what would take a parser minutes or its stack.
+    """
+    if len(data) > PAGE_LIMIT_BYTES:
+        raise DamagedFile("page too large", f"{len(data)} bytes, the limit is {PAGE_LIMIT_BYTES}")
+    markup, encoding = decode_page(data, declared, asked, replace)
+    _refuse_bombs(markup)
+    head = markup[:_HEAD_CHARACTERS]
+    title, language = _TITLE.search(head), _LANGUAGE.search(head)
+    text = EXTRACTORS[extractor](markup, comments)
+    return Page(
+        _BLANK_LINES.sub("\n\n", _LINE_ENDS.sub("\n", text)).strip(),
+        " ".join(html.unescape(title[1]).split()) if title else "",
+        language[1] if language else "",
+        encoding,
+    )
+
+
+def decode_page(data: bytes, declared: str = "", asked: str = "", replace: bool = False) -> tuple[str, Encoding]:
+    """Characters of a page, and the encoding: byte order mark, asked for, valid UTF-8, server, the page's own, found.
+
+    UTF-8 beyond ASCII comes before what server and page say: text is UTF-8 by chance only when it is very short, and
+    declarations are often wrong.
+    """
+    marked, mark_bytes = byte_order_mark(data[:4])
+    if marked or asked:
+        encoding = Encoding(marked, "mark") if marked else Encoding(asked, "given")
+        return _decoded(data[mark_bytes:], encoding, replace), encoding
+    says = [name for label in (declared, _declared_in(data)) if (name := named(label)) and label]
+    legacy = [name for name in says if not name.startswith("UTF")]
+    if not _is_escaped(legacy):
+        try:
+            return data.decode("utf-8"), Encoding("UTF-8", "declared" if "UTF-8" in says else "")
+        except UnicodeDecodeError:
+            pass
+    for name in legacy:
+        try:
+            return _decoded(data, Encoding(name, "declared"), False), Encoding(name, "declared")
+        except DamagedFile:
+            continue
+    if replace and says:
+        encoding = Encoding(says[0], "declared")
+        return _decoded(data, encoding, True), encoding
+    encoding, _ = find_encoding(io.BytesIO(data))
+    return _decoded(data, encoding, replace), encoding
+
+
+def _is_escaped(names: list[str]) -> bool:
+    """Whether a declared encoding hides its characters in ASCII bytes."""
+    return any(name.startswith("ISO-2022") or name == "HZ" for name in names)
+
+
+def _declared_in(data: bytes) -> str:
+    found = _META.search(_COMMENT.sub(b"", data[:_META_BYTES]))
+    return (found[1] or found[2]).decode("ascii") if found else ""
+
+
+def _decoded(data: bytes, encoding: Encoding, replace: bool) -> str:
+    handle: BinaryIO = io.BytesIO(data)
+    return b"".join(Transcoder(handle, encoding, replace).blocks()).decode()
+
+
+def _refuse_bombs(markup: str) -> None:
+    tags = markup.count("<")
+    if tags > ELEMENT_LIMIT:
+        raise DamagedFile("page with too many elements", f"{tags} tags, the limit is {ELEMENT_LIMIT}")
+    if tags > DEPTH_LIMIT and _is_deeper(markup, DEPTH_LIMIT):
+        raise DamagedFile("page nested too deeply", f"more than {DEPTH_LIMIT} open elements")
+    if any(len(_VALUE.sub(" ", tag[0]).split()) > ATTRIBUTE_LIMIT for tag in _LONG_TAG.finditer(markup)):
+        raise DamagedFile("page with too many attributes", f"more than {ATTRIBUTE_LIMIT} in one element")
+
+
+def _is_deeper(markup: str, limit: int) -> bool:
+    """Whether more elements than `limit` are open at once; counts tags only, so real pages are less deep."""
+    depth = 0
+    for match in _TAG.finditer(markup):
+        if not _NEVER_NESTED.fullmatch(match[2]) and not match[3]:
+            depth = max(0, depth + (-1 if match[1] else 1))
+            if depth > limit:
+                return True
+    return False
+
+
+def _by_trafilatura(markup: str, comments: bool) -> str:
+    """trafilatura: the better text (F1), at a sixth of the speed."""
+    trafilatura = load("trafilatura", "extractor: trafilatura")
+    return str(trafilatura.extract(markup, include_comments=comments, include_tables=True, fast=True) or "")
+
+
+def _by_resiliparse(markup: str, comments: bool) -> str:
+    """Resiliparse: rules over a fast parser in Rust."""
+    html2text = load("resiliparse.extract.html2text", "extractor: resiliparse")
+    options = {"main_content": True, "alt_texts": False, "comments": comments}
+    return str(html2text.extract_plain_text(markup, preserve_formatting=True, **options))
+
+
+EXTRACTORS: dict[str, Callable[[str, bool], str]] = {"trafilatura": _by_trafilatura, "resiliparse": _by_resiliparse}

@@ -1,0 +1,120 @@
+"""What readers give: rows and rejections; and a row -> its document, by field or by template.
+
+Invariant: a row becomes exactly one Document or one Rejected, and every field of a template has to be there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from groundup.corpus.documents import Document
+from groundup.corpus.sources import SourceConfig, template_fields
+
+TOO_LONG = "longer than max_document_bytes"
+_METADATA_LIMIT = 1000
+_PARTS = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A record as it stands in the file: `number` counts from 1 (line, element or data row; piece of a long text)."""
+
+    number: int
+    values: dict[str, Any]
+    continues: bool = False
+    """A further piece of the text of the row before, which belongs to the same split."""
+    member: str = ""
+    """Name of the archive member that the row is of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record (or `records` of them, or the file from here on) that cannot be used."""
+
+    reason: str
+    number: int = 0
+    sample: str = ""
+    records: int = 1
+
+
+def columns_hint(names: list[str]) -> str:
+    """Remedy for a missing text field: the names that are there."""
+    shown = ", ".join(name[:30] for name in names[:12]) + (", ..." if len(names) > 12 else "")
+    return f"found: {shown or 'none'}; set text_field"
+
+
+def needed_fields(source: SourceConfig) -> tuple[str, ...]:
+    """Top-level fields that a row must have to become a text."""
+    if not source.text_template:
+        return (source.text_field,)
+    return tuple(dict.fromkeys(name.partition(".")[0] for name in template_fields(source.text_template)))
+
+
+def to_document(row: Row, source: SourceConfig, file_name: str) -> Document | Rejected:
+    """The document of one row, or why it is none: no, empty, non-string, not encodable or too long text."""
+    text = _templated(row, source) if source.text_template else _of_field(row, source)
+    if isinstance(text, Rejected):
+        return text
+    if not text or text.isspace():
+        return Rejected("empty text", row.number)
+    try:
+        size_bytes = len(text.encode())
+    except UnicodeEncodeError as error:
+        around = text[max(0, error.start - 20) : error.start + 20]
+        return Rejected("lone surrogate (no character)", row.number, f"at character {error.start}: {around}")
+    if size_bytes > source.max_document_bytes:
+        return Rejected(TOO_LONG, row.number, f"{size_bytes} bytes: {text[:60]}")
+    where = f"{file_name}/{row.member}" if row.member else file_name
+    return Document(f"{where}:{row.number}", text, source.name, _metadata(row.values, source))
+
+
+def _of_field(row: Row, source: SourceConfig) -> str | Rejected:
+    if source.text_field not in row.values:
+        return Rejected(f"no field '{source.text_field}'", row.number, columns_hint([str(key) for key in row.values]))
+    text = row.values[source.text_field]
+    if isinstance(text, str):
+        return text
+    kind = "null" if text is None else type(text).__name__
+    return Rejected("text is not a string", row.number, f"it is {kind}: {str(text)[:60]}")
+
+
+def _templated(row: Row, source: SourceConfig) -> str | Rejected:
+    """The template with its fields filled in; null is nothing, numbers are written out, lists and objects refused."""
+    filled: dict[str, str] = {}
+    for name in template_fields(source.text_template):
+        value = _field(row.values, name)
+        if isinstance(value, Rejected):
+            return Rejected(value.reason, row.number, value.sample)
+        if isinstance(value, dict | list | bytes):
+            return Rejected(f"field '{name}' is not a text", row.number, f"it is a {type(value).__name__}")
+        filled[name] = "" if value is None else str(value)
+    if not any(filled.values()):
+        return ""
+    return _PARTS.sub(lambda part: filled[part[1]] if part[1] is not None else part[0][0], source.text_template).strip()
+
+
+def _field(values: Mapping[str, Any], name: str) -> Any:
+    """The value of a field; of a dotted one step by step, unless a field has just that name."""
+    if name in values:
+        return values[name]
+    value: Any = values
+    for step in name.split("."):
+        if not isinstance(value, Mapping) or step not in value:
+            return Rejected(f"no field '{name}'", 0, columns_hint([str(key) for key in values]))
+        value = value[step]
+    return value
+
+
+def _metadata(values: dict[str, Any], source: SourceConfig) -> dict[str, Any]:
+    """Plain and finite values of the wanted fields; long strings are cut."""
+    kept: dict[str, Any] = {}
+    for name in ("id", *source.metadata_fields):
+        value = values.get(name)
+        if isinstance(value, str):
+            kept[name] = value.encode("utf-8", "replace").decode()[:_METADATA_LIMIT]
+        elif isinstance(value, bool | int) or (isinstance(value, float) and value - value == 0):
+            kept[name] = value
+    return kept
