@@ -9,6 +9,7 @@ any input (gzip expands at most 1032-fold, zstd about 33,000-fold, bz2, xz and l
 from __future__ import annotations
 
 import bz2
+import errno
 import lzma
 import tempfile
 import zlib
@@ -27,6 +28,8 @@ XZ_MEMORY_LIMIT_BYTES = 1 << 28
 RATIO_LIMIT = 250
 RATIO_FREE_BYTES = 256 << 20
 """A file may expand by any factor up to this size; beyond it by RATIO_LIMIT at most (text rarely exceeds 20)."""
+MACHINE_FAULTS = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "EMFILE", "ENFILE", "ENOMEM", "EFBIG")}
+"""Not a file's fault: these stop the run, so that it can go on where it was once they are mended."""
 _MEMORY_BYTES = 16 << 20
 _BLOCK_BYTES = 16 << 20
 

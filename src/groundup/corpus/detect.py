@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 
 from groundup.corpus.compressed import DamagedFile
-from groundup.corpus.encodings import Encoding
+from groundup.corpus.encodings import UTF_8, Encoding
 
 HEAD_BYTES = 1 << 16
 COMPRESSED_SUFFIXES = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz", ".lz4": "lz4"}
@@ -85,12 +85,12 @@ class Detected:
 
     format: str
     compression: str = ""
-    encoding: Encoding = Encoding()
+    encoding: Encoding = UTF_8
     contents: str = ""
     """What an archive or a file of pages holds."""
 
     def __str__(self) -> str:
-        encoding = "" if self.encoding == Encoding() else f" ({self.encoding})"
+        encoding = "" if self.encoding == UTF_8 else f" ({self.encoding})"
         packed = f" in {self.compression}" if self.compression else ""
         return _TITLES[self.format] + encoding + packed + (f": {self.contents}" if self.contents else "")
 

@@ -28,7 +28,6 @@ BLOCK_BYTES = 1 << 20
 SURVEY_LIMIT_BYTES = 64 << 20
 """How far a file is searched for its first byte that is not UTF-8; beyond it lines are rejected one by one."""
 SAMPLE_BYTES = 1 << 18
-_PIECE_BYTES = 1 << 13
 _MOSTLY_UTF8 = 0.8
 """Share of the non-ASCII bytes that form UTF-8, above which a file is damaged UTF-8. Chinese in GBK has up to 0.5."""
 _CODECS = {
@@ -129,6 +128,9 @@ class Encoding:
         return _CODECS[self.name]
 
 
+UTF_8 = Encoding()
+
+
 def named(label: str) -> str:
     """The name of the encoding that a label means ("gb2312" -> "GB18030"); "" when it is none that is read."""
     label = label.strip().strip("\"'").lower()
@@ -165,7 +167,7 @@ def find_encoding(handle: BinaryIO, asked: str = "") -> tuple[Encoding, int]:
     handle.seek(start)
     sample, fault = _sample_of_foreign_bytes(handle)
     if not sample:
-        return Encoding(), 0
+        return UTF_8, 0
     if len(head) != len(head.translate(None, _CONTROL_BYTES)):
         raise DamagedFile("binary data", f"control characters, and no UTF-8 at byte {start + fault}")
     return Encoding(detect(sample, start + fault), "detected"), 0
@@ -190,9 +192,8 @@ def detect(sample: bytes, fault: int = 0) -> str:
     spelled = [name for name, text in texts.items() if is_spelled(text)]
     if first and len(set(texts.values())) == 1:
         by_both = len(texts) == 2 or guesses[0] == guesses[1]
-        if (by_both and (foreign >= _ENOUGH_FOR_ONE or first in _MULTI_BYTE or spelled)) or (
-            foreign >= _ENOUGH_FOR_ONE and first in _MULTI_BYTE
-        ):
+        signs = (by_both, foreign >= _ENOUGH_FOR_ONE, first in _MULTI_BYTE)
+        if sum(signs) >= 2 or (by_both and spelled):
             return first
     if len(spelled) == 1 and foreign >= _ENOUGH_TO_SPELL:
         return spelled[0]
@@ -245,6 +246,7 @@ def _sample_of_foreign_bytes(handle: BinaryIO) -> tuple[bytes, int]:
     fault = -1
     while seen < SURVEY_LIMIT_BYTES and len(sample) < SAMPLE_BYTES:
         block = handle.read(BLOCK_BYTES)
+        block += handle.readline(BLOCK_BYTES)  # whole lines: a cut character would fit no encoding
         held = len(decoder.getstate()[0])
         if fault < 0 and (held or not block.isascii()):
             try:
@@ -257,8 +259,7 @@ def _sample_of_foreign_bytes(handle: BinaryIO) -> tuple[bytes, int]:
         if not block.isascii():
             some, well = _count_utf8(block)
             foreign, good = foreign + some, good + well
-            if fault >= 0 or len(sample) < _PIECE_BYTES:
-                _add_foreign_lines(sample, block)
+            _add_foreign_lines(sample, block)
     return (bytes(sample), fault) if fault >= 0 and good < _MOSTLY_UTF8 * foreign else (b"", 0)
 
 
@@ -272,7 +273,8 @@ def _count_utf8(block: bytes) -> tuple[int, int]:
 def _add_foreign_lines(sample: bytearray, block: bytes) -> None:
     for line in block.split(b"\n"):
         if not line.isascii():
-            sample += line[:_PIECE_BYTES] + b"\n"
+            room = SAMPLE_BYTES - len(sample)
+            sample += line[:room] if len(line) >= room else line + b"\n"
             if len(sample) >= SAMPLE_BYTES:
                 return
 
@@ -293,13 +295,14 @@ class Transcoder:
             held = len(decoder.getstate()[0])
             try:
                 text = decoder.decode(block, final=not block)
+                data = text.encode()
             except UnicodeError as error:
                 fault = offset - held + error.start if isinstance(error, UnicodeDecodeError) else offset
                 how = f"{self._encoding.how} encoding" if self._encoding.how else "encoding"
                 remedy = f"invalid at byte {fault} ({how}); correct `encoding:` or the file"
                 raise DamagedFile(f"not {self._encoding.name} text", remedy) from None
             self.replaced += text.count("\ufffd") if self._replace else 0
-            yield text.encode()
+            yield data
             offset += len(block)
             if not block:
                 return

@@ -83,18 +83,9 @@ def _part_key(part: Part) -> str:
     """Hash of all that the content of a part depends on."""
     options = to_dict(part.source)
     del options["path"]
-    files = [[file.name, *_state(file.path)] for file in part.files]
+    files = [[file.name, *file.state()] for file in part.files]
     settings = {"source": options, "clean": part.clean, "deduplicate": part.deduplicate}
     return digest({"format": _FORMAT, "files": files, **settings})
-
-
-def _state(path: Path) -> tuple[str, int, int]:
-    """Cheap stand-in for a file's content while a stage is worked on (its hash is in the stage's fingerprint)."""
-    try:
-        status = path.stat()
-    except OSError:
-        return ascii(str(path)), 0, 0
-    return ascii(str(path)), status.st_size, status.st_mtime_ns
 
 
 def plan_parts(
@@ -109,7 +100,7 @@ def plan_parts(
     parts: list[Part] = []
     members: list[RawFile] = []
     total = 0
-    sizes = [_state(file.path)[1] for file in files]
+    sizes = [file.state()[1] for file in files]
     for file, size, following in zip(files, sizes, [*sizes[1:], PART_BYTES + 1]):
         members.append(file)
         total += size

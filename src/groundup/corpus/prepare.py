@@ -29,6 +29,7 @@ from groundup.corpus import deduplicate, split
 from groundup.corpus.clean import CleanConfig
 from groundup.corpus.deduplicate import DeduplicateConfig, Duplicates, find_duplicates
 from groundup.corpus.documents import DOCUMENTS, shard_name
+from groundup.corpus.hub import find_source
 from groundup.corpus.parts import (
     CODES,
     SIGNATURES,
@@ -42,7 +43,7 @@ from groundup.corpus.parts import (
 )
 from groundup.corpus.processes import run_all
 from groundup.corpus.report import log_report, make_report, refuse_nothing, report_text, summary_of
-from groundup.corpus.sources import Found, SourceConfig, find_source
+from groundup.corpus.sources import Found, RawFile, SourceConfig
 from groundup.corpus.split import SplitConfig
 from groundup.corpus.table import Table
 from groundup.log import progress
@@ -84,15 +85,17 @@ def raw_identity(config: CorpusConfig, base: Path) -> dict[str, Any]:
     for source, values in zip(config.sources, identity["sources"]):
         files = find_source(source, base).files
         with ThreadPoolExecutor(_HASH_THREADS) as threads:
-            hashes = list(threads.map(_hash_or_reason, (file.path for file in files)))
+            hashes = list(threads.map(_hash_or_reason, files))
         del values["path"]
         values["files"] = [[file.name, content] for file, content in zip(files, hashes)]
     return identity
 
 
-def _hash_or_reason(path: Path) -> str:
+def _hash_or_reason(file: RawFile) -> str:
+    if file.remote is not None:
+        return file.remote.digest
     try:
-        return stage.hash_file(path)
+        return stage.hash_file(file.path)
     except OSError as error:
         return f"unreadable: {os.strerror(error.errno or 0)}"
 

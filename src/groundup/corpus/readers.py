@@ -9,7 +9,6 @@ holds raises, and nothing of a compressed file comes out before it (of a WARC fi
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections import Counter
@@ -20,21 +19,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 from groundup.corpus import archives, compressed, detect, warc
-from groundup.corpus.compressed import DamagedFile
+from groundup.corpus.compressed import MACHINE_FAULTS, DamagedFile
 from groundup.corpus.detect import Detected
 from groundup.corpus.documents import Document
-from groundup.corpus.encodings import Encoding, Transcoder, find_encoding
+from groundup.corpus.encodings import UTF_8, Transcoder, find_encoding
 from groundup.corpus.formats import READERS, page_row
+from groundup.corpus.hub import fetched
 from groundup.corpus.pages import PAGE_LIMIT_BYTES, Page, decode_page, read_page
 from groundup.corpus.records import Rejected, Row, to_document
 from groundup.corpus.sources import RawFile, SourceConfig, find_files, resolve_path
 
 __all__ = ["Document", "Reading", "Rejected", "SourceConfig", "find_files", "resolve_path"]
 
-_MACHINE_FAULTS = {
-    getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "EMFILE", "ENFILE", "ENOMEM", "EFBIG")
-}
-"""Not the file's fault: these stop the run, so that it can go on where it was once they are mended."""
 _KINDS_SHOWN = 6
 
 
@@ -57,7 +53,8 @@ class Reading:
         """Records as dictionaries, before a text field is looked for: for readers of other record types."""
         with ExitStack() as stack:
             try:
-                handle: BinaryIO = stack.enter_context(_open_regular(self.file.path))
+                path = stack.enter_context(fetched(self.file, self._spool_folder))
+                handle: BinaryIO = stack.enter_context(_open_regular(path))
                 handle, compression = self._unpacked(handle, stack)
                 kind = detect.archive_of(_head(handle))
                 if kind:
@@ -66,11 +63,13 @@ class Reading:
                     yield from self._warc(handle, compression)
                 else:
                     handle, self.detected = self._plain(handle, self.file.name, compression, stack)
-                    yield from READERS[self.detected.format](handle, self.source)
+                    for row in READERS[self.detected.format](handle, self.source):
+                        self.detected = _with_page_encoding(self.detected, row)
+                        yield row
             except DamagedFile as error:
                 yield Rejected(error.reason, 0, error.detail)
             except OSError as error:
-                if error.errno in _MACHINE_FAULTS:
+                if error.errno in MACHINE_FAULTS:
                     raise
                 yield Rejected("not readable", 0, os.strerror(error.errno or 0))
 
@@ -114,21 +113,22 @@ class Reading:
                 else:
                     contents[f"not read ({member.reason})"] += 1
         finally:
-            self.detected = Detected(kind, compression, Encoding(), _counted(contents))
+            self.detected = Detected(kind, compression, UTF_8, _counted(contents))
 
     def _member(self, name: str, handle: BinaryIO, contents: Counter[str]) -> Iterator[Row | Rejected]:
         with ExitStack() as stack:
             try:
                 handle, compression = self._unpacked(handle, stack)
                 if warc.begins_warc(handle, compression):
-                    contents["WARC"] += 1
+                    detected = Detected("warc", compression)
                     rows = self._pages(handle, compression, Counter())
                 else:
                     handle, detected = self._plain(handle, name, compression, stack)
-                    contents[str(detected)] += 1
                     rows = READERS[detected.format](handle, self.source)
                 for row in rows:
+                    detected = _with_page_encoding(detected, row)
                     yield replace(row, member=name) if isinstance(row, Row) else _of_member(row, name)
+                contents[str(detected)] += 1
             except DamagedFile as error:
                 contents["rejected"] += 1
                 yield Rejected(error.reason, 0, f"{name}: {error.detail}")
@@ -138,7 +138,7 @@ class Reading:
         try:
             yield from self._pages(handle, compression, contents)
         finally:
-            self.detected = Detected("warc", compression, Encoding(), _counted(contents))
+            self.detected = Detected("warc", compression, UTF_8, _counted(contents))
 
     def _pages(self, handle: BinaryIO, compression: str, contents: Counter[str]) -> Iterator[Row | Rejected]:
         """One row or rejection a WARC record."""
@@ -160,6 +160,13 @@ class Reading:
                 continue
             contents[str(page.encoding)] += 1
             yield page_row(number, page, source, id=record.record_id, url=record.url, date=record.date)
+
+
+def _with_page_encoding(detected: Detected, row: Row | Rejected) -> Detected:
+    """An HTML file's encoding is known once its page was read."""
+    if detected.format != "html" or isinstance(row, Rejected):
+        return detected
+    return replace(detected, contents=str(row.values["encoding"]))
 
 
 def _of_member(rejected: Rejected, name: str) -> Rejected:

@@ -13,7 +13,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, Self
@@ -34,6 +34,14 @@ class SourceConfig(Config):
     path: str | tuple[str, ...] = ()
     """A file, a folder (with its subfolders) or a glob, or a list of them; absolute, or relative to the current or the
     recipe's folder."""
+    hub: str = ""
+    """Instead of a path a dataset of the Hugging Face hub, `owner/name`; each file is fetched when it is read."""
+    hub_revision: str = "main"
+    """Branch, tag or commit. The commit it stands for when the run starts is kept in the stage's identity."""
+    dataset_config: str = ""
+    """Configuration of a Hugging Face dataset (hub or folder) with several."""
+    dataset_split: str = "train"
+    """Split of a Hugging Face dataset (hub or folder) that has splits; `all` for every one."""
     include: tuple[str, ...] = ()
     """Of folders and archives only files whose name matches one of these patterns (`*.txt`, `news/*`), whatever their
     ending; empty: all of known types."""
@@ -73,6 +81,20 @@ class SourceConfig(Config):
                 raise ValueError("must be local: URLs are not fetched; download the file first")
         return path
 
+    @field_validator("hub")
+    @classmethod
+    def _repository(cls, hub: str) -> str:
+        if hub and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}", hub):
+            raise ValueError("must be owner/name of a dataset on the Hugging Face hub")
+        return hub
+
+    @field_validator("hub_revision")
+    @classmethod
+    def _revision(cls, revision: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}", revision) or ".." in revision:
+            raise ValueError("must be a branch, a tag or a commit")
+        return revision
+
     @field_validator("encoding")
     @classmethod
     def _known(cls, encoding: str) -> str:
@@ -90,8 +112,8 @@ class SourceConfig(Config):
 
     @model_validator(mode="after")
     def _has_place(self) -> Self:
-        if not self.paths:
-            raise ValueError("must have a path")
+        if bool(self.paths) == bool(self.hub):
+            raise ValueError("must have either a path or a hub name")
         return self
 
     @property
@@ -136,19 +158,41 @@ def reason_by_name(name: str, include: tuple[str, ...], exclude: tuple[str, ...]
         return "" if _matches(name, last, include) else "not named by include"
     suffix = suffix_of(last)
     known = FORMAT_SUFFIXES.keys() | ARCHIVE_SUFFIXES | REFUSED_SUFFIXES
-    return "" if suffix in known else f"not a known file type ({suffix[:12]})"
+    return "" if suffix in known else f"not a known file type ({suffix[:12] or 'no ending'})"
 
 
 def _matches(name: str, last: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name if "/" in pattern else last, pattern) for pattern in patterns)
 
 
+@dataclass(frozen=True)
+class Remote:
+    """A file of a hub dataset at one commit; `digest` is the hub's hash of its content."""
+
+    repository: str
+    commit: str
+    name: str
+    size_bytes: int
+    digest: str
+
+
 @dataclass(frozen=True, order=True)
 class RawFile:
-    """A regular file: its printable name relative to the source's root, and where it lies."""
+    """A regular file: its printable name relative to the source's root, and where it lies (or is fetched from)."""
 
     name: str
     path: Path
+    remote: Remote | None = field(default=None, compare=False)
+
+    def state(self) -> tuple[str, int, int]:
+        """Cheap stand-in for the content (which is hashed once for the stage): place, size in bytes, time."""
+        if self.remote is not None:
+            return f"{self.remote.commit}:{self.remote.digest}", self.remote.size_bytes, 0
+        try:
+            status = self.path.stat()
+        except OSError:
+            return ascii(str(self.path)), 0, 0
+        return ascii(str(self.path)), status.st_size, status.st_mtime_ns
 
 
 @dataclass(frozen=True, order=True)
@@ -187,11 +231,6 @@ def find_files(
     files = [RawFile(f"{label}{file.name}", file.path) for label, one in zip(labels, found) for file in one.files]
     skipped = [Skipped(f"{label}{one.name}", one.reason) for label, part in zip(labels, found) for one in part.skipped]
     return Found(tuple(sorted(files)), tuple(sorted(skipped)))
-
-
-def find_source(source: SourceConfig, base: Path) -> Found:
-    """Files of a source and what of it is skipped. Raises DataError when there is nothing to read."""
-    return find_files(source.paths, base, source.include, source.exclude)
 
 
 def _labels(paths: Sequence[str]) -> list[str]:
