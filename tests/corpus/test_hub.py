@@ -19,7 +19,8 @@ from groundup.errors import DataError, first_line
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LINES = [json.dumps({"text": f"A text of the dataset with the number {i * 7919}."}) for i in range(20)]
 FILES = {
-    "README.md": b"---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train*\n---\n",
+    "README.md": b"---\nconfigs:\n- config_name: default\n  data_files:\n"
+    b"  - {split: train, path: data/train*}\n  - {split: test, path: data/test*}\n---\n",
     ".gitattributes": b"x",
     "loader.py": b"raise SystemExit('never run')",
     "data/train-0.jsonl": "\n".join(LINES[:10]).encode(),
@@ -112,7 +113,7 @@ def test_identity_is_the_commit_s_files_without_fetching_them(stand_in, tmp_path
 
 def test_include_chooses_files(stand_in, tmp_path):
     summary = build_corpus(config(include=["data/*-0.jsonl"], dataset_split="all"), tmp_path, tmp_path / "work")
-    assert summary["total"] == 10, "the card names only train files"
+    assert summary["total"] == 11
 
 
 @pytest.mark.parametrize(

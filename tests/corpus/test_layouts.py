@@ -1,4 +1,4 @@
-"""Of a Hugging Face dataset only the data of the wanted configuration and split is read; of other folders everything."""
+"""Of a Hugging Face dataset only the data of the wanted part is read; of other folders everything."""
 
 import json
 
@@ -90,7 +90,7 @@ def test_a_folder_for_each_configuration():
     ],
 )
 def test_splits_by_name_where_no_card_says_them(names, train):
-    files = {name: b"" for name in names}
+    files = dict.fromkeys(names, b"")
     assert kept(files, is_repository=True) == sorted(names[i] for i in train)
 
 
