@@ -36,6 +36,7 @@ def format_by_both(head, name, asked="auto"):
         (b"WARC/1.0\r\n", "a.txt", "warc"),
         (b"\n<!DOCTYPE HTML>", "a.txt", "html"),
         (b"<!-- saved from --><html lang=de>", "a.txt", "html"),
+        (b"<!---->" * 5000 + b"x", "a.txt", "text"),
         (b'<?xml version="1.0"?>\n<!DOCTYPE html>', "a.xhtml", "html"),
         (b"<div>part of a page</div>", "a.html", "html"),
         (b"<div>part of a page</div>", "a.txt", "text"),

@@ -101,7 +101,20 @@ def test_pages_made_to_hurt_are_refused(extractor, bomb):
 @pytest.mark.parametrize("extractor", EXTRACTORS)
 @pytest.mark.parametrize(
     "markup",
-    ["", "<", "<html", "<!--", "<p>a\0b", "<title>", "<" * 5000, "&#0; &#xD800; &#1114112;", "<div>" * 4000 + "text"],
+    [
+        "",
+        "<",
+        "<html",
+        "<!--",
+        "<!---->" * 5000 + "x",
+        "<p>a\0b",
+        "<title>",
+        "<" * 5000,
+        "&#0; &#xD800; &#1114112;",
+        "<div>" * 4000 + "text",
+        "<pre>a" + " " * 500_000 + "b",
+        "<pre>" + "\n" * 100_000 + "b",
+    ],
 )
 def test_broken_markup_raises_nothing(extractor, markup):
     found = read_page(markup.encode(), extractor, comments=False)

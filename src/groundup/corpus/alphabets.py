@@ -3,7 +3,7 @@
 A text decoded by the wrong table mixes letters that no one language has ("Õrség" for "Őrség", "╣ього" for "цього") or
 turns the case of letters inside words.
 
-Invariant: a text is spelled when one alphabet has nearly all its letters beyond ASCII; nothing else of it is looked at.
+Invariant: a text is spelled when one alphabet has nearly all letters beyond ASCII of its first 20,000 characters.
 """
 
 from __future__ import annotations
@@ -55,11 +55,13 @@ _FEWER_THAN_ASCII = frozenset(_ALPHABETS[: len(_LATIN)])
 _SIGNS = frozenset("\u00a0\u00ad–—‘’‚“”„†•…‹›«»€£§©®°±²³´¶·¹½¼¾×№")
 _TURNED_CASE = re.compile(r"[^\W\d_]{2,}")
 _MISFIT_SHARE = 0.02
+_CHARACTERS = 20_000
 _TURNED_SHARE = 0.05
 
 
 def is_spelled(text: str) -> bool:
     """Whether one alphabet covers the letters beyond ASCII, with the case of words as people write it."""
+    text = text[:_CHARACTERS]
     foreign = [character for character in text if not character.isascii() and character not in _SIGNS]
     if not foreign or _turned_share(text) > _TURNED_SHARE:
         return False

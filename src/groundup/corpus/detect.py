@@ -72,7 +72,7 @@ _REFUSED: tuple[tuple[bytes, str], ...] = (
 REFUSED_SUFFIXES = {".rar", ".pdf", ".xml"}
 """Looked into although they are not read, so that the report gives the reason."""
 _HTML = re.compile(
-    rb"(?:\s|<!--.*?-->|<\?xml[^>]*\?>)*<(?:!doctype\s+html|html|head|body)[\s>]", re.DOTALL | re.IGNORECASE
+    rb"(?>\s++|<!--(?:[^-]++|-(?!->))*+-->|<\?xml[^>]*+>)*+<(?:!doctype\s+html|html|head|body)[\s>]", re.IGNORECASE
 )
 
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\b\x1b"))

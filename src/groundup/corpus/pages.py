@@ -31,8 +31,7 @@ _COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
 _TITLE = re.compile(r"<title[^>]{0,200}>([^<]{1,2000})</title", re.IGNORECASE)
 _LANGUAGE = re.compile(r"<html[^>]{0,500}?\slang\s*=\s*[\"']?([A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8}){0,3})", re.IGNORECASE)
 _HEAD_CHARACTERS = 1 << 16
-_BLANK_LINES = re.compile(r"\n[ \t\u00a0]*\n(?:[ \t\u00a0]*\n)+")
-_LINE_ENDS = re.compile(r"[ \t\u00a0]+\n")
+_BLANK_LINES = re.compile(r"\n{3,}")
 PAGE_LIMIT_BYTES: Final = 4 << 20
 ELEMENT_LIMIT: Final = 250_000
 """Larger pages are refused: trafilatura takes 40 s and 1 GB for a million tags. Common Crawl cuts pages at 1 MiB."""
@@ -72,9 +71,9 @@ def read_page(
     _refuse_bombs(markup)
     head = markup[:_HEAD_CHARACTERS]
     title, language = _TITLE.search(head), _LANGUAGE.search(head)
-    text = EXTRACTORS[extractor](markup, comments)
+    lines = EXTRACTORS[extractor](markup, comments).split("\n")
     return Page(
-        _BLANK_LINES.sub("\n\n", _LINE_ENDS.sub("\n", text)).strip(),
+        _BLANK_LINES.sub("\n\n", "\n".join(map(str.rstrip, lines))).strip(),
         " ".join(html.unescape(title[1]).split()) if title else "",
         language[1] if language else "",
         encoding,
