@@ -157,6 +157,10 @@ def test_equal_names_are_told_apart(tmp_path):
     assert read("tar", first + second, tmp_path) == [("a.txt", b"one"), ("a.txt#2", b"two")]
 
 
+def test_names_that_begin_with_a_dot_and_a_slash(tmp_path):
+    assert read("tar", tar({"./news/a.txt": b"x"}), tmp_path) == [("news/a.txt", b"x")]
+
+
 def test_odd_names_are_shown_escaped(tmp_path):
     ((name, _),) = read("tar", tar({"new\nline\x1b.txt": b"x"}), tmp_path)
     assert name == "new\\nline\\x1b.txt"

@@ -102,7 +102,7 @@ def _unsafe(name: str) -> str:
 
 
 def _shown(name: str) -> str:
-    return printable(name).replace("\n", "\\n")
+    return printable(PurePosixPath(name).as_posix()).replace("\n", "\\n")
 
 
 def _damaged(kind: str, error: Exception) -> Exception:

@@ -69,7 +69,7 @@ class SourceConfig(Config):
     max_document_bytes: int = Field(default=16 << 20, ge=1 << 10, le=1 << 28)
     """Longer text files are split at paragraphs; longer records are rejected (a JSON line may be twice as long)."""
     max_expanded_bytes: int = Field(default=1 << 36, ge=1 << 10)
-    """A compressed file that expands beyond this is rejected; that much disk is needed in the work folder meanwhile."""
+    """A compressed file or archive that expands further is rejected; meanwhile the work folder needs that much disk."""
 
     @field_validator("path")
     @classmethod
@@ -150,7 +150,7 @@ def template_fields(template: str) -> list[str]:
 def reason_by_name(name: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> str:
     """Why a file is not read by its name below the source's path (or in its archive); "" when it is."""
     last = name.rpartition("/")[2]
-    if any(part.startswith(".") or part == "__MACOSX" for part in name.split("/")):
+    if any(part.startswith(".") or part == "__MACOSX" for part in name.split("/")):  # macOS adds this to its archives
         return "hidden"
     if _matches(name, last, exclude):
         return "left out by exclude"
