@@ -5,17 +5,15 @@ Invariant: a row becomes exactly one Document or one Rejected, and every field o
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from groundup.corpus.documents import Document
-from groundup.corpus.sources import SourceConfig, template_fields
+from groundup.corpus.sources import TEMPLATE_PARTS, SourceConfig, template_fields
 
 TOO_LONG = "longer than max_document_bytes"
 _METADATA_LIMIT = 1000
-_PARTS = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +91,8 @@ def _templated(row: Row, source: SourceConfig) -> str | Rejected:
         filled[name] = "" if value is None else str(value)
     if not any(filled.values()):
         return ""
-    return _PARTS.sub(lambda part: filled[part[1]] if part[1] is not None else part[0][0], source.text_template).strip()
+    template = source.text_template
+    return TEMPLATE_PARTS.sub(lambda part: part[0][0] if part[1] is None else filled[part[1]], template).strip()
 
 
 def _field(values: Mapping[str, Any], name: str) -> Any:

@@ -136,13 +136,15 @@ class SourceConfig(Config):
         return reason_by_name(name, self.include, self.exclude)
 
 
+TEMPLATE_PARTS = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
+"""Doubled braces, which stand for one, and fields."""
+
+
 def template_fields(template: str) -> list[str]:
-    """Fields of a template in order. Raises ValueError when it has none or is not plain."""
-    rest = template.replace("{{", "").replace("}}", "")
-    names = re.findall(r"\{([^{}]*)\}", rest)
-    if template and (
-        not names or not all(names) or re.sub(r"\{[^{}]*\}", "", rest).strip("{}") != re.sub(r"\{[^{}]*\}", "", rest)
-    ):
+    """Fields of a template in order. Raises ValueError when it has none or braces without a meaning."""
+    names = [part[1] for part in TEMPLATE_PARTS.finditer(template) if part[1] is not None]
+    rest = TEMPLATE_PARTS.sub("", template)
+    if template and (not names or "" in names or "{" in rest or "}" in rest):
         raise ValueError("must hold fields in braces, such as '{title}\\n\\n{body}'; write {{ and }} for braces")
     return names
 
