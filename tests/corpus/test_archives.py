@@ -142,6 +142,16 @@ def test_bombs_are_stopped(kind, tmp_path, monkeypatch):
             read(kind, PACK[kind]({"a.txt": bytes(8 << 20)}), tmp_path)
 
 
+def test_a_damaged_header_in_a_tar_is_not_taken_for_its_end(tmp_path):
+    data = bytearray(tar({"a.txt": b"one", "b.txt": b"two", "c.txt": b"three"}))
+    data[1024 + 5] ^= 1
+    seen = []
+    with pytest.raises(DamagedFile, match="damaged tar archive: no header at byte 1024"):
+        seen.extend(member.name for member in members("tar", io.BytesIO(data), everything, tmp_path, 1 << 30))
+    with pytest.raises(DamagedFile, match="truncated tar: its end mark is missing"):
+        read("tar", tar({"a.txt": b"one"})[:1024], tmp_path)
+
+
 def test_encrypted_members_are_refused(tmp_path):
     with pytest.raises(DamagedFile, match="encrypted"):
         read("7z", seven({"a.txt": b"secret"}, password="x"), tmp_path)

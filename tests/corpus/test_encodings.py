@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from groundup.corpus.alphabets import is_spelled
+from groundup.corpus.alphabets import is_spelled, is_written
 from groundup.corpus.compressed import DamagedFile
 from groundup.corpus.encodings import BLOCK_BYTES, UTF_8, Encoding, Transcoder, byte_order_mark, find_encoding, named
 from tests.corpus.languages import ENCODINGS, PAIRS, TEXTS, WIDE, encoded
@@ -135,3 +135,21 @@ def test_spelling_tells_an_alphabet_from_a_mixture():
     assert not is_spelled(TEXTS["hu"].encode("iso8859-2").decode("cp1252"))
     assert not is_spelled(TEXTS["ru"].encode("koi8-r").decode("cp1251")), "the case of the letters is turned"
     assert not is_spelled("plain")
+    assert is_written("naïve Müller, señor") and not is_written(TEXTS["zh"].encode("gbk").decode("latin-1"))
+
+
+def test_english_with_windows_quotes_is_certain():
+    text = "It’s a short line – with “quotes” of Windows."
+    assert found(text.encode("cp1252"))[1] == text
+
+
+def test_a_mixture_of_western_languages_is_certain_when_long():
+    text = "Señor Müller aß à la carte, façon naïve; the Ångström café was chère. " * 4
+    assert found(text.encode("latin-1"))[1] == text
+
+
+def test_damaged_chinese_is_not_taken_for_western_text():
+    data = TEXTS["zh"].encode("gb18030")
+    for place in (10, len(data) // 2, len(data) - 20):
+        with pytest.raises(DamagedFile, match="encoding not certain"):
+            find_encoding(io.BytesIO(data[:place] + b"\xff\xff" + data[place:]))

@@ -53,8 +53,10 @@ _OTHERS = (
 _ALPHABETS = tuple(frozenset(letters + letters.upper()) for letters in _LATIN + _OTHERS)
 _FEWER_THAN_ASCII = frozenset(_ALPHABETS[: len(_LATIN)])
 _SIGNS = frozenset("\u00a0\u00ad–—‘’‚“”„†•…‹›«»€£§©®°±²³´¶·¹½¼¾×№")
+_TYPOGRAPHIC = frozenset("\u00a0–—‘’‚“”„•…«»·°§€£©®")
 _TURNED_CASE = re.compile(r"[^\W\d_]{2,}")
 _MISFIT_SHARE = 0.02
+_LETTER_SHARE = 0.8
 _CHARACTERS = 20_000
 _TURNED_SHARE = 0.05
 
@@ -63,7 +65,9 @@ def is_spelled(text: str) -> bool:
     """Whether one alphabet covers the letters beyond ASCII, with the case of words as people write it."""
     text = text[:_CHARACTERS]
     foreign = [character for character in text if not character.isascii() and character not in _SIGNS]
-    if not foreign or _turned_share(text) > _TURNED_SHARE:
+    if not foreign:
+        return any(character in _TYPOGRAPHIC for character in text)
+    if _turned_share(text) > _TURNED_SHARE:
         return False
     letters = sum(character.isalpha() or unicodedata.combining(character) > 0 for character in text)
     allowed = _MISFIT_SHARE * len(foreign)
@@ -73,6 +77,16 @@ def is_spelled(text: str) -> bool:
         if sum(character not in alphabet for character in foreign) <= allowed:
             return True
     return False
+
+
+def is_written(text: str) -> bool:
+    """Whether what is beyond ASCII is nearly all letters, in words with an ordinary case: a weaker sign, for mixtures
+    of languages.
+    """
+    text = text[:_CHARACTERS]
+    foreign = [character for character in text if not character.isascii() and character not in _TYPOGRAPHIC]
+    letters = sum(unicodedata.category(character)[0] in "LM" for character in foreign)
+    return letters >= _LETTER_SHARE * len(foreign) and _turned_share(text) <= _TURNED_SHARE
 
 
 def _turned_share(text: str) -> float:

@@ -13,6 +13,7 @@ member's checksum, where the format has one, was verified before any of it is gi
 from __future__ import annotations
 
 import io
+import lzma
 import re
 import struct
 import tarfile
@@ -32,6 +33,7 @@ _DRIVE = re.compile(r"^[A-Za-z]:")
 _ENCRYPTED = 0x1
 _FAULTS = (
     OSError,
+    lzma.LZMAError,
     ValueError,
     EOFError,
     LookupError,
@@ -121,8 +123,19 @@ def _tar_members(handle: BinaryIO, choose: Choose, folder: Path, budget: _Budget
                 cast(Any, archive).members = []  # it would keep them all
                 if not info.isdir():
                     yield _tar_member(archive, info, choose, budget, size_bytes)
+            _require_end(handle, archive.offset)
     except (tarfile.TarError, *_FAULTS) as error:
         raise _damaged("tar", error) from None
+
+
+def _require_end(handle: BinaryIO, offset: int) -> None:
+    """Where `tarfile` takes no more members for the end there must be the end mark: it is silent on damaged headers."""
+    handle.seek(offset)
+    block = handle.read(tarfile.BLOCKSIZE)
+    if len(block) < tarfile.BLOCKSIZE:
+        raise DamagedFile("truncated tar", f"its end mark is missing at byte {offset}")
+    if block.strip(b"\0"):
+        raise DamagedFile("damaged tar archive", f"no header at byte {offset}; the rest is not read")
 
 
 def _tar_member(
@@ -207,7 +220,9 @@ def _seven_zip_members(handle: BinaryIO, choose: Choose, folder: Path, budget: _
             with unpacked.file:
                 archive.extract(targets=wanted, factory=unpacked)
                 yield from unpacked.members()
-    except (py7zr.exceptions.ArchiveError, *_FAULTS) as error:
+    except DamagedFile:
+        raise
+    except Exception as error:  # it has a dozen decoders, each with errors of its own
         raise _damaged("7z", error) from None
 
 

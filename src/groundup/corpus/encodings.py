@@ -21,7 +21,7 @@ from typing import BinaryIO, Literal
 import cchardet
 from chardetng_py import EncodingDetector
 
-from groundup.corpus.alphabets import is_spelled
+from groundup.corpus.alphabets import is_spelled, is_written
 from groundup.corpus.compressed import DamagedFile
 
 BLOCK_BYTES = 1 << 20
@@ -193,7 +193,8 @@ def detect(sample: bytes, fault: int = 0) -> str:
     if first and len(set(texts.values())) == 1:
         by_both = len(texts) == 2 or guesses[0] == guesses[1]
         signs = (by_both, foreign >= _ENOUGH_FOR_ONE, first in _MULTI_BYTE)
-        if sum(signs) >= 2 or (by_both and spelled):
+        written = first in _MULTI_BYTE or is_written(texts[first])
+        if written and (sum(signs) >= 2 or (by_both and spelled)):
             return first
     if len(spelled) == 1 and foreign >= _ENOUGH_TO_SPELL:
         return spelled[0]

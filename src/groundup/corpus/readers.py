@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,7 +24,7 @@ from groundup.corpus.compressed import MACHINE_FAULTS, DamagedFile
 from groundup.corpus.detect import Detected
 from groundup.corpus.documents import Document
 from groundup.corpus.encodings import UTF_8, Transcoder, find_encoding
-from groundup.corpus.formats import READERS, page_row
+from groundup.corpus.formats import BLOCK_BYTES, READERS, page_row
 from groundup.corpus.hub import fetched
 from groundup.corpus.pages import PAGE_LIMIT_BYTES, Page, decode_page, read_page
 from groundup.corpus.records import Rejected, Row, to_document
@@ -124,6 +125,9 @@ class Reading:
                     rows = self._pages(handle, compression, Counter())
                 else:
                     handle, detected = self._plain(handle, name, compression, stack)
+                    if detected.format == "arrow":  # it is mapped from a file of its own
+                        blocks = iter(partial(handle.read, BLOCK_BYTES), b"")
+                        handle = stack.enter_context(compressed.spool_blocks(blocks, self._spool_folder))
                     rows = READERS[detected.format](handle, self.source)
                 for row in rows:
                     detected = _with_page_encoding(detected, row)
