@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from dataclasses import dataclass
 
 from groundup.corpus.compressed import DamagedFile
@@ -27,8 +28,10 @@ FORMAT_SUFFIXES = {
     ".csv": "csv",
     ".tsv": "csv",
     ".parquet": "parquet",
+    ".xml": "mediawiki",
 }
 _TITLES = {"text": "plain text", "jsonl": "JSON lines", "json": "JSON", "csv": "CSV", "parquet": "Parquet"}
+_TITLES["mediawiki"] = "MediaWiki dump"
 
 _UNPACK = "{0} archives are not read; unpack it"
 _RECOMPRESS = "{0} is not read; recompress it with gzip, bzip2 or zstd"
@@ -41,13 +44,12 @@ _REFUSED: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xfd7zXZ\x00", _RECOMPRESS.format("xz")),
     (0, b"\x04\x22\x4d\x18", _RECOMPRESS.format("lz4")),
     (0, b"%PDF-", "PDF is not read; convert it to text"),
-    (0, b"<?xml", "XML is not read; convert it to text or JSON lines"),
-    (0, b"<mediawiki", "XML is not read; convert it to text or JSON lines"),
+    (0, b"<?xml", "XML is not read but for MediaWiki dumps; convert it to text or JSON lines"),
     (0, b"<!doctype html", "HTML is not read; convert it to text"),
     (0, b"<html", "HTML is not read; convert it to text"),
     (0, b"version https://git-lfs", "Git LFS pointer without its content; run `git lfs pull`"),
 )
-REFUSED_SUFFIXES = {".zip", ".tar", ".tgz", ".7z", ".rar", ".xz", ".lz4", ".pdf", ".xml", ".html", ".htm"}
+REFUSED_SUFFIXES = {".zip", ".tar", ".tgz", ".7z", ".rar", ".xz", ".lz4", ".pdf", ".html", ".htm"}
 """Looked into although they are not read, so that the report gives the reason."""
 
 _BOMS: tuple[tuple[bytes, str], ...] = (
@@ -59,6 +61,14 @@ _BOMS: tuple[tuple[bytes, str], ...] = (
 )
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\b\x1b"))
 _CONTROL_SHARE_LIMIT = 0.1
+DECLARATION_BYTES = 200
+_DECLARED_ENCODING = re.compile(rb"<\?xml[^>]*?\sencoding\s*=\s*[\"']([A-Za-z0-9._-]{1,40})[\"']")
+_MEDIAWIKI = re.compile(
+    rb"\s*+(?:<\?xml[^>]*+>\s*+)?(?:<!--(?:[^-]++|-(?!->))*+-->\s*+)*+<(?:mediawiki[\s>]|page>\s*+<title>)"
+)
+_DOCUMENT_TYPE = re.compile(
+    rb"\s*+(?:<\?xml[^>]*+>\s*+)?(?:<!--(?:[^-]++|-(?!->))*+-->\s*+)*+<!DOCTYPE\s++(?!html)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,24 @@ def byte_order_mark(head: bytes) -> tuple[str, int]:
     return next(((encoding, len(mark)) for mark, encoding in _BOMS if head.startswith(mark)), ("utf-8", 0))
 
 
+def encoding_of(head: bytes) -> tuple[str, int]:
+    """(encoding, length of the mark) by a byte order mark or an XML declaration, UTF-8 without either.
+
+    Raises DamagedFile for a declared encoding that Python does not know.
+    """
+    encoding, mark_bytes = byte_order_mark(head)
+    declared = _DECLARED_ENCODING.match(head) if not mark_bytes else None
+    if not declared:
+        return encoding, mark_bytes
+    name = declared[1].decode().lower()
+    try:
+        known = codecs.lookup(name)
+        "".encode(name)  # fails for codecs that are no encoding of text
+    except LookupError:
+        raise DamagedFile("unknown encoding", f"the XML declares '{name}'; convert it to UTF-8") from None
+    return ("utf-8" if known.name in ("utf-8", "ascii") else known.name), 0
+
+
 def format_of(head: bytes, name: str, asked: str) -> str:
     """Format of plain bytes that begin with `head` (UTF-8, mark removed). `asked` other than "auto" wins over guessing.
 
@@ -107,10 +135,17 @@ def format_of(head: bytes, name: str, asked: str) -> str:
         return "parquet"
     if compression_of(head):
         raise DamagedFile("compressed twice", "decompress it once")
+    if asked in ("auto", "mediawiki"):
+        if _MEDIAWIKI.match(head):
+            return "mediawiki"
+        if _DOCUMENT_TYPE.match(head):
+            raise DamagedFile("XML with a document type", "entities are never expanded; remove the <!DOCTYPE>")
     _refuse_foreign(head, asked)
     guess = asked if asked != "auto" else _guess(head, suffix_of(name))
     if guess == "parquet":
         raise DamagedFile("not a Parquet file", "it does not begin with PAR1")
+    if guess == "mediawiki" and asked == "mediawiki":
+        raise DamagedFile("not a MediaWiki dump", "it does not begin with <mediawiki>")
     if guess == "text" or head.lstrip()[:1] not in (b"{", b"["):
         _refuse_binary(head)
     return guess
@@ -141,7 +176,7 @@ def _refuse_binary(head: bytes) -> None:
 def _guess(head: bytes, suffix: str) -> str:
     named = FORMAT_SUFFIXES.get(suffix, "text")
     start = head.lstrip()
-    if named == "parquet":
+    if named in ("parquet", "mediawiki"):
         named = "text"
     if start[:1] not in (b"{", b"[") or named == "csv":
         return "jsonl" if named == "json" else named

@@ -31,6 +31,8 @@ class Row:
 
     number: int
     values: dict[str, Any]
+    kept: tuple[str, ...] = ("id",)
+    """Values that go into the metadata whatever the recipe asks for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,11 @@ from groundup.corpus.detect import Detected
 from groundup.corpus.documents import Document
 from groundup.corpus.formats import BLOCK_BYTES, READERS, TOO_LONG, Rejected, Row, columns_hint
 from groundup.corpus.sources import RawFile, SourceConfig, find_files, resolve_path
+from groundup.corpus.wiki.articles import read_dump, read_section
 
 __all__ = ["Document", "Reading", "Rejected", "SourceConfig", "find_files", "resolve_path"]
 
+_READERS = {**READERS, "mediawiki": read_dump}
 _METADATA_LIMIT = 1000
 _MACHINE_FAULTS = {
     getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "EMFILE", "ENFILE", "ENOMEM", "EFBIG")
@@ -49,8 +51,14 @@ class Reading:
         """Records as dictionaries, before a text field is looked for: for readers of other record types."""
         with ExitStack() as stack:
             try:
+                section = self.file.section
+                if section is not None:
+                    handle = stack.enter_context(_open_regular(self.file.path))
+                    self.detected = Detected("mediawiki", section.compression)
+                    yield from read_section(handle, section, self.source, self._spool_folder)
+                    return
                 handle, self.detected = _open(self.file, self.source, self._spool_folder, stack)
-                yield from READERS[self.detected.format](handle, self.source)
+                yield from _READERS[self.detected.format](handle, self.source)
             except DamagedFile as error:
                 yield Rejected(error.reason, 0, error.detail)
             except OSError as error:
@@ -66,7 +74,7 @@ def _open(file: RawFile, source: SourceConfig, spool_folder: Path, stack: ExitSt
     handle.seek(0)
     if compression:
         handle = stack.enter_context(compressed.spool(handle, compression, spool_folder, source.max_expanded_bytes))
-    encoding, mark_bytes = detect.byte_order_mark(handle.read(4))
+    encoding, mark_bytes = detect.encoding_of(handle.read(detect.DECLARATION_BYTES))
     handle.seek(mark_bytes)
     if encoding != "utf-8":
         handle = stack.enter_context(compressed.spool_blocks(_transcoded(handle, encoding), spool_folder))
@@ -86,7 +94,7 @@ def _open_regular(path: Path) -> BinaryIO:
 
 
 def _transcoded(handle: BinaryIO, encoding: str) -> Iterator[bytes]:
-    """UTF-8 blocks of a UTF-16 or UTF-32 file."""
+    """UTF-8 blocks of a file in another encoding."""
     decoder = codecs.getincrementaldecoder(encoding)()
     while True:
         block = handle.read(BLOCK_BYTES)
@@ -115,14 +123,14 @@ def to_document(row: Row, source: SourceConfig, file_name: str) -> Document | Re
         return Rejected("lone surrogate (no character)", row.number, f"at character {error.start}: {around}")
     if size_bytes > source.max_document_bytes:
         return Rejected(TOO_LONG, row.number, f"{size_bytes} bytes: {text[:60]}")
-    return Document(f"{file_name}:{row.number}", text, source.name, _metadata(row.values, source))
+    return Document(f"{file_name}:{row.number}", text, source.name, _metadata(row, source))
 
 
-def _metadata(values: dict[str, Any], source: SourceConfig) -> dict[str, Any]:
+def _metadata(row: Row, source: SourceConfig) -> dict[str, Any]:
     """Plain and finite values of the wanted fields; long strings are cut."""
     kept: dict[str, Any] = {}
-    for name in ("id", *source.metadata_fields):
-        value = values.get(name)
+    for name in (*row.kept, *source.metadata_fields):
+        value = row.values.get(name)
         if isinstance(value, str):
             kept[name] = value.encode("utf-8", "replace").decode()[:_METADATA_LIMIT]
         elif isinstance(value, bool | int) or (isinstance(value, float) and value - value == 0):

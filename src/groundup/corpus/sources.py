@@ -20,6 +20,8 @@ from pydantic import Field, field_validator
 
 from groundup.config import Config, Name
 from groundup.corpus.detect import FORMAT_SUFFIXES, REFUSED_SUFFIXES, suffix_of
+from groundup.corpus.wiki.options import WikiConfig
+from groundup.corpus.wiki.streams import Section
 from groundup.errors import DataError, printable
 
 
@@ -32,7 +34,7 @@ class SourceConfig(Config):
     """A file, a folder (with its subfolders) or a glob; absolute, or relative to the current or the recipe's folder."""
     split: Literal["auto", "train", "validation", "test"] = "auto"
     """`auto`: by hash; otherwise all of this source goes there."""
-    format: Literal["auto", "text", "jsonl", "json", "csv", "parquet"] = "auto"
+    format: Literal["auto", "text", "jsonl", "json", "csv", "parquet", "mediawiki"] = "auto"
     """`auto`: found by content, and said in log and report."""
     text_field: str = "text"
     """Field or column that holds the text (jsonl, json, csv, parquet)."""
@@ -42,6 +44,8 @@ class SourceConfig(Config):
     """Longer text files are split at paragraphs; longer records are rejected (a JSON line may be twice as long)."""
     max_expanded_bytes: int = Field(default=1 << 36, ge=1 << 10)
     """A compressed file that expands beyond this is rejected; that much disk is needed in the work folder meanwhile."""
+    wiki: WikiConfig = WikiConfig()
+    """What is taken of MediaWiki dumps."""
 
     @field_validator("path")
     @classmethod
@@ -55,10 +59,13 @@ class SourceConfig(Config):
 
 @dataclass(frozen=True, order=True)
 class RawFile:
-    """A regular file: its printable name relative to the source's root, and where it lies."""
+    """A regular file: its printable name relative to the source's root (a section's ends in `#` and its number)."""
 
     name: str
     path: Path
+    """Where it lies."""
+    section: Section | None = None
+    """Only these bytes of it."""
 
 
 @dataclass(frozen=True, order=True)
@@ -174,7 +181,7 @@ def _reason_to_skip(path: Path, by_name: bool) -> str:
 
 
 def _nothing_to_read(path: str, skipped: list[Skipped]) -> str:
-    wanted = "give .txt, .md, .jsonl, .json, .csv or .parquet files"
+    wanted = "give .txt, .md, .jsonl, .json, .csv, .parquet or MediaWiki .xml files"
     if not skipped:
         return f"{_shown(path)}: the folder is empty; {wanted}"
     return f"{_shown(path)}: no file here can be read ({skipped[0].name[:30]}: {skipped[0].reason}); {wanted}"

@@ -1,0 +1,23 @@
+"""Signs that stand in half-converted text for what must not be touched or was taken away.
+
+They are noncharacters of Unicode, which no text may hold for interchange (Unicode 16, section 23.7), so `without_marks`
+takes them from the input and nothing can be forged.
+"""
+
+from __future__ import annotations
+
+GAP = "\ufdd0"
+"""Something was dropped here; `lines.close_gaps` mends what it leaves: spaces, separators, empty parentheses."""
+LITERAL_START, LITERAL_END = "\ufdd1", "\ufdd2"
+"""Around the number of a text that is put back at the very end: preformatted text, TeX, nowiki."""
+LINE = "\ufdd3"
+"""The line that begins here disappears, with its end (a comment on a line of its own)."""
+
+_TABLE = dict.fromkeys(map(ord, (GAP, LITERAL_START, LITERAL_END, LINE)))
+
+
+def without_marks(text: str) -> str:
+    """`text` without the signs, which is nearly always `text` itself."""
+    if GAP in text or LITERAL_START in text or LITERAL_END in text or LINE in text:
+        return text.translate(_TABLE)
+    return text
