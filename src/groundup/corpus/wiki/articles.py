@@ -35,7 +35,7 @@ _FIELDS = {
     (3, "model"): "model",
     (3, "text"): "text",
 }
-_REDIRECT = re.compile(rf"\s*#\s?(?:{'|'.join(REDIRECTS)})\s*:?\s*\[\[", re.IGNORECASE)
+_REDIRECT = re.compile(rf"\s*#\s?(?:{'|'.join(sorted(REDIRECTS))})\s*:?\s*\[\[", re.IGNORECASE)
 
 
 class _Refused(Exception):

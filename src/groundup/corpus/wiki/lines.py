@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from groundup.corpus.wiki.marks import GAP
+from groundup.corpus.wiki.marks import CAPTION, GAP
 
 _LIST = re.compile(r"(?:\n[*#:;][^\n]*+)++")
 _HEADING = re.compile(r"\n(=[^\n]*=)[ \t]*+(?=\n)")
@@ -15,6 +15,7 @@ _RULE = re.compile(r"\n-{4,}+")
 _GAPS = re.compile(f"{GAP}(?:[ \t]*+{GAP})++")
 _SPACES = re.compile(r"  ++")
 _BLANK_LINES = re.compile(r"\n\n\n++")
+_CAPTIONS = re.compile(rf"((?:\n++{CAPTION}[^\n]*+)++)\n++(?=[^\n=*#:;|])([^\n]++)")
 _LIST_DEPTH = 6
 
 _OPENING = {
@@ -44,6 +45,8 @@ def lay_out(text: str) -> str:
     if "  " in text:
         text = _SPACES.sub(" ", text)
     text = text.replace(" \n", "\n").replace("\n ", "\n")
+    if CAPTION in text:
+        text = _CAPTIONS.sub("\\n\\n\\2\\1\\n", text).replace(CAPTION, "")
     text = _LIST.sub(_list, text)
     if "\n----" in text:
         text = _RULE.sub("\n", text)
@@ -99,6 +102,9 @@ def _list(match: re.Match[str]) -> str:
     lines: list[str] = []
     counters: dict[int, int] = {}
     for line in match[0][1:].split("\n"):
+        if line[1:2] == " " and line[0] == "*" and not counters:  # by far the most frequent
+            lines.append("- " + line[2:])
+            continue
         body = line.lstrip("*#:;")
         kinds = line[: len(line) - len(body)]
         body = body.strip()

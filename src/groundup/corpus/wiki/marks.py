@@ -12,12 +12,13 @@ LITERAL_START, LITERAL_END = "\ufdd1", "\ufdd2"
 """Around the number of a text that is put back at the very end: preformatted text, TeX, nowiki."""
 LINE = "\ufdd3"
 """The line that begins here disappears, with its end (a comment on a line of its own)."""
+CAPTION = "\ufdd4"
+"""At the start of a line: the caption of a picture, which comes after the paragraph that it stands before."""
 
-_TABLE = dict.fromkeys(map(ord, (GAP, LITERAL_START, LITERAL_END, LINE)))
+_MARKS = (GAP, LITERAL_START, LITERAL_END, LINE, CAPTION)
+_TABLE = dict.fromkeys(map(ord, _MARKS))
 
 
 def without_marks(text: str) -> str:
     """`text` without the signs, which is nearly always `text` itself."""
-    if GAP in text or LITERAL_START in text or LITERAL_END in text or LINE in text:
-        return text.translate(_TABLE)
-    return text
+    return text.translate(_TABLE) if any(mark in text for mark in _MARKS) else text

@@ -151,6 +151,27 @@ def chinese(given: Arguments) -> str:
     return "; ".join(f"{labels[name]}: {text}" for name, text in given.items() if name in labels and text)
 
 
+_CITED = (
+    ("title", "titel", "chapter", "título", "titre", "titolo", "заглавие"),
+    ("work", "journal", "newspaper", "magazine", "sammelwerk", "werk", "periódico", "périodique", "rivista", "издание"),
+    ("publisher", "verlag", "editorial", "éditeur", "editore", "издательство"),
+    ("date", "year", "datum", "jahr", "fecha", "año", "année", "anno", "год"),
+)
+_AUTHORS = ("last", "last1", "author", "author1", "autor", "apellidos", "apellido", "auteur", "autore", "автор", "nom1")
+_GIVEN_NAMES = ("first", "first1", "nombre", "prénom1", "nome")
+
+
+def cited(given: Arguments) -> str:
+    """`{{cite book|last=Doe|first=Jo|title=Foo|year=2001}}` -> "Doe, Jo. Foo. 2001.", where it is no reference."""
+    author = ", ".join(filter(None, (_first(given, _AUTHORS), _first(given, _GIVEN_NAMES))))
+    parts = [author, *(_first(given, names) for names in _CITED)]
+    return " ".join(part if part[-1] in ".?!" else f"{part}." for part in parts if part)
+
+
+def _first(given: Arguments, names: tuple[str, ...]) -> str:
+    return next((given[name] for name in names if given.get(name)), "")
+
+
 def _named(names: str, function: Callable[[Arguments], str]) -> dict[str, Callable[[Arguments], str]]:
     return dict.fromkeys(names.split("; "), function)
 
@@ -166,6 +187,11 @@ FUNCTIONS: dict[str, Callable[[Arguments], str]] = {
     **_named("ipac-en; ipac-fr; ipac-de; ipac-es", sounds),
     **_named("hlist; ubl; unbulleted list; plainlist; flatlist; csv; comma separated entries; cslist", listed),
     **_named("ublist; unbullet; liste simple; collapsible list", listed),
+    **_named("cite book; cite journal; cite magazine; cite news; cite web; cite thesis; cite report; cite map", cited),
+    **_named("cite encyclopedia; cite conference; cite press release; cite av media; cite speech; citation", cited),
+    **_named(
+        "literatur; internetquelle; cita libro; cita web; cita publicación; книга; статья; ouvrage; article", cited
+    ),
     **_named("keypress; key press; key; kbd; button; taste; tasten", keys),
     **_named("respell; pronunciation respelling", respelling),
     **_named("gaps; gapnum; dnum", gaps),

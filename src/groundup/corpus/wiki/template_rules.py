@@ -9,7 +9,6 @@ from __future__ import annotations
 Formats = tuple[tuple[str, str], ...]
 
 _PARAGRAPH = "\n\n$text/quote/content/1\n\n"
-_CITED = "<$last/last1/author/author1<, $first/first1>. ><$title/chapter.>< $work/journal/newspaper/publisher<, $date/year>.>"
 
 COMMON: Formats = (
     (
@@ -23,8 +22,11 @@ COMMON: Formats = (
     ),
     ("em; emphasis; strikethrough; underline; overline; tt; mono; code; codes; samp; not a typo; proper name", "$1"),
     ("typo; sic; as written; notatypo; abbr; abbrv; abbreviation; tooltip; hover title; visible anchor; vanchor", "$1"),
-    ("unicode; script; polytonic; grc; runic; uncial; char; unichar; section link; annotated link; allow wrap", "$1"),
-    ("nihongo2; hebrew; rtl-lang; script/hebrew; script/arabic; nastaliq; wikt-lang; lit; literal translation", "$2/1"),
+    ("unicode; polytonic; grc; runic; uncial; char; unichar; section link; annotated link; allow wrap", "$1"),
+    (
+        "nihongo2; hebrew; rtl-lang; script; nastaliq; wikt-lang; lit; literal translation",
+        "$2/1",
+    ),
     ("color; colour; font color; font colour; fontcolor; coloured text; colored text; fgcolor; bgcolor", "$2"),
     ("ill; interlanguage link; illm; link-interwiki; interlanguage link multi; red link; rl", "$lt/display/1"),
     ("circa; c.; ca.; c; ca", "c. $1<–$2>"),
@@ -74,11 +76,6 @@ COMMON: Formats = (
     ("isbn", "ISBN $1"),
     ("bibleverse; bibleref", "$1 $2"),
     ("percent; pct", "$1%"),
-    (
-        "cite book; cite journal; cite magazine; cite news; cite web; cite thesis; cite report; cite encyclopedia",
-        _CITED,
-    ),
-    ("citation; cite conference; cite press release; cite av media; cite map; cite speech; literatur", _CITED),
 )
 
 PATTERNS: Formats = (("lang-", "$1"), ("ipa-", "/$1/"))
@@ -110,8 +107,6 @@ _GERMAN: Formats = (
     ("ipa; lautschrift", "[$1]"),
     ("höhe", "$1 m"),
     ("temperatur; °c", "$1 °C"),
-    ("literatur", "<$autor: ><$titel.>< $verlag/sammelwerk<, $ort>< $datum/jahr>.>"),
-    ("internetquelle", "<$autor: ><$titel.>< $werk/hrsg<, $datum>.>"),
 )
 _FRENCH: Formats = (
     ("citation; cita", "« $1 »"),

@@ -1,4 +1,4 @@
-"""Markup of language conversion, `-{zh-hans:...;zh-hant:...}-` -> the text of one variant (MediaWiki's LanguageConverter)."""
+"""Language conversion (MediaWiki's LanguageConverter): `-{zh-hans:...;zh-hant:...}-` -> the text of one variant."""
 
 from __future__ import annotations
 
