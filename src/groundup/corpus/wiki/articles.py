@@ -25,6 +25,7 @@ from groundup.corpus.wiki.wikitext import Dialect, plain_text
 
 METADATA = ("id", "title", "namespace", "revision", "timestamp", "language", "wiki", "license")
 _HEADER_BYTES = 1 << 20
+_HEADER_END = b"</siteinfo>"
 _MAX_XML_DEPTH = 20
 _FIELDS = {
     (2, "title"): "title",
@@ -84,7 +85,7 @@ def read_header(blocks: Iterable[bytes]) -> Header:
     data = b""
     for block in blocks:
         data += block
-        found = find_page(data)
+        found = max(find_page(data), data.find(_HEADER_END))
         if found >= 0 or len(data) > _HEADER_BYTES:
             data = data[: found if found >= 0 else len(data)]
             break

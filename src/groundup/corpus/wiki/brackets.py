@@ -14,11 +14,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from groundup.corpus.wiki.marks import BAR, EQUALS
+
 MAX_DEPTH = 40
 """What is open below it is not opened (MediaWiki's own limit for templates is 40)."""
 
 _BRACKETS = re.compile(r"(\{\{++|\}\}++|\[\[++|\]\]++)")
 _WITH_CONVERSIONS = re.compile(r"(-\{(?!\{)|\{\{++|\}\}++(?!-)|\}\}\}++|\}\}(?=-)|\}-|\[\[++|\]\]++)")
+_LONG = 200
 _OPENED_BY = {"}": "{", "]": "["}
 
 
@@ -59,7 +62,8 @@ def resolve(text: str, render: Callable[[str, int, str], str]) -> str:
             opener = "-" if run == "}-" else _OPENED_BY[sign]
             _close(stack, how_many, opener, 1 if run == "}-" else len(run), render)
             stack[-1].parts.append(following)
-    return "".join([part for open_ in stack for part in (open_.sign * open_.count, *open_.parts)])
+    resolved = "".join([part for open_ in stack for part in (open_.sign * open_.count, *open_.parts)])
+    return resolved.replace(BAR, "|").replace(EQUALS, "=")
 
 
 def _close(
@@ -69,12 +73,17 @@ def _close(
     least, most = (1, 1) if sign == "-" else (2, 3 if sign == "{" else 2)
     while count >= least and how_many[sign]:
         while stack[-1].sign != sign:
-            unclosed = stack.pop()
-            how_many[unclosed.sign] -= 1
-            stack[-1].parts += unclosed.parts
+            _give_up(stack, how_many)
         top = stack[-1]
+        content = "".join(top.parts)
+        if len(content) > _LONG and "\n==" in content:  # no template or link holds a heading: it was never closed
+            top.parts = [content]
+            _give_up(stack, how_many)
+            continue
         matched = min(top.count, count, most)
-        result = render(sign, matched, "".join(top.parts))
+        result = render(sign, matched, content)
+        if len(stack) > 2:
+            result = result.replace("|", BAR).replace("=", EQUALS)
         count -= matched
         top.count -= matched
         if top.count >= least:
@@ -85,3 +94,10 @@ def _close(
         stack[-1].parts += top.sign * top.count, result
     if count == 1 and sign == "{":
         stack[-1].parts.append("}")
+
+
+def _give_up(stack: list[_Open], how_many: dict[str, int]) -> None:
+    """The innermost open brackets are text."""
+    unclosed = stack.pop()
+    how_many[unclosed.sign] -= 1
+    stack[-1].parts += unclosed.sign * unclosed.count, *unclosed.parts

@@ -58,43 +58,49 @@ def lay_out(text: str) -> str:
 def _close_gaps(text: str) -> str:
     """Take out the gaps with the separators and parentheses that had a meaning only with what stood there."""
     done: list[str] = []
-    pieces = _GAPS.sub(GAP, text).split(GAP)
-    tail = pieces[0]
-    for piece in pieces[1:]:
-        left, right = tail.rstrip(" "), piece.lstrip(" ")
-        had_space = len(left) < len(tail) or len(right) < len(piece)
-        left, right = _without_separators(done, left, right)
-        first = right[:1]
-        if not left or left[-1] == "\n" or not first or first == "\n" or first in _NO_SPACE_BEFORE:
-            french = first in _SPACE_IN_FRENCH and piece[:1] == " "
-            joint = " " if (french and left) or (not first and had_space and left and left[-1] not in _OPENING) else ""
-        else:
-            joint = " " if had_space and left[-1] not in _OPENING else ""
-        if right:
-            done.append(left + joint)
-            tail = right
-        else:
-            tail = left + joint
-    done.append(tail)
+    first, *others = _GAPS.sub(GAP, text).split(GAP)
+    left = first
+    for piece in others:
+        left, right, is_apart = _mended(done, left, piece)
+        if not right:
+            left += " " if is_apart else ""
+            continue
+        done.append(left)
+        if is_apart:
+            done.append(" ")
+        left = right
+    done.append(left)
     return "".join(done)
 
 
-def _without_separators(done: list[str], left: str, right: str) -> tuple[str, str]:
-    """What stays on both sides of a gap: no separator next to a parenthesis, no two in a row, no empty parentheses."""
-    if left[-1:] in _OPENING and left:
-        right = right.lstrip(_SEPARATORS)
-        if right[:1] == _OPENING[left[-1]]:
-            left, right = left[:-1].rstrip(" "), right[1:]
-            if not left and done:
-                left = done.pop().rstrip(" ")
-            right = right if right[:1] in _NO_SPACE_BEFORE or not right else " " + right.lstrip(" ")
-    elif right[:1] in _CLOSING and right:
-        left = left.rstrip(_SEPARATORS)
-        if left[-1:] in _OPENING and left and _OPENING[left[-1]] == right[0]:
-            left, right = left[:-1].rstrip(" "), right[1:]
-    elif left[-1:] in _COMMAS and left and right[:1] in _NO_SPACE_BEFORE and right:
-        left = left[:-1].rstrip(" ")
-    return left, right
+def _mended(done: list[str], left: str, right: str) -> tuple[str, str, bool]:
+    """(left, right, whether a blank belongs between): the two sides of a gap, when `done` stands before them.
+
+    No separator next to a parenthesis, no two in a row, no empty parentheses, no blank before a comma.
+    """
+    start, end = left.rstrip(" "), right.lstrip(" ")
+    is_apart = len(start) < len(left) or len(end) < len(right)
+    closing = _OPENING.get(start[-1:], "")
+    if closing:
+        end = end.lstrip(_SEPARATORS)
+    elif end[:1] in _CLOSING:
+        start = start.rstrip(_SEPARATORS)
+        closing = _OPENING.get(start[-1:], "")
+    elif start[-1:] in _COMMAS and (end[:1] in _NO_SPACE_BEFORE or end[:1] == "\n"):
+        start = start[:-1].rstrip(" ")
+    if closing:
+        if end[:1] != closing:
+            return start, end, False
+        outside = start[:-1] or (done.pop() if done else "")
+        start, behind = outside.rstrip(" "), end[1:]
+        end = behind.lstrip(" ")
+        is_apart = len(start) < len(outside) or len(end) < len(behind)
+    before, after = start[-1:], end[:1]
+    if before in ("", "\n") or after == "\n" or after in _CLOSING:
+        return start, end, False
+    if after in _SPACE_IN_FRENCH and right[:1] == " " and not closing:
+        return start, end, True
+    return start, end, is_apart and after not in _NO_SPACE_BEFORE
 
 
 def _list(match: re.Match[str]) -> str:

@@ -15,7 +15,10 @@ LINE = "\ufdd3"
 CAPTION = "\ufdd4"
 """At the start of a line: the caption of a picture, which comes after the paragraph that it stands before."""
 
-_MARKS = (GAP, LITERAL_START, LITERAL_END, LINE, CAPTION)
+BAR, EQUALS = "\ufdd5", "\ufdd6"
+"""`|` and `=` in the text of a template or link inside another one, where they part no arguments."""
+
+_MARKS = (GAP, LITERAL_START, LITERAL_END, LINE, CAPTION, BAR, EQUALS)
 _TABLE = dict.fromkeys(map(ord, _MARKS))
 
 

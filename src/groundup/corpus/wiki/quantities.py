@@ -58,7 +58,7 @@ def convert(given: Arguments) -> str:
         if parts[position] in _RANGES:
             text += _RANGES[parts[position]] + parts[position + 1]
             position += 2
-        elif _is_number(parts[position + 1]) and not _is_number(parts[position]):  # feet and inches
+        elif position + 2 < len(parts) and _is_number(parts[position + 1]):  # feet and inches
             text += f" {_unit(parts[position])} {parts[position + 1]}"
             position += 2
         else:
@@ -111,6 +111,11 @@ def as_of(given: Arguments) -> str:
     """`{{as of|2020|5}}` -> "As of May 2020"."""
     start = "as of" if given.get("lc") else "As of"
     return given.get("alt") or f"{start} {date(given)}".strip()
+
+
+def raised(given: Arguments) -> str:
+    """`{{sup|2}}` as the element, which is raised later."""
+    return f"<sup>{given.get('1', '')}</sup>"
 
 
 def together(given: Arguments) -> str:
@@ -185,6 +190,7 @@ FUNCTIONS: dict[str, Callable[[Arguments], str]] = {
     **_named("as of; asof", as_of),
     **_named("chem; nuclide; chemf; linktext; sfc; cjkv; gaps2", together),
     **_named("ipac-en; ipac-fr; ipac-de; ipac-es", sounds),
+    **_named("sup; smallsup; exp", raised),
     **_named("hlist; ubl; unbulleted list; plainlist; flatlist; csv; comma separated entries; cslist", listed),
     **_named("ublist; unbullet; liste simple; collapsible list", listed),
     **_named("cite book; cite journal; cite magazine; cite news; cite web; cite thesis; cite report; cite map", cited),

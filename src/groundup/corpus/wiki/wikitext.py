@@ -37,8 +37,9 @@ _ELEMENTS = re.compile(
 _VERBATIM = frozenset(("nowiki", "math", "chem", "ce", "gallery", "pre", "syntaxhighlight", "source"))
 _BLOCKS = frozenset(("pre", "syntaxhighlight", "source"))
 _GALLERY_OPTIONS = re.compile(r"(?:(?:alt|link|class)=[^|\n]*+\|)++")
-_PIPED_LINK = re.compile(r"\[\[[^\[\]{}|:\n]*+\|([^\[\]{}|\n]++)\]\]")
-_PLAIN_LINK = re.compile(r"\[\[([^\[\]{}|:\n#]++)\]\]")
+_PIPED_LINK = re.compile(r"\[\[[^\[\]{}|:\n]*+\|([^\[\]{}|=\n]++)\]\]")
+_PLAIN_LINK = re.compile(r"\[\[([^\[\]{}|:\n#=]++)\]\]")
+_HALF_LINK = re.compile(r"\[\[([^\[\]\n]*+)\](?!\])|(?<!\[)\[([^\[\]\n]*+)\]\]")
 _UNCLOSED_BOX = re.compile(r"\n\{\{[^\n]*+(?:\n[ \t]*+\|[^\n]*+)++")
 _LEFTOVER = re.compile(r"\[\[++|\]\]++|\{\{++|\}\}++|\{\||\|\}")
 _MAGIC_WORD = re.compile(r"__([^\W\d_](?:[^\W\d_]|_(?!_))*+)__")
@@ -99,7 +100,7 @@ class _Page:
         if "{{" in text:
             text = _UNCLOSED_BOX.sub("\n", text)
         if any(sign in text for sign in ("[[", "]]", "{{", "}}", "{|", "|}")):
-            text = _LEFTOVER.sub("", text)
+            text = _LEFTOVER.sub("", _HALF_LINK.sub(_half_link, text))
         if "__" in text:
             text = _MAGIC_WORD.sub(self._magic_word, text)
         text = lay_out(without_inline_markup(text))
@@ -160,3 +161,8 @@ class _Page:
             return match[0]
         self.is_disambiguation = self.is_disambiguation or word == "DISAMBIG"
         return GAP
+
+
+def _half_link(match: re.Match[str]) -> str:
+    content: str = match[1] or match[2] or ""
+    return content.rpartition("|")[2]
