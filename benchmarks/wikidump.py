@@ -73,7 +73,8 @@ class Writer:
     def cited(self) -> str:
         kind, year = self.rng.choice(("web", "web", "book", "news", "journal")), self.rng.randint(1950, 2024)
         return (
-            f"{{{{cite {kind} |url=https://{self.word()}.example.org/{self.word()}/{year} |title={self.some(4, 9).title()} "
+            f"{{{{cite {kind} |url=https://{self.word()}.example.org/{self.word()}/{year} "
+            f"|title={self.some(4, 9).title()} "
             f"|last={self.name()} |first={self.name()} |date={self.rng.randint(1, 28)} May {year} "
             f"|publisher=[[{self.name()}]] |access-date={year}-0{self.rng.randint(1, 9)}-11 "
             f"|archive-url=https://web.archive.org/web/{year}/{self.word()}}}}}"
@@ -140,7 +141,8 @@ class Writer:
 
     def table(self) -> str:
         rows = "".join(
-            f'|-\n| style="text-align:left;" | {self.link()} || {self.rng.randint(1, 99)} || {self.name()} {self.note()}\n'
+            f'|-\n| style="text-align:left;" | {self.link()} || {self.rng.randint(1, 99)} '
+            f"|| {self.name()} {self.note()}\n"
             for _ in range(self.rng.randint(4, 30))
         )
         head = f"|+ {self.some(2, 4)}\n! {self.name()} !! {self.name()} !! {self.name()}\n"
@@ -173,7 +175,8 @@ class Writer:
         parts.append("== See also ==\n" + "".join(f"* {self.link()}\n" for _ in range(self.rng.randint(1, 6))))
         parts.append("\n== References ==\n{{reflist|30em}}\n\n== External links ==\n* {{official website}}\n")
         parts.append(
-            f"* [https://example.org/{self.word()} {self.some(2, 5)}]\n{{{{{self.name()} navbox}}}}\n{{{{Authority control}}}}\n"
+            f"* [https://example.org/{self.word()} {self.some(2, 5)}]\n{{{{{self.name()} navbox}}}}\n"
+            "{{Authority control}}\n"
         )
         parts += (f"[[Category:{self.name()}]]\n" for _ in range(self.rng.randint(2, 9)))
         return "".join(parts)
@@ -197,7 +200,7 @@ class Writer:
         return (
             f"  <page>\n    <title>{escape(title)}</title>\n    <ns>{namespace}</ns>\n    <id>{number}</id>\n{redirect}"
             f"    <revision>\n      <id>{number * 7}</id>\n      <timestamp>2026-01-01T00:00:00Z</timestamp>\n"
-            f"      <contributor>\n        <username>{self.name()}</username>\n        <id>5</id>\n      </contributor>\n"
+            f"      <contributor><username>{self.name()}</username><id>5</id></contributor>\n"
             f"      <model>wikitext</model>\n      <format>text/x-wiki</format>\n"
             f'      <text bytes="{len(text.encode())}" xml:space="preserve">{escape(text)}</text>\n'
             f"      <sha1>{self.rng.getrandbits(150):x}</sha1>\n    </revision>\n  </page>\n"
