@@ -63,6 +63,7 @@ _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\b\x1b"))
 _CONTROL_SHARE_LIMIT = 0.1
 DECLARATION_BYTES = 200
 _DECLARED_ENCODING = re.compile(rb"<\?xml[^>]*?\sencoding\s*=\s*[\"']([A-Za-z0-9._-]{1,40})[\"']")
+_NO_ENCODINGS = frozenset(("idna", "punycode", "unicode_escape", "raw-unicode-escape", "unicode-escape"))
 _MEDIAWIKI = re.compile(
     rb"\s*+(?:<\?xml[^>]*+>\s*+)?(?:<!--(?:[^-]++|-(?!->))*+-->\s*+)*+<(?:mediawiki[\s>]|page>\s*+<title>)"
 )
@@ -117,11 +118,14 @@ def encoding_of(head: bytes) -> tuple[str, int]:
         return encoding, mark_bytes
     name = declared[1].decode().lower()
     try:
-        known = codecs.lookup(name)
-        "".encode(name)  # fails for codecs that are no encoding of text
-    except LookupError:
-        raise DamagedFile("unknown encoding", f"the XML declares '{name}'; convert it to UTF-8") from None
-    return ("utf-8" if known.name in ("utf-8", "ascii") else known.name), 0
+        known = codecs.lookup(name).name
+        codecs.getincrementaldecoder(known)
+        "".encode(known)  # fails for codecs that are no encoding of text
+    except (LookupError, UnicodeError):
+        known = ""
+    if not known or known in _NO_ENCODINGS:
+        raise DamagedFile("unknown encoding", f"the XML declares '{name}'; convert it to UTF-8")
+    return ("utf-8" if known in ("utf-8", "ascii") else known), 0
 
 
 def format_of(head: bytes, name: str, asked: str) -> str:

@@ -95,6 +95,25 @@ def test_damage_costs_its_stream_only(tmp_path, monkeypatch):
     assert kept == [f"Seite {i}" for i in range(120) if not 40 <= i < 50]
 
 
+def test_a_stream_that_is_not_found_is_reported(tmp_path, monkeypatch):
+    data = bytearray(multistream(PAGES, 10))
+    starts = [found for found in range(len(data)) if data[found : found + 10] == b"BZh9" + MAGIC]
+    path = tmp_path / "dump.xml.bz2"
+    for broken in starts[1:-1]:
+        path.write_bytes(data[: broken + 6] + b"?" + data[broken + 7 :])
+        _, records = sectioned(path, monkeypatch, 3000)
+        assert [record.reason for record in records if isinstance(record, Rejected)] == ["damaged bz2"]
+        assert len(records) == 111
+
+
+def test_empty_streams_are_no_damage(tmp_path, monkeypatch):
+    parts = multistream(PAGES, 10).split(b"BZh9" + MAGIC)
+    path = tmp_path / "dump.xml.bz2"
+    path.write_bytes((bz2.compress(b"") * 2 + b"BZh9" + MAGIC).join(parts).removeprefix(bz2.compress(b"") * 2))
+    _, records = sectioned(path, monkeypatch, 3000)
+    assert len(texts(records)) == 120
+
+
 def test_a_dump_cut_short_keeps_its_whole_streams(tmp_path, monkeypatch):
     data = multistream(PAGES, 10)
     path = tmp_path / "dump.xml.bz2"
@@ -117,9 +136,10 @@ def test_find_stream_across_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr(streams, "_BLOCK_BYTES", 7)
     (tmp_path / "a").write_bytes(b"x" * 20 + b"BZh0" + MAGIC + b"BZh91AY&SX" + b"BZh1" + MAGIC)
     with (tmp_path / "a").open("rb") as handle:
-        assert find_stream(handle, 0) == 40
-        assert find_stream(handle, 40) == 40
-        assert find_stream(handle, 41) is None
+        assert find_stream(handle, 0, 100) == 40
+        assert find_stream(handle, 40, 41) == 40
+        assert find_stream(handle, 0, 40) is None
+        assert find_stream(handle, 41, 100) is None
 
 
 def test_workers_and_sections_give_the_same_bytes(tmp_path, monkeypatch):

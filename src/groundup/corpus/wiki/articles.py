@@ -85,7 +85,8 @@ def read_header(blocks: Iterable[bytes]) -> Header:
     data = b""
     for block in blocks:
         data += block
-        found = max(find_page(data), data.find(_HEADER_END))
+        ends = [end for end in (find_page(data), data.find(_HEADER_END)) if end >= 0]
+        found = min(ends, default=-1)
         if found >= 0 or len(data) > _HEADER_BYTES:
             data = data[: found if found >= 0 else len(data)]
             break

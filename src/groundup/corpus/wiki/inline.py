@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from html.entities import html5
 
 from groundup.corpus.wiki.marks import GAP
 
@@ -41,8 +42,18 @@ def without_inline_markup(text: str) -> str:
     if "<" in text:
         text = _without_tags(text)
     if "&" in text:
-        text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
+        text = unescaped(text)
     return text
+
+
+def unescaped(text: str) -> str:
+    """`text` with the signs that entities stand for; what is no entity stays."""
+    return _ENTITY.sub(_sign, text)
+
+
+def _sign(entity: re.Match[str]) -> str:
+    name: str = entity[0]
+    return html.unescape(name) if name[1] == "#" else html5.get(name[1:], name)
 
 
 def _label(link: re.Match[str]) -> str:

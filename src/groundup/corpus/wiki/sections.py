@@ -9,15 +9,20 @@ from typing import BinaryIO
 from groundup.corpus import detect
 from groundup.corpus.compressed import DamagedFile
 from groundup.corpus.sources import RawFile, SourceConfig
+from groundup.corpus.wiki import streams
 from groundup.corpus.wiki.streams import MAGIC, plan_sections
 
 _FIRST_STREAM_BYTES = 4 << 20
-"""A first stream that is longer (packed) is taken for the only one. That of Wikimedia's dumps has 600 bytes."""
+_FIRST_STREAM_PLAIN_BYTES = 32 << 20
+"""A longer first stream, packed or plain, is taken for the only one. That of Wikimedia's dumps has 600 bytes."""
+_BLOCK_BYTES = 1 << 20
 
 
 def in_sections(file: RawFile, source: SourceConfig) -> list[RawFile]:
     """The file's sections as files of their own, or the file itself. What is wrong with it is for its reader to say."""
     try:
+        if file.path.stat().st_size < 2 * min(streams.SECTION_BYTES.values()):
+            return [file]
         with file.path.open("rb") as handle:
             head = handle.read(detect.HEAD_BYTES)
             compression = detect.compression_of(head)
@@ -40,6 +45,8 @@ def _head_of_streams(handle: BinaryIO) -> bytes:
     data = handle.read(_FIRST_STREAM_BYTES)
     decoder = bz2.BZ2Decompressor()
     head = decoder.decompress(data, detect.HEAD_BYTES)
-    while not decoder.eof and not decoder.needs_input:
-        decoder.decompress(b"", 1 << 20)
+    for _ in range(_FIRST_STREAM_PLAIN_BYTES // _BLOCK_BYTES):
+        if decoder.eof or decoder.needs_input:
+            break
+        decoder.decompress(b"", _BLOCK_BYTES)
     return head if decoder.eof and decoder.unused_data[4:10] == MAGIC else b""

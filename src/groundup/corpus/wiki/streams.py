@@ -20,6 +20,8 @@ from groundup.corpus.compressed import DamagedFile, capped, spool_blocks
 
 MAGIC = b"1AY&SY"
 """What follows `BZh` and a digit where a stream begins (48 bits, the digits of pi)."""
+_EMPTY = b"\x17rE8P\x90\0\0\0\0"
+_EMPTY_BYTES = 4 + len(_EMPTY)
 SECTION_BYTES = {"bz2": 8 << 20, "": 32 << 20}
 """Of the file, by its compression: both about 35 MB of XML."""
 _BLOCK_BYTES = 1 << 20
@@ -69,39 +71,55 @@ class SectionBlocks:
             while block := self._handle.read(_BLOCK_BYTES):
                 yield block
             return
-        position = find_stream(self._handle, self._section.start)
+        packed_bytes = self._handle.seek(0, 2)
+        expected, position = -1, find_stream(self._handle, self._section.start, self._section.end)
         while position is not None:
+            if expected not in (-1, position) and self.owned_bytes is None:
+                yield Damage("damaged bz2", f"no stream in the bytes from {expected} to {position}")
             if position >= self._section.end and self.owned_bytes is None:
                 self.owned_bytes = self._given_bytes
             self._handle.seek(position)
             try:
-                with spool_blocks(capped(one_stream(self._handle), 0, self._limit_bytes), self._folder) as plain:
+                plain = spool_blocks(capped(one_stream(self._handle), packed_bytes, self._limit_bytes), self._folder)
+                expected = following = _after_empty_streams(self._handle)
+            except DamagedFile as damage:
+                if self.owned_bytes is not None:
+                    return  # the section that it belongs to says so
+                yield Damage(damage.reason, f"stream at byte {position}: {damage.detail}")
+                expected, following = -1, position + 1
+            else:
+                with plain:
                     while block := plain.read(_BLOCK_BYTES):
                         self._given_bytes += len(block)
                         yield block
-                    following = self._handle.tell()
-            except DamagedFile as damage:
-                if self.owned_bytes is not None:
-                    return  # the section that owns it says so
-                yield Damage(damage.reason, f"stream at byte {position}: {damage.detail}")
-                following = position + 1
-            position = find_stream(self._handle, following)
+            position = find_stream(self._handle, following, packed_bytes)
+        if expected not in (-1, packed_bytes) and self.owned_bytes is None:
+            yield Damage("damaged bz2", f"no stream in the bytes from {expected} on")
 
 
-def find_stream(handle: BinaryIO, position: int) -> int | None:
-    """Offset of the first bz2 stream at or after `position`, None when there is none."""
+def find_stream(handle: BinaryIO, position: int, end: int) -> int | None:
+    """Offset of the first bz2 stream that begins at or after `position` and before `end`, None when there is none."""
     handle.seek(position)
     held = b""
-    while block := handle.read(_BLOCK_BYTES):
+    while position < end + len(MAGIC) + 4 and (block := handle.read(_BLOCK_BYTES)):
         data = held + block
         found = data.find(MAGIC)
         while found >= 0:
             if found >= 4 and data[found - 4 : found - 1] == b"BZh" and data[found - 1 : found] in b"123456789":
-                return position - len(held) + found - 4
+                start = position - len(held) + found - 4
+                return start if start < end else None
             found = data.find(MAGIC, found + 1)
         position += len(block)
         held = data[-len(MAGIC) - 3 :]
     return None
+
+
+def _after_empty_streams(handle: BinaryIO) -> int:
+    """Where `handle` stands once it is moved behind streams that hold nothing, which have no block to look for."""
+    position = handle.tell()
+    while (data := handle.read(_EMPTY_BYTES))[:3] == b"BZh" and data[4:] == _EMPTY:
+        position += _EMPTY_BYTES
+    return position
 
 
 def one_stream(handle: BinaryIO) -> Iterator[bytes]:

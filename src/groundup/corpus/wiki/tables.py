@@ -33,9 +33,8 @@ def replace_tables(text: str, as_rows: bool) -> str:
     if depth:
         end = _end_of_unclosed(text, start)
         pieces += text[position:start], _rows(text[start:end]) if as_rows else GAP
-        position = end
-    pieces.append(_STRAY.sub("", text[position:]))
-    return "".join(pieces)
+        return "".join((*pieces, _STRAY.sub("", text[end:])))
+    return "".join(pieces) + text[position:]
 
 
 def _end_of_unclosed(text: str, start: int) -> int:

@@ -12,13 +12,12 @@ as a picture, a reference, a box or (unless asked for) a table.
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from groundup.corpus.wiki.brackets import resolve
-from groundup.corpus.wiki.inline import INLINE_TAG, without_inline_markup
+from groundup.corpus.wiki.inline import INLINE_TAG, unescaped, without_inline_markup
 from groundup.corpus.wiki.lines import lay_out
 from groundup.corpus.wiki.links import shown
 from groundup.corpus.wiki.marks import GAP, LINE, LITERAL_END, LITERAL_START, without_marks
@@ -126,8 +125,8 @@ class _Page:
             return self._literal(f"${' '.join(content.split())}$")
         if name in _BLOCKS:
             inner = INLINE_TAG.sub("", content) if name == "pre" else content
-            return "\n\n" + self._literal(html.unescape(inner).strip("\n").rstrip()) + "\n\n"
-        return self._literal(html.unescape(content))
+            return "\n\n" + self._literal(unescaped(inner).strip("\n").rstrip()) + "\n\n"
+        return self._literal(unescaped(content))
 
     def _gallery(self, content: str) -> str:
         """Captions, a line each, with the links in them, which are resolved later."""
