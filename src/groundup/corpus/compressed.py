@@ -110,7 +110,7 @@ def spool(handle: BinaryIO, kind: str, folder: Path, limit_bytes: int) -> Binary
     """
     packed_bytes = handle.seek(0, 2)
     handle.seek(0)
-    return spool_blocks(_capped(expand(handle, kind), packed_bytes, limit_bytes), folder)
+    return spool_blocks(capped(expand(handle, kind), packed_bytes, limit_bytes), folder)
 
 
 def spool_blocks(blocks: Iterator[bytes], folder: Path) -> BinaryIO:
@@ -126,7 +126,8 @@ def spool_blocks(blocks: Iterator[bytes], folder: Path) -> BinaryIO:
     return cast(BinaryIO, file)
 
 
-def _capped(blocks: Iterator[bytes], packed_bytes: int, limit_bytes: int) -> Iterator[bytes]:
+def capped(blocks: Iterator[bytes], packed_bytes: int, limit_bytes: int) -> Iterator[bytes]:
+    """The blocks; DamagedFile at more than `limit_bytes`, or far more than `packed_bytes` can honestly hold."""
     total = 0
     for block in blocks:
         total += len(block)

@@ -37,6 +37,7 @@ FORMAT_SUFFIXES = {
     ".xhtml": "html",
     ".warc": "warc",
     ".wet": "warc",
+    ".xml": "mediawiki",
 }
 ARCHIVE_SUFFIXES = {".tar", ".tgz", ".tbz2", ".txz", ".tzst", ".zip", ".7z"}
 _TITLES = {
@@ -48,6 +49,7 @@ _TITLES = {
     "arrow": "Arrow",
     "html": "HTML",
     "warc": "WARC",
+    "mediawiki": "MediaWiki dump",
     "tar": "tar",
     "zip": "zip",
     "7z": "7z",
@@ -65,15 +67,15 @@ _REFUSED: tuple[tuple[bytes, str], ...] = (
     (b"Rar!\x1a\x07", _UNPACK.format("rar")),
     (b"FEA1", "Feather version 1 is not read; write it as Feather version 2 or Parquet"),
     (b"%PDF-", "PDF is not read; convert it to text"),
-    (b"<?xml", "XML is not read; convert it to text or JSON lines"),
-    (b"<mediawiki", "XML is not read; convert it to text or JSON lines"),
     (b"version https://git-lfs", "Git LFS pointer without its content; run `git lfs pull`"),
 )
-REFUSED_SUFFIXES = {".rar", ".pdf", ".xml"}
+REFUSED_SUFFIXES = {".rar", ".pdf"}
 """Looked into although they are not read, so that the report gives the reason."""
-_HTML = re.compile(
-    rb"(?>\s++|<!--(?:[^-]++|-(?!->))*+-->|<\?xml[^>]*+>)*+<(?:!doctype\s+html|html|head|body)[\s>]", re.IGNORECASE
-)
+_PROLOGUE = rb"(?>\s++|<!--(?:[^-]++|-(?!->))*+-->|<\?xml[^>]*+>)*+"
+_HTML = re.compile(_PROLOGUE + rb"<(?:!doctype\s+html|html|head|body)[\s>]", re.IGNORECASE)
+_MEDIAWIKI = re.compile(_PROLOGUE + rb"<(?:mediawiki[\s>]|page>\s*+<title>)")
+_DOCUMENT_TYPE = re.compile(_PROLOGUE + rb"<!doctype\s++(?!html[\s>])", re.IGNORECASE)
+_XML = re.compile(rb"\s*+<\?xml[\s?]", re.IGNORECASE)
 
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\b\x1b"))
 _CONTROL_SHARE_LIMIT = 0.1
@@ -137,7 +139,7 @@ def declared_format_of(head: bytes, name: str, asked: str) -> str:
         raise DamagedFile("compressed twice", "decompress it once")
     if archive_of(head):
         raise DamagedFile("archive inside an archive", "unpack it once")
-    _refuse_foreign(head, asked)
+    _refuse_foreign(head)
     if asked in ("parquet", "arrow", "warc"):
         raise DamagedFile(
             f"not {'an' if asked == 'arrow' else 'a'} {_TITLES[asked]} file", "it does not begin like one"
@@ -149,28 +151,46 @@ def declared_format_of(head: bytes, name: str, asked: str) -> str:
 
 def _is_html(head: bytes, name: str) -> bool:
     start = head.removeprefix(codecs.BOM_UTF8)
-    return _HTML.match(start) is not None or (
-        suffix_of(name) in (".html", ".htm", ".xhtml") and start.lstrip()[:1] == b"<"
-    )
+    if _HTML.match(start):
+        return True
+    by_name = suffix_of(name) in (".html", ".htm", ".xhtml") and start.lstrip()[:1] == b"<"
+    return by_name and not (_XML.match(start) or _MEDIAWIKI.match(start))
 
 
 def format_of(head: bytes, name: str, asked: str) -> str:
     """Format of UTF-8 text that begins with `head` (mark removed). `asked` other than "auto" wins over guessing.
 
-    Raises DamagedFile for binary data.
+    Raises DamagedFile for binary data and for XML that is no MediaWiki dump.
     """
-    guess = asked if asked != "auto" else "html" if _is_html(head, name) else _guess(head, suffix_of(name))
+    markup = _markup_of(head, name, asked)
+    if markup:
+        return markup
+    guess = asked if asked != "auto" else _guess(head, suffix_of(name))
     if guess == "text" or head.lstrip()[:1] not in (b"{", b"["):
         _refuse_binary(head)
     return guess
 
 
-def _refuse_foreign(head: bytes, asked: str) -> None:
-    start = head[:400].lstrip().lower()
+def _markup_of(head: bytes, name: str, asked: str) -> str:
+    """ "mediawiki" or "html" for what is one and may be; "" for what is no markup, or asked for as something else."""
+    if asked in ("auto", "mediawiki"):
+        if _MEDIAWIKI.match(head):
+            return "mediawiki"
+        if asked == "auto" and _is_html(head, name):
+            return "html"
+        if _DOCUMENT_TYPE.match(head):
+            raise DamagedFile("XML with a document type", "entities are never expanded; remove the <!DOCTYPE>")
+        if asked == "mediawiki":
+            raise DamagedFile("not a MediaWiki dump", "it does not begin with <mediawiki>")
+    named_xml = asked == "auto" and suffix_of(name) == ".xml" and head.lstrip()[:1] == b"<"
+    if asked != "text" and (named_xml or _XML.match(head)):
+        raise DamagedFile("XML is not read but for MediaWiki dumps", "convert it to text or JSON lines")
+    return ""
+
+
+def _refuse_foreign(head: bytes) -> None:
     for magic, reason in _REFUSED:
-        markup = magic.startswith(b"<")
-        found = start.startswith(magic) if markup else head.startswith(magic)
-        if found and not (markup and (asked in ("text", "html") or _HTML.match(head))):
+        if head.startswith(magic):
             name, _, remedy = reason.partition("; ")
             raise DamagedFile(name, remedy)
 
@@ -190,7 +210,7 @@ def _refuse_binary(head: bytes) -> None:
 def _guess(head: bytes, suffix: str) -> str:
     named = FORMAT_SUFFIXES.get(suffix, "text")
     start = head.lstrip()
-    if named in ("parquet", "arrow", "html", "warc"):
+    if named in ("parquet", "arrow", "html", "warc", "mediawiki"):
         named = "text"
     if start[:1] not in (b"{", b"[") or named == "csv":
         return "jsonl" if named == "json" else named

@@ -1,6 +1,7 @@
 """Bytes of a text file -> the encoding of its characters and how that is known, or the candidates where it is not.
 
-    byte order mark -> asked for -> UTF-16/32 without a mark -> 7-bit escapes -> valid UTF-8 -> two detectors that agree
+    byte order mark -> asked for -> UTF-16/32 without a mark -> 7-bit escapes -> valid UTF-8 -> declared (XML)
+    -> two detectors that agree
 
 Detectors are wrong on short texts, and each is wrong on other ones. So a legacy encoding is believed only when two
 unlike detectors (Firefox's chardetng and Mozilla's older universal detector) decode the text to the same characters, or
@@ -106,6 +107,8 @@ _ESCAPES: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"\x1b\$[@B]|\x1b\([JI]"), "ISO-2022-JP"),
     (re.compile(rb"~\{(?:[!-w][!-~])+~\}"), "HZ"),
 )
+_XML_DECLARATION = re.compile(rb"\s*+<\?xml[^>]*?\sencoding\s*=\s*[\"']([A-Za-z0-9._:-]{1,40})[\"']")
+_XML_DECLARATION_BYTES = 400
 _CONTROL_BYTES = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
 _ODD = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f\ue000-\uf8ff\ufffd-\uffff\u2500-\u259f]")
 """Controls, private characters and box drawings: signs of a wrong encoding in running text."""
@@ -148,11 +151,18 @@ def byte_order_mark(head: bytes) -> tuple[str, int]:
     return next(((name, len(mark)) for mark, name in _MARKS if head.startswith(mark)), ("", 0))
 
 
-def find_encoding(handle: BinaryIO, asked: str = "") -> tuple[Encoding, int]:
+def declared_in_xml(head: bytes) -> str:
+    """Label of the encoding in the XML declaration that the bytes begin with; "" without one."""
+    found = _XML_DECLARATION.match(head[:_XML_DECLARATION_BYTES])
+    return found[1].decode("ascii") if found else ""
+
+
+def find_encoding(handle: BinaryIO, asked: str = "", declared: str = "") -> tuple[Encoding, int]:
     """Encoding of the text that `handle` stands before, and the length of its byte order mark.
 
-    `asked`: a name that the user gives, "" to find it. Damaged UTF-8 counts as UTF-8: its readers say where.
-    Raises DamagedFile, with the candidates, when the encoding cannot be told.
+    `asked`: a name that the user gives, "" to find it. `declared`: the label that the text gives itself, believed where
+    nothing beyond ASCII says that it is UTF-8. Damaged UTF-8 counts as UTF-8: its readers say where.
+    Raises DamagedFile, with the candidates, when the encoding cannot be told, or when the declared one is unknown.
     """
     start = handle.tell()
     head = handle.read(BLOCK_BYTES)
@@ -164,13 +174,24 @@ def find_encoding(handle: BinaryIO, asked: str = "") -> tuple[Encoding, int]:
     unmarked = _wide(head) or _escaped(head)
     if unmarked:
         return Encoding(unmarked, "detected"), 0
+    legacy = _legacy(declared)
     handle.seek(start)
-    sample, fault = _sample_of_foreign_bytes(handle)
-    if not sample:
+    sample, fault, is_utf8 = _sample_of_foreign_bytes(handle)
+    if legacy and not (sample and is_utf8):
+        return Encoding(legacy, "declared"), 0
+    if is_utf8:
         return UTF_8, 0
     if len(head) != len(head.translate(None, _CONTROL_BYTES)):
         raise DamagedFile("binary data", f"control characters, and no UTF-8 at byte {start + fault}")
     return Encoding(detect(sample, start + fault), "detected"), 0
+
+
+def _legacy(declared: str) -> str:
+    """The name of a declared encoding; "" for ASCII, which UTF-8 holds, and for UTF-16, where no label can be read."""
+    name = named(declared) if declared else ""
+    if declared and not name:
+        raise DamagedFile("unknown encoding", f"it declares '{declared}'; set `encoding:` or save it as UTF-8")
+    return "" if name.startswith("UTF") or name == "ASCII" else name
 
 
 def detect(sample: bytes, fault: int = 0) -> str:
@@ -239,8 +260,8 @@ def _escaped(head: bytes) -> str:
     return ""
 
 
-def _sample_of_foreign_bytes(handle: BinaryIO) -> tuple[bytes, int]:
-    """(lines with bytes beyond ASCII, offset of the first fault) of what is not UTF-8; (b"", 0) when it nearly is."""
+def _sample_of_foreign_bytes(handle: BinaryIO) -> tuple[bytes, int, bool]:
+    """(lines with bytes beyond ASCII, offset of the first that is not UTF-8 or -1, whether nearly all of them are)."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     sample = bytearray()
     seen = foreign = good = 0
@@ -261,7 +282,7 @@ def _sample_of_foreign_bytes(handle: BinaryIO) -> tuple[bytes, int]:
             some, well = _count_utf8(block)
             foreign, good = foreign + some, good + well
             _add_foreign_lines(sample, block)
-    return (bytes(sample), fault) if fault >= 0 and good < _MOSTLY_UTF8 * foreign else (b"", 0)
+    return bytes(sample), fault, fault < 0 or good >= _MOSTLY_UTF8 * foreign
 
 
 def _count_utf8(block: bytes) -> tuple[int, int]:

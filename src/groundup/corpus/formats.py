@@ -21,6 +21,7 @@ from groundup.corpus.compressed import DamagedFile
 from groundup.corpus.pages import PAGE_LIMIT_BYTES, Page, read_page
 from groundup.corpus.records import TOO_LONG, Rejected, Row, columns_hint, needed_fields
 from groundup.corpus.sources import SourceConfig
+from groundup.corpus.wiki.articles import read_dump
 
 BLOCK_BYTES = 1 << 20
 _SAMPLE_BYTES = 120
@@ -306,4 +307,5 @@ READERS: dict[str, RowReader] = {
     "parquet": read_parquet,
     "arrow": read_arrow,
     "html": read_html,
+    "mediawiki": read_dump,
 }

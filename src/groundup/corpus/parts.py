@@ -31,6 +31,7 @@ from groundup.corpus.deduplicate import DeduplicateConfig, Signer, normal_hash
 from groundup.corpus.documents import SPLITS, Document, LineWriter, hash_text, read_lines, record_number, to_line
 from groundup.corpus.readers import Reading, Rejected
 from groundup.corpus.sources import RawFile, SourceConfig
+from groundup.corpus.wiki.sections import in_sections
 
 PART_BYTES = 32 << 20
 PART_FILES = 2000
@@ -96,10 +97,11 @@ def plan_parts(
     parts_folder: Path,
     first_number: int,
 ) -> list[Part]:
-    """Files of a source, in order, in groups of about PART_BYTES; a larger file is a part of its own."""
+    """Files of a source, in order, in groups of about PART_BYTES; larger ones alone, or a dump in its sections."""
     parts: list[Part] = []
     members: list[RawFile] = []
     total = 0
+    files = [piece for file in files for piece in in_sections(file, source)]
     sizes = [file.state()[1] for file in files]
     for file, size, following in zip(files, sizes, [*sizes[1:], PART_BYTES + 1]):
         members.append(file)
@@ -192,7 +194,7 @@ class _PartWriter:
         return {
             "name": file.name,
             "detected": str(reading.detected or "not read"),
-            "problem": problem or ("" if account.loaded else first_fault or "no records"),
+            "problem": problem or ("" if account.loaded or file.section else first_fault or "no records"),
             **account.to_json(),
         }
 

@@ -2,6 +2,7 @@
 
     file -> compression (magic) -> verified plain bytes -> archive? -> each member in the same way
                                                         -> encoding -> UTF-8 -> format (content) -> rows -> documents
+    section of a large MediaWiki dump -> its own reader ------------------------------------------> rows -> documents
 
 Invariant: every record of a file comes out exactly once, as a Document or as part of a Rejected; nothing that a file
 holds raises, and nothing of a compressed file comes out before it (of a WARC file: the record) was verified.
@@ -23,12 +24,13 @@ from groundup.corpus import archives, compressed, detect, warc
 from groundup.corpus.compressed import MACHINE_FAULTS, DamagedFile
 from groundup.corpus.detect import Detected
 from groundup.corpus.documents import Document
-from groundup.corpus.encodings import UTF_8, Transcoder, find_encoding
+from groundup.corpus.encodings import UTF_8, Transcoder, declared_in_xml, find_encoding
 from groundup.corpus.formats import BLOCK_BYTES, READERS, page_row
 from groundup.corpus.hub import fetched
 from groundup.corpus.pages import PAGE_LIMIT_BYTES, Page, decode_page, read_page
 from groundup.corpus.records import Rejected, Row, to_document
 from groundup.corpus.sources import RawFile, SourceConfig, find_files, resolve_path
+from groundup.corpus.wiki.articles import read_section
 
 __all__ = ["Document", "Reading", "Rejected", "SourceConfig", "find_files", "resolve_path"]
 
@@ -56,23 +58,31 @@ class Reading:
             try:
                 path = stack.enter_context(fetched(self.file, self._spool_folder))
                 handle: BinaryIO = stack.enter_context(_open_regular(path))
-                handle, compression = self._unpacked(handle, stack)
-                kind = detect.archive_of(_head(handle))
-                if kind:
-                    yield from self._archive(kind, handle, compression)
-                elif warc.begins_warc(handle, compression):
-                    yield from self._warc(handle, compression)
+                section = self.file.section
+                if section is not None:
+                    self.detected = Detected("mediawiki", section.compression)
+                    yield from read_section(handle, section, self.source, self._spool_folder)
                 else:
-                    handle, self.detected = self._plain(handle, self.file.name, compression, stack)
-                    for row in READERS[self.detected.format](handle, self.source):
-                        self.detected = _with_page_encoding(self.detected, row)
-                        yield row
+                    yield from self._whole(handle, stack)
             except DamagedFile as error:
                 yield Rejected(error.reason, 0, error.detail)
             except OSError as error:
                 if error.errno in MACHINE_FAULTS:
                     raise
                 yield Rejected("not readable", 0, os.strerror(error.errno or 0))
+
+    def _whole(self, handle: BinaryIO, stack: ExitStack) -> Iterator[Row | Rejected]:
+        handle, compression = self._unpacked(handle, stack)
+        kind = detect.archive_of(_head(handle))
+        if kind:
+            yield from self._archive(kind, handle, compression)
+        elif warc.begins_warc(handle, compression):
+            yield from self._warc(handle, compression)
+        else:
+            handle, self.detected = self._plain(handle, self.file.name, compression, stack)
+            for row in READERS[self.detected.format](handle, self.source):
+                self.detected = _with_page_encoding(self.detected, row)
+                yield row
 
     def _unpacked(self, handle: BinaryIO, stack: ExitStack) -> tuple[BinaryIO, str]:
         """The verified plain bytes of a compressed file, and how it was compressed; WARC files stay packed."""
@@ -85,10 +95,11 @@ class Reading:
     def _plain(self, handle: BinaryIO, name: str, compression: str, stack: ExitStack) -> tuple[BinaryIO, Detected]:
         """UTF-8 (or binary) bytes, standing behind any byte order mark, and what they are."""
         source = self.source
-        kind = detect.declared_format_of(_head(handle), name, source.format)
+        start = _head(handle)
+        kind = detect.declared_format_of(start, name, source.format)
         if kind:
             return handle, Detected(kind, compression)
-        encoding, mark_bytes = find_encoding(handle, source.encoding_name)
+        encoding, mark_bytes = find_encoding(handle, source.encoding_name, declared_in_xml(start))
         handle.seek(mark_bytes)
         note = ""
         if encoding.name != "UTF-8" or source.replaces:

@@ -26,6 +26,8 @@ class Row:
     """A further piece of the text of the row before, which belongs to the same split."""
     member: str = ""
     """Name of the archive member that the row is of."""
+    kept: tuple[str, ...] = ("id",)
+    """Values that go into the metadata whatever the recipe asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def to_document(row: Row, source: SourceConfig, file_name: str) -> Document | Re
     if size_bytes > source.max_document_bytes:
         return Rejected(TOO_LONG, row.number, f"{size_bytes} bytes: {text[:60]}")
     where = f"{file_name}/{row.member}" if row.member else file_name
-    return Document(f"{where}:{row.number}", text, source.name, _metadata(row.values, source))
+    return Document(f"{where}:{row.number}", text, source.name, _metadata(row, source))
 
 
 def _of_field(row: Row, source: SourceConfig) -> str | Rejected:
@@ -107,11 +109,11 @@ def _field(values: Mapping[str, Any], name: str) -> Any:
     return value
 
 
-def _metadata(values: dict[str, Any], source: SourceConfig) -> dict[str, Any]:
+def _metadata(row: Row, source: SourceConfig) -> dict[str, Any]:
     """Plain and finite values of the wanted fields; long strings are cut."""
     kept: dict[str, Any] = {}
-    for name in ("id", *source.metadata_fields):
-        value = values.get(name)
+    for name in (*row.kept, *source.metadata_fields):
+        value = row.values.get(name)
         if isinstance(value, str):
             kept[name] = value.encode("utf-8", "replace").decode()[:_METADATA_LIMIT]
         elif isinstance(value, bool | int) or (isinstance(value, float) and value - value == 0):

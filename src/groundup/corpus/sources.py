@@ -23,6 +23,8 @@ from pydantic import Field, field_validator, model_validator
 from groundup.config import Config, Name
 from groundup.corpus.detect import ARCHIVE_SUFFIXES, FORMAT_SUFFIXES, REFUSED_SUFFIXES, suffix_of
 from groundup.corpus.encodings import named
+from groundup.corpus.wiki.options import WikiConfig
+from groundup.corpus.wiki.streams import Section
 from groundup.errors import DataError, printable
 
 
@@ -49,11 +51,11 @@ class SourceConfig(Config):
     """Of folders and archives no file whose name matches one of these patterns."""
     split: Literal["auto", "train", "validation", "test"] = "auto"
     """`auto`: by hash; otherwise all of this source goes there."""
-    format: Literal["auto", "text", "jsonl", "json", "csv", "parquet", "arrow", "html", "warc"] = "auto"
+    format: Literal["auto", "text", "jsonl", "json", "csv", "parquet", "arrow", "html", "warc", "mediawiki"] = "auto"
     """`auto`: found by content, and said in log and report."""
     encoding: str = "auto"
-    """Of text, JSON, CSV and HTML: `auto` is found file by file (page by page), and refused where it is not certain;
-    otherwise a name such as `gb18030`, `big5`, `shift_jis`, `windows-1252`, `utf-16-le`. A byte order mark wins."""
+    """Of text, JSON, CSV, HTML and MediaWiki: `auto` is found file by file (page by page), refused where it is not
+    certain; otherwise a name such as `gb18030`, `big5`, `shift_jis`, `windows-1252`. A byte order mark wins."""
     invalid_bytes: Literal["reject", "replace"] = "reject"
     """What the encoding does not have: reject the file (of UTF-8 JSON lines and CSV the record), or U+FFFD, counted."""
     text_field: str = "text"
@@ -70,6 +72,8 @@ class SourceConfig(Config):
     """Longer text files are split at paragraphs; longer records are rejected (a JSON line may be twice as long)."""
     max_expanded_bytes: int = Field(default=1 << 36, ge=1 << 10)
     """A compressed file or archive that expands further is rejected; meanwhile the work folder needs that much disk."""
+    wiki: WikiConfig = WikiConfig()
+    """What is taken of MediaWiki dumps."""
 
     @field_validator("path")
     @classmethod
@@ -180,11 +184,14 @@ class Remote:
 
 @dataclass(frozen=True, order=True)
 class RawFile:
-    """A regular file: its printable name relative to the source's root, and where it lies (or is fetched from)."""
+    """A regular file or a section of one: its printable name relative to the source's root (a section's ends in `#` and
+    its number), and where it lies (or is fetched from)."""
 
     name: str
     path: Path
     remote: Remote | None = field(default=None, compare=False)
+    section: Section | None = None
+    """Only these bytes of the local file at `path`."""
 
     def state(self) -> tuple[str, int, int]:
         """Cheap stand-in for the content (which is hashed once for the stage): place, size in bytes, time."""
@@ -194,7 +201,8 @@ class RawFile:
             status = self.path.stat()
         except OSError:
             return ascii(str(self.path)), 0, 0
-        return ascii(str(self.path)), status.st_size, status.st_mtime_ns
+        size_bytes = self.section.end - self.section.start if self.section else status.st_size
+        return ascii(str(self.path)), size_bytes, status.st_mtime_ns
 
 
 @dataclass(frozen=True, order=True)
@@ -325,7 +333,10 @@ def _reason_to_skip(path: Path) -> str:
 
 
 def _nothing_to_read(path: str, skipped: list[Skipped]) -> str:
-    wanted = "give .txt, .md, .jsonl, .json, .csv, .parquet, .arrow, .html or .warc files"
+    wanted = (
+        "give .txt, .md, .jsonl, .json, .csv, .parquet, .arrow, .html, .warc or MediaWiki .xml files, "
+        "or .tar, .zip or .7z archives of them"
+    )
     if not skipped:
         return f"{_shown(path)}: the folder is empty; {wanted}"
     return f"{_shown(path)}: no file here can be read ({skipped[0].name[:30]}: {skipped[0].reason}); {wanted}"

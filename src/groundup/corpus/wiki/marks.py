@@ -1,0 +1,27 @@
+"""Signs that stand in half-converted text for what must not be touched or was taken away.
+
+They are noncharacters of Unicode, which no text may hold for interchange (Unicode 16, section 23.7), so `without_marks`
+takes them from the input and nothing can be forged.
+"""
+
+from __future__ import annotations
+
+GAP = "\ufdd0"
+"""Something was dropped here; `lines.close_gaps` mends what it leaves: spaces, separators, empty parentheses."""
+LITERAL_START, LITERAL_END = "\ufdd1", "\ufdd2"
+"""Around the number of a text that is put back at the very end: preformatted text, TeX, nowiki."""
+LINE = "\ufdd3"
+"""The line that begins here disappears, with its end (a comment on a line of its own)."""
+CAPTION = "\ufdd4"
+"""At the start of a line: the caption of a picture, which comes after the paragraph that it stands before."""
+
+BAR, EQUALS = "\ufdd5", "\ufdd6"
+"""`|` and `=` in the text of a template or link inside another one, where they part no arguments."""
+
+_MARKS = (GAP, LITERAL_START, LITERAL_END, LINE, CAPTION, BAR, EQUALS)
+_TABLE = dict.fromkeys(map(ord, _MARKS))
+
+
+def without_marks(text: str) -> str:
+    """`text` without the signs, which is nearly always `text` itself."""
+    return text.translate(_TABLE) if any(mark in text for mark in _MARKS) else text

@@ -1,0 +1,192 @@
+"""A dump becomes documents with their origin; every other page is counted by its reason; hostile XML costs itself."""
+
+import bz2
+import gzip
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from groundup.corpus.documents import Document
+from groundup.corpus.readers import Rejected
+from tests.corpus.wiki.made import FOOTER, HEADER, dump, multistream, page, read
+
+GOOD = [page(i, f"'''Seite {i}''' ist [[gut]].") for i in (1, 2)]
+
+
+def only(tmp_path, data, name="dump.xml", **options):
+    (tmp_path / name).write_bytes(data)
+    return read(tmp_path / name, **options)
+
+
+def reasons(records):
+    return [record.reason if isinstance(record, Rejected) else record.text for record in records]
+
+
+def test_articles_come_with_their_origin(tmp_path):
+    reading, (document,) = only(tmp_path, dump(page(7, "'''Über''' [[x|Tee]].[[Sachgruppe:A]]", "Tee & Kuchen")))
+    assert str(reading.detected) == "MediaWiki dump"
+    about = {"id": 7, "title": "Tee & Kuchen", "namespace": 0, "revision": 1007, "timestamp": "2026-01-02T03:04:05Z"}
+    assert document == Document("dump.xml:1", "Über Tee.", "s", {**about, "language": "de", "wiki": "testwiki"})
+
+
+def test_every_other_page_has_its_reason(tmp_path):
+    pages = [
+        GOOD[0],
+        page(3, "#REDIRECT [[A]]", more='    <redirect title="A" />\n'),
+        page(4, "#WEITERLEITUNG [[A]]"),
+        page(5, "Rede", "Diskussion:A", 1),
+        page(6, ""),
+        page(8, "{{Nur|eine=Box}}"),
+        page(9, "* [[A]]\n{{Begriffsklärung}}"),
+        page(10, "{}", model="json"),
+        GOOD[1],
+    ]
+    _, records = only(tmp_path, dump(*pages))
+    assert reasons(records) == [
+        "Seite 1 ist gut.",
+        "redirect",
+        "redirect",
+        "page outside wiki.namespaces",
+        "empty page",
+        "page without text but markup",
+        "disambiguation page",
+        "page that is no wikitext",
+        "Seite 2 ist gut.",
+    ]
+    assert [record.number for record in records if isinstance(record, Rejected)] == [2, 3, 4, 5, 6, 7, 8]
+    assert records[1].sample == "Page 3"
+    _, records = only(tmp_path, dump(*pages), wiki={"namespaces": [1], "disambiguation": "keep"})
+    assert [record.text for record in records if isinstance(record, Document)] == ["Rede"]
+
+
+def test_namespaces_of_old_dumps_are_read_from_the_title(tmp_path):
+    old = [
+        page(1, "A", "Diskussion:X", 1).replace("    <ns>1</ns>\n", ""),
+        page(2, "B", "C: D").replace("    <ns>0</ns>\n", ""),
+    ]
+    assert reasons(only(tmp_path, dump(*old))[1]) == ["page outside wiki.namespaces", "B"]
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, zstandard.ZstdCompressor().compress])
+def test_packed_dumps_under_any_name(tmp_path, pack):
+    _, records = only(tmp_path, pack(dump(*GOOD)), "wiki.txt")
+    assert reasons(records) == ["Seite 1 ist gut.", "Seite 2 ist gut."]
+
+
+def test_small_multistream(tmp_path):
+    reading, records = only(tmp_path, multistream([page(i, f"Text {i}") for i in range(20)], 3), "dump.xml.bz2")
+    assert str(reading.detected) == "MediaWiki dump in bz2"
+    assert reasons(records) == [f"Text {i}" for i in range(20)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-8-sig", "iso-8859-1", "gb18030"])
+def test_encodings_by_mark_or_declaration(tmp_path, encoding):
+    text = f'<?xml version="1.0" encoding="{encoding.removesuffix("-sig")}"?>\n' + dump(page(1, "Größe")).decode()
+    _, (document,) = only(tmp_path, text.encode(encoding))
+    assert document.text == "Größe"
+
+
+def test_declared_encodings_that_do_not_hold(tmp_path):
+    data = b'<?xml version="1.0" encoding="%s"?>' + dump(*GOOD)
+    for name, reason in ((b"klingon", "unknown encoding"), (b"hex", "unknown encoding"), (b"ascii", None)):
+        first = reasons(only(tmp_path, data % name)[1])[0]
+        assert first == (reason or "Seite 1 ist gut.")
+    _, records = only(tmp_path, b'<?xml version="1.0" encoding="shift_jis"?>' + dump(page(1, "ÿ")))
+    assert reasons(records) == ["damaged SHIFT_JIS text"]
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        '<?xml version="1.0"?><!DOCTYPE mediawiki [<!ENTITY a "b">]>',
+        "<!DOCTYPE mediawiki [<!ENTITY a SYSTEM 'file:///etc/passwd'>]>\n",
+        "<!-- c --><!DOCTYPE x>",
+        "<!DOCTYPE mediawiki [<!ENTITY a '<page>'>]>",
+    ],
+)
+def test_document_types_are_refused(tmp_path, start):
+    _, records = only(tmp_path, start.encode() + dump(page(1, "&a;").replace("&amp;", "&"), GOOD[0]))
+    assert reasons(records) == ["XML with a document type"]
+    inside = HEADER.replace("<siteinfo>", "<siteinfo><!DOCTYPE x>") + GOOD[0] + FOOTER
+    assert reasons(only(tmp_path, inside.encode())[1]) == ["damaged MediaWiki dump"]
+
+
+def test_a_broken_page_costs_itself_only(tmp_path):
+    broken = [
+        page(3, "x").replace("<text", "<txet"),
+        page(4, "x").replace("x</text>", "&undefined;</text>"),
+        page(5, "x").replace("x</text>", "\x00</text>"),
+        page(6, "x").replace("x</text>", "<b><b>x</b></b></text>"),
+        page(7, "x").replace("</title>", "</title>" + "<a>" * 30 + "</a>" * 30),
+        page(8, "x").replace("x</text>", "<![CDATA[</page>]]></text>"),
+    ]
+    _, records = only(tmp_path, dump(GOOD[0], *broken, GOOD[1]))
+    assert reasons(records)[0] == "Seite 1 ist gut."
+    assert reasons(records)[-1] == "Seite 2 ist gut."
+    found = reasons(records)[1:-1]
+    assert found[:5] == ["page that is not well-formed XML"] * 3 + ["element inside <text>", "page nested too deeply"]
+    assert set(found[5:]) == {"page that is not well-formed XML", "XML between pages"}
+
+
+def test_truncation_is_named(tmp_path):
+    whole = dump(*GOOD)
+    assert reasons(only(tmp_path, whole[: whole.rindex(b"</page>")])[1]) == ["Seite 1 ist gut.", "truncated XML"]
+    _, records = only(tmp_path, whole.replace(FOOTER.encode(), b""))
+    assert reasons(records) == ["Seite 1 ist gut.", "Seite 2 ist gut.", "truncated XML"]
+    assert reasons(only(tmp_path, HEADER.encode()[:200])[1]) == ["truncated XML"]
+
+
+def test_a_part_of_a_dump_without_its_root_is_read(tmp_path):
+    assert reasons(only(tmp_path, "".join(GOOD).encode())[1]) == ["Seite 1 ist gut.", "Seite 2 ist gut."]
+
+
+def test_of_a_history_the_last_revision_is_taken_in_little_memory(tmp_path):
+    revision = "<revision><id>{0}</id><text>" + "alt " * 200_000 + "{0}</text></revision>"
+    history = "".join(revision.format(i) for i in range(9)) + "<revision><id>9</id><text>neu</text></revision>"
+    data = dump(f"<page><title>H</title><ns>0</ns><id>1</id>{history}</page>\n", GOOD[1])
+    _, records = only(tmp_path, data, max_document_bytes=1 << 20)
+    assert reasons(records) == ["neu", "Seite 2 ist gut."]
+    assert records[0].metadata["revision"] == 9
+
+
+def test_pages_that_are_too_long_are_counted(tmp_path):
+    _, records = only(tmp_path, dump(GOOD[0], page(3, "x" * (6 << 20)), GOOD[1]), max_document_bytes=1 << 20)
+    assert reasons(records) == ["Seite 1 ist gut.", "longer than max_document_bytes", "Seite 2 ist gut."]
+
+
+def test_other_xml_is_refused(tmp_path):
+    for data, reason in (
+        (b'<?xml version="1.0"?><rss></rss>', "XML is not read but for MediaWiki dumps"),
+        (b'<?xml version="1.0"?><html>', "XML is not read but for MediaWiki dumps"),
+    ):
+        assert reasons(only(tmp_path, data)[1]) == [reason]
+    assert reasons(only(tmp_path, b"words", format="mediawiki")[1]) == ["not a MediaWiki dump"]
+    assert only(tmp_path, dump(*GOOD), format="text")[1][0].text.startswith("<mediawiki")
+
+
+TAGS = ["<page>", "</page>", "<page ", "<pages>", "<text>", "</text>", "<revision>", "<!--", "-->", "<siteinfo>"]
+OTHERS = ["<![CDATA[", "]]>", "<!DOCTYPE a>", "&a;", "\x00", "x", "<namespace key='x'>", "</mediawiki>", "\n"]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@given(st.lists(st.sampled_from([*GOOD, HEADER, FOOTER, *TAGS, *OTHERS]), max_size=12))
+def test_no_xml_makes_the_reader_raise_and_every_page_is_counted(tmp_path, parts):
+    data = "<mediawiki>" + "".join(parts)
+    _, records = only(tmp_path, data.encode())
+    assert all(isinstance(record, Document | Rejected) for record in records)
+    assert len(records) >= data.count("</page>") or any(
+        record.reason.startswith(("damaged", "XML")) for record in records[:1]
+    )
+
+
+def test_hostile_files(tmp_path: Path):
+    """The hostile corpus's wiki files, made anew: nested elements, wikitext bombs, titles that are paths or markup."""
+    deep = page(1, "x").replace("x</text>", "<x>" * 100_000 + "</x>" * 100_000 + "</text>")
+    assert reasons(only(tmp_path, dump(deep, GOOD[1]))[1]) == ["element inside <text>", "Seite 2 ist gut."]
+    titles = ["<script>alert(1)</script>", "../../etc/x", "T" * 5000, "\u202eevil", "=1+1", "Dup", "Dup"]
+    _, records = only(tmp_path, dump(*(page(i, "Text.", title) for i, title in enumerate(titles))))
+    assert [record.metadata["title"] for record in records] == [title[:1000] for title in titles]
+    assert len({record.id for record in records}) == len(titles)
