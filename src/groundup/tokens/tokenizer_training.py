@@ -20,10 +20,10 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trai
 from groundup.config import Config
 from groundup.errors import DataError
 from groundup.log import logger, progress
-from groundup.tokens.tokenizer import Tokenizer, guarded, split_pieces
+from groundup.tokens.patterns import PATTERNS, split_pieces
+from groundup.tokens.tokenizer import Tokenizer, guarded
 from groundup.tokens.tokenizer_file import (
     CONTROL_TOKENS,
-    PATTERNS,
     VOCAB_LIMIT,
     write_tokenizer_files,
 )
@@ -36,7 +36,7 @@ class TokenizerConfig(Config):
 
     vocab_size: int = Field(default=4096, ge=_BYTES + len(CONTROL_TOKENS), le=VOCAB_LIMIT)
     """Number of tokens, exactly: 256 bytes, merges, 5 control tokens; filled up with reserved ones on little text."""
-    pattern: Literal["llama3", "gpt2"] = "llama3"
+    pattern: Literal["llama3", "gpt2", "qwen2", "o200k", "deepseek3"] = "llama3"
     """Pre-tokenizer expression: that of Llama 3 (numbers in groups of three) or of GPT-2."""
     min_frequency: int = Field(default=2, ge=1)
     """A pair of tokens seen less often than this in the training text is not merged."""
@@ -88,8 +88,8 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str], work: Path) -
 
 def _untrained(pattern: str) -> tokenizers.Tokenizer:
     tokenizer = tokenizers.Tokenizer(models.BPE())
-    split = pre_tokenizers.Split(Regex(PATTERNS[pattern]), "isolated")
+    splits = [pre_tokenizers.Split(Regex(expression), "isolated") for expression in PATTERNS[pattern].expressions]
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*splits, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
