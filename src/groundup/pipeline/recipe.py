@@ -59,7 +59,7 @@ class RuntimeConfig(ExecutionConfig):
     workdir: str = "work"
     """Folder of stages and runs, relative to the current folder."""
     workers: int = Field(default=0, ge=0)
-    """Processes that read and clean text (0: this one; worth it for gigabytes)."""
+    """Processes that read, clean and encode text (0: this one; worth it for gigabytes)."""
 
 
 class Recipe(Config):
@@ -88,7 +88,9 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        _check_mixture("pretrain", self.pretrain.mixture, [source.name for source in self.corpus.sources])
+        sources = [source.name for source in self.corpus.sources]
+        _check_mixture("pretrain", self.pretrain.mixture, sources)
+        _check_mixture("tokenizer", self.tokenizer.mixture, sources)
         if self.instruct is not None:
             _check_distinct("instruct.sources", [source.name for source in self.instruct.sources])
             _check_distinct("instruct.heldout", [source.name for source in self.instruct.heldout])

@@ -10,8 +10,9 @@ fingerprints mean equal results.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from groundup.train.state import dtype_of
 
 BEFORE_INSTRUCT = "before_instruct"
 """Label of the base model's metrics in evaluation.json."""
+_WORTH_PROCESSES_BYTES = 64 << 20
+"""Starting worker processes takes longer than encoding less text than this here."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,21 @@ def _tokenizer_identity(context: Context) -> Mapping[str, Any]:
 
 
 def _build_tokenizer(context: Context, work: Path) -> Mapping[str, Any]:
-    texts = (document.text for document in corpus.read_documents(context.folder("corpus"), "train"))
-    return dict(tokens.train_tokenizer(context.recipe.tokenizer, texts, work))
+    config = context.recipe.tokenizer
+    texts = tokens.sample(_train_texts(context), config.mixture, config.sample_bytes)
+    return dict(tokens.train_tokenizer(config, texts, work))
+
+
+def _train_texts(context: Context) -> dict[str, tokens.SourceTexts]:
+    """Train split of each source, in the order in which its documents are read as one."""
+    folder, sources = context.folder("corpus"), context.done["corpus"].summary["sources"]
+
+    def texts_of(name: str) -> Iterator[str]:
+        return (document.text for document in corpus.read_documents(folder, "train", name))
+
+    return {
+        name: tokens.SourceTexts(partial(texts_of, name), sources[name]["train"]["bytes"]) for name in sorted(sources)
+    }
 
 
 def _build_shards(context: Context, work: Path) -> Mapping[str, Any]:
@@ -74,7 +90,9 @@ def _build_shards(context: Context, work: Path) -> Mapping[str, Any]:
     for split in ("train", "validation", "test"):
         for source in context.recipe.corpus.sources:
             documents = corpus.read_documents(context.folder("corpus"), split, source.name)
-            written = tokens.write_shards(documents, tokenizer, work / split / source.name)
+            size_bytes = context.done["corpus"].summary["sources"][source.name][split]["bytes"]
+            workers = context.recipe.runtime.workers if size_bytes >= _WORTH_PROCESSES_BYTES else 0
+            written = tokens.write_shards(documents, tokenizer, work / split / source.name, workers=workers)
             if written["documents"]:
                 summary.setdefault(split, {})[source.name] = written
     if "train" not in summary:

@@ -14,6 +14,7 @@ from groundup.tokens.mixture import Mixture, MixtureSource
 from groundup.tokens.packing import IGNORE, PackedConversations, PackedText, Row, Rows, examples_of
 from groundup.tokens.questions import Questions, write_questions
 from groundup.tokens.rows import JoinedRows, SelectedRows
+from groundup.tokens.sample import SourceTexts, sample
 from groundup.tokens.shards import write_shards
 from groundup.tokens.template import (
     CHAT_TEMPLATE,
@@ -45,6 +46,7 @@ __all__ = [
     "Row",
     "Rows",
     "SelectedRows",
+    "SourceTexts",
     "Tokenizer",
     "TokenizerConfig",
     "Turn",
@@ -57,6 +59,7 @@ __all__ = [
     "ordered_batches",
     "prompt_ids",
     "read_conversations",
+    "sample",
     "train_tokenizer",
     "turns_from_messages",
     "write_conversations",

@@ -19,7 +19,7 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-from groundup.errors import DataError, ModelFileError
+from groundup.errors import DataError, GroundupError, ModelFileError
 from groundup.tokens.arrays import token_dtype
 from groundup.tokens.patterns import split_pieces
 from groundup.tokens.template import Turn, prompt_ids
@@ -46,7 +46,7 @@ def guarded(call: Callable[[], Result], kind: type[DataError] | type[ModelFileEr
     """Run a call into the tokenizers library; its Rust panics (a BaseException) and errors become `kind`."""
     try:
         return call()
-    except (DataError, ModelFileError, OSError, MemoryError):
+    except (GroundupError, OSError, MemoryError):
         raise
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":

@@ -243,7 +243,7 @@ def _unigram_vocab(vocab: Sequence[Any], path: Path) -> dict[str, int]:
         good = isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)
         if not good or type(entry[1]) not in (int, float) or not math.isfinite(entry[1]) or entry[0] in found:
             raise ModelFileError(
-                f"{path}: entry {index} of the vocabulary is no new text with a score ({str(entry)[:40]}); copy it again"
+                f"{path}: entry {index} of the vocab is no new text with a score ({str(entry)[:40]}); copy it anew"
             )
         found[entry[0]] = index
     return found
