@@ -24,7 +24,7 @@ class SourceTexts:
 
 
 def rates(sizes: Mapping[str, int], shares: Mapping[str, float], limit_bytes: int) -> dict[str, float]:
-    """How often to take each source's text: its share (none given: its size) of all there is, or of the limit (0: none).
+    """How often to take each source's text: its share (none given: its size) of all there is, or of the limit if any.
 
     Above 1 for a source that is smaller than its part: it is repeated, as it is in training with these shares.
     """

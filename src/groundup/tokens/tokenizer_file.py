@@ -258,11 +258,10 @@ def _check_merges(model: Mapping[str, Any], control: Mapping[str, int], unit: Un
         raise ModelFileError(f"{path}: ignore_merges with byte_fallback takes '<0x41>' for a byte; use another one")
     for number, merge in enumerate(merges):
         pair = merge.split(" ") if isinstance(merge, str) else merge
-        known = (
-            isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) and part in vocab for part in pair)
-        )
-        merged = pair[0] + pair[1] if known else ""
-        if merged not in vocab or merged in control or (unit == "characters" and BYTE_TOKEN.fullmatch(merged)):
+        strings = isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)
+        names = (*pair, "".join(pair)) if strings else ("",)
+        byte = unit == "characters" and any(map(BYTE_TOKEN.fullmatch, names))
+        if byte or any(name not in vocab or name in control for name in names):
             raise ModelFileError(
                 f"{path}: merge {number} ({str(merge)[:40]}) names unknown tokens; make or copy the tokenizer again"
             )
