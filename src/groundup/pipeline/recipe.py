@@ -143,6 +143,13 @@ def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         for source in (sources.get(key) if isinstance(sources, dict) else None) or ():
             if isinstance(source, dict) and isinstance(source.get("path"), str):
                 source["path"] = _anchor(source["path"], folder)
+    tokenizer = values.get("tokenizer")
+    if isinstance(tokenizer, dict):
+        if isinstance(tokenizer.get("path"), str):
+            tokenizer["path"] = _anchor(tokenizer["path"], folder)
+        compare = tokenizer.get("compare")
+        if isinstance(compare, list):
+            tokenizer["compare"] = [_anchor(path, folder) if isinstance(path, str) else path for path in compare]
     return values
 
 

@@ -153,7 +153,7 @@ def _model(draft: Draft) -> dict[str, Any]:
 
 
 def _spell_every_byte(draft: Draft) -> None:
-    """Append tokens for bytes that have none; a unigram's cost as much as an unknown character does in sentencepiece."""
+    """Append tokens for bytes that have none; a unigram's cost what an unknown character costs in sentencepiece."""
     known = set(draft.texts) - draft.control.keys() - draft.literal.keys()
     least = min((score for score, text in zip(draft.scores, draft.texts) if text in known), default=0.0)
     for byte in range(256):

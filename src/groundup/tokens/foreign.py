@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from groundup.config import digest
+from groundup.config import digest, to_dict
 from groundup.errors import ModelFileError
 from groundup.log import logger
 from groundup.stage import hash_file
@@ -26,10 +26,30 @@ from groundup.tokens.foreign_sentencepiece import read_sentencepiece
 from groundup.tokens.foreign_tiktoken import is_tiktoken, read_tiktoken
 from groundup.tokens.tokenizer import Tokenizer
 from groundup.tokens.tokenizer_file import TOKENIZER_FILE, judge
+from groundup.tokens.tokenizer_training import TokenizerConfig
+from groundup.tokens.unigram import require_sentencepiece
 
 Format = Literal["tokenizer.json", "vocab.json and merges.txt", "tiktoken", "sentencepiece"]
 _IN_FOLDER = (TOKENIZER_FILE, "*.tiktoken", "tokenizer.model", "spiece.model", "*.model", "vocab.json")
 """What is looked for in a folder, the first that is there."""
+
+
+def require_tokenizer(config: TokenizerConfig) -> None:
+    """Raise, before any work is done, when a file or a library that `config` asks for is not there."""
+    for path in (config.path, *config.compare):
+        if path is not None:
+            find_foreign(Path(path))
+    if config.path is None and config.model == "unigram":
+        require_sentencepiece()
+
+
+def tokenizer_identity(config: TokenizerConfig) -> dict[str, Any]:
+    """What decides the tokenizer: how it is trained, or the content of the files that it is taken from."""
+    if config.path is not None:
+        return {"taken_in": foreign_identity(Path(config.path), config.pattern)}
+    identity = to_dict(config)
+    del identity["path"], identity["compare"]
+    return identity
 
 
 def find_foreign(path: Path) -> tuple[Path, Format]:
@@ -51,7 +71,7 @@ def foreign_identity(path: Path, pattern: str) -> str:
     beside = [file.with_name(name) for name in ("merges.txt", "tokenizer_config.json")]
     files = [file, *beside] if kind == "vocab.json and merges.txt" else [file]
     hashes = [hash_file(each) for each in files if each.is_file()]
-    return digest({"files": hashes, "pattern": pattern if kind != TOKENIZER_FILE else ""})
+    return digest({"files": hashes, "pattern": pattern if kind == "tiktoken" else ""})
 
 
 def load_foreign(path: Path, pattern: str = "llama3") -> tuple[Tokenizer, dict[str, Any]]:
@@ -103,7 +123,7 @@ def _read(file: Path, kind: Format, pattern: str) -> Draft:
         if kind == "tokenizer.json":
             return read_tokenizer_json(file)
         if kind == "vocab.json and merges.txt":
-            return read_vocab_and_merges(file.parent, pattern)
+            return read_vocab_and_merges(file.parent)
         return read_tiktoken(file, pattern) if kind == "tiktoken" else read_sentencepiece(file)
     except OSError as error:
         raise ModelFileError(f"{file}: cannot be read ({error.strerror}); check the path and its permissions") from None

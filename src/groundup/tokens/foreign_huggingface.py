@@ -55,8 +55,8 @@ def read_tokenizer_json(path: Path) -> Draft:
     return draft
 
 
-def read_vocab_and_merges(folder: Path, pattern: str) -> Draft:
-    """Read the older pair of files of byte-level BPE: vocab.json and merges.txt, words cut by a named pattern."""
+def read_vocab_and_merges(folder: Path) -> Draft:
+    """Read the older pair of files of byte-level BPE: vocab.json and merges.txt, for GPT-2's pattern or Qwen2's."""
     path, merges_path = folder / "vocab.json", folder / "merges.txt"
     _, vocab = read_json(path)
     if not merges_path.is_file() or merges_path.stat().st_size > FILE_LIMIT_BYTES:
@@ -65,20 +65,23 @@ def read_vocab_and_merges(folder: Path, pattern: str) -> Draft:
     merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
     texts, control = placed(((str(text), index) for text, index in vocab.items()), path)
     draft = Draft("BPE", "bytes", texts, control, merges=_pairs(merges, set(texts), merges_path))
-    _take_added(draft, _added_of_config(folder / "tokenizer_config.json"), path)
+    added, tokenizer_class = _of_config(folder / "tokenizer_config.json")
+    _take_added(draft, added, path)
     ordinary = {first + second for first, second in draft.merges} | draft.literal.keys()
     for index, text in enumerate(draft.texts):
         if len(text) > 1 and text not in ordinary:
             draft.control.setdefault(text, index)
-    draft.steps = split_steps(pattern)
+    draft.steps = split_steps("qwen2" if tokenizer_class.startswith("Qwen2") else "gpt2")
     return draft
 
 
-def _added_of_config(path: Path) -> list[Any]:
-    """Added tokens as tokenizer_config.json lists them; nothing else of that file is looked at."""
-    decoder = read_json(path)[1].get("added_tokens_decoder") if path.is_file() else None
+def _of_config(path: Path) -> tuple[list[dict[str, Any]], str]:
+    """(added tokens, class name) as tokenizer_config.json has them; nothing else of that file is looked at."""
+    config = read_json(path)[1] if path.is_file() else {}
+    decoder = config.get("added_tokens_decoder")
     entries = decoder.items() if isinstance(decoder, dict) else ()
-    return [{**entry, "id": int(index)} for index, entry in entries if str(index).isdigit() and isinstance(entry, dict)]
+    added = [{**entry, "id": int(i)} for i, entry in entries if i.isdecimal() and isinstance(entry, dict)]
+    return _added(added, path), str(config.get("tokenizer_class"))
 
 
 def _bpe(model: Mapping[str, Any], content: Mapping[str, Any], path: Path) -> Draft:

@@ -37,7 +37,10 @@ def is_tiktoken(path: Path) -> bool:
 
 
 def read_tiktoken(path: Path, pattern: str) -> Draft:
-    """Read ranks; `pattern` cuts the words. Raises ModelFileError on a line that is none, or ids that cannot be."""
+    """Read ranks; `pattern` cuts the words, unless the file has the size of one whose pattern is known.
+
+    Raises ModelFileError on a line that is none, or ids that cannot be.
+    """
     if path.stat().st_size > FILE_LIMIT_BYTES:
         raise ModelFileError(f"{path}: {path.stat().st_size} bytes is too large (limit {FILE_LIMIT_BYTES})")
     ranks: dict[str, int] = {}
@@ -50,16 +53,15 @@ def read_tiktoken(path: Path, pattern: str) -> Draft:
             raise ModelFileError(f"{path}: line {number}: {what}; copy the file again")
         ranks[text] = rank
     texts, control = placed(ranks.items(), path)
-    own = PATTERN_OF_SIZE.get(len(ranks))
-    if own not in (None, pattern):
-        logger.warning(
-            f"{path.name} has as many tokens as a well-known file with pattern {own}, the recipe says {pattern}: set "
-            f"tokenizer.pattern: {own} if it is that one"
+    own = PATTERN_OF_SIZE.get(len(ranks), pattern)
+    if own != pattern:
+        logger.info(
+            f"{path.name}: {len(ranks)} tokens as in a well-known file with pattern {own}, so words are cut by it"
         )
     ordered = sorted(ranks, key=ranks.__getitem__)
     splits = ((text[:at], text[at:]) for text in ordered for at in range(1, len(text)))
     merges = [[first, second] for first, second in splits if first in ranks and second in ranks]
-    return Draft("BPE", "bytes", texts, control, merges=merges, steps=split_steps(pattern), ignore_merges=True)
+    return Draft("BPE", "bytes", texts, control, merges=merges, steps=split_steps(own), ignore_merges=True)
 
 
 def _parsed(line: bytes, number: int, path: Path) -> tuple[str, int]:

@@ -60,7 +60,7 @@ def _with_spaces(text: str, symbol: str) -> str:
 
 
 def _out_of_reach_when_twice(draft: Draft) -> None:
-    """Of two tokens for the same text the one with the better score stays (or the first); the other becomes reserved."""
+    """Of two tokens for the same text the one with the better score stays, or the first; the other becomes reserved."""
     first: dict[str, int] = {}
     twice: list[int] = []
     for index, text in enumerate(draft.texts):

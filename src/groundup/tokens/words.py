@@ -108,11 +108,11 @@ def _translated(expression: str) -> str:
 
 def _in_set(text: str) -> str:
     """A property as a set, or a set with its properties written out."""
-    return _PROPERTY.sub(lambda found: _ranges(found[0]), text if text[0] == "[" else f"[{text}]")
+    return _PROPERTY.sub(lambda found: ranges_of(found[0]), text if text[0] == "[" else f"[{text}]")
 
 
 @lru_cache
-def _ranges(name: str) -> str:
+def ranges_of(name: str) -> str:
     """The characters of a property such as \\p{L}, as the library has them, in the form of ranges within a set."""
     runs = pre_tokenizers.Split(Regex(f"{name}+"), "removed", invert=True).pre_tokenize_str(_ALL_BMP)
     return "".join(f"\\u{ord(run[0]):04x}-\\u{ord(run[-1]):04x}" for run, _ in runs)
