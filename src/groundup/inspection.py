@@ -1,6 +1,6 @@
 """A tokenizer named on the command line -> how it cuts text, and how many tokens files need.
 
-    recipe.yaml [key.path=value ...] -> its run's tokenizer      run, model or tokenizer folder, or file -> the one in it
+    recipe.yaml [key.path=value ...] -> its run's tokenizer     run, model or tokenizer folder, or file -> the one in it
 
 Invariant: nothing is trained or changed here; a run without a tokenizer says which command makes it.
 """

@@ -25,7 +25,7 @@ REPETITIONS_IN_A_ROW = 3
 PROBE_SECONDS = 10
 _GROUP_STARTS = ("(?:", "(?i:", "(?=", "(?!", "(?<=", "(?<!", "(?>")
 _ESCAPE = re.compile(
-    r"\\(?:[pP]\{\^?[\w=]+\}|x\{[0-9A-Fa-f]+\}|x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|[^1-9kgGKXRpPxuAzZbBC-])"
+    r"\\(?:[pP]\{\^?[\w=]+\}|x\{[0-9A-Fa-f]+\}|x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|[^1-9kgGKXRpPxuAzZbBcCM])"
 )
 _COUNTED = re.compile(r"\{(\d*)(,?)(\d*)\}")
 
