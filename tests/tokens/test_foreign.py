@@ -1,4 +1,4 @@
-"""Tokenizers of others, taken in: same ids, text comes back, no text becomes a control token, nothing of theirs is run."""
+"""Tokenizers of others, taken in: same ids, text comes back and never becomes control, nothing of theirs is run."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_damaged_files_are_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_pieces_that_stand_for_the_same_keep_one(tmp_path: Path) -> None:
-    pieces = piece(b"<unk>", kind=2) + piece(b"a") + piece(b"a") + piece(" b".encode()) + piece("▁b".encode())
+    pieces = piece(b"<unk>", kind=2) + piece(b"a") + piece(b"a") + piece(b" b") + piece("▁b".encode())
     (tmp_path / "twice.model").write_bytes(pieces)
     tokenizer, _ = load_foreign(tmp_path / "twice.model")
     assert tokenizer.decode(tokenizer.encode("a b ▁b<|unused_2|>")) == "a b ▁b<|unused_2|>"

@@ -64,7 +64,7 @@ def test_the_same_texts_give_the_same_bytes_in_every_process(tmp_path: Path) -> 
     there.mkdir()
     train_tokenizer(UNIGRAM, TEXTS, here)
     program = (
-        "import sys, pathlib; from groundup.tokens.tokenizer_training import *; from tests.tokens.conftest import TEXTS;"
+        "import sys, pathlib; from groundup.tokens import *; from tests.tokens.conftest import TEXTS;"
         "train_tokenizer(TokenizerConfig(model='unigram', vocab_size=400), TEXTS, pathlib.Path(sys.argv[1]))"
     )
     subprocess.run([sys.executable, "-c", program, str(there)], check=True)
