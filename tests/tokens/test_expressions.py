@@ -5,7 +5,7 @@ import time
 import pytest
 
 from groundup.tokens import expressions
-from groundup.tokens.expressions import fault_of, fault_of_step, steps_of
+from groundup.tokens.expressions import fault_of, fault_of_steps, steps_of
 from groundup.tokens.patterns import PATTERNS
 
 GOOD = (
@@ -70,6 +70,10 @@ def test_steps_are_found_in_sequences_in_order() -> None:
     assert steps_of(None) == steps_of("x") == []
 
 
+def test_there_are_only_so_many_steps() -> None:
+    assert "9 steps" in fault_of_steps([{"type": "Digits"}] * 9)
+
+
 @pytest.mark.parametrize(
     ("step", "fault"),
     [
@@ -85,5 +89,5 @@ def test_steps_are_found_in_sequences_in_order() -> None:
     ],
 )
 def test_steps_that_lose_text_or_stall_are_refused(step: dict[str, object], fault: str) -> None:
-    found = fault_of_step(step)
+    found = fault_of_steps([step])
     assert fault in found if fault else found == ""

@@ -12,7 +12,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -22,7 +22,8 @@ from groundup.tokens.patterns import LONGEST_FOREIGN_PIECE_CHARACTERS, PATTERNS
 
 EXPRESSION_LIMIT_CHARACTERS = 4000
 REPETITIONS_IN_A_ROW = 3
-PROBE_SECONDS = 10
+PROBE_SECONDS = 5
+STEPS_LIMIT = 8
 _GROUP_STARTS = ("(?:", "(?i:", "(?=", "(?!", "(?<=", "(?<!", "(?>")
 _ESCAPE = re.compile(
     r"\\(?:[pP]\{\^?[\w=]+\}|x\{[0-9A-Fa-f]+\}|x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|[^1-9kgGKXRpPxuAzZbBcCM])"
@@ -65,8 +66,14 @@ def steps_of(pre_tokenizer: Any) -> list[dict[str, Any]]:
     return steps
 
 
-def fault_of_step(step: Mapping[str, Any]) -> str:
-    """Why a step of a pre-tokenizer is not allowed (it loses characters, or is slow); "" when it is."""
+def fault_of_steps(steps: Sequence[Mapping[str, Any]]) -> str:
+    """Why steps of a pre-tokenizer are not allowed (they lose characters, or are slow); "" when they are."""
+    if len(steps) > STEPS_LIMIT:
+        return f"{len(steps)} steps (limit {STEPS_LIMIT})"
+    return next(filter(None, map(_fault_of_step, steps)), "")
+
+
+def _fault_of_step(step: Mapping[str, Any]) -> str:
     kind, behaviour = step.get("type"), step.get("behavior")
     if kind in ("Digits", "UnicodeScripts"):
         return ""

@@ -18,7 +18,7 @@ from typing import Any
 
 from groundup.errors import ModelFileError
 from groundup.tokens.draft import Draft, placed
-from groundup.tokens.expressions import fault_of_step, steps_of
+from groundup.tokens.expressions import fault_of_steps, steps_of
 from groundup.tokens.patterns import split_steps
 from groundup.tokens.respelling import over_bytes, over_characters
 from groundup.tokens.tokenizer_file import BYTE_OF, FILE_LIMIT_BYTES, read_json
@@ -189,10 +189,10 @@ def _kept(steps: Sequence[dict[str, Any]], path: Path, left_out: list[str]) -> l
                 left_out.append("a space before the text")
         elif step.get("type") not in _LOSSLESS_STEPS or step.get("behavior") == "Removed":
             left_out.append(_shown("pre-tokenizer", step))
-        elif fault := fault_of_step(step):
-            raise ModelFileError(f"{path}: {fault}; use another tokenizer")
         else:
             kept.append(step)
+    if fault := fault_of_steps(kept):
+        raise ModelFileError(f"{path}: {fault}; use another tokenizer")
     return kept
 
 

@@ -60,12 +60,15 @@ def _with_spaces(text: str, symbol: str) -> str:
 
 
 def _out_of_reach_when_twice(draft: Draft) -> None:
-    """Of two tokens for the same text the one with the better score stays, or the first; the other becomes reserved."""
+    """Of two tokens for one text the one with the better score stays, or the first; the other becomes reserved.
+
+    So does one without text.
+    """
     first: dict[str, int] = {}
     twice: list[int] = []
     for index, text in enumerate(draft.texts):
         other = first.setdefault(text, index)
-        if other != index:
+        if other != index or not text:
             better = bool(draft.scores) and draft.scores[index] > draft.scores[other] and text not in draft.control
             twice.append(other if better else index)
             first[text] = index if better else other

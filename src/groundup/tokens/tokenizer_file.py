@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from groundup.errors import ModelFileError
 from groundup.stage import write_text
-from groundup.tokens.expressions import fault_of_step, steps_of
+from groundup.tokens.expressions import fault_of_steps, steps_of
 from groundup.tokens.patterns import name_of
 from groundup.tokens.template import CHAT_TEMPLATE
 
@@ -187,10 +187,9 @@ def _pattern_of(pre_tokenizer: Any, unit: Unit, path: Path) -> str:
             steps.append({"type": "ByteLevel"})
     if steps == [{"type": "ByteLevel"}]:
         return "gpt2"
-    for step in steps:
-        fault = "" if step == {"type": "ByteLevel"} else fault_of_step(step)
-        if fault:
-            raise ModelFileError(f"{path}: unknown pre-tokenizer: {fault}; use another tokenizer")
+    fault = fault_of_steps([step for step in steps if step != {"type": "ByteLevel"}])
+    if fault:
+        raise ModelFileError(f"{path}: unknown pre-tokenizer: {fault}; use another tokenizer")
     return name_of(steps)
 
 
@@ -241,7 +240,13 @@ def _unigram_vocab(vocab: Sequence[Any], path: Path) -> dict[str, int]:
     found: dict[str, int] = {}
     for index, entry in enumerate(vocab):
         good = isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)
-        if not good or type(entry[1]) not in (int, float) or not math.isfinite(entry[1]) or entry[0] in found:
+        if (
+            not good
+            or not entry[0]
+            or type(entry[1]) not in (int, float)
+            or not math.isfinite(entry[1])
+            or entry[0] in found
+        ):
             raise ModelFileError(
                 f"{path}: entry {index} of the vocab is no new text with a score ({str(entry)[:40]}); copy it anew"
             )
