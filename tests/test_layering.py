@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doctor": {"kernels", "launcher"},
     "reference": {"config"},
     "talk": {"config", "errors", "log", "inference", "export", "pipeline"},
+    "inspection": {"errors", "log", "corpus", "tokens", "pipeline"},
     "cli": {"errors", "log"},
     "__main__": {"cli"},
     "__init__": set(),

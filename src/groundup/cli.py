@@ -160,6 +160,8 @@ def _parser(name: str, verb: Verb) -> _Parser:
         parser.add_argument("--top-p", type=float, metavar="P", help="draw from tokens of this share of probability")
         parser.add_argument("--repetition-penalty", type=float, metavar="R", help="above 1: less repetition")
         parser.add_argument("--seed", type=int, metavar="S", help="start of the random numbers")
+    if verb.options == "tokenizer":
+        parser.add_argument("--text", metavar="TEXT", help="show how this text is cut")
     if verb.options == "markdown":
         parser.add_argument("--markdown", action="store_true", help="print the reference of all fields instead")
     return parser
@@ -357,6 +359,27 @@ def _chat(options: argparse.Namespace) -> None:
         _show()
 
 
+def _tokenizer(options: argparse.Namespace) -> None:
+    """tokenizer: how a text is cut, how many tokens files need; without either, how large the vocabulary is."""
+    inspection, (target, *words) = (
+        _room("inspection"),
+        _words(options, "a recipe, a run, or a tokenizer's file or folder"),
+    )
+    tokenizer, files = inspection.load_target(target, words)
+    tokens = [] if options.text is None else inspection.cut(tokenizer, options.text)
+    fertility = inspection.fertility_of_files(tokenizer, files) if files else {}
+    if options.json:
+        shown = [{"id": token.id, "text": token.text} for token in tokens]
+        _show_json({"vocab_size": tokenizer.vocab_size, "tokens": shown, "fertility": fertility})
+        return
+    _show(f"{tokenizer.vocab_size:,} tokens, words cut by pattern {tokenizer.pattern or 'of its own'}")
+    if tokens:
+        _show(f"{len(tokens)} tokens: " + "|".join(token.text.replace("\n", "\\n") for token in tokens))
+        _show(" ".join(str(token.id) for token in tokens))
+    for line in inspection.fertility_lines(fertility) if files else ():
+        _show(line)
+
+
 def _converse(chat: Any) -> None:
     print(CHAT_HELP, file=sys.stderr)
     while True:
@@ -396,6 +419,9 @@ VERBS: dict[str, Verb] = {
     "report": Verb("RECIPE|RUN", "write a run's report.html again, finished or not", _report),
     "show": Verb(_RECIPE, "the resolved recipe, and each stage's state and folder", _show_recipe),
     "verify": Verb("PATH|RECIPE", "re-hash a stage, checkpoint, model or run; print one state hash", _verify),
+    "tokenizer": Verb(
+        "TARGET [FILE ...]", "how a tokenizer cuts --text, and how many tokens files need", _tokenizer, "tokenizer"
+    ),
     "doctor": Verb("", "what this machine offers, what is missing, and the line that mends it", _doctor),
     "schema": Verb("[--markdown]", "the JSON schema of recipes, for editors", _schema, "markdown"),
 }

@@ -16,16 +16,47 @@ from tests.pipeline.toys import Leaf, base_values, changed, fingerprints, leaves
 ALL = list(leaves(Recipe))
 IDENTITY = [leaf for leaf in ALL if leaf.path[0] not in ("name", "runtime")]
 RUNTIME = [leaf for leaf in ALL if leaf.path[0] in ("name", "runtime")]
-STAGES = ["corpus", "tokenizer", "shards", "conversations", "questions", "pretrain", "instruct", "evaluate", "export"]
+STAGES = [
+    "corpus",
+    "tokenizer",
+    "fertility",
+    "shards",
+    "conversations",
+    "questions",
+    "pretrain",
+    "instruct",
+    "evaluate",
+    "export",
+]
 UNTOUCHED = {
     "corpus": {"questions"},
     "tokenizer": {"corpus", "questions"},
-    "model": {"corpus", "tokenizer", "shards", "questions"},
-    "seed": {"corpus", "tokenizer", "shards", "conversations", "questions"},
-    "pretrain": {"corpus", "tokenizer", "shards", "conversations", "questions"},
-    "instruct": {"corpus", "tokenizer", "shards", "pretrain"},
-    "evaluate": {"corpus", "tokenizer", "shards", "conversations", "questions", "pretrain", "instruct", "export"},
-    "export": {"corpus", "tokenizer", "shards", "conversations", "questions", "pretrain", "instruct", "evaluate"},
+    "model": {"corpus", "tokenizer", "fertility", "shards", "questions"},
+    "seed": {"corpus", "tokenizer", "fertility", "shards", "conversations", "questions"},
+    "pretrain": {"corpus", "tokenizer", "fertility", "shards", "conversations", "questions"},
+    "instruct": {"corpus", "tokenizer", "fertility", "shards", "pretrain"},
+    "evaluate": {
+        "corpus",
+        "tokenizer",
+        "fertility",
+        "shards",
+        "conversations",
+        "questions",
+        "pretrain",
+        "instruct",
+        "export",
+    },
+    "export": {
+        "corpus",
+        "tokenizer",
+        "fertility",
+        "shards",
+        "conversations",
+        "questions",
+        "pretrain",
+        "instruct",
+        "evaluate",
+    },
 }
 """Section -> stages that a change in it must not redo."""
 TUNING = ("conversations", "questions", "instruct")
@@ -43,11 +74,15 @@ def values(folder: Path) -> dict[str, Any]:
 
 def other_values(folder: Path) -> dict[str, list[Any]]:
     """What cannot be guessed from the type: another file, the name of a source."""
+    more = str(folder / "more.jsonl")
     return {
-        "path": [str(folder / "more.jsonl")],
+        "path": [more],
+        "compare": [[more]],
         "mixture": [{"text": 1.0}, {"questions": 1.0}],
         "encoding": ["gb18030"],
         "text_template": ["{text}"],
+        "namespaces": [[1]],
+        "templates": [{"height": "$1 m"}],
     }
 
 

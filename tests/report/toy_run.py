@@ -15,6 +15,7 @@ TOKENS_PER_STEP = 8192
 STAGE_SECONDS = {
     "corpus": 3.4,
     "tokenizer": 2.1,
+    "fertility": 0.3,
     "shards": 1.9,
     "conversations": 6.2,
     "questions": 0.4,
@@ -195,6 +196,30 @@ def samples() -> dict[str, Any]:
     }
 
 
+def fertility() -> dict[str, Any]:
+    def figures(n_bytes: int, tokens: int, other: int) -> dict[str, Any]:
+        def of(count: int) -> dict[str, Any]:
+            return {
+                "tokens": count,
+                "tokens_per_word": round(count / (n_bytes / 5.8), 4),
+                "tokens_per_character": round(count / n_bytes, 4),
+                "bytes_per_token": round(n_bytes / count, 4),
+                "to_own": round(count / tokens, 4),
+            }
+
+        both = {"this tokenizer": of(tokens), "gpt2": of(other)}
+        return {"documents": 40, "bytes": n_bytes, "characters": n_bytes, "words": n_bytes // 6, "tokenizers": both}
+
+    return {
+        "vocab_size": {"this tokenizer": 4096, "gpt2": 50261},
+        "all": figures(128900, 34100, 28800),
+        "sources": {"factbook": figures(91300, 24600, 21000), "austen": figures(37600, 9500, 7800)},
+        "languages": {"Latin script": figures(128900, 34100, 28800)},
+        "split": {"factbook": "validation", "austen": "validation"},
+        "bytes_of_each_source": 2_000_000,
+    }
+
+
 def summaries() -> dict[str, Any]:
     def shards(documents: int) -> dict[str, Any]:
         return {"documents": documents, "tokens": documents * 240, "text_bytes": documents * 905, "shards": 1}
@@ -230,6 +255,7 @@ def summaries() -> dict[str, Any]:
     return {
         "corpus": {"kept": 7202},
         "tokenizer": {"vocab_size": 4096, "merges": 3837, "reserved": 0, "documents": 7060, "text_bytes": 6389300},
+        "fertility": {"bytes": 128900, "tokenizers": fertility()["all"]["tokenizers"]},
         "shards": {
             "train": {"factbook": shards(4906), "austen": shards(2154)},
             "validation": {"factbook": shards(101), "austen": shards(41)},
@@ -279,12 +305,14 @@ def make_run(work: Path, done: int = len(STAGE_SECONDS)) -> Path:
         entries.append(entry)
     if done > 0:
         write_json(work / "stages/corpus/0123456789abcdef/report.json", corpus_report())
-    if done > 6:
+    if done > 2:
+        write_json(work / "stages/fertility/0123456789abcdef/report.json", fertility())
+    if done > 7:
         write_json(work / "stages/evaluate/0123456789abcdef/evaluation.json", evaluation())
         write_json(work / "stages/evaluate/0123456789abcdef/samples.json", samples())
     write_json(run / "stages.json", entries)
     (run / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
-    phases = [phase for i, phase in ((4, "pretrain"), (5, "instruct")) if i < done]
+    phases = [phase for i, phase in ((5, "pretrain"), (6, "instruct")) if i < done]
     write_lines(run / "metrics.jsonl", [line for line in metric_lines() if line["phase"] in phases])
     write_lines(run / "events.jsonl", [event for event in events() if event["phase"] in phases])
     return run

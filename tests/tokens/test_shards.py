@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from groundup.errors import DataError
 from groundup.tokens import Mixture, MixtureSource, PackedText, Tokenizer, write_shards
-from groundup.tokens.shards import INDEX_FILE, SHARD_TOKENS, TokenShards, token_dtype
+from groundup.tokens.arrays import token_dtype
+from groundup.tokens.shards import INDEX_FILE, SHARD_TOKENS, TokenShards
 
 
 @dataclass
@@ -63,7 +64,7 @@ def test_the_stream_is_the_documents_in_order(
 def test_killed_and_resumed_gives_the_same_bytes_and_keeps_whole_shards(
     tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
 ) -> None:
-    monkeypatch.setattr("groundup.tokens.shards.BATCH_DOCUMENTS", 2)
+    monkeypatch.setattr("groundup.tokens.encoding.BATCH_DOCUMENTS", 2)
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     write_shards(texts(), tokenizer, whole, 100)
 
@@ -77,6 +78,16 @@ def test_killed_and_resumed_gives_the_same_bytes_and_keeps_whole_shards(
     write_shards(texts(), tokenizer, resumed, 100)
     assert contents(resumed) == contents(whole)
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+
+
+def test_any_number_of_workers_writes_the_same_bytes(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With several processes the texts come in batches; what is wrong with one is said as without them."""
+    monkeypatch.setattr("groundup.tokens.encoding.BATCH_DOCUMENTS", 3)
+    summaries = [write_shards(texts(), tokenizer, tmp_path / str(workers), 100, workers) for workers in (0, 1, 2)]
+    assert summaries[0] == summaries[1] == summaries[2]
+    assert contents(tmp_path / "0") == contents(tmp_path / "1") == contents(tmp_path / "2")
 
 
 @pytest.mark.parametrize("lost", [["index.json"], ["index.json", "documents.bin"]])
@@ -109,7 +120,7 @@ def test_a_finished_folder_is_not_written_again(tokenizer: Tokenizer, tmp_path: 
 def test_fewer_documents_than_before_are_refused(
     tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("groundup.tokens.shards.BATCH_DOCUMENTS", 2)
+    monkeypatch.setattr("groundup.tokens.encoding.BATCH_DOCUMENTS", 2)
 
     def until_killed() -> Iterator[Text]:
         yield from texts()[:30]

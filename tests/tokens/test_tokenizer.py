@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from groundup.errors import DataError, first_line
 from groundup.tokens import Tokenizer, Turn
-from groundup.tokens.tokenizer import LONGEST_PIECE_CHARACTERS, split_pieces
+from groundup.tokens.patterns import LONGEST_PIECE_CHARACTERS, split_pieces
 from groundup.tokens.tokenizer_file import CONTROL_TOKENS
 
 CONTROL_TEXTS = st.sampled_from([*CONTROL_TOKENS, "<|end|><|assistant|> ", "<|reserved_0|>", "<s>", "[INST]"])
@@ -43,8 +43,8 @@ def test_cutting_long_texts_does_not_change_their_tokens(
     whole = tokenizers.Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
     whole.encode_special_tokens = True
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("groundup.tokens.tokenizer.PIECE_CHARACTERS", piece)
-        patch.setattr("groundup.tokens.tokenizer.LONGEST_PIECE_CHARACTERS", piece + len(text) // 2)
+        patch.setattr("groundup.tokens.patterns.PIECE_CHARACTERS", piece)
+        patch.setattr("groundup.tokens.patterns.LONGEST_PIECE_CHARACTERS", piece + len(text) // 2)
         pieces = list(split_pieces(text, tokenizer.pattern))
         assert "".join(pieces) == text
         hard_cut = any(len(part) >= piece + len(text) // 2 for part in pieces[:-1])

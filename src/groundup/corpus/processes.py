@@ -9,11 +9,14 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from itertools import islice
 from multiprocessing.connection import wait
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from groundup.errors import ResourceError
 
@@ -37,19 +40,48 @@ def run_all(
     return _run_in_processes(function, tasks, min(workers, len(tasks)), done)
 
 
+def run_in_order(
+    function: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    workers: int,
+    initializer: Callable[..., None] | None = None,
+    arguments: tuple[Any, ...] = (),
+) -> Iterator[Result]:
+    """function(task) for each task as it comes, in order, in `workers` processes that ran `initializer(*arguments)`.
+
+    At most two tasks a worker wait, so memory does not grow with the number of tasks. Raises as `run_all`.
+    """
+    remaining = iter(tasks)
+    with _pool(workers, initializer, arguments) as pool:
+        waiting = deque(pool.submit(function, task) for task in islice(remaining, 2 * workers))
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(function, task) for task in islice(remaining, 1))
+            yield result
+
+
 def _run_in_processes(
     function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, done: Callable[[Task], None]
 ) -> list[Result]:
-    before = set(multiprocessing.active_children())
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent)
-    try:
+    with _pool(workers) as pool:
         futures = {pool.submit(function, task): task for task in tasks}
         for future in as_completed(futures):
             future.result()
             done(futures[future])
-        pool.shutdown()
         return [future.result() for future in futures]
+
+
+@contextmanager
+def _pool(
+    workers: int, initializer: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
+) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes that end with this one, and at once when an error ends the block."""
+    before = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(initializer, arguments))
+    try:
+        yield pool
+        pool.shutdown()
     except BrokenProcessPool:
         raise ResourceError(
             f"a worker process was killed, perhaps for memory: set runtime.workers below {workers}; "
@@ -59,6 +91,12 @@ def _run_in_processes(
         pool.shutdown(wait=False, cancel_futures=True)
         for child in set(multiprocessing.active_children()) - before:
             child.terminate()
+
+
+def _begin(initializer: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+    _follow_parent()
+    if initializer:
+        initializer(*arguments)
 
 
 def _follow_parent() -> None:

@@ -29,6 +29,11 @@ class Context:
         """The run's tokenizer."""
         return Tokenizer.load(self.folder("tokenizer"))
 
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens of the run's tokenizer, trained or taken in."""
+        return int(self.done["tokenizer"].summary["vocab_size"])
+
     def instruct(self) -> InstructConfig:
         """The recipe's section of instruction tuning; its stages are listed only where there is one."""
         assert self.recipe.instruct is not None, "stages of instruction tuning are listed only with its section"

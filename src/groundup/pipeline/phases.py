@@ -71,7 +71,7 @@ def instruct_identity(context: Context) -> Mapping[str, Any]:
 
 def text_rows(context: Context, split: str) -> dict[str, PackedText]:
     """Packed text of every source that has documents in `split`."""
-    shards, vocab_size = context.done["shards"], context.recipe.tokenizer.vocab_size
+    shards, vocab_size = context.done["shards"], context.vocab_size
     return {
         source: PackedText(shards.path / split / source, source, context.recipe.model.context_length, vocab_size)
         for source in shards.summary.get(split, {})
@@ -99,7 +99,7 @@ def _pretrain_data(context: Context) -> tuple[Mixture, Objectives]:
 def _instruct_data(context: Context) -> tuple[Mixture, Objectives]:
     """Replayed text (objective pretrain, weight 1) and conversations (objective instruct, weight lambda)."""
     recipe, instruct = context.recipe, context.instruct()
-    folder, vocab_size = context.folder("conversations"), recipe.tokenizer.vocab_size
+    folder, vocab_size = context.folder("conversations"), context.vocab_size
     packed = [
         PackedConversations(folder / source.name, source.name, recipe.model.context_length, vocab_size)
         for source in instruct.sources
@@ -237,7 +237,7 @@ def trained_model(context: Context, phase: str, compute_dtype: torch.dtype = tor
     recipe = context.recipe
     configure_threads(recipe.runtime)
     with torch.device("meta"):
-        model = build_model(recipe.model, vocab_size=recipe.tokenizer.vocab_size)
+        model = build_model(recipe.model, vocab_size=context.vocab_size)
     model.to_empty(device=pick_device(recipe.runtime))
     load_weights(model, trained_weights(context, phase))
     model.set_compute_dtype(compute_dtype)

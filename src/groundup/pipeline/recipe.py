@@ -59,7 +59,7 @@ class RuntimeConfig(ExecutionConfig):
     workdir: str = "work"
     """Folder of stages and runs, relative to the current folder."""
     workers: int = Field(default=0, ge=0)
-    """Processes that read and clean text (0: this one; worth it for gigabytes)."""
+    """Processes that read, clean and encode text (0: this one; worth it for gigabytes)."""
 
 
 class Recipe(Config):
@@ -88,7 +88,9 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        _check_mixture("pretrain", self.pretrain.mixture, [source.name for source in self.corpus.sources])
+        sources = [source.name for source in self.corpus.sources]
+        _check_mixture("pretrain", self.pretrain.mixture, sources)
+        _check_mixture("tokenizer", self.tokenizer.mixture, sources)
         if self.instruct is not None:
             _check_distinct("instruct.sources", [source.name for source in self.instruct.sources])
             _check_distinct("instruct.heldout", [source.name for source in self.instruct.heldout])
@@ -139,9 +141,19 @@ def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     for section, key in _PATH_LISTS:
         sources = values.get(section)
         for source in (sources.get(key) if isinstance(sources, dict) else None) or ():
-            if isinstance(source, dict) and isinstance(source.get("path"), str):
-                source["path"] = _anchor(source["path"], folder)
+            _anchor_field(source, "path", folder)
+    for key in ("path", "compare"):
+        _anchor_field(values.get("tokenizer"), key, folder)
     return values
+
+
+def _anchor_field(values: Any, key: str, folder: Path) -> None:
+    """Anchor the path or the list of paths that `values` has; anything else is left for the check of the recipe."""
+    found = values.get(key) if isinstance(values, dict) else None
+    if isinstance(found, str):
+        values[key] = _anchor(found, folder)
+    elif isinstance(found, list):
+        values[key] = [_anchor(path, folder) if isinstance(path, str) else path for path in found]
 
 
 def _anchor(path: str, folder: Path) -> str:

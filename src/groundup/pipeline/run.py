@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from groundup import config, stage
+from groundup import config, stage, tokens
 from groundup.errors import RecipeError, ResourceError, resource_errors
 from groundup.log import logger
 from groundup.pipeline.context import Context
@@ -68,6 +68,7 @@ def run(recipe: Recipe, until: str = "export") -> RunResult:
             context = Context(recipe, folder, stop, colour=sys.stderr.isatty() and "NO_COLOR" not in os.environ)
             _refresh(context)
             stage.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
+            tokens.require_tokenizer(recipe.tokenizer)
             try:
                 _bring_all(context, until)
             finally:

@@ -1,7 +1,8 @@
 """What each stage of a recipe is made of and how it is built, in the order in which text passes through.
 
     corpus -> tokenizer -> shards -----------> pretrain -> instruct -> evaluate -> export
-                    \\----> conversations ------------------/             /
+                  | \\----> conversations ------------------/             /
+                  +-> fertility                                          /
     held-out conversations -> questions ------------------------------/
 
 Invariant: a stage reads other stages' finished folders and its own part of the recipe, nothing else; so equal
@@ -10,8 +11,10 @@ fingerprints mean equal results.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,10 @@ from groundup.train.state import dtype_of
 
 BEFORE_INSTRUCT = "before_instruct"
 """Label of the base model's metrics in evaluation.json."""
+FERTILITY_BYTES = 2_000_000
+"""So much text of each source is enough to say how many tokens it needs."""
+_WORTH_PROCESSES_BYTES = 64 << 20
+"""Starting worker processes takes longer than encoding less text than this here."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +67,58 @@ def _build_corpus(context: Context, work: Path) -> Mapping[str, Any]:
 
 
 def _tokenizer_identity(context: Context) -> Mapping[str, Any]:
-    return config.to_dict(context.recipe.tokenizer)
+    return tokens.tokenizer_identity(context.recipe.tokenizer)
 
 
 def _build_tokenizer(context: Context, work: Path) -> Mapping[str, Any]:
-    texts = (document.text for document in corpus.read_documents(context.folder("corpus"), "train"))
-    return dict(tokens.train_tokenizer(context.recipe.tokenizer, texts, work))
+    wanted = context.recipe.tokenizer
+    if wanted.path is not None:
+        return tokens.take_in(Path(wanted.path), wanted.pattern, work)
+    texts = tokens.sample(_train_texts(context), wanted.mixture, wanted.sample_bytes)
+    return tokens.train_tokenizer(wanted, texts, work)
+
+
+def _train_texts(context: Context) -> dict[str, tokens.SourceTexts]:
+    """Train split of each source, in the order in which its documents are read as one."""
+    folder, sources = context.folder("corpus"), context.done["corpus"].summary["sources"]
+
+    def texts_of(name: str) -> Iterator[str]:
+        return (document.text for document in corpus.read_documents(folder, "train", name))
+
+    return {
+        name: tokens.SourceTexts(partial(texts_of, name), sources[name]["train"]["bytes"]) for name in sorted(sources)
+    }
+
+
+def _fertility_identity(context: Context) -> Mapping[str, Any]:
+    wanted = context.recipe.tokenizer
+    found = {name: tokens.foreign_identity(path, wanted.pattern) for name, path in _compared(context).items()}
+    return {"compare": found, "bytes_of_each_source": FERTILITY_BYTES}
+
+
+def _compared(context: Context) -> dict[str, Path]:
+    """The tokenizers to compare with, by the shortest end of their path that tells them apart."""
+    paths = [Path(path) for path in context.recipe.tokenizer.compare]
+    ends = {path: ["/".join(path.parts[-n:]) for n in range(1, len(path.parts) + 1)] for path in paths}
+    shared = Counter(end for path in ends for end in ends[path])
+    return {next((end for end in ends[path] if shared[end] == 1), str(path)): path for path in ends}
+
+
+def _build_fertility(context: Context, work: Path) -> Mapping[str, Any]:
+    """Tokens that held-out text needs, where a source has none its training text; beside the tokenizers to compare."""
+    wanted, folder = context.recipe.tokenizer, context.folder("corpus")
+    tokenizers = {tokens.OWN: context.tokenizer()}
+    for name, path in _compared(context).items():
+        tokenizers[name] = tokens.load_foreign(path, wanted.pattern)[0]
+    splits = {
+        name: next(split for split in ("validation", "test", "train") if sizes[split]["documents"])
+        for name, sizes in context.done["corpus"].summary["sources"].items()
+        if any(sizes[split]["documents"] for split in sizes)
+    }
+    documents = {name: corpus.read_documents(folder, split, name) for name, split in splits.items()}
+    report = tokens.measure_fertility(documents, tokenizers, FERTILITY_BYTES)
+    stage.write_json(work / "report.json", {**report, "split": splits, "bytes_of_each_source": FERTILITY_BYTES})
+    return {"bytes": report["all"]["bytes"], "tokenizers": report["all"]["tokenizers"]}
 
 
 def _build_shards(context: Context, work: Path) -> Mapping[str, Any]:
@@ -74,7 +127,9 @@ def _build_shards(context: Context, work: Path) -> Mapping[str, Any]:
     for split in ("train", "validation", "test"):
         for source in context.recipe.corpus.sources:
             documents = corpus.read_documents(context.folder("corpus"), split, source.name)
-            written = tokens.write_shards(documents, tokenizer, work / split / source.name)
+            size_bytes = context.done["corpus"].summary["sources"][source.name][split]["bytes"]
+            workers = context.recipe.runtime.workers if size_bytes >= _WORTH_PROCESSES_BYTES else 0
+            written = tokens.write_shards(documents, tokenizer, work / split / source.name, workers=workers)
             if written["documents"]:
                 summary.setdefault(split, {})[source.name] = written
     if "train" not in summary:
@@ -167,6 +222,7 @@ def _build_export(context: Context, work: Path) -> Mapping[str, Any]:
 _STAGES: tuple[StageKind, ...] = (
     StageKind("corpus", _corpus_identity, (), _build_corpus, resumable=True),
     StageKind("tokenizer", _tokenizer_identity, ("corpus",), _build_tokenizer),
+    StageKind("fertility", _fertility_identity, ("corpus", "tokenizer"), _build_fertility),
     StageKind("shards", lambda context: {}, ("corpus", "tokenizer"), _build_shards, resumable=True),
     StageKind("conversations", _conversations_identity, ("tokenizer",), _build_conversations, resumable=True),
     StageKind("questions", _questions_identity, (), _build_questions),

@@ -16,6 +16,8 @@ from groundup.report.read import RunFiles
 from groundup.report.words import number
 
 FILE_ROWS = 200
+FERTILITY_ROWS = 200
+_FERTILITY_FIGURES = ("tokens_per_word", "tokens_per_character", "bytes_per_token", "to_own")
 
 
 def corpus(run: RunFiles) -> dict[str, Any]:
@@ -131,7 +133,39 @@ def tokens(run: RunFiles) -> dict[str, Any]:
         "bytes_per_token": _ratio(text_bytes, train_tokens),
         "shards": shards,
         "conversations": conversations,
+        "fertility": _fertility(run.fertility),
     }
+
+
+def _fertility(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Tokens that each group of documents needs, with the run's tokenizer and with those it is compared with."""
+    sizes = mapping(report.get("vocab_size"))
+    groups = [("all", "all text", mapping(report.get("all")))]
+    for kind in ("source", "language"):
+        groups += [(kind, name, entry) for name, entry in named(report.get(f"{kind}s"))]
+    rows = [
+        {
+            "kind": kind,
+            "name": name,
+            "tokenizer": label,
+            "bytes": words.size(entry.get("bytes")),
+            "words": words.exact(entry.get("words")),
+            **{key: _decimals(figures.get(key)) for key in _FERTILITY_FIGURES},
+        }
+        for kind, name, entry in groups
+        for label, figures in named(entry.get("tokenizers"))
+    ]
+    return {
+        "rows": rows[:FERTILITY_ROWS],
+        "more": max(len(rows) - FERTILITY_ROWS, 0),
+        "tokenizers": [(str(label), f"{words.exact(size)} tokens") for label, size in sizes.items()],
+        "compared": len(sizes) > 1,
+    }
+
+
+def _decimals(value: Any) -> str:
+    found = number(value)
+    return words.MISSING if found is None else f"{found:.2f}"
 
 
 def _ratio(above: Any, below: Any) -> str:

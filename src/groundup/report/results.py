@@ -32,6 +32,7 @@ GROUP_METRICS = ("exact_match", "bits_per_byte")
 STAGE_WORDS = {
     "corpus": "read, clean, deduplicate, split",
     "tokenizer": "learn the vocabulary",
+    "fertility": "count the tokens that text needs",
     "shards": "text to tokens on disk",
     "conversations": "questions and answers to tokens",
     "questions": "keep the held-out questions",

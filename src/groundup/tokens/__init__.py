@@ -10,10 +10,19 @@ from groundup.tokens.conversations import (
     instruct_identity,
     read_conversations,
 )
+from groundup.tokens.fertility import OWN, measure_fertility
+from groundup.tokens.foreign import (
+    foreign_identity,
+    load_foreign,
+    require_tokenizer,
+    take_in,
+    tokenizer_identity,
+)
 from groundup.tokens.mixture import Mixture, MixtureSource
 from groundup.tokens.packing import IGNORE, PackedConversations, PackedText, Row, Rows, examples_of
 from groundup.tokens.questions import Questions, write_questions
 from groundup.tokens.rows import JoinedRows, SelectedRows
+from groundup.tokens.sample import SourceTexts, sample
 from groundup.tokens.shards import write_shards
 from groundup.tokens.template import (
     CHAT_TEMPLATE,
@@ -30,6 +39,7 @@ from groundup.tokens.tokenizer_training import TokenizerConfig, train_tokenizer
 __all__ = [
     "CHAT_TEMPLATE",
     "IGNORE",
+    "OWN",
     "Batch",
     "Bigrams",
     "Conversation",
@@ -45,6 +55,7 @@ __all__ = [
     "Row",
     "Rows",
     "SelectedRows",
+    "SourceTexts",
     "Tokenizer",
     "TokenizerConfig",
     "Turn",
@@ -53,10 +64,17 @@ __all__ = [
     "count_bigrams",
     "encode_conversation",
     "examples_of",
+    "foreign_identity",
     "instruct_identity",
+    "load_foreign",
+    "measure_fertility",
     "ordered_batches",
     "prompt_ids",
     "read_conversations",
+    "require_tokenizer",
+    "sample",
+    "take_in",
+    "tokenizer_identity",
     "train_tokenizer",
     "turns_from_messages",
     "write_conversations",

@@ -20,6 +20,11 @@ from groundup.errors import DataError
 from groundup.stage import fsync_file, fsync_folder
 
 
+def token_dtype(vocab_size: int) -> str:
+    """Smallest storage for ids below `vocab_size`: "<u2" up to 65536 tokens, else "<u4"."""
+    return "<u2" if vocab_size <= 1 << 16 else "<u4"
+
+
 def write_array(path: Path, array: NDArray[Any]) -> None:
     """Write raw bytes of an array so that `path` is either absent or whole: temporary file, fsync, rename."""
     temporary = path.with_name(path.name + ".tmp")

@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from groundup.errors import DataError
 from groundup.log import logger, progress
 from groundup.stage import write_json
-from groundup.tokens.arrays import write_array
+from groundup.tokens.arrays import token_dtype, write_array
 from groundup.tokens.packing import SEGMENTS, TARGETS, TOKENS
-from groundup.tokens.shards import INDEX_FILE, read_index, token_dtype
+from groundup.tokens.shards import INDEX_FILE, read_index
 from groundup.tokens.template import Encoded, Turn, encode_conversations
 from groundup.tokens.tokenizer import Tokenizer
 

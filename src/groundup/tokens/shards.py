@@ -25,17 +25,14 @@ from numpy.typing import NDArray
 from groundup.errors import DataError
 from groundup.log import Progress, progress
 from groundup.stage import fsync_file, write_json
-from groundup.tokens.arrays import StoredArrays, write_array
-from groundup.tokens.tokenizer import Tokenizer
+from groundup.tokens.arrays import StoredArrays, token_dtype, write_array
+from groundup.tokens.encoding import encode_in_order
+from groundup.tokens.tokenizer import Tokenizer, Tokens
 
 INDEX_FILE = "index.json"
 DOCUMENTS_FILE = "documents.bin"
 SHARD_TOKENS = 1 << 23
-BATCH_CHARACTERS = 4_000_000
-BATCH_DOCUMENTS = 4096
 _DOCUMENT_ENTRY_BYTES = 16
-
-Tokens = NDArray[np.unsignedinteger[Any]]
 
 
 class HasText(Protocol):
@@ -46,23 +43,23 @@ class HasText(Protocol):
         """The document's text."""
 
 
-def token_dtype(vocab_size: int) -> str:
-    """Smallest storage for ids below `vocab_size`: "<u2" up to 65536 tokens, else "<u4"."""
-    return "<u2" if vocab_size <= 1 << 16 else "<u4"
-
-
 def write_shards(
-    documents: Iterable[HasText], tokenizer: Tokenizer, folder: Path, shard_tokens: int = SHARD_TOKENS
+    documents: Iterable[HasText],
+    tokenizer: Tokenizer,
+    folder: Path,
+    shard_tokens: int = SHARD_TOKENS,
+    workers: int = 0,
 ) -> dict[str, Any]:
     """Write the token stream of `documents` into `folder`, going on from finished shards of a killed attempt.
 
-    Returns {documents, tokens, text_bytes, shards}. `documents` must come in the same order at every attempt. Without
-    any document nothing is written. Raises DataError when a document cannot be encoded.
+    `workers`: processes that encode (0 or 1: this one); the same bytes come out whatever the number. Returns
+    {documents, tokens, text_bytes, shards}. `documents` must come in the same order at every attempt. Without any
+    document nothing is written. Raises DataError when a document cannot be encoded.
     """
     if not (folder / INDEX_FILE).is_file():
         with progress(f"shards {folder.name}", None, "tokens") as bar:
             writer = _ShardWriter(folder, tokenizer, shard_tokens, bar)
-            writer.write(iter(documents))
+            writer.write(iter(documents), workers)
         if writer.tokens == 0:
             return {"documents": 0, "tokens": 0, "text_bytes": 0, "shards": 0}
         writer.close()
@@ -101,7 +98,7 @@ class _ShardWriter:
             self._skip_tokens = self.tokens - self._last_start
             self.bar.start_at(self.tokens)
 
-    def write(self, documents: Iterator[HasText]) -> None:
+    def write(self, documents: Iterator[HasText], workers: int) -> None:
         """Encode and append all documents; those in finished shards are only counted past."""
         skipped = sum(1 for _ in islice(documents, max(self.documents - 1, 0)))
         if self.documents and skipped < self.documents - 1:
@@ -109,13 +106,13 @@ class _ShardWriter:
                 f"{self.folder}: only {skipped} documents came, but the shards written before hold {self.documents}; "
                 "remove the folder and run the same command again"
             )
-        while batch := _take(documents):
-            for text, ids in zip(batch, self.tokenizer.encode_batch(batch)):
-                self._add(text, ids)
+        texts = (document.text for document in documents)
+        for n_bytes, ids in encode_in_order(texts, self.tokenizer, workers):
+            self._add(n_bytes, ids)
             self.bar.done = self.tokens
             self.bar.advance(0)
 
-    def _add(self, text: str, ids: list[int]) -> None:
+    def _add(self, n_bytes: int, ids: Tokens) -> None:
         stream = np.empty(len(ids) + 1, dtype=self.dtype)
         stream[0] = self.tokenizer.end_of_text_id
         stream[1:] = ids
@@ -124,7 +121,6 @@ class _ShardWriter:
             stream = stream[self._skip_tokens :]
             self._skip_tokens = 0
         else:
-            n_bytes = len(text.encode())
             self._begun.append((self.tokens, n_bytes))
             self.documents += 1
             self.text_bytes += n_bytes
@@ -169,18 +165,6 @@ class _ShardWriter:
                 "end_of_text_id": self.tokenizer.end_of_text_id,
             },
         )
-
-
-def _take(documents: Iterator[HasText]) -> list[str]:
-    """The next texts, a bounded number of characters and documents at a time."""
-    texts: list[str] = []
-    characters = 0
-    for document in documents:
-        texts.append(document.text)
-        characters += len(document.text)
-        if characters >= BATCH_CHARACTERS or len(texts) >= BATCH_DOCUMENTS:
-            break
-    return texts
 
 
 def _remove_marks(folder: Path) -> None:

@@ -1,9 +1,9 @@
-"""Text -> token ids and back, with a tokenizer from a folder (made by `tokenizer_training`).
+"""Text -> token ids and back, with a tokenizer from a folder (trained here, or taken in from elsewhere).
 
-    text --split_pieces--> pieces of bounded length --byte-level BPE on all cores--> ids --token_bytes--> the same text
+    text --split_pieces--> pieces of bounded length --word by word, or the library on all cores--> ids
+    ids --token_bytes--> the same text
 
-The pre-tokenizer is the exact Llama-3 or GPT-2 expression, so transformers and llama.cpp read the same file and give
-the same ids.
+transformers reads the same file and gives the same ids.
 
 Invariant: control tokens never come out of plain text. `encode` works on a copy of the tokenizer that does not know
 them, so "<|end|>" in a document is ordinary bytes and comes back exactly.
@@ -11,14 +11,17 @@ them, so "<|end|>" in a document is ordinary bytes and comes back exactly.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import tokenizers
+from numpy.typing import NDArray
 
-from groundup.errors import DataError, ModelFileError
+from groundup.errors import DataError, GroundupError, ModelFileError
+from groundup.tokens.arrays import token_dtype
+from groundup.tokens.patterns import split_pieces
 from groundup.tokens.template import Turn, prompt_ids
 from groundup.tokens.tokenizer_file import (
     CONTROL_TOKENS,
@@ -30,40 +33,20 @@ from groundup.tokens.tokenizer_file import (
     read_tokenizer_file,
     write_tokenizer_files,
 )
+from groundup.tokens.words import WordEncoder
 
-PIECE_CHARACTERS = 16_384
-LONGEST_PIECE_CHARACTERS = 65_536
-_SAFE_CUT = {
-    "llama3": re.compile(r"(?<=\S)(?= )|(?<=\n)(?=\S)"),
-    "gpt2": re.compile(r"(?<=\S)(?=[ \n])"),
-}
-"""Places where the pre-tokenizer splits whatever lies around, so that cutting there does not change the tokens."""
+Tokens = NDArray[np.unsignedinteger[Any]]
+WORD_BY_WORD_FROM_CHARACTERS = 1 << 20
+"""A tokenizer that was given this much text looks words up from then on: making the tables takes some 50 ms."""
 
 Result = TypeVar("Result")
-
-
-def split_pieces(text: str, pattern: str) -> Iterator[str]:
-    """Cut a long text into pieces of bounded length; `"".join` of them is the text.
-
-    Cuts lie where the pre-tokenizer splits anyway, so the tokens stay the same; only a run of
-    `LONGEST_PIECE_CHARACTERS` without such a place is cut in the middle. This bounds the work of the expression and of
-    merging, and feeds all cores.
-    """
-    start = 0
-    while len(text) - start > LONGEST_PIECE_CHARACTERS:
-        found = _SAFE_CUT[pattern].search(text, start + PIECE_CHARACTERS, start + LONGEST_PIECE_CHARACTERS)
-        stop = found.start() if found else start + LONGEST_PIECE_CHARACTERS
-        yield text[start:stop]
-        start = stop
-    if start < len(text):
-        yield text[start:]
 
 
 def guarded(call: Callable[[], Result], kind: type[DataError] | type[ModelFileError], what: str) -> Result:
     """Run a call into the tokenizers library; its Rust panics (a BaseException) and errors become `kind`."""
     try:
         return call()
-    except (DataError, ModelFileError, OSError, MemoryError):
+    except (GroundupError, OSError, MemoryError):
         raise
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
@@ -78,11 +61,13 @@ class Tokenizer:
     def __init__(self, file: TokenizerFile, where: str) -> None:
         missing = [text for text in CONTROL_TOKENS if text not in file.control]
         if missing:
-            raise ModelFileError(f"{where}: no control token {missing[0]}; use a tokenizer that Groundup made")
-        self._plain = guarded(
-            lambda: tokenizers.Tokenizer.from_str(file.plain_json()), ModelFileError, f"{where}: loading"
-        )
-        self._file = file
+            raise ModelFileError(
+                f"{where}: no control token {missing[0]}; use a tokenizer that Groundup made, or take it in by "
+                "tokenizer.path"
+            )
+        self._where = where
+        self._plain = self._library(file.plain_json())
+        self.file = file
         self._token_bytes = list(file.token_bytes)
         self.pattern = file.pattern
         self.vocab_size = len(self._token_bytes)
@@ -91,6 +76,12 @@ class Tokenizer:
         self.turn_end_id = file.control[TURN_END]
         self.control_ids = frozenset(file.control.values())
         self.stop_ids = frozenset({self.end_of_text_id, self.turn_end_id})
+        self.dtype = token_dtype(self.vocab_size)
+        self._given_characters = 0
+        self._words: WordEncoder | None = None
+
+    def _library(self, text: str) -> tokenizers.Tokenizer:
+        return guarded(lambda: tokenizers.Tokenizer.from_str(text), ModelFileError, f"{self._where}: loading")
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
@@ -99,29 +90,60 @@ class Tokenizer:
 
     def save(self, folder: Path) -> None:
         """Write tokenizer.json as it was read, and what transformers reads beside it, into `folder`."""
-        write_tokenizer_files(folder, self._file.text, self._file.control)
+        write_tokenizer_files(folder, self.file.text, self.file.control, self.file.literal)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text. Raises DataError on lone surrogates, which are no text."""
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, on all cores; the same as `encode` one by one."""
+        """Token ids of each text; the same as `encode` one by one."""
+        words = self._word_encoder(texts)
+        if words is None:
+            return self._by_library(texts)
+        return [ids.tolist() for ids in self._by_words(words, texts)]
+
+    def encode_arrays(self, texts: Sequence[str]) -> list[Tokens]:
+        """As `encode_batch`, each as an array of `dtype` (read-only)."""
+        words = self._word_encoder(texts)
+        if words is None:
+            return [np.array(ids, dtype=self.dtype) for ids in self._by_library(texts)]
+        return self._by_words(words, texts)
+
+    def _word_encoder(self, texts: Sequence[str]) -> WordEncoder | None:
+        """What encodes word by word, once it is worth it; None before, and for a pre-tokenizer without a name."""
+        self._given_characters += sum(map(len, texts))
+        enough = self._given_characters >= WORD_BY_WORD_FROM_CHARACTERS
+        if self._words is None and enough and self.pattern and not self.file.literal:
+            model = self._library(self.file.plain_json(split=False))
+            self._words = WordEncoder(self.pattern, self._plain, model, self.dtype)
+        return self._words
+
+    def _by_words(self, words: WordEncoder, texts: Sequence[str]) -> list[Tokens]:
+        def encoded(text: str) -> Tokens:
+            return np.frombuffer(b"".join(map(words.encode, split_pieces(text, self.pattern))), dtype=self.dtype)
+
+        return self._guarded(lambda: [encoded(text) for text in texts], texts)
+
+    def _by_library(self, texts: Sequence[str]) -> list[list[int]]:
+        """On all cores, pieces of long texts side by side."""
         pieces: list[str] = []
         ends: list[int] = []
         for text in texts:
             pieces.extend(split_pieces(text, self.pattern))
             ends.append(len(pieces))
-        try:
-            encoded = guarded(
-                lambda: self._plain.encode_batch_fast(pieces, add_special_tokens=False), DataError, "encoding text"
-            )
-        except DataError:
-            _refuse_surrogates(texts)
-            raise
+        encoded = self._guarded(lambda: self._plain.encode_batch_fast(pieces, add_special_tokens=False), texts)
         ids = [encoding.ids for encoding in encoded]
         starts = [0, *ends[:-1]]
         return [ids[a] if b - a == 1 else [i for piece in ids[a:b] for i in piece] for a, b in zip(starts, ends)]
+
+    def _guarded(self, call: Callable[[], Result], texts: Sequence[str]) -> Result:
+        """Run an encoding call; says where the lone surrogate is when that is why it failed."""
+        try:
+            return guarded(call, DataError, "encoding text")
+        except DataError:
+            _refuse_surrogates(texts)
+            raise
 
     def decode_bytes(self, ids: Sequence[int], skip_control: bool = True) -> bytes:
         """The exact bytes that tokens stand for; control tokens are left out, or written as their names."""

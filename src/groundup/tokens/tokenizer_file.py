@@ -1,22 +1,29 @@
-"""What a usable tokenizer.json is: untrusted bytes -> checked content, or one clear ModelFileError.
+"""A tokenizer.json on the disk -> checked facts, or a ModelFileError; and the files of a tokenizer folder.
 
 The tokenizers library panics on some damaged files and accepts others (a duplicate id, an id of two thousand million,
 a regular expression that never ends), so the file is judged here before the library sees it.
 
-Invariant: a file that passes is byte-level BPE with a known pre-tokenizer, no normalizer, every byte in its alphabet,
-and ids that are dense, unique and below `VOCAB_LIMIT`.
+    bytes        every token is a string of bytes (GPT-2's alphabet); BPE or Unigram; words cut by judged expressions
+    characters   every token is a string of characters, a space is a space; BPE; <0x00> to <0xFF> for what has no token
+
+Invariant: a file that passes gives any text back as it was: no normalizer, a token for every byte, ids that are dense,
+unique and below `VOCAB_LIMIT`.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from groundup.errors import ModelFileError
 from groundup.stage import write_text
+from groundup.tokens.expressions import fault_of_steps, steps_of
+from groundup.tokens.patterns import name_of
 from groundup.tokens.template import CHAT_TEMPLATE
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -27,15 +34,12 @@ ROLE_TOKENS: Mapping[str, str] = {"system": "<|system|>", "user": "<|user|>", "a
 CONTROL_TOKENS = (ENDOFTEXT, *ROLE_TOKENS.values(), TURN_END)
 FILE_LIMIT_BYTES = 64_000_000
 VOCAB_LIMIT = 1 << 20
+BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
-PATTERNS: Mapping[str, str] = {
-    "llama3": (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-    ),
-    "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-}
-"""Pre-tokenizer expressions by name, character for character those of Llama 3 and GPT-2."""
+Unit = Literal["bytes", "characters"]
+_VOCAB_TYPES: Mapping[str, type] = {"BPE": dict, "Unigram": list}
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+"""The last step of a pre-tokenizer over bytes: each byte as a character of the alphabet."""
 
 
 def _byte_alphabet() -> dict[int, str]:
@@ -46,7 +50,7 @@ def _byte_alphabet() -> dict[int, str]:
 
 
 BYTE_ALPHABET: Mapping[int, str] = _byte_alphabet()
-_BYTE_OF = {character: byte for byte, character in BYTE_ALPHABET.items()}
+BYTE_OF: Mapping[str, int] = {character: byte for byte, character in BYTE_ALPHABET.items()}
 
 
 @dataclass(frozen=True)
@@ -55,43 +59,76 @@ class TokenizerFile:
 
     text: str
     content: Mapping[str, Any]
+    unit: Unit
     pattern: str
+    """Name of the pre-tokenizer's pattern; "" when it has none of `patterns.PATTERNS`."""
     token_bytes: Sequence[bytes]
     control: Mapping[str, int]
+    literal: Mapping[str, int]
+    """Added tokens that are ordinary text, and are found in it before anything else."""
 
-    def plain_json(self) -> str:
-        """The same tokenizer without its control tokens, so that no text, whatever it says, can become one."""
+    def plain_json(self, split: bool = True) -> str:
+        """The same tokenizer without its control tokens, so that no text, whatever it says, can become one.
+
+        `split=False`: for single words, without the expressions that cut text into words.
+        """
         model = dict(self.content["model"])
-        model["vocab"] = {text: index for text, index in model["vocab"].items() if text not in self.control}
-        return json.dumps(
-            {**self.content, "model": model, "added_tokens": [], "post_processor": None}, ensure_ascii=False
-        )
+        if model["type"] == "BPE":
+            model["vocab"] = {text: index for text, index in model["vocab"].items() if text not in self.control}
+        else:
+            # A place in the list is an id, so a control token is put out of reach: NUL is not in the alphabet.
+            model["vocab"] = [
+                [f"\0{index}" if text in self.control else text, score]
+                for index, (text, score) in enumerate(model["vocab"])
+            ]
+        literal = [entry for entry in self.content["added_tokens"] if entry["content"] in self.literal]
+        plain = {**self.content, "model": model, "added_tokens": literal, "post_processor": None}
+        if not split:
+            plain["pre_tokenizer"] = BYTE_LEVEL if self.unit == "bytes" else None
+        return json.dumps(plain, ensure_ascii=False)
 
 
 def read_tokenizer_file(folder: Path) -> TokenizerFile:
     """Read and judge `folder/tokenizer.json`. Raises ModelFileError with file, finding and remedy."""
     path = folder / TOKENIZER_FILE
-    text, content = _read_json(path)
+    return judge(*read_json(path), path)
+
+
+def judge(text: str, content: Mapping[str, Any], path: Path) -> TokenizerFile:
+    """The checked facts of a tokenizer.json that was read from `path`. Raises ModelFileError."""
     model = content.get("model")
-    if not isinstance(model, dict) or model.get("type") != "BPE" or not isinstance(model.get("vocab"), dict):
-        raise ModelFileError(f"{path}: not a BPE tokenizer; Groundup reads byte-level BPE only")
+    kind = str(model.get("type")) if isinstance(model, dict) else ""
+    if not isinstance(model, dict) or not isinstance(model.get("vocab"), _VOCAB_TYPES.get(kind, ())):
+        raise ModelFileError(f"{path}: not a BPE or Unigram tokenizer; Groundup reads these two only")
     for key in ("unk_token", "dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(key):
             raise ModelFileError(
-                f"{path}: model.{key} is set, which byte-level BPE has no use for; use another tokenizer"
+                f"{path}: model.{key} is set, so text would not come back as it was; take it in by tokenizer.path"
             )
     if content.get("normalizer") is not None:
-        raise ModelFileError(f"{path}: a normalizer changes the text, so it would not round-trip; use one without")
-    pattern = _pattern_of(content.get("pre_tokenizer"))
-    if pattern is None:
-        raise ModelFileError(f"{path}: unknown pre-tokenizer; known are {', '.join(PATTERNS)} with ByteLevel")
-    control = _control_tokens(content.get("added_tokens"), path)
-    texts = _dense(model["vocab"], control, path)
-    _check_merges(model, path)
-    return TokenizerFile(text, content, pattern, _bytes_of_tokens(texts, control, path), control)
+        raise ModelFileError(
+            f"{path}: a normalizer changes the text, so it would not round-trip; take it in by tokenizer.path"
+        )
+    unit: Unit = "characters" if model.get("byte_fallback") and kind == "BPE" else "bytes"
+    pattern = _pattern_of(content.get("pre_tokenizer"), unit, path)
+    control, literal = _added_tokens(content.get("added_tokens"), path)
+    added = {**control, **literal}
+    if kind == "BPE":
+        texts = _dense(model["vocab"], added, path)
+        _check_merges(model, control, unit, path)
+    else:
+        texts = _dense(_unigram_vocab(model["vocab"], path), added, path)
+    found = [_bytes_of(token, added, unit, path) for token in texts]
+    vocab = model["vocab"] if kind == "BPE" else {entry[0] for entry in model["vocab"]}
+    for token in literal.keys() & vocab if unit == "bytes" else ():
+        if not token.isascii():
+            raise ModelFileError(f"{path}: added token {token[:40]!r} is also a string of bytes; use another tokenizer")
+    _check_every_byte(texts, found, unit, path)
+    return TokenizerFile(text, content, unit, pattern, found, control, literal)
 
 
-def _read_json(path: Path) -> tuple[str, dict[str, Any]]:
+def read_json(path: Path) -> tuple[str, dict[str, Any]]:
+    """A JSON object's text and content. Raises ModelFileError when it is missing, too large or no such thing."""
     try:
         size = path.stat().st_size
         if size > FILE_LIMIT_BYTES:
@@ -112,9 +149,13 @@ def _read_json(path: Path) -> tuple[str, dict[str, Any]]:
     return text, content
 
 
-def write_tokenizer_files(folder: Path, text: str, control: Mapping[str, int]) -> None:
+def write_tokenizer_files(
+    folder: Path, text: str, control: Mapping[str, int], literal: Mapping[str, int] | None = None
+) -> None:
     """Write tokenizer.json (`text`) and what transformers reads beside it; each file atomically."""
-    flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
+    flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
+    added = {index: (name, True) for name, index in control.items()}
+    added |= {index: (name, False) for name, index in (literal or {}).items()}
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": ENDOFTEXT,
@@ -123,7 +164,9 @@ def write_tokenizer_files(folder: Path, text: str, control: Mapping[str, int]) -
         "additional_special_tokens": list(ROLE_TOKENS.values()),
         "add_bos_token": False,
         "clean_up_tokenization_spaces": False,
-        "added_tokens_decoder": {str(index): {"content": name, **flags} for name, index in control.items()},
+        "added_tokens_decoder": {
+            str(index): {"content": name, **flags, "special": special} for index, (name, special) in added.items()
+        },
         "chat_template": CHAT_TEMPLATE,
     }
     write_text(folder / "chat_template.jinja", CHAT_TEMPLATE)
@@ -131,47 +174,55 @@ def write_tokenizer_files(folder: Path, text: str, control: Mapping[str, int]) -
     write_text(folder / TOKENIZER_FILE, text)
 
 
-def _pattern_of(pre_tokenizer: Any) -> str | None:
-    """Name of the pattern of a pre-tokenizer, None when it is not one of `PATTERNS` followed by plain ByteLevel."""
-    if not isinstance(pre_tokenizer, dict):
-        return None
-    if pre_tokenizer.get("type") == "ByteLevel":
-        return "gpt2" if pre_tokenizer.get("use_regex", True) and not pre_tokenizer.get("add_prefix_space") else None
-    steps = pre_tokenizer.get("pretokenizers")
-    if pre_tokenizer.get("type") != "Sequence" or not isinstance(steps, list) or len(steps) != 2:
-        return None
-    split, byte_level = steps
-    if not isinstance(split, dict) or not isinstance(byte_level, dict) or not isinstance(split.get("pattern"), dict):
-        return None
-    splits = split.get("type") == "Split" and split.get("behavior") == "Isolated" and not split.get("invert")
-    plain = byte_level.get("type") == "ByteLevel" and byte_level.get("use_regex") is False
-    if not splits or not plain or byte_level.get("add_prefix_space"):
-        return None
-    return next((name for name, text in PATTERNS.items() if split["pattern"].get("Regex") == text), None)
+def _pattern_of(pre_tokenizer: Any, unit: Unit, path: Path) -> str:
+    """Name of the pattern of a pre-tokenizer, "" for one without; raises when a step of it is not allowed."""
+    if unit == "characters":
+        steps = [] if pre_tokenizer is None else steps_of(pre_tokenizer)
+    else:
+        steps = steps_of(pre_tokenizer)
+        last = steps.pop() if steps else {}
+        if last.get("type") != "ByteLevel" or last.get("add_prefix_space"):
+            raise ModelFileError(f"{path}: unknown pre-tokenizer; known are expressions followed by ByteLevel")
+        if last.get("use_regex", True):
+            steps.append({"type": "ByteLevel"})
+    if steps == [{"type": "ByteLevel"}]:
+        return "gpt2"
+    fault = fault_of_steps([step for step in steps if step != {"type": "ByteLevel"}])
+    if fault:
+        raise ModelFileError(f"{path}: unknown pre-tokenizer: {fault}; use another tokenizer")
+    return name_of(steps)
 
 
-def _control_tokens(added: Any, path: Path) -> dict[str, int]:
+def _added_tokens(added: Any, path: Path) -> tuple[dict[str, int], dict[str, int]]:
+    """(control tokens, literal ones) by text; ids are judged in `_dense`."""
     if not isinstance(added, list):
         raise ModelFileError(f"{path}: added_tokens is not a list; make or copy the tokenizer again")
     control: dict[str, int] = {}
+    literal: dict[str, int] = {}
     for entry in added:
         if not isinstance(entry, dict) or not isinstance(entry.get("content"), str) or not entry["content"]:
             raise ModelFileError(f"{path}: an added token without content; make or copy the tokenizer again")
-        if entry["content"] in control:
+        text = entry["content"]
+        if text in control or text in literal:
+            raise ModelFileError(f"{path}: added token {text[:40]!r} appears twice; make or copy the tokenizer again")
+        if entry.get("special", True):
+            control[text] = entry.get("id")  # type: ignore[assignment]
+        elif any(entry.get(flag) for flag in ("lstrip", "rstrip", "single_word", "normalized")):
             raise ModelFileError(
-                f"{path}: added token {entry['content'][:40]!r} appears twice; make or copy the tokenizer again"
+                f"{path}: added token {text[:40]!r} takes spaces with it; take it in by tokenizer.path"
             )
-        control[entry["content"]] = entry.get("id")  # type: ignore[assignment]  # judged in _dense
-    return control
+        else:
+            literal[text] = entry.get("id")  # type: ignore[assignment]
+    return control, literal
 
 
-def _dense(vocab: Mapping[str, Any], control: Mapping[str, int], path: Path) -> list[str]:
+def _dense(vocab: Mapping[str, Any], added: Mapping[str, int], path: Path) -> list[str]:
     """Texts of tokens 0, 1, 2, ...; raises when an id is used twice or out of range (so none can be missing either)."""
-    count = len(vocab.keys() | control.keys())
+    count = len(vocab.keys() | added.keys())
     if count > VOCAB_LIMIT:
         raise ModelFileError(f"{path}: {count} tokens is beyond the limit of {VOCAB_LIMIT}; use a smaller vocabulary")
     texts: list[str | None] = [None] * count
-    for text, index in (*vocab.items(), *control.items()):
+    for text, index in (*vocab.items(), *added.items()):
         if type(index) is not int or not 0 <= index < count:
             raise ModelFileError(
                 f"{path}: token {text[:40]!r} has id {str(index)[:20]}; ids must be 0 to {count - 1} without gaps"
@@ -184,37 +235,71 @@ def _dense(vocab: Mapping[str, Any], control: Mapping[str, int], path: Path) -> 
     return [text for text in texts if text is not None]
 
 
-def _check_merges(model: Mapping[str, Any], path: Path) -> None:
-    """Each merge joins two known tokens to a known one (the library panics on others)."""
+def _unigram_vocab(vocab: Sequence[Any], path: Path) -> dict[str, int]:
+    """Ids by text of a list of [text, score]."""
+    found: dict[str, int] = {}
+    for index, entry in enumerate(vocab):
+        good = isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)
+        if (
+            not good
+            or not entry[0]
+            or type(entry[1]) not in (int, float)
+            or not math.isfinite(entry[1])
+            or entry[0] in found
+        ):
+            raise ModelFileError(
+                f"{path}: entry {index} of the vocab is no new text with a score ({str(entry)[:40]}); copy it anew"
+            )
+        found[entry[0]] = index
+    return found
+
+
+def _check_merges(model: Mapping[str, Any], control: Mapping[str, int], unit: Unit, path: Path) -> None:
+    """Each merge joins two known tokens to a known one (the library panics on others), which is ordinary text."""
     vocab, merges = model["vocab"], model.get("merges")
     if not isinstance(merges, list):
         raise ModelFileError(f"{path}: model.merges is not a list; make or copy the tokenizer again")
+    if unit == "characters" and model.get("ignore_merges"):
+        raise ModelFileError(f"{path}: ignore_merges with byte_fallback takes '<0x41>' for a byte; use another one")
     for number, merge in enumerate(merges):
         pair = merge.split(" ") if isinstance(merge, str) else merge
-        known = (
-            isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) and part in vocab for part in pair)
-        )
-        if not known or pair[0] + pair[1] not in vocab:
+        strings = isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)
+        names = (*pair, "".join(pair)) if strings else ("",)
+        byte = unit == "characters" and any(map(BYTE_TOKEN.fullmatch, names))
+        if byte or any(name not in vocab or name in control for name in names):
             raise ModelFileError(
                 f"{path}: merge {number} ({str(merge)[:40]}) names unknown tokens; make or copy the tokenizer again"
             )
 
 
-def _bytes_of_tokens(texts: Sequence[str], control: Mapping[str, int], path: Path) -> list[bytes]:
-    found: list[bytes] = []
-    for text in texts:
-        if text in control:
-            found.append(text.encode())
-            continue
-        try:
-            found.append(bytes(_BYTE_OF[character] for character in text))
-        except KeyError as error:
-            raise ModelFileError(
-                f"{path}: token {text[:40]!r} holds {error.args[0]!r}, which is not byte-level; use byte-level BPE"
-            ) from None
-    missing = {bytes([byte]) for byte in range(256)} - set(found)
+def _bytes_of(text: str, added: Mapping[str, int], unit: Unit, path: Path) -> bytes:
+    """What a token stands for; an added one, for its text."""
+    if text in added:
+        return _utf8(text, path)
+    if unit == "characters":
+        byte = BYTE_TOKEN.fullmatch(text)
+        return bytes.fromhex(byte[1]) if byte else _utf8(text, path)
+    try:
+        return bytes(BYTE_OF[character] for character in text)
+    except KeyError as error:
+        raise ModelFileError(
+            f"{path}: token {text[:40]!r} holds {error.args[0]!r}, which is not byte-level; use byte-level BPE"
+        ) from None
+
+
+def _utf8(text: str, path: Path) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise ModelFileError(f"{path}: token {text[:20]!r} is no Unicode text; make or copy it again") from None
+
+
+def _check_every_byte(texts: Sequence[str], found: Sequence[bytes], unit: Unit, path: Path) -> None:
+    """Every byte must have a token under the name that the library gives it, and that token must stand for it."""
+    names = [f"<0x{byte:02X}>" if unit == "characters" else BYTE_ALPHABET[byte] for byte in range(256)]
+    stands_for = dict(zip(texts, found))
+    missing = sum(stands_for.get(name) != bytes([byte]) for byte, name in enumerate(names))
     if missing:
         raise ModelFileError(
-            f"{path}: {len(missing)} of 256 bytes have no token, so some text cannot be encoded; use another tokenizer"
+            f"{path}: {missing} of 256 bytes have no token, so some text cannot be encoded; use another tokenizer"
         )
-    return found

@@ -1,7 +1,7 @@
 """Texts of the train split -> tokenizer.json, tokenizer_config.json and chat_template.jinja in a folder.
 
-Ids: 256 bytes and the merges, then <|endoftext|>, the roles, <|end|>, then reserved ones up to the size asked
-for.
+Ids: 256 bytes and the merges (or the pieces, with the bytes among them), then <|endoftext|>, the roles, <|end|>, then
+reserved ones up to the size asked for.
 
 Invariant: the same texts in the same order give the same bytes of each file, and the vocabulary has exactly the size
 asked for.
@@ -14,51 +14,70 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tokenizers
-from pydantic import Field
+from pydantic import Field, field_validator
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 
 from groundup.config import Config
 from groundup.errors import DataError
 from groundup.log import logger, progress
-from groundup.tokens.tokenizer import Tokenizer, guarded, split_pieces
-from groundup.tokens.tokenizer_file import (
-    CONTROL_TOKENS,
-    PATTERNS,
-    VOCAB_LIMIT,
-    write_tokenizer_files,
-)
+from groundup.tokens.patterns import PATTERNS, split_pieces
+from groundup.tokens.tokenizer import Tokenizer, guarded
+from groundup.tokens.tokenizer_file import CONTROL_TOKENS, VOCAB_LIMIT, write_tokenizer_files
+from groundup.tokens.unigram import train_pieces
 
 _BYTES = 256
 
 
 class TokenizerConfig(Config):
-    """How the tokenizer is trained."""
+    """How text becomes tokens: a tokenizer trained on the train split, or one taken in from a file."""
 
-    vocab_size: int = Field(default=4096, ge=_BYTES + len(CONTROL_TOKENS), le=VOCAB_LIMIT)
+    path: str | None = None
+    """Take one in instead of training it: a tokenizer.json, .tiktoken or SentencePiece .model file, or its folder."""
+    model: Literal["bpe", "unigram"] = "bpe"
+    """Byte-pair merges, or a unigram language model over strings of bytes (needs the extra `unigram`)."""
+    vocab_size: int = 4096
     """Number of tokens, exactly: 256 bytes, merges, 5 control tokens; filled up with reserved ones on little text."""
-    pattern: Literal["llama3", "gpt2"] = "llama3"
-    """Pre-tokenizer expression: that of Llama 3 (numbers in groups of three) or of GPT-2."""
+    pattern: Literal["llama3", "gpt2", "qwen2", "o200k", "deepseek3"] = "llama3"
+    """What cuts text into words: as Llama 3, GPT-2, Qwen2, GPT-4o, or DeepSeek-V3 (Chinese and Japanese apart)."""
     min_frequency: int = Field(default=2, ge=1)
-    """A pair of tokens seen less often than this in the training text is not merged."""
+    """BPE: a pair of tokens seen less often than this in the training text is not merged."""
     max_token_bytes: int = Field(default=32, ge=2, le=256)
     """No token is longer than this, so that rules of dashes or dots do not fill the vocabulary."""
+    mixture: dict[str, float] = Field(default_factory=dict)
+    """Share of each corpus source in the text that is trained on; empty: in proportion to its size."""
+    sample_bytes: int = Field(default=500_000_000, ge=0)
+    """About so much text is trained on at most, evenly over all documents (0: all of it)."""
+    compare: tuple[str, ...] = ()
+    """Other tokenizers, as `path`: the report says how many tokens they need for the same text."""
+
+    @field_validator("vocab_size")
+    @classmethod
+    def _possible(cls, vocab_size: int) -> int:
+        least = _BYTES + len(CONTROL_TOKENS)
+        if not least <= vocab_size <= VOCAB_LIMIT:
+            raise ValueError(
+                f"must be {least} ({_BYTES} bytes and {len(CONTROL_TOKENS)} control tokens) to {VOCAB_LIMIT:,}"
+            )
+        return vocab_size
+
+    @field_validator("path", "compare")
+    @classmethod
+    def _local(cls, paths: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        for path in (paths,) if isinstance(paths, str) else paths or ():
+            if not path or "\0" in path:
+                raise ValueError("must name a file or a folder")
+            if "://" in path:
+                raise ValueError("must be local: URLs are not fetched; download the file first")
+        return paths
 
 
 def train_tokenizer(config: TokenizerConfig, texts: Iterable[str], work: Path) -> dict[str, Any]:
     """Train on `texts` (the train split only: the caller's choice) and save three files in `work`, each atomically.
 
-    The same texts in the same order give the same bytes. Returns {vocab_size, merges, reserved, documents, text_bytes}.
-    Raises DataError when there is no text.
+    The same texts in the same order give the same bytes. Returns {vocab_size, merges or pieces, reserved, documents,
+    text_bytes}. Raises DataError when there is no text, RecipeError when a library is missing.
     """
     counts = {"documents": 0, "text_bytes": 0}
-    trained = _untrained(config.pattern)
-    trainer = trainers.BpeTrainer(
-        vocab_size=config.vocab_size - len(CONTROL_TOKENS),
-        min_frequency=config.min_frequency,
-        max_token_length=config.max_token_bytes,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
     with progress("tokenizer", None, "documents") as bar:
 
         def pieces() -> Iterator[str]:
@@ -68,7 +87,8 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str], work: Path) -
                 yield from split_pieces(text, config.pattern)
                 bar.advance()
 
-        guarded(lambda: trained.train_from_iterator(pieces(), trainer), DataError, "training the tokenizer")
+        train = _train_bpe if config.model == "bpe" else _train_unigram
+        trained = guarded(lambda: train(config, pieces()), DataError, "training the tokenizer")
     if counts["text_bytes"] == 0:
         raise DataError("no text to train the tokenizer on: the train split is empty; add text or loosen corpus.clean")
     base_size = trained.get_vocab_size()
@@ -83,13 +103,33 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str], work: Path) -
     ids = {text: base_size + i for i, text in enumerate(control)}
     write_tokenizer_files(work, trained.to_str(pretty=True), ids)
     Tokenizer.load(work)
-    return {"vocab_size": config.vocab_size, "merges": base_size - _BYTES, "reserved": reserved, **counts}
+    learnt = {"merges" if config.model == "bpe" else "pieces": base_size - _BYTES}
+    return {"vocab_size": config.vocab_size, **learnt, "reserved": reserved, **counts}
 
 
-def _untrained(pattern: str) -> tokenizers.Tokenizer:
-    tokenizer = tokenizers.Tokenizer(models.BPE())
-    split = pre_tokenizers.Split(Regex(PATTERNS[pattern]), "isolated")
+def _train_bpe(config: TokenizerConfig, pieces: Iterator[str]) -> tokenizers.Tokenizer:
+    trained = _over_bytes(models.BPE(), config.pattern)
+    trainer = trainers.BpeTrainer(
+        vocab_size=config.vocab_size - len(CONTROL_TOKENS),
+        min_frequency=config.min_frequency,
+        max_token_length=config.max_token_bytes,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    trained.train_from_iterator(pieces, trainer)
+    return trained
+
+
+def _train_unigram(config: TokenizerConfig, pieces: Iterator[str]) -> tokenizers.Tokenizer:
+    vocab_size = config.vocab_size - len(CONTROL_TOKENS)
+    vocab = train_pieces(pieces, config.pattern, vocab_size, config.max_token_bytes)
+    return _over_bytes(models.Unigram(vocab, None, False), config.pattern)
+
+
+def _over_bytes(model: models.Model, pattern: str) -> tokenizers.Tokenizer:
+    tokenizer = tokenizers.Tokenizer(model)
+    splits = [pre_tokenizers.Split(Regex(expression), "isolated") for expression in PATTERNS[pattern].expressions]
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*splits, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer

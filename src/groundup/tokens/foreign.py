@@ -1,0 +1,129 @@
+"""A tokenizer from elsewhere, file or folder -> a tokenizer folder of ours.
+
+    tokenizer.json          foreign_huggingface    BPE and Unigram of the tokenizers library
+    vocab.json, merges.txt  foreign_huggingface    the older pair of GPT-2 and Qwen
+    *.tiktoken              foreign_tiktoken       ranks; the recipe's pattern
+    *.model                 foreign_sentencepiece  (or ranks, as Llama 3 has them)
+
+Invariant: nothing that lies beside these files is read (no chat template, no code), and what comes out is judged as
+every tokenizer.json is before it is used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from groundup.config import digest, to_dict
+from groundup.errors import ModelFileError
+from groundup.log import logger
+from groundup.stage import hash_file
+from groundup.tokens.draft import Draft, finish
+from groundup.tokens.foreign_huggingface import read_tokenizer_json, read_vocab_and_merges
+from groundup.tokens.foreign_sentencepiece import read_sentencepiece
+from groundup.tokens.foreign_tiktoken import is_tiktoken, read_tiktoken
+from groundup.tokens.tokenizer import Tokenizer
+from groundup.tokens.tokenizer_file import TOKENIZER_FILE, judge
+from groundup.tokens.tokenizer_training import TokenizerConfig
+from groundup.tokens.unigram import require_sentencepiece
+
+Format = Literal["tokenizer.json", "vocab.json and merges.txt", "tiktoken", "sentencepiece"]
+_IN_FOLDER = (TOKENIZER_FILE, "*.tiktoken", "tokenizer.model", "spiece.model", "*.model", "vocab.json")
+"""What is looked for in a folder, the first that is there."""
+
+
+def require_tokenizer(config: TokenizerConfig) -> None:
+    """Raise, before any work is done, when a file or a library that `config` asks for is not there."""
+    for path in (config.path, *config.compare):
+        if path is not None:
+            find_foreign(Path(path))
+    if config.path is None and config.model == "unigram":
+        require_sentencepiece()
+
+
+def tokenizer_identity(config: TokenizerConfig) -> dict[str, Any]:
+    """What decides the tokenizer: how it is trained, or the content of the files that it is taken from."""
+    if config.path is not None:
+        return {"taken_in": foreign_identity(Path(config.path), config.pattern)}
+    identity = to_dict(config)
+    del identity["path"], identity["compare"]
+    return identity
+
+
+def find_foreign(path: Path) -> tuple[Path, Format]:
+    """The file that holds the tokenizer, and its format. Raises ModelFileError when there is none."""
+    try:
+        file = _file_of(path)
+        if file is None or not file.is_file():
+            raise ModelFileError(
+                f"{path}: no tokenizer here; give a tokenizer.json, a .tiktoken or SentencePiece .model file"
+            )
+        return file, _format_of(file)
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+
+
+def foreign_identity(path: Path, pattern: str) -> str:
+    """Hash of all that a tokenizer taken in from `path` depends on."""
+    file, kind = find_foreign(path)
+    beside = [file.with_name(name) for name in ("merges.txt", "tokenizer_config.json")]
+    files = [file, *beside] if kind == "vocab.json and merges.txt" else [file]
+    hashes = [hash_file(each) for each in files if each.is_file()]
+    return digest({"files": hashes, "pattern": pattern if kind == "tiktoken" else ""})
+
+
+def load_foreign(path: Path, pattern: str = "llama3") -> tuple[Tokenizer, dict[str, Any]]:
+    """The tokenizer of a file or folder, made ours, and what was done: {format, control, left_out}.
+
+    `pattern`: what cuts text into words, for formats that do not say it. Raises ModelFileError.
+    """
+    file, kind = find_foreign(path)
+    text, names, left_out = _converted(file, kind, pattern)
+    content = json.loads(text)
+    return Tokenizer(judge(text, content, file), str(file)), {"format": kind, "control": names, "left_out": left_out}
+
+
+def take_in(path: Path, pattern: str, work: Path) -> dict[str, Any]:
+    """Take a tokenizer in and save it in `work`, as training would. Returns {vocab_size, format, control, left_out}."""
+    tokenizer, done = load_foreign(path, pattern)
+    tokenizer.save(work)
+    for name, before in done["control"].items():
+        if before != name:
+            logger.info(f"tokenizer: {name} is {before or 'a new token'}")
+    if done["left_out"]:
+        logger.info(f"tokenizer: left out, so that text comes back as it was: {', '.join(done['left_out'])}")
+    return {"vocab_size": tokenizer.vocab_size, **done}
+
+
+def _file_of(path: Path) -> Path | None:
+    if not path.is_dir():
+        return path
+    found = (file for name in _IN_FOLDER for file in sorted(path.glob(name)))
+    return next(found, None)
+
+
+def _format_of(file: Path) -> Format:
+    if file.name == "vocab.json":
+        return "vocab.json and merges.txt"
+    if file.suffix == ".json":
+        return "tokenizer.json"
+    return "tiktoken" if is_tiktoken(file) else "sentencepiece"
+
+
+def _converted(file: Path, kind: Format, pattern: str) -> tuple[str, Mapping[str, str], list[str]]:
+    draft = _read(file, kind, pattern)
+    text, names = finish(draft)
+    return text, names, sorted(set(draft.left_out))
+
+
+def _read(file: Path, kind: Format, pattern: str) -> Draft:
+    try:
+        if kind == "tokenizer.json":
+            return read_tokenizer_json(file)
+        if kind == "vocab.json and merges.txt":
+            return read_vocab_and_merges(file.parent)
+        return read_tiktoken(file, pattern) if kind == "tiktoken" else read_sentencepiece(file)
+    except OSError as error:
+        raise ModelFileError(f"{file}: cannot be read ({error.strerror}); check the path and its permissions") from None
