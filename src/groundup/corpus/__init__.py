@@ -9,7 +9,7 @@ pages.py       HTML -> main text                  warc.py        WARC -> pages
 records.py     row -> document or rejection       readers.py     file -> documents or rejections
 clean.py       document -> document or reason     deduplicate.py texts -> duplicate clusters
 split.py       cluster -> train, validation, test parts.py       one worker's share
-prepare.py     the whole, and what enters its fingerprint
+prepare.py     the whole, its fingerprint         wiki/          MediaWiki dump -> articles
 """
 
 from groundup.corpus.documents import Document, read_documents

@@ -1,8 +1,9 @@
 """Bytes of a text file -> the encoding of its characters and how that is known, or the candidates where it is not.
 
-    byte order mark -> asked for -> UTF-16/32 without a mark -> 7-bit escapes -> valid UTF-8 -> declared (XML)
+    byte order mark -> asked for -> declared -> UTF-16/32 without a mark -> 7-bit escapes -> valid UTF-8
     -> two detectors that agree
 
+A declaration (of XML) yields to UTF-8 beyond ASCII: text is that by chance only when it is very short.
 Detectors are wrong on short texts, and each is wrong on other ones. So a legacy encoding is believed only when two
 unlike detectors (Firefox's chardetng and Mozilla's older universal detector) decode the text to the same characters, or
 when only one of their answers spells a language (`alphabets.py`).
@@ -110,6 +111,9 @@ _ESCAPES: tuple[tuple[re.Pattern[bytes], str], ...] = (
 _XML_DECLARATION = re.compile(rb"\s*+<\?xml[^>]*?\sencoding\s*=\s*[\"']([A-Za-z0-9._:-]{1,40})[\"']")
 _XML_DECLARATION_BYTES = 400
 _CONTROL_BYTES = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
+_ASCII_TEXT = bytes(range(32, 127)) + b"\t\n\r"
+_MOSTLY_ASCII = 0.95
+"""Share of ASCII above which a text with NULs is damaged and no UTF-16. Kana in UTF-16 have at most 0.86."""
 _ODD = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f\ue000-\uf8ff\ufffd-\uffff\u2500-\u259f]")
 """Controls, private characters and box drawings: signs of a wrong encoding in running text."""
 _EVERYDAY = re.compile("[ \n.,\u3001\u3002\uff0c\uff0e]")
@@ -160,8 +164,8 @@ def declared_in_xml(head: bytes) -> str:
 def find_encoding(handle: BinaryIO, asked: str = "", declared: str = "") -> tuple[Encoding, int]:
     """Encoding of the text that `handle` stands before, and the length of its byte order mark.
 
-    `asked`: a name that the user gives, "" to find it. `declared`: the label that the text gives itself, believed where
-    nothing beyond ASCII says that it is UTF-8. Damaged UTF-8 counts as UTF-8: its readers say where.
+    `asked`: a name that the user gives, "" to find it. `declared`: the label that the text gives itself.
+    Damaged UTF-8 counts as UTF-8: its readers say where.
     Raises DamagedFile, with the candidates, when the encoding cannot be told, or when the declared one is unknown.
     """
     start = handle.tell()
@@ -171,14 +175,16 @@ def find_encoding(handle: BinaryIO, asked: str = "", declared: str = "") -> tupl
         return Encoding(marked, "mark"), mark_bytes
     if asked:
         return Encoding(asked, "given"), 0
-    unmarked = _wide(head) or _escaped(head)
+    label = _believable(declared)
+    if label == "UTF-8":
+        return UTF_8, 0
+    unmarked = "" if label else _wide(head) or _escaped(head)
     if unmarked:
         return Encoding(unmarked, "detected"), 0
-    legacy = _legacy(declared)
     handle.seek(start)
     sample, fault, is_utf8 = _sample_of_foreign_bytes(handle)
-    if legacy and not (sample and is_utf8):
-        return Encoding(legacy, "declared"), 0
+    if label and not (sample and is_utf8):
+        return Encoding(label, "declared"), 0
     if is_utf8:
         return UTF_8, 0
     if len(head) != len(head.translate(None, _CONTROL_BYTES)):
@@ -186,12 +192,12 @@ def find_encoding(handle: BinaryIO, asked: str = "", declared: str = "") -> tupl
     return Encoding(detect(sample, start + fault), "detected"), 0
 
 
-def _legacy(declared: str) -> str:
-    """The name of a declared encoding; "" for ASCII, which UTF-8 holds, and for UTF-16, where no label can be read."""
+def _believable(declared: str) -> str:
+    """The name of a declared encoding; "" for ASCII, which says little, and for UTF-16, where no label can be read."""
     name = named(declared) if declared else ""
     if declared and not name:
         raise DamagedFile("unknown encoding", f"it declares '{declared}'; set `encoding:` or save it as UTF-8")
-    return "" if name.startswith("UTF") or name == "ASCII" else name
+    return "" if name == "ASCII" or name.startswith(("UTF-16", "UTF-32")) else name
 
 
 def detect(sample: bytes, fault: int = 0) -> str:
@@ -234,6 +240,8 @@ def _decoded(sample: bytes, name: str, final: bool = False) -> str | None:
 def _wide(head: bytes) -> str:
     """UTF-16 or UTF-32 without a mark: bytes with NULs that decode to ordinary text; "" when it is none."""
     if b"\0" not in head and len(head) - len(head.translate(None, _CONTROL_BYTES)) < len(head) / 10:
+        return ""
+    if len(head) - len(head.translate(None, _ASCII_TEXT)) > _MOSTLY_ASCII * len(head):
         return ""
     blocks: dict[str, int] = {}
     for name in ("UTF-32-LE", "UTF-32-BE", "UTF-16-LE", "UTF-16-BE"):
