@@ -38,6 +38,11 @@ def format_by_both(head, name, asked="auto"):
         (b"<!-- saved from --><html lang=de>", "a.txt", "html"),
         (b"<!---->" * 5000 + b"x", "a.txt", "text"),
         (b'<?xml version="1.0"?>\n<!DOCTYPE html>', "a.xhtml", "html"),
+        (b'<?xml version="1.0"?>\n<!-- a --><mediawiki xml:lang="de">', "a.txt", "mediawiki"),
+        (b"<mediawiki>", "a.html", "mediawiki"),
+        (b"  <page>\n    <title>", "a.xml", "mediawiki"),
+        (b"<html>", "a.xml", "html"),
+        (b"words", "a.xml", "text"),
         (b"<div>part of a page</div>", "a.html", "html"),
         (b"<div>part of a page</div>", "a.txt", "text"),
         (b"words", "a.html", "text"),
@@ -70,8 +75,25 @@ def test_refused_with_a_reason(head, reason):
         format_by_both(head, "a.txt")
 
 
+@pytest.mark.parametrize(
+    ("head", "name", "asked", "reason"),
+    [
+        (b"<rss></rss>", "a.xml", "auto", "XML is not read but for MediaWiki dumps"),
+        (b'\n<?xml version="1.0"?><rss>', "a.html", "auto", "XML is not read but for MediaWiki dumps"),
+        (b'<?xml version="1.0"?>', "a.txt", "jsonl", "XML is not read but for MediaWiki dumps"),
+        (b"<!DOCTYPE TEI><TEI>", "a.txt", "auto", "XML with a document type"),
+        (b"<!-- <mediawiki> --><!doctype mediawiki><mediawiki>", "a.xml", "mediawiki", "XML with a document type"),
+        (b"<html>", "a.xml", "mediawiki", "not a MediaWiki dump"),
+    ],
+)
+def test_xml_that_is_no_dump_is_refused(head, name, asked, reason):
+    with pytest.raises(DamagedFile, match=reason):
+        format_by_both(head, name, asked)
+
+
 def test_asked_format_wins_but_does_not_lie():
     assert format_by_both(b"<html> as text", "a.txt", "text") == "text"
+    assert format_by_both(b'<?xml version="1.0"?><mediawiki>', "a.xml", "text") == "text"
     assert format_of(OBJECT * 2, "a.jsonl", "text") == "text"
     with pytest.raises(DamagedFile, match="not a Parquet file"):
         format_by_both(b"words", "a.txt", "parquet")

@@ -6,7 +6,16 @@ import pytest
 
 from groundup.corpus.alphabets import is_spelled, is_written
 from groundup.corpus.compressed import DamagedFile
-from groundup.corpus.encodings import BLOCK_BYTES, UTF_8, Encoding, Transcoder, byte_order_mark, find_encoding, named
+from groundup.corpus.encodings import (
+    BLOCK_BYTES,
+    UTF_8,
+    Encoding,
+    Transcoder,
+    byte_order_mark,
+    declared_in_xml,
+    find_encoding,
+    named,
+)
 from tests.corpus.languages import ENCODINGS, PAIRS, TEXTS, WIDE, encoded
 
 GERMAN = TEXTS["de"]
@@ -81,6 +90,41 @@ def test_what_is_asked_for_is_taken_but_a_mark_wins():
     assert found(GERMAN.encode("utf-16"), "Windows-1252")[1] == GERMAN
     with pytest.raises(DamagedFile, match=r"not Shift-JIS text: invalid at byte \d+"):
         found(TEXTS["zh"].encode("gb18030"), "Shift-JIS")
+
+
+@pytest.mark.parametrize(("start", "label"), [("", "iso-8859-1"), ("\n", "GB2312"), ("", "")])
+def test_the_label_of_an_xml_declaration(start, label):
+    encoding = f" encoding='{label}'" if label else ""
+    assert declared_in_xml(f"{start}<?xml version='1.0'{encoding}?><a encoding='b'/>".encode()) == label
+
+
+@pytest.mark.parametrize(
+    ("data", "label", "expected"),
+    [
+        (GERMAN.encode("cp1252"), "windows-1252", Encoding("Windows-1252", "declared")),
+        ("Öl".encode("gb18030"), "gb2312", Encoding("GB18030", "declared")),
+        (b"only ASCII so far", "iso-8859-1", Encoding("ISO-8859-1", "declared")),
+        (GERMAN.encode(), "iso-8859-1", UTF_8),
+        (GERMAN.encode(), "utf-16", UTF_8),
+        (b"caf\xe9", "utf-8", UTF_8),
+        (GERMAN.encode("utf-16"), "utf-8", Encoding("UTF-16-LE", "mark")),
+        (GERMAN.encode("cp1252"), "ascii", Encoding("Windows-1252", "detected")),
+    ],
+)
+def test_a_declared_encoding_is_believed_unless_the_text_is_utf8(data, label, expected):
+    assert find_encoding(io.BytesIO(data), declared=label)[0] == expected
+
+
+def test_an_unknown_declared_encoding_is_refused_unless_one_is_asked_for():
+    for label in ("klingon", "hex", "utf-7"):
+        with pytest.raises(DamagedFile, match="unknown encoding: it declares"):
+            find_encoding(io.BytesIO(b"a"), declared=label)
+        assert find_encoding(io.BytesIO(b"a"), "UTF-8", label)[0] == Encoding("UTF-8", "given")
+
+
+def test_ascii_with_a_nul_is_no_utf16():
+    data = b"wordword" * 10 + b"\0\n" + b"wordword" * 10
+    assert find_encoding(io.BytesIO(data))[0] == UTF_8
 
 
 def test_binary_data_has_no_encoding():

@@ -34,6 +34,12 @@ def test_damaged_utf16_is_rejected(tmp_path):
     assert "invalid at byte 8" in record.sample
 
 
+def test_xml_is_refused_in_any_encoding(tmp_path):
+    for encoding in ("utf-8", "utf-16", "utf-16-le"):
+        _, (record,) = only(tmp_path, '<?xml version="1.0"?>\n<feed><title>news</title></feed>\n'.encode(encoding))
+        assert record.reason == "XML is not read but for MediaWiki dumps"
+
+
 def test_json_lines_in_gzip_by_content_not_by_name(tmp_path):
     lines = b"".join(
         json.dumps({"id": i, "text": f"text {i}", "score": float("nan")}).encode() + b"\n" for i in range(3)
@@ -86,9 +92,21 @@ def test_unreadable_files_are_rejected_but_a_full_disk_is_not_their_fault(tmp_pa
 @given(
     st.one_of(st.binary(max_size=300), st.text(max_size=100).map(str.encode)),
     st.sampled_from(
-        [b"", b"{", b"[{", b'{"text": "a"}\n', b"text,id\n", b"PAR1", b"\x1f\x8b\x08", b"\xff\xfe", b"BZh91AY"]
+        [
+            b"",
+            b"{",
+            b"[{",
+            b'{"text": "a"}\n',
+            b"text,id\n",
+            b"PAR1",
+            b"\x1f\x8b\x08",
+            b"\xff\xfe",
+            b"BZh91AY",
+            b"<mediawiki><page>",
+            b"<?xml version='1.0' encoding='gb18030'?><mediawiki>",
+        ]
     ),
-    st.sampled_from(["a.txt", "a.jsonl", "a.json", "a.csv", "a.parquet"]),
+    st.sampled_from(["a.txt", "a.jsonl", "a.json", "a.csv", "a.parquet", "a.xml"]),
 )
 def test_no_bytes_make_a_reader_raise(tmp_path, data, start, name):
     _, records = only(tmp_path, start + data, name)

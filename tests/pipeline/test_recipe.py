@@ -63,6 +63,15 @@ def test_a_recipe_stands_by_itself_once_loaded(project: Path, monkeypatch: pytes
     assert again == recipe
 
 
+def test_lists_of_paths_are_found_from_any_folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = tiny.recipe(Path("../data"))
+    values["corpus"]["sources"][0]["path"] = [values["corpus"]["sources"][0]["path"]]
+    recipe = load_recipe(write(project / "recipes", values, "lists.yaml"))
+    assert [Path(path).is_file() for path in recipe.corpus.sources[0].paths] == [True]
+    monkeypatch.chdir(project.parent)
+    assert load_recipe(project / "recipes" / "lists.yaml") == recipe
+
+
 def test_the_current_folder_comes_before_the_recipes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = project / "elsewhere" / "here"
     elsewhere.mkdir(parents=True)

@@ -2,8 +2,10 @@
 
 import bz2
 import gzip
+import lzma
 from pathlib import Path
 
+import lz4.frame
 import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
@@ -11,8 +13,11 @@ from hypothesis import strategies as st
 
 from groundup.corpus.documents import Document
 from groundup.corpus.readers import Rejected
+from tests.corpus.languages import TEXTS
+from tests.corpus.test_archives import PACK
 from tests.corpus.wiki.made import FOOTER, HEADER, dump, multistream, page, read
 
+PACKERS = [gzip.compress, bz2.compress, lzma.compress, lz4.frame.compress, zstandard.ZstdCompressor().compress]
 GOOD = [page(i, f"'''Seite {i}''' ist [[gut]].") for i in (1, 2)]
 
 
@@ -70,7 +75,7 @@ def test_namespaces_of_old_dumps_are_read_from_the_title(tmp_path):
     assert reasons(only(tmp_path, dump(*old))[1]) == ["page outside wiki.namespaces", "B"]
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, zstandard.ZstdCompressor().compress])
+@pytest.mark.parametrize("pack", PACKERS)
 def test_packed_dumps_under_any_name(tmp_path, pack):
     _, records = only(tmp_path, pack(dump(*GOOD)), "wiki.txt")
     assert reasons(records) == ["Seite 1 ist gut.", "Seite 2 ist gut."]
@@ -82,6 +87,23 @@ def test_small_multistream(tmp_path):
     assert reasons(records) == [f"Text {i}" for i in range(20)]
 
 
+@pytest.mark.parametrize("kind", PACK)
+def test_dumps_in_archives_beside_other_files(tmp_path, kind):
+    members = {"a.xml": dump(*GOOD), "b.jsonl": b'{"text": "no page"}\n', "c.xml.xz": lzma.compress(dump(GOOD[1]))}
+    reading, records = only(tmp_path, PACK[kind](members), f"wiki.{kind}")
+    assert reasons(records) == ["Seite 1 ist gut.", "Seite 2 ist gut.", "no page", "Seite 2 ist gut."]
+    assert records[1].id == f"wiki.{kind}/a.xml:2"
+    assert records[1].metadata["title"] == "Page 2"
+    assert str(reading.detected) == f"{kind}: 1 x JSON lines, 1 x MediaWiki dump, 1 x MediaWiki dump in xz"
+
+
+def test_a_refused_dump_in_an_archive_costs_itself(tmp_path):
+    members = {"a.xml": b"<!DOCTYPE x>" + dump(*GOOD), "b.xml": dump(GOOD[0]), "c.xml": b"<rss></rss>"}
+    _, records = only(tmp_path, PACK["zip"](members), "wiki.zip")
+    refused = ["XML with a document type", "Seite 1 ist gut.", "XML is not read but for MediaWiki dumps"]
+    assert reasons(records) == refused
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-8-sig", "iso-8859-1", "gb18030"])
 def test_encodings_by_mark_or_declaration(tmp_path, encoding):
     text = f'<?xml version="1.0" encoding="{encoding.removesuffix("-sig")}"?>\n' + dump(page(1, "Größe")).decode()
@@ -89,13 +111,48 @@ def test_encodings_by_mark_or_declaration(tmp_path, encoding):
     assert document.text == "Größe"
 
 
+@pytest.mark.parametrize(
+    ("language", "encoding", "shown"),
+    [
+        ("zh", "gb18030", "GB18030, detected"),
+        ("ja", "shift_jis", "Shift-JIS, detected"),
+        ("ru", "koi8-r", "KOI8-R, detected"),
+        ("en", "utf-16-le", "UTF-16-LE, detected"),
+    ],
+)
+def test_encodings_that_nothing_declares(tmp_path, language, encoding, shown):
+    data = dump(page(1, TEXTS[language]), GOOD[0]).decode().encode(encoding, "ignore")
+    _, expected = only(tmp_path, data.decode(encoding).encode())
+    reading, records = only(tmp_path, data)
+    assert reasons(records) == reasons(expected)
+    assert len(records) == 2
+    assert str(reading.detected) == f"MediaWiki dump ({shown})"
+
+
+def test_an_encoding_that_the_source_gives(tmp_path):
+    data = dump(page(1, "Größe")).decode().encode("latin-1")
+    assert reasons(only(tmp_path, data, encoding="latin-1")[1]) == ["Größe"]
+    damaged = dump(page(1, "Tür und Tor")).replace(b"T\xc3\xbcr", b"T\xc3r")
+    options = {"encoding": "utf-8", "invalid_bytes": "replace"}
+    assert reasons(only(tmp_path, damaged, **options)[1]) == ["T\ufffdr und Tor"]
+    assert reasons(only(tmp_path, damaged, encoding="utf-8")[1]) == ["page that is not well-formed XML"]
+
+
 def test_declared_encodings_that_do_not_hold(tmp_path):
     data = b'<?xml version="1.0" encoding="%s"?>' + dump(*GOOD)
     for name, reason in ((b"klingon", "unknown encoding"), (b"hex", "unknown encoding"), (b"ascii", None)):
         first = reasons(only(tmp_path, data % name)[1])[0]
         assert first == (reason or "Seite 1 ist gut.")
-    _, records = only(tmp_path, b'<?xml version="1.0" encoding="shift_jis"?>' + dump(page(1, "ÿ")))
-    assert reasons(records) == ["damaged SHIFT_JIS text"]
+    declared = b'<?xml version="1.0" encoding="shift_jis"?>'
+    assert reasons(only(tmp_path, declared + dump(page(1, "ÿ")))[1]) == ["ÿ"]
+    no_character = dump(page(1, "x")).replace(b"x</text>", b"\x81</text>")
+    assert reasons(only(tmp_path, declared + no_character)[1]) == ["not Shift-JIS text"]
+
+
+def test_the_text_is_the_sources_field_and_templates_see_the_title(tmp_path):
+    _, (document,) = only(tmp_path, dump(GOOD[0]), text_field="content", text_template="{title}: {content}")
+    assert document.text == "Page 1: Seite 1 ist gut."
+    assert (document.metadata["id"], document.metadata["wiki"]) == (1, "testwiki")
 
 
 @pytest.mark.parametrize(
@@ -158,11 +215,8 @@ def test_pages_that_are_too_long_are_counted(tmp_path):
 
 
 def test_other_xml_is_refused(tmp_path):
-    for data, reason in (
-        (b'<?xml version="1.0"?><rss></rss>', "XML is not read but for MediaWiki dumps"),
-        (b'<?xml version="1.0"?><html>', "XML is not read but for MediaWiki dumps"),
-    ):
-        assert reasons(only(tmp_path, data)[1]) == [reason]
+    for data in (b'<?xml version="1.0"?><rss></rss>', b"<rss></rss>"):
+        assert reasons(only(tmp_path, data)[1]) == ["XML is not read but for MediaWiki dumps"]
     assert reasons(only(tmp_path, b"words", format="mediawiki")[1]) == ["not a MediaWiki dump"]
     assert only(tmp_path, dump(*GOOD), format="text")[1][0].text.startswith("<mediawiki")
 

@@ -4,6 +4,7 @@ import bz2
 import hashlib
 import json
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from groundup import config as recipe
 from groundup.corpus import CorpusConfig, build_corpus
 from groundup.corpus.readers import Reading, Rejected
-from groundup.corpus.sources import RawFile, SourceConfig
+from groundup.corpus.sources import RawFile, Remote, SourceConfig
 from groundup.corpus.wiki import streams
 from groundup.corpus.wiki.sections import in_sections
 from groundup.corpus.wiki.streams import MAGIC, find_stream, plan_sections
@@ -80,6 +81,20 @@ def test_one_stream_is_read_whole(tmp_path, monkeypatch):
 def test_other_files_are_not_cut(tmp_path, monkeypatch, data):
     (tmp_path / "a.txt").write_bytes(data)
     assert len(sectioned(tmp_path / "a.txt", monkeypatch, 1000)[0]) == 1
+
+
+def test_sections_share_the_size_of_a_local_file_in_utf8(tmp_path, monkeypatch):
+    path = tmp_path / "dump.xml"
+    path.write_bytes(dump(*PAGES))
+    files, _ = sectioned(path, monkeypatch, 5000)
+    whole = RawFile("dump.xml", path)
+    assert sum(file.state()[1] for file in files) == whole.state()[1] == path.stat().st_size
+    assert len({file.state()[0] for file in files}) == 1
+    assert in_sections(whole, SourceConfig(name="s", path="s", encoding="utf-8")) == files
+    remote = replace(whole, remote=Remote("a/b", "c", "dump.xml", path.stat().st_size, "d"))
+    assert in_sections(remote, SOURCE) == [remote]
+    for options in ({"invalid_bytes": "replace"}, {"encoding": "gb18030"}, {"format": "text"}):
+        assert in_sections(whole, SourceConfig.model_validate({"name": "s", "path": "s", **options})) == [whole]
 
 
 def test_damage_costs_its_stream_only(tmp_path, monkeypatch):
