@@ -64,6 +64,9 @@ def test_nothing_to_read_is_a_data_error_with_a_remedy(tmp_path, path):
     assert caught.value.exit_code == 3
     assert path in first_line(caught.value)
     assert any(word in first_line(caught.value) for word in ("correct the source's path", "give .txt"))
+    if path in ("empty", "fifo"):
+        known = " ".join(caught.value.details)
+        assert all(ending in known for ending in (".jsonl", ".arrow", ".warc", ".xml", ".7z", ".zst"))
 
 
 @pytest.mark.parametrize("path", ["", "https://example.org/a.txt", "a\0b"])

@@ -21,7 +21,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from groundup.config import Config, Name
-from groundup.corpus.detect import ARCHIVE_SUFFIXES, FORMAT_SUFFIXES, REFUSED_SUFFIXES, suffix_of
+from groundup.corpus.detect import ARCHIVE_SUFFIXES, COMPRESSED_SUFFIXES, FORMAT_SUFFIXES, REFUSED_SUFFIXES, suffix_of
 from groundup.corpus.encodings import named
 from groundup.corpus.wiki.options import WikiConfig
 from groundup.corpus.wiki.streams import Section
@@ -57,7 +57,7 @@ class SourceConfig(Config):
     """Of text, JSON, CSV, HTML and MediaWiki: `auto` is found file by file (page by page), refused where it is not
     certain; otherwise a name such as `gb18030`, `big5`, `shift_jis`, `windows-1252`. A byte order mark wins."""
     invalid_bytes: Literal["reject", "replace"] = "reject"
-    """What the encoding does not have: reject the file (of UTF-8 JSON lines and CSV the record), or U+FFFD, counted."""
+    """What the encoding does not have: reject the file (in UTF-8 the JSON line, CSV row or page of a dump), or U+FFFD, counted."""
     text_field: str = "text"
     """Field or column that holds the text (jsonl, json, csv, parquet, arrow)."""
     text_template: str = ""
@@ -264,7 +264,7 @@ def _find(path: str, base: Path, include: tuple[str, ...], exclude: tuple[str, .
         else:
             files.append(RawFile(name, entry))
     if not files:
-        raise DataError(_nothing_to_read(path, sorted(skipped)))
+        raise DataError(_nothing_to_read(path, sorted(skipped)), details=_known_types())
     return Found(tuple(sorted(files)), tuple(sorted(skipped)))
 
 
@@ -333,13 +333,19 @@ def _reason_to_skip(path: Path) -> str:
 
 
 def _nothing_to_read(path: str, skipped: list[Skipped]) -> str:
-    wanted = (
-        "give .txt, .md, .jsonl, .json, .csv, .parquet, .arrow, .html, .warc or MediaWiki .xml files, "
-        "or .tar, .zip or .7z archives of them"
-    )
+    wanted = "give .txt, .jsonl, .parquet, .html or other known files"
     if not skipped:
         return f"{_shown(path)}: the folder is empty; {wanted}"
     return f"{_shown(path)}: no file here can be read ({skipped[0].name[:30]}: {skipped[0].reason}); {wanted}"
+
+
+def _known_types() -> list[str]:
+    kinds = (
+        ("files", FORMAT_SUFFIXES),
+        ("archives of them", ARCHIVE_SUFFIXES),
+        ("either compressed", COMPRESSED_SUFFIXES),
+    )
+    return [f"{what}: {' '.join(sorted(suffixes))}" for what, suffixes in kinds] + [".xml: dumps of MediaWiki only"]
 
 
 def _shown(path: str) -> str:
