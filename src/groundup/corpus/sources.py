@@ -57,7 +57,8 @@ class SourceConfig(Config):
     """Of text, JSON, CSV, HTML and MediaWiki: `auto` is found file by file (page by page), refused where it is not
     certain; otherwise a name such as `gb18030`, `big5`, `shift_jis`, `windows-1252`. A byte order mark wins."""
     invalid_bytes: Literal["reject", "replace"] = "reject"
-    """What the encoding does not have: reject the file (in UTF-8 the JSON line, CSV row or page of a dump), or U+FFFD, counted."""
+    """What the encoding does not have: reject the file (in UTF-8 the JSON line, CSV row or page of a dump), or U+FFFD,
+    counted."""
     text_field: str = "text"
     """Field or column that holds the text (jsonl, json, csv, parquet, arrow)."""
     text_template: str = ""
@@ -340,7 +341,7 @@ def _nothing_to_read(path: str, skipped: list[Skipped]) -> str:
 
 
 def _known_types() -> list[str]:
-    kinds = (
+    kinds: tuple[tuple[str, Iterable[str]], ...] = (
         ("files", FORMAT_SUFFIXES),
         ("archives of them", ARCHIVE_SUFFIXES),
         ("either compressed", COMPRESSED_SUFFIXES),
