@@ -85,7 +85,8 @@ def use_endpoint(monkeypatch, endpoint):
 
 
 def config(**options):
-    return CorpusConfig.model_validate_json(json.dumps({"sources": [{"name": "h", "hub": "someone/texts", **options}]}))
+    source = {"name": "h", "hub": "someone/texts", **options}
+    return CorpusConfig.model_validate_json(json.dumps({"sources": [source], "deduplicate": {"near": False}}))
 
 
 def test_a_dataset_by_name_is_read_file_by_file(stand_in, tmp_path):

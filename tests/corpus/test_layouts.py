@@ -45,7 +45,7 @@ def test_splits_of_a_saved_dictionary():
     assert kept(files) == ["train/d.arrow"]
     assert kept(files, Wanted("", "test")) == ["test/d.arrow"]
     assert kept(files, Wanted("", "all")) == ["test/d.arrow", "train/d.arrow"]
-    with pytest.raises(DataError, match="set dataset_split to one of train, test") as caught:
+    with pytest.raises(DataError, match="set dataset_split to one of train, test, all") as caught:
         kept(files, Wanted("", "validation"))
     assert len(first_line(caught.value)) <= 200
 

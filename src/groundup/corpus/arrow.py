@@ -59,6 +59,8 @@ def read_arrow(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejecte
                 for values in batch.slice(start, _ROWS).to_pylist():
                     read += 1
                     yield Row(read, values)
+        if not _is_ended(buffer):
+            yield Rejected("truncated Arrow", 0, f"after row {read}: its end mark is missing")
     except (pa.ArrowException, OSError, ValueError) as error:
         yield Rejected("damaged Arrow", 0, _fault(read, error))
 
@@ -79,6 +81,12 @@ def _batches(pa: Any, buffer: Any) -> tuple[Iterator[Any], Any]:
         return (file.get_batch(i) for i in range(file.num_record_batches)), file.schema
     stream = pa.ipc.open_stream(buffer)
     return iter(stream), stream.schema
+
+
+def _is_ended(buffer: Any) -> bool:
+    """Whether a stream has its end mark, which pyarrow does not ask for; a file without its footer is not opened."""
+    tail = buffer[max(0, buffer.size - 64) :].to_pybytes().rstrip(b"\0")
+    return bool(tail.endswith((b"\xff\xff\xff\xff", b"ARROW1")))
 
 
 def _columns(pa: Any, schema: Any, source: SourceConfig, records: int) -> tuple[list[str], Rejected | None]:

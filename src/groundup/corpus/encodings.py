@@ -150,6 +150,11 @@ def named(label: str) -> str:
     return _LARGER.get(codec) or _BY_CODEC.get(codec, "")
 
 
+def as_in_browsers(name: str) -> str:
+    """The larger encoding that browsers read under the name of a smaller one."""
+    return _AS_IN_BROWSERS.get(name, name)
+
+
 def byte_order_mark(head: bytes) -> tuple[str, int]:
     """(encoding, length of the mark); ("", 0) without one."""
     return next(((name, len(mark)) for mark, name in _MARKS if head.startswith(mark)), ("", 0))
@@ -208,7 +213,7 @@ def detect(sample: bytes, fault: int = 0) -> str:
     detector = EncodingDetector()
     detector.feed(sample, last=True)
     labels = (detector.guess(tld=None, allow_utf8=False), cchardet.detect(sample)["encoding"] or "")
-    guesses = [_AS_IN_BROWSERS.get(named(label), named(label)) for label in labels]
+    guesses = [as_in_browsers(named(label)) for label in labels]
     texts: dict[str, str] = {}
     for name in guesses:
         text = _decoded(sample, name) if name and not name.startswith("UTF") else None

@@ -126,6 +126,7 @@ def fetch(remote: Remote, folder: Path) -> Path:
 
 
 def _api() -> Any:
+    load("huggingface_hub.utils", "hub:").disable_progress_bars()
     return load("huggingface_hub", "hub:").HfApi()
 
 
@@ -134,7 +135,9 @@ def _hub_errors(repository: str) -> Iterator[None]:
     """Turn what the client raises into one DataError with a remedy."""
     errors = load("huggingface_hub.errors", "hub:")
     transport = load("huggingface_hub.utils", "hub:").httpx.HTTPError
+    unreachable = "the hub cannot be reached: check the network, or download the dataset and give its path"
     remedies = (
+        (errors.LocalEntryNotFoundError, unreachable),
         (errors.GatedRepoError, "access is restricted: ask for it on the hub and set HF_TOKEN"),
         (errors.RevisionNotFoundError, "no such revision: correct hub_revision"),
         (errors.RepositoryNotFoundError, "no such dataset, or a private one: correct hub, or set HF_TOKEN"),
@@ -142,8 +145,7 @@ def _hub_errors(repository: str) -> Iterator[None]:
     )
     try:
         yield
-    except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, transport, OSError) as error:
-        unreachable = "the hub cannot be reached: check the network, or download the dataset and give its path"
+    except (errors.HfHubHTTPError, errors.EntryNotFoundError, transport, OSError) as error:
         remedy = next((text for kind, text in remedies if isinstance(error, kind)), unreachable)
         if isinstance(error, OSError) and error.errno in MACHINE_FAULTS:
             raise

@@ -99,7 +99,7 @@ def _other_saved_splits(names: Sequence[str], folder: str, data: bytes, wanted: 
     reasons = {f"{folder}dataset_dict.json": "not data of the saved dataset"}
     if wanted.split == ALL:
         return reasons
-    _require(wanted.split, splits, "dataset_split", where)
+    _require(wanted.split, [*splits, ALL], "dataset_split", where)
     others = tuple(f"{folder}{split}/" for split in splits if split != wanted.split)
     return reasons | {name: f"not of split '{wanted.split}'" for name in names if name.startswith(others)}
 
@@ -133,7 +133,7 @@ def _other_files(names: Sequence[str], card: Mapping[str, Any], wanted: Wanted, 
     if wanted.split == ALL:
         chosen = {name for files in splits.values() for name in files}
     else:
-        _require(wanted.split, list(splits), "dataset_split", where)
+        _require(wanted.split, [*splits, ALL], "dataset_split", where)
         chosen = set(splits[wanted.split])
         what = f"split '{wanted.split}'"
     return reasons | {name: f"not of {what}" for name in data if name not in chosen}
@@ -188,4 +188,4 @@ def _splits_by_name(names: Sequence[str]) -> dict[str, list[str]]:
 
 def _require(value: str, known: Sequence[str], key: str, where: str) -> None:
     if value not in known:
-        raise DataError(f"{where}: no {value[:40]!r} here; set {key} to one of {', '.join(known)[:90]} (or all)")
+        raise DataError(f"{where}: no {value[:40]!r} here; set {key} to one of {', '.join(known)[:90]}")

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import html
 import io
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from groundup.corpus.compressed import DamagedFile
-from groundup.corpus.encodings import Encoding, Transcoder, byte_order_mark, find_encoding, named
+from groundup.corpus.encodings import Encoding, Transcoder, as_in_browsers, byte_order_mark, find_encoding, named
 from groundup.corpus.optional import load
 
 _META_BYTES = 4096
@@ -90,9 +91,9 @@ def decode_page(data: bytes, declared: str = "", asked: str = "", replace: bool 
     if marked or asked:
         encoding = Encoding(marked, "mark") if marked else Encoding(asked, "given")
         return _decoded(data[mark_bytes:], encoding, replace), encoding
-    says = [name for label in (declared, _declared_in(data)) if (name := named(label)) and label]
+    says = [as_in_browsers(name) for label in (declared, _declared_in(data)) if label and (name := named(label))]
     legacy = [name for name in says if not name.startswith("UTF")]
-    if not _is_escaped(legacy):
+    if not _is_escaped(legacy) and not _may_hide_characters(data):
         try:
             return data.decode("utf-8"), Encoding("UTF-8", "declared" if "UTF-8" in says else "")
         except UnicodeDecodeError:
@@ -112,6 +113,11 @@ def decode_page(data: bytes, declared: str = "", asked: str = "", replace: bool 
 def _is_escaped(names: list[str]) -> bool:
     """Whether a declared encoding hides its characters in ASCII bytes."""
     return any(name.startswith("ISO-2022") or name == "HZ" for name in names)
+
+
+def _may_hide_characters(data: bytes) -> bool:
+    """Whether bytes that are valid UTF-8 may be UTF-16, ISO-2022 or HZ all the same."""
+    return b"\0" in data or (data.isascii() and (b"\x1b" in data or b"~{" in data))
 
 
 def _declared_in(data: bytes) -> str:
@@ -148,6 +154,7 @@ def _is_deeper(markup: str, limit: int) -> bool:
 def _by_trafilatura(markup: str, comments: bool) -> str:
     """trafilatura: the better text (F1), at a sixth of the speed."""
     trafilatura = load("trafilatura", "extractor: trafilatura")
+    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # an empty page is no error of the program
     return str(trafilatura.extract(markup, include_comments=comments, include_tables=True, fast=True) or "")
 
 

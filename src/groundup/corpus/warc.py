@@ -69,7 +69,7 @@ def read_warc(
     """Every record in the file's order. `limit_bytes`: how far one gzip member may expand; pages above
     `page_limit_bytes` are passed over. `folder` takes temporary files.
     """
-    if not compression:
+    if compression != "gzip":  # plain, or unpacked before
         yield from _records(handle, page_limit_bytes)
         return
     for member in _gzip_members(handle, folder, limit_bytes):
@@ -85,7 +85,10 @@ def _gzip_members(handle: BinaryIO, folder: Path, limit_bytes: int) -> Iterator[
     start = 0
     while True:
         handle.seek(start)
-        if not handle.read(1):
+        first = handle.read(1)
+        if first == b"\0":  # padding
+            start = _next_member(handle, start)
+        if not first or start < 0:
             return
         handle.seek(start)
         member = _Member(handle, limit_bytes)

@@ -217,7 +217,8 @@ class ConversationReading:
         self.formats[name] += 1
         self.trimmed_turns += sum(before.text != after.text for before, after in zip(turns, trimmed))
         metadata = {k: v for k, v in row.values.items() if k not in FORMATS[name].keys and _is_plain(v)}
-        return Conversation(f"{file_name}:{row.number}", tuple(trimmed), self.config.name, metadata)
+        where = f"{file_name}/{row.member}" if row.member else file_name
+        return Conversation(f"{where}:{row.number}", tuple(trimmed), self.config.name, metadata)
 
     def _format_of(self, values: Mapping[str, Any]) -> str:
         if self.config.format != "auto":
