@@ -44,23 +44,22 @@ def resolve(text: str, render: Callable[[str, int, str], str]) -> str:
         return text
     stack = [_Open("", 0, pieces[0])]
     how_many = {"{": 0, "[": 0, "-": 0}
-    not_opened = 0
+    not_opened = {"{": 0, "[": 0, "-": 0}
     for i in range(1, len(pieces), 2):
         run, following = pieces[i], pieces[i + 1]
         sign = run[0]
         if sign in "{[-":
             if len(stack) > MAX_DEPTH:
-                not_opened += 1
+                not_opened[sign] += len(run)
                 stack[-1].parts.append(following)
                 continue
             how_many[sign] += 1
             stack.append(_Open(sign, 1 if sign == "-" else len(run), following))
-        elif not_opened:
-            not_opened -= 1
-            stack[-1].parts.append(following)
         else:
-            opener = "-" if run == "}-" else _OPENED_BY[sign]
-            _close(stack, how_many, opener, 1 if run == "}-" else len(run), render)
+            opener, count = ("-", 1) if run == "}-" else (_OPENED_BY[sign], len(run))
+            closed = min(count, not_opened[opener])
+            not_opened[opener] -= closed
+            _close(stack, how_many, opener, count - closed, render)
             stack[-1].parts.append(following)
     resolved = "".join([part for open_ in stack for part in (open_.sign * open_.count, *open_.parts)])
     return resolved.replace(BAR, "|").replace(EQUALS, "=")

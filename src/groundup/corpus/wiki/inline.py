@@ -28,13 +28,14 @@ INLINE_TAG = re.compile(
     r"|hiero|indicator|inputbox|categorytree|translate|languages|col|colgroup|style|script)\b[^<>]*+>",
     re.IGNORECASE,
 )
+_BLANK_ENTITY = re.compile(r"&(?:nbsp|ensp|emsp|thinsp|#160|#32|#x20|#xA0|#xa0);")
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
 _RAISED = str.maketrans("0123456789+-−=()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿⁱ")
 _CAN_BE_RAISED = frozenset("0123456789+-−=()ni")
 
 
 def without_inline_markup(text: str) -> str:
-    """`text` as a page shows it, line ends aside."""
+    """`text` as a page shows it, line ends and entities aside (these come last: a sign they stand for is no markup)."""
     if "[" in text:
         text = _OPENED_LINK.sub("", _EXTERNAL_LINK.sub(_label, text))
     if "''" in text:
@@ -42,7 +43,7 @@ def without_inline_markup(text: str) -> str:
     if "<" in text:
         text = _without_tags(text)
     if "&" in text:
-        text = unescaped(text)
+        text = _BLANK_ENTITY.sub(" ", text)
     return text
 
 

@@ -18,23 +18,12 @@ _BLANK_LINES = re.compile(r"\n\n\n++")
 _CAPTIONS = re.compile(rf"((?:\n++{CAPTION}[^\n]*+)++)\n++(?=[^\n=*#:;|])([^\n]++)")
 _LIST_DEPTH = 6
 
-_OPENING = {
-    "(": ")",
-    "[": "]",
-    "（": "）",
-    "［": "］",
-    "「": "」",
-    "『": "』",
-    "〈": "〉",
-    "《": "》",
-    "【": "】",
-    "“": "”",
-}
+_OPENING = dict(zip("([（［「『〈《【“«", ")]）］」』〉》】”»"))
 _CLOSING = frozenset(_OPENING.values())
 _SEPARATORS = " \t,;:/·|–—،؛，；：、・"
 _COMMAS = frozenset(",;،؛，；、")
 _NO_SPACE_BEFORE = frozenset(",.;:!?،؛؟，。；：、！？%") | _CLOSING
-_SPACE_IN_FRENCH = frozenset(";:!?»")
+_SPACE_IN_FRENCH = frozenset(";:!?")
 
 
 def lay_out(text: str) -> str:
@@ -45,6 +34,7 @@ def lay_out(text: str) -> str:
     if "  " in text:
         text = _SPACES.sub(" ", text)
     text = text.replace(" \n", "\n").replace("\n ", "\n")
+    text = _BLANK_LINES.sub("\n\n", text)
     if CAPTION in text:
         text = _CAPTIONS.sub("\\n\\n\\2\\1\\n", text).replace(CAPTION, "")
     text = _LIST.sub(_list, text)
@@ -88,17 +78,18 @@ def _mended(done: list[str], left: str, right: str) -> tuple[str, str, bool]:
         closing = _OPENING.get(start[-1:], "")
     elif start[-1:] in _COMMAS and (end[:1] in _NO_SPACE_BEFORE or end[:1] == "\n"):
         start = start[:-1].rstrip(" ")
-    if closing:
-        if end[:1] != closing:
-            return start, end, False
-        outside = start[:-1] or (done.pop() if done else "")
-        start, behind = outside.rstrip(" "), end[1:]
-        end = behind.lstrip(" ")
+    if closing and end[:1] != closing:
+        return start, end, False
+    was_empty = bool(closing)
+    while closing and end[:1] == closing:
+        outside, behind = start[:-1] or (done.pop() if done else ""), end[1:]
+        start, end = outside.rstrip(" "), behind.lstrip(" ")
         is_apart = len(start) < len(outside) or len(end) < len(behind)
+        closing = _OPENING.get(start[-1:], "")
     before, after = start[-1:], end[:1]
     if before in ("", "\n") or after == "\n" or after in _CLOSING:
         return start, end, False
-    if after in _SPACE_IN_FRENCH and right[:1] == " " and not closing:
+    if after in _SPACE_IN_FRENCH and right[:1] == " " and not was_empty:
         return start, end, True
     return start, end, is_apart and after not in _NO_SPACE_BEFORE
 

@@ -12,7 +12,7 @@ from groundup.corpus.wiki.marks import GAP
 _EDGE = re.compile(r"\n[ \t:*#]*+(\{\||\|\}(?!\}))")
 _ROW = re.compile(r"\n[ \t]*+\|-+[^\n]*")
 _CELL = re.compile(r"\n[ \t]*+(?:\|\+|[|!])|\|\||!!")
-_ATTRIBUTES = re.compile(r"(?:\s*[\w-]+\s*=\s*(?:\"[^\"\n|]*+\"|'[^'\n|]*+'|[^\s|\"']++))++\s*\|(?!\|)")
+_ATTRIBUTES = re.compile(r"(?:\s*+[\w-]++\s*+=\s*+(?:\"[^\"\n|]*+\"|'[^'\n|]*+'|[^\s|\"']++))++\s*+\|(?!\|)")
 _STRAY = re.compile(r"\n[ \t]*+\|[^\n]*")
 
 
@@ -49,8 +49,13 @@ def _rows(table: str) -> str:
     """Rows as lines, cells between bars; attributes and empty cells are left out, a table within is flattened."""
     lines = []
     for row in _ROW.split(table.partition("\n")[2].partition("\n")[2].join(("\n", ""))):
-        cells = (" ".join(_ATTRIBUTES.sub("", cell, count=1).split()) for cell in _CELL.split(row))
+        cells = (" ".join(_without_attributes(cell).split()) for cell in _CELL.split(row))
         line = " | ".join(cell for cell in cells if cell.strip(GAP + " "))
         if line:
             lines.append(line)
     return "\n\n" + "\n".join(lines) + "\n\n"
+
+
+def _without_attributes(cell: str) -> str:
+    attributes = _ATTRIBUTES.match(cell)
+    return cell[attributes.end() :] if attributes else cell

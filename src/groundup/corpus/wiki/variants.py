@@ -35,18 +35,19 @@ def choose_variant(content: str, variant: str) -> str:
 
 def _choices(content: str) -> dict[str, str]:
     """variant -> text; empty when the content is a plain text."""
-    choices: dict[str, str] = {}
+    choices: dict[str, list[str]] = {}
+    last: list[str] = []
     for part in content.split(";"):
         head, colon, text = part.partition(":")
         code = head.rpartition("=>")[2].strip().lower()  # `name=>zh-hans:text` converts one way
         if colon and _is_code(code):
-            choices.setdefault(code, text.strip())
+            last = choices.setdefault(code, [])
+            last.append(text.strip())
         elif choices and part.strip():  # a semicolon inside a text, as in an entity
-            last = next(reversed(choices))
-            choices[last] += ";" + part
+            last.append(part)
         elif part.strip():
             return {}
-    return choices
+    return {code: ";".join(texts) for code, texts in choices.items()}
 
 
 def _is_code(code: str) -> bool:

@@ -98,11 +98,15 @@ class _Page:
             text = replace_tables(text, self.dialect.config.tables == "rows")
         if "{{" in text:
             text = _UNCLOSED_BOX.sub("\n", text)
-        if any(sign in text for sign in ("[[", "]]", "{{", "}}", "{|", "|}")):
+        if _is_left_over(text):
             text = _LEFTOVER.sub("", _HALF_LINK.sub(_half_link, text))
         if "__" in text:
             text = _MAGIC_WORD.sub(self._magic_word, text)
         text = lay_out(without_inline_markup(text))
+        if _is_left_over(text):  # brackets that met when what stood between them went
+            text = lay_out(_LEFTOVER.sub("", text))
+        if "&" in text:
+            text = unescaped(text)
         if self.literals:
             text = _LITERAL.sub(lambda literal: self.literals[int(literal[1])], text).strip()
         return Article(text, self.is_disambiguation)
@@ -132,8 +136,12 @@ class _Page:
         """Captions, a line each, with the links in them, which are resolved later."""
         if self.dialect.config.captions == "drop":
             return GAP
-        lines = (_GALLERY_OPTIONS.sub("", line.partition("|")[2].strip()) for line in content.split("\n"))
-        return "\n\n" + "\n".join(line for line in lines if line) + "\n\n"
+        captions = []
+        for line in content.split("\n"):
+            caption = line.partition("|")[2].strip()
+            options = _GALLERY_OPTIONS.match(caption)
+            captions.append(caption[options.end() :] if options else caption)
+        return "\n\n" + "\n".join(caption for caption in captions if caption) + "\n\n"
 
     def _literal(self, text: str) -> str:
         self.literals.append(text)
@@ -160,6 +168,10 @@ class _Page:
             return match[0]
         self.is_disambiguation = self.is_disambiguation or word == "DISAMBIG"
         return GAP
+
+
+def _is_left_over(text: str) -> bool:
+    return any(sign in text for sign in ("[[", "]]", "{{", "}}", "{|", "|}"))
 
 
 def _half_link(match: re.Match[str]) -> str:
