@@ -103,7 +103,7 @@ def test_the_label_of_an_xml_declaration(start, label):
     [
         (GERMAN.encode("cp1252"), "windows-1252", Encoding("Windows-1252", "declared")),
         ("Öl".encode("gb18030"), "gb2312", Encoding("GB18030", "declared")),
-        (b"only ASCII so far", "iso-8859-1", Encoding("ISO-8859-1", "declared")),
+        (b"only ASCII so far", "iso-8859-1", Encoding("Windows-1252", "declared")),
         (GERMAN.encode(), "iso-8859-1", UTF_8),
         (GERMAN.encode(), "utf-16", UTF_8),
         (b"caf\xe9", "utf-8", UTF_8),

@@ -202,7 +202,7 @@ def _believable(declared: str) -> str:
     name = named(declared) if declared else ""
     if declared and not name:
         raise DamagedFile("unknown encoding", f"it declares '{declared}'; set `encoding:` or save it as UTF-8")
-    return "" if name == "ASCII" or name.startswith(("UTF-16", "UTF-32")) else name
+    return "" if name == "ASCII" or name.startswith(("UTF-16", "UTF-32")) else as_in_browsers(name)
 
 
 def detect(sample: bytes, fault: int = 0) -> str:
