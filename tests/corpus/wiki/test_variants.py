@@ -15,6 +15,7 @@ from groundup.corpus.wiki.variants import choose_variant
         ("zh-cn:出租车; zh-tw:計程車", "zh-mo", "計程車"),
         ("zh-cn:a&#59;b; zh-tw:c", "", "a&#59;b"),
         ("zh-tw:c", "zh-cn", "c"),
+        ("zh-cn:甲; zh-cn:乙;丙; zh-tw:丁", "zh-cn", "甲"),
         ("湖", "", "湖"),
         ("R|比率: 3;4", "", "比率: 3;4"),
         ("H|zh-hans:网络;zh-hant:網路", "zh-hant", ""),

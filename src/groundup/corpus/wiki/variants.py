@@ -34,15 +34,15 @@ def choose_variant(content: str, variant: str) -> str:
 
 
 def _choices(content: str) -> dict[str, str]:
-    """variant -> text; empty when the content is a plain text."""
+    """variant -> text, the first of two for one variant; empty when the content is a plain text."""
     choices: dict[str, list[str]] = {}
     last: list[str] = []
     for part in content.split(";"):
         head, colon, text = part.partition(":")
         code = head.rpartition("=>")[2].strip().lower()  # `name=>zh-hans:text` converts one way
         if colon and _is_code(code):
-            last = choices.setdefault(code, [])
-            last.append(text.strip())
+            last = [text.strip()]
+            choices.setdefault(code, last)
         elif choices and part.strip():  # a semicolon inside a text, as in an entity
             last.append(part)
         elif part.strip():
