@@ -202,7 +202,7 @@ class RawFile:
             status = self.path.stat()
         except OSError:
             return ascii(str(self.path)), 0, 0
-        size_bytes = self.section.end - self.section.start if self.section else status.st_size
+        size_bytes = self.section.size_bytes if self.section else status.st_size
         return ascii(str(self.path)), size_bytes, status.st_mtime_ns
 
 

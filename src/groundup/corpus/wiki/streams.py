@@ -37,6 +37,11 @@ class Section:
     end: int
     compression: str
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the file that belong to it."""
+        return self.end - self.start
+
 
 @dataclass(frozen=True)
 class Damage:
@@ -66,7 +71,7 @@ class SectionBlocks:
 
     def __iter__(self) -> Iterator[bytes | Damage]:
         if not self._section.compression:
-            self.owned_bytes = self._section.end - self._section.start
+            self.owned_bytes = self._section.size_bytes
             self._handle.seek(self._section.start)
             while block := self._handle.read(_BLOCK_BYTES):
                 yield block
