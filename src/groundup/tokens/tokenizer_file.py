@@ -74,7 +74,8 @@ class TokenizerFile:
         """
         model = dict(self.content["model"])
         if model["type"] == "BPE":
-            model["vocab"] = {text: index for text, index in model["vocab"].items() if text not in self.control}
+            ordinary = {text: index for text, index in model["vocab"].items() if text not in self.control}
+            model["vocab"] = ordinary | dict(self.literal)
         else:
             # A place in the list is an id, so a control token is put out of reach: NUL is not in the alphabet.
             model["vocab"] = [
@@ -116,6 +117,10 @@ def judge(text: str, content: Mapping[str, Any], path: Path) -> TokenizerFile:
     if kind == "BPE":
         texts = _dense(model["vocab"], added, path)
         _check_merges(model, control, unit, path)
+    elif literal:
+        raise ModelFileError(
+            f"{path}: added tokens beside a unigram model are not special; take it in by tokenizer.path"
+        )
     else:
         texts = _dense(_unigram_vocab(model["vocab"], path), added, path)
     found = [_bytes_of(token, added, unit, path) for token in texts]
