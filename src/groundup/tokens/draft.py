@@ -2,7 +2,7 @@
 
 What the readers of foreign formats (`foreign_*.py`) give is a Draft; `finish` does what is the same for all of them:
 
-    ids that are missing                 -> reserved control tokens (a few; more is a fault)
+    ids that are missing                 -> spare control tokens (a few; more is a fault)
     bytes without a token                -> new tokens at the end
     end of text, end of turn, roles      -> tokens of these names; else those that mean the same get our name;
                                             else spare ones (`<|reserved...|>`); else new tokens at the end
@@ -104,7 +104,7 @@ def put_out_of_reach(draft: Draft, indices: Iterable[int]) -> None:
 def _unused(index: int, taken: Mapping[str, int]) -> str:
     name = f"<|unused_{index}|>"
     while name in taken:
-        name = f"<|unused{name[8:]}"
+        name = name.replace("_", "__", 1)
     return name
 
 
@@ -114,15 +114,14 @@ def finish(draft: Draft) -> tuple[str, dict[str, str]]:
     names = {name: _find_place(draft, name) for name in CONTROL_TOKENS}
     _drop_merges_of_control(draft)
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    added = [{"id": index, "content": text, **flags, "special": True} for text, index in draft.control.items()]
-    added += [{"id": index, "content": text, **flags, "special": False} for text, index in draft.literal.items()]
+    added = sorted((i, text, text in draft.control) for text, i in (*draft.control.items(), *draft.literal.items()))
     to_bytes = draft.unit == "bytes"
     steps = [*draft.steps, BYTE_LEVEL] if to_bytes else draft.steps
     content = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": sorted(added, key=lambda entry: int(str(entry["id"]))),
+        "added_tokens": [{"id": i, "content": text, **flags, "special": special} for i, text, special in added],
         "normalizer": None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps} if steps else None,
         "post_processor": None,

@@ -45,7 +45,7 @@ def read_tokenizer_json(path: Path) -> Draft:
     draft.left_out += [_shown("normalizer", step) for step in before if step.get("type") != "ByteLevel"]
     symbol = _symbol_of_space(before, steps)
     if to_bytes:
-        draft.unit = "bytes"
+        draft.unit, draft.literal = "bytes", draft.literal if kind == "BPE" else {}
         draft.steps = _byte_level_steps(steps, path, draft.left_out)
         _keep_to_alphabet(draft)
     elif kind == "BPE":
@@ -62,7 +62,7 @@ def read_vocab_and_merges(folder: Path) -> Draft:
     if not merges_path.is_file() or merges_path.stat().st_size > FILE_LIMIT_BYTES:
         raise ModelFileError(f"{merges_path}: missing or too large; vocab.json needs its merges.txt beside it")
     lines = merges_path.read_text(encoding="utf-8", errors="replace").split("\n")
-    merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
+    merges = [line.rstrip("\r").split(" ") for line in lines if line.strip() and not line.startswith("#version")]
     texts, control = placed(((str(text), index) for text, index in vocab.items()), path)
     draft = Draft("BPE", "bytes", texts, control, merges=_pairs(merges, set(texts), merges_path))
     added, tokenizer_class = _of_config(folder / "tokenizer_config.json")
@@ -71,6 +71,7 @@ def read_vocab_and_merges(folder: Path) -> Draft:
     for index, text in enumerate(draft.texts):
         if len(text) > 1 and text not in ordinary:
             draft.control.setdefault(text, index)
+    _keep_to_alphabet(draft)
     draft.steps = split_steps("qwen2" if tokenizer_class.startswith("Qwen2") else "gpt2")
     return draft
 

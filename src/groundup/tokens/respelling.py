@@ -73,6 +73,7 @@ def _out_of_reach_when_twice(draft: Draft) -> None:
             twice.append(other if better else index)
             first[text] = index if better else other
     put_out_of_reach(draft, twice)
+    draft.literal = {text: index for text, index in draft.literal.items() if draft.texts[index] == text}
 
 
 def _with_symbol_gone(steps: list[dict[str, Any]], symbol: str) -> list[dict[str, Any]]:

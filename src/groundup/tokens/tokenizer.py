@@ -31,8 +31,8 @@ from groundup.tokens.tokenizer_file import (
     TURN_END,
     TokenizerFile,
     read_tokenizer_file,
-    write_tokenizer_files,
 )
+from groundup.tokens.tokenizer_folder import write_tokenizer_files
 from groundup.tokens.words import WordEncoder
 
 Tokens = NDArray[np.unsignedinteger[Any]]

@@ -1,4 +1,4 @@
-"""A tokenizer.json on the disk -> checked facts, or a ModelFileError; and the files of a tokenizer folder.
+"""A tokenizer.json on the disk -> checked facts, or a ModelFileError.
 
 The tokenizers library panics on some damaged files and accepts others (a duplicate id, an id of two thousand million,
 a regular expression that never ends), so the file is judged here before the library sees it.
@@ -21,10 +21,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from groundup.errors import ModelFileError
-from groundup.stage import write_text
 from groundup.tokens.expressions import fault_of_steps, steps_of
 from groundup.tokens.patterns import name_of
-from groundup.tokens.template import CHAT_TEMPLATE
 
 TOKENIZER_FILE = "tokenizer.json"
 ENDOFTEXT = "<|endoftext|>"
@@ -74,7 +72,8 @@ class TokenizerFile:
         """
         model = dict(self.content["model"])
         if model["type"] == "BPE":
-            model["vocab"] = {text: index for text, index in model["vocab"].items() if text not in self.control}
+            ordinary = {text: index for text, index in model["vocab"].items() if text not in self.control}
+            model["vocab"] = ordinary | dict(self.literal)
         else:
             # A place in the list is an id, so a control token is put out of reach: NUL is not in the alphabet.
             model["vocab"] = [
@@ -116,6 +115,10 @@ def judge(text: str, content: Mapping[str, Any], path: Path) -> TokenizerFile:
     if kind == "BPE":
         texts = _dense(model["vocab"], added, path)
         _check_merges(model, control, unit, path)
+    elif literal:
+        raise ModelFileError(
+            f"{path}: added tokens beside a unigram model are not special; take it in by tokenizer.path"
+        )
     else:
         texts = _dense(_unigram_vocab(model["vocab"], path), added, path)
     found = [_bytes_of(token, added, unit, path) for token in texts]
@@ -147,31 +150,6 @@ def read_json(path: Path) -> tuple[str, dict[str, Any]]:
     if not isinstance(content, dict):
         raise ModelFileError(f"{path}: holds a {type(content).__name__}, not a tokenizer; make or copy it again")
     return text, content
-
-
-def write_tokenizer_files(
-    folder: Path, text: str, control: Mapping[str, int], literal: Mapping[str, int] | None = None
-) -> None:
-    """Write tokenizer.json (`text`) and what transformers reads beside it; each file atomically."""
-    flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
-    added = {index: (name, True) for name, index in control.items()}
-    added |= {index: (name, False) for name, index in (literal or {}).items()}
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": ENDOFTEXT,
-        "eos_token": TURN_END,
-        "pad_token": ENDOFTEXT,
-        "additional_special_tokens": list(ROLE_TOKENS.values()),
-        "add_bos_token": False,
-        "clean_up_tokenization_spaces": False,
-        "added_tokens_decoder": {
-            str(index): {"content": name, **flags, "special": special} for index, (name, special) in added.items()
-        },
-        "chat_template": CHAT_TEMPLATE,
-    }
-    write_text(folder / "chat_template.jinja", CHAT_TEMPLATE)
-    write_text(folder / "tokenizer_config.json", json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
-    write_text(folder / TOKENIZER_FILE, text)
 
 
 def _pattern_of(pre_tokenizer: Any, unit: Unit, path: Path) -> str:

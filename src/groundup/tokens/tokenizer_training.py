@@ -22,7 +22,8 @@ from groundup.errors import DataError
 from groundup.log import logger, progress
 from groundup.tokens.patterns import PATTERNS, split_pieces
 from groundup.tokens.tokenizer import Tokenizer, guarded
-from groundup.tokens.tokenizer_file import CONTROL_TOKENS, VOCAB_LIMIT, write_tokenizer_files
+from groundup.tokens.tokenizer_file import CONTROL_TOKENS, VOCAB_LIMIT
+from groundup.tokens.tokenizer_folder import write_tokenizer_files
 from groundup.tokens.unigram import train_pieces
 
 _BYTES = 256
