@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from groundup.corpus.compressed import DamagedFile
 
 HEAD_BYTES = 1 << 16
-COMPRESSED_SUFFIXES = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+COMPRESSED_SUFFIXES = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".7z": "7z"}
 FORMAT_SUFFIXES = {
     ".txt": "text",
     ".text": "text",
@@ -39,7 +39,6 @@ _REFUSED: tuple[tuple[int, bytes, str], ...] = (
     (257, b"ustar", _UNPACK.format("tar")),
     (0, b"PK\x03\x04", _UNPACK.format("zip")),
     (0, b"PK\x05\x06", _UNPACK.format("zip")),
-    (0, b"7z\xbc\xaf\x27\x1c", _UNPACK.format("7z")),
     (0, b"Rar!\x1a\x07", _UNPACK.format("rar")),
     (0, b"\xfd7zXZ\x00", _RECOMPRESS.format("xz")),
     (0, b"\x04\x22\x4d\x18", _RECOMPRESS.format("lz4")),
@@ -49,7 +48,7 @@ _REFUSED: tuple[tuple[int, bytes, str], ...] = (
     (0, b"<html", "HTML is not read; convert it to text"),
     (0, b"version https://git-lfs", "Git LFS pointer without its content; run `git lfs pull`"),
 )
-REFUSED_SUFFIXES = {".zip", ".tar", ".tgz", ".7z", ".rar", ".xz", ".lz4", ".pdf", ".html", ".htm"}
+REFUSED_SUFFIXES = {".zip", ".tar", ".tgz", ".rar", ".xz", ".lz4", ".pdf", ".html", ".htm"}
 """Looked into although they are not read, so that the report gives the reason."""
 
 _BOMS: tuple[tuple[bytes, str], ...] = (
@@ -94,11 +93,13 @@ def suffix_of(name: str) -> str:
 
 
 def compression_of(head: bytes) -> str:
-    """ "gzip", "zstd", "bz2" or "" by magic bytes."""
+    """ "gzip", "zstd", "bz2", "7z" or "" by magic bytes."""
     if head.startswith(b"\x1f\x8b"):
         return "gzip"
     if head.startswith(b"\x28\xb5\x2f\xfd") or (head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50):
         return "zstd"
+    if head.startswith(b"7z\xbc\xaf\x27\x1c"):
+        return "7z"
     return "bz2" if head[:3] == b"BZh" and head[4:7] == b"1AY" else ""
 
 

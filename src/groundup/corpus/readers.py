@@ -22,6 +22,7 @@ from groundup.corpus.compressed import DamagedFile
 from groundup.corpus.detect import Detected
 from groundup.corpus.documents import Document
 from groundup.corpus.formats import BLOCK_BYTES, READERS, TOO_LONG, Rejected, Row, columns_hint
+from groundup.corpus.seven_zip import spool_7z
 from groundup.corpus.sources import RawFile, SourceConfig, find_files, resolve_path
 from groundup.corpus.wiki.articles import read_dump, read_section
 
@@ -72,7 +73,9 @@ def _open(file: RawFile, source: SourceConfig, spool_folder: Path, stack: ExitSt
     handle: BinaryIO = stack.enter_context(_open_regular(file.path))
     compression = detect.compression_of(handle.read(16))
     handle.seek(0)
-    if compression:
+    if compression == "7z":
+        handle = stack.enter_context(spool_7z(handle, spool_folder, source.max_expanded_bytes))
+    elif compression:
         handle = stack.enter_context(compressed.spool(handle, compression, spool_folder, source.max_expanded_bytes))
     encoding, mark_bytes = detect.encoding_of(handle.read(detect.DECLARATION_BYTES))
     handle.seek(mark_bytes)
