@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from benchmarks.runners import wiki
 
 from benchmarks import wikidump, wikitext
-from benchmarks.runners import wiki
 
 
 def test_a_seed_gives_the_same_dump_that_everyone_can_read(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ sources.py     path -> regular files              compressed.py  packed -> verif
 detect.py      first bytes -> format              formats.py     plain bytes -> rows, one function a format
 readers.py     file -> documents or rejections    clean.py       document -> document or reason
 deduplicate.py texts -> duplicate clusters        split.py       cluster -> train, validation or test
+seven_zip.py   the one file of a 7z archive         wiki/          MediaWiki dumps -> articles
 parts.py       one worker's share                 prepare.py     the whole, and what enters its fingerprint
 """
 

@@ -18,8 +18,8 @@ _MEMORY_BYTES = 16 << 20
 def spool_7z(handle: BinaryIO, folder: Path, limit_bytes: int) -> BinaryIO:
     """The only file of an archive, verified, as a seekable temporary file (on disk in `folder` above 16 MiB).
 
-    Raises DamagedFile when py7zr is not installed, the archive is damaged or encrypted, holds more than one file, or more
-    than `limit_bytes` come out.
+    Raises DamagedFile when py7zr is not installed, the archive is damaged or encrypted or holds more than one file, or
+    when more than `limit_bytes` come out.
     """
     try:
         import py7zr  # an extra, and rarely needed
