@@ -199,10 +199,12 @@ def find_encoding(handle: BinaryIO, asked: str = "", declared: str = "") -> tupl
 
 def _believable(declared: str) -> str:
     """The name of a declared encoding; "" for ASCII, which says little, and for UTF-16, where no label can be read."""
-    name = named(declared) if declared else ""
-    if declared and not name:
+    if not declared or declared.lower().replace("-", "").startswith(("utf16", "utf32")):
+        return ""
+    name = named(declared)
+    if not name:
         raise DamagedFile("unknown encoding", f"it declares '{declared}'; set `encoding:` or save it as UTF-8")
-    return "" if name == "ASCII" or name.startswith(("UTF-16", "UTF-32")) else as_in_browsers(name)
+    return "" if name == "ASCII" else as_in_browsers(name)
 
 
 def detect(sample: bytes, fault: int = 0) -> str:

@@ -63,7 +63,7 @@ def test_every_other_page_has_its_reason(tmp_path):
     ]
     assert [record.number for record in records if isinstance(record, Rejected)] == [2, 3, 4, 5, 6, 7, 8]
     assert records[1].sample == "Page 3"
-    _, records = only(tmp_path, dump(*pages), wiki={"namespaces": [1], "disambiguation": "keep"})
+    _, records = only(tmp_path, dump(*pages), wiki={"namespaces": (1,), "disambiguation": "keep"})
     assert [record.text for record in records if isinstance(record, Document)] == ["Rede"]
 
 
@@ -116,7 +116,7 @@ def test_encodings_by_mark_or_declaration(tmp_path, encoding):
     [
         ("zh", "gb18030", "GB18030, detected"),
         ("ja", "shift_jis", "Shift-JIS, detected"),
-        ("ru", "koi8-r", "KOI8-R, detected"),
+        ("ru", "koi8-r", "KOI8-U, detected"),
         ("en", "utf-16-le", "UTF-16-LE, detected"),
     ],
 )
