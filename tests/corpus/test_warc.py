@@ -169,5 +169,5 @@ def test_documents_with_address_title_and_encoding(tmp_path):
     assert dict(first.metadata) == {"id": "urn:uuid:1", "url": "http://e.cn/1", "title": "茶馆", "date": ""}
     assert second.text.split() == TEXTS["ru"].split()
     assert (third.reason, third.sample) == ("page without a main text", "http://e.org/3")
-    assert str(reading.detected) == ("WARC in gzip: 1 x GB18030, declared, 1 x KOI8-R, detected, 1 x UTF-8, declared")
+    assert str(reading.detected) == ("WARC in gzip: 1 x GB18030, declared, 1 x KOI8-U, detected, 1 x UTF-8, declared")
     assert json.dumps(dict(first.metadata))
