@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from groundup.config import build
 from groundup.corpus.documents import Document
 from groundup.corpus.readers import Reading, Rejected
 from groundup.corpus.sources import RawFile, SourceConfig
@@ -57,6 +58,6 @@ def multistream(pages: Iterable[str], in_one: int) -> bytes:
 
 def read(path: Path, **options: object) -> tuple[Reading, list[Document | Rejected]]:
     """All records of one file."""
-    source = SourceConfig.model_validate({"name": "s", "path": "s", **options})
+    source = build(SourceConfig, {"name": "s", "path": "s", **options}, "test")
     reading = Reading(RawFile(path.name, path), source, path.parent)
     return reading, list(reading)

@@ -17,7 +17,7 @@ _SUPERSCRIPT = re.compile(r"<sup\b[^<>]*+>([^<>]{0,30})</sup\s*+>", re.IGNORECAS
 _HTML_TABLE = re.compile(r"<table\b[^<>]*+>(?:[^<]++|<(?!/?table\b))*+</table\s*+>", re.IGNORECASE)
 _MAX_TABLE_DEPTH = 10
 _BLOCK_TAG = re.compile(
-    r"</?(?:br|p|div|blockquote|center|hr|ul|ol|dl|dt|dd|table|tr|caption|poem|h[1-6]|section|tbody|thead)\b[^<>]*+>",
+    r"<br\b[^<>]*+>\n?|</?(?:br|p|div|blockquote|center|hr|ul|ol|dl|dt|dd|table|tr|caption|poem|h[1-6]|section|tbody|thead)\b[^<>]*+>",
     re.IGNORECASE,
 )
 _ITEM_TAG = re.compile(r"<li\b[^<>]*+>", re.IGNORECASE)

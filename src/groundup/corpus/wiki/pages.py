@@ -89,6 +89,8 @@ class PageCutter:
         self._between, self._is_header = bytearray(), False
 
     def _take_page(self, end: int) -> bytes | Unusable:
+        if end > self._limit_bytes:
+            end -= self._forget_revisions(end)
         page: bytes | Unusable = bytes(self._buffer[:end])
         if self._too_long or end > self._limit_bytes:
             page = Unusable(TOO_LONG, f"more than {self._limit_bytes} bytes of XML")
@@ -98,18 +100,25 @@ class PageCutter:
 
     def _shrink(self) -> None:
         """Forget revisions that a later one follows, and pages that are too long, before the next block comes."""
-        if len(self._buffer) > _SHRINK_BYTES:
-            first, last = self._buffer.find(_REVISION), self._buffer.rfind(_REVISION)
-            if 0 <= first < last:
-                del self._buffer[first:last]
-                self._base += last - first
+        if len(self._buffer) > min(_SHRINK_BYTES, self._limit_bytes):
+            self._forget_revisions(len(self._buffer))
         if len(self._buffer) > self._limit_bytes:
             self._too_long = True
             self._drop(len(self._buffer) - len(_CLOSE) + 1)
         self._searched = max(0, len(self._buffer) - len(_CLOSE) + 1)
 
+    def _forget_revisions(self, end: int) -> int:
+        """Take out all but the last revision in the first `end` bytes; returns how many bytes that were."""
+        first, last = self._buffer.find(_REVISION, 0, end), self._buffer.rfind(_REVISION, 0, end)
+        if not 0 <= first < last:
+            return 0
+        del self._buffer[first:last]
+        self._base += last - first
+        return last - first
+
     def _damaged(self, damage: Damage) -> Iterator[Unusable]:
-        yield Unusable(damage.reason, damage.detail, is_page=False)
+        if damage.reason:
+            yield Unusable(damage.reason, damage.detail, is_page=False)
         if self._in_page:
             yield Unusable("page cut by damage")
         self._drop(len(self._buffer))

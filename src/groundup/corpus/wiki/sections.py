@@ -15,7 +15,7 @@ from groundup.corpus.compressed import DamagedFile
 from groundup.corpus.encodings import declared_in_xml, find_encoding
 from groundup.corpus.sources import RawFile, SourceConfig
 from groundup.corpus.wiki import streams
-from groundup.corpus.wiki.streams import MAGIC, plan_sections
+from groundup.corpus.wiki.streams import plan_sections
 
 _FIRST_STREAM_BYTES = 4 << 20
 _FIRST_STREAM_PLAIN_BYTES = 32 << 20
@@ -61,4 +61,4 @@ def _head_of_streams(handle: BinaryIO) -> bytes:
         if decoder.eof or decoder.needs_input:
             break
         decoder.decompress(b"", _BLOCK_BYTES)
-    return head if decoder.eof and decoder.unused_data[4:10] == MAGIC else b""
+    return head if decoder.eof and decoder.unused_data else b""

@@ -51,6 +51,10 @@ class Damage:
     detail: str
 
 
+ANOTHERS_DAMAGE = Damage("", "")
+"""The blocks end here, and the section that this belongs to says why."""
+
+
 def plan_sections(size_bytes: int, compression: str) -> list[Section]:
     """Sections of a file of that size; none when it is too small to be worth it or cannot be cut."""
     each = SECTION_BYTES.get(compression, 0)
@@ -89,7 +93,8 @@ class SectionBlocks:
                 expected = following = _after_empty_streams(self._handle)
             except DamagedFile as damage:
                 if self.owned_bytes is not None:
-                    return  # the section that it belongs to says so
+                    yield ANOTHERS_DAMAGE
+                    return
                 yield Damage(damage.reason, f"stream at byte {position}: {damage.detail}")
                 expected, following = -1, position + 1
             else:

@@ -9,7 +9,9 @@ import re
 
 from groundup.corpus.wiki.marks import GAP
 
+_NOTHING = f"\n\n{GAP}"
 _EDGE = re.compile(r"\n[ \t:*#]*+(\{\||\|\}(?!\}))")
+_INNER_EDGE = re.compile(r"\n[ \t:*#]*+(?:\{\|[^\n]*+|\|\})")
 _ROW = re.compile(r"\n[ \t]*+\|-+[^\n]*")
 _CELL = re.compile(r"\n[ \t]*+(?:\|\+|[|!])|\|\||!!")
 _ATTRIBUTES = re.compile(r"(?:\s*+[\w-]++\s*+=\s*+(?:\"[^\"\n|]*+\"|'[^'\n|]*+'|[^\s|\"']++))++\s*+\|(?!\|)")
@@ -28,11 +30,11 @@ def replace_tables(text: str, as_rows: bool) -> str:
         elif depth:
             depth -= 1
             if not depth:
-                pieces += text[position:start], _rows(text[start : edge.start()]) if as_rows else GAP
+                pieces += text[position:start], _rows(text[start : edge.start()]) if as_rows else _NOTHING
                 position = edge.end()
     if depth:
         end = _end_of_unclosed(text, start)
-        pieces += text[position:start], _rows(text[start:end]) if as_rows else GAP
+        pieces += text[position:start], _rows(text[start:end]) if as_rows else _NOTHING
         return "".join((*pieces, _STRAY.sub("", text[end:])))
     return "".join(pieces) + text[position:]
 
@@ -48,7 +50,8 @@ def _end_of_unclosed(text: str, start: int) -> int:
 def _rows(table: str) -> str:
     """Rows as lines, cells between bars; attributes and empty cells are left out, a table within is flattened."""
     lines = []
-    for row in _ROW.split(table.partition("\n")[2].partition("\n")[2].join(("\n", ""))):
+    _, _, body = table[1:].partition("\n")  # the first line has the attributes of the whole
+    for row in _ROW.split(_INNER_EDGE.sub("", f"\n{body}")):
         cells = (" ".join(_without_attributes(cell).split()) for cell in _CELL.split(row))
         line = " | ".join(cell for cell in cells if cell.strip(GAP + " "))
         if line:

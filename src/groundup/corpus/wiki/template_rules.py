@@ -49,6 +49,7 @@ COMMON: Formats = (
     (")", "}"),
     ("·; middot; dot; bullet; •; bull", " · "),
     ("\\; slash; nbslash", " / "),
+    ("ipa; api", "$2/1"),
     ("ordinal; ord; pinyin; py; percentage; year; chem2; ce; chemical formula; sub; subst; keyboard", "$1"),
     ("pi", "π"),
     ("infinity; infin", "∞"),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 from groundup.corpus.wiki.quantities import FUNCTIONS
 from groundup.corpus.wiki.template_rules import COMMON, IN_LANGUAGE, PATTERNS
@@ -87,6 +87,7 @@ def arguments(rest: str) -> dict[str, str]:
     return found
 
 
+@cache
 def compiled(text: str) -> Rule:
     """The rule of a format: `$1`, `$name`, `$a/b` (first that is not empty), `$*` (all numbered ones, with commas
     between), `<...>` (nothing when every argument inside is empty). A part that is not closed is closed at the end.
@@ -98,11 +99,11 @@ def compiled(text: str) -> Rule:
         position = token.end()
         if token[0] == "<":
             stack.append([])
-        elif token[0] != ">":
+        elif token[0] == ">":
+            parts = stack.pop() if len(stack) > 1 else []
+            stack[-1].append(partial(_optional, tuple(parts)) if parts else ">")
+        else:
             stack[-1].append(partial(_argument, tuple(token[0][1:].split("/"))))
-        elif len(stack) > 1:
-            parts = stack.pop()
-            stack[-1].append(partial(_optional, tuple(parts)))
     stack[-1].append(text[position:])
     while len(stack) > 1:
         parts = stack.pop()
