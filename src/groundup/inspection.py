@@ -89,7 +89,7 @@ def fertility_lines(fertility: Mapping[str, Any]) -> list[str]:
     groups = [("all", fertility["all"]), *fertility["sources"].items(), *fertility["languages"].items()]
     lines = []
     for name, figures in groups:
-        found = next(iter(figures["tokenizers"].values()), {})
+        found: dict[str, Any] = next(iter(figures["tokenizers"].values()), {})
         lines.append(
             f"{name[-40:]:<40} {figures['bytes']:>12,} bytes  {found.get('tokens', 0):>11,} tokens"
             f"  {_decimals(found.get('bytes_per_token'))} bytes a token"
