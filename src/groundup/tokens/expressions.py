@@ -46,7 +46,7 @@ class _Scan:
 
 @lru_cache
 def fault_of(expression: str) -> str:
-    """Why `expression` cannot be used, in words; "" when it can. Takes up to `PROBE_SECONDS` where it has to be tried."""
+    """Why `expression` cannot be used, in words; "" when it can. Takes up to `PROBE_SECONDS` where it must be tried."""
     if any(expression in pattern.expressions for pattern in PATTERNS.values()):
         return ""
     if len(expression) > EXPRESSION_LIMIT_CHARACTERS:
