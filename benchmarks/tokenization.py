@@ -30,6 +30,7 @@ from benchmarks import corpus, harness
 from groundup.corpus.documents import DOCUMENTS, Document, LineWriter, shard_name, to_line
 from groundup.tokens import TokenizerConfig, train_tokenizer
 
+ROOT = harness.HERE.parent
 PEERS_VENV = harness.HERE / ".venv-datatrove"
 INSTALLS = ("datatrove[io,processing]>=0.10,<0.11", "tokenizers>=0.22,<0.24", "orjson", "tiktoken>=0.9,<1")
 ROWS = {
@@ -84,10 +85,10 @@ def run_row(label: str, data: Data, options: argparse.Namespace) -> dict[str, An
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     one_core = {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
-    environment = {**os.environ, **one_core, "PYTHONPATH": str(harness.HERE.parent), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, **one_core, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [python, "-m", module, name, str(data.folder), options.pattern],
-        env=environment, cwd=harness.HERE.parent, capture_output=True, text=True, timeout=harness.LIMIT_SECONDS,
+        env=environment, cwd=ROOT, capture_output=True, text=True, timeout=harness.LIMIT_SECONDS,
     )  # fmt: skip
     if done.returncode:
         return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1][:300]}
@@ -133,7 +134,7 @@ def speeds_of(runs: Sequence[dict[str, Any]]) -> list[float | None]:
 def main() -> None:
     """Prepare, measure in rounds, print and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = [str(harness.HERE.parent / "data" / "atlas" / "text")]
+    default = [str(ROOT / "data" / "atlas" / "text")]
     parser.add_argument("--corpus", nargs="+", default=default, help="files or folders of .txt, .jsonl, .gz")
     parser.add_argument("--megabytes", type=int, default=30, help="the corpus is repeated until it has so many")
     parser.add_argument("--vocab-size", type=int, default=32768)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,7 +62,9 @@ def test_a_sample_has_the_shares_asked_for_and_keeps_to_the_bound(shares: dict[s
 
 
 def test_the_same_texts_give_the_same_sample_and_long_ones_are_sampled_in_stretches() -> None:
-    sources = {"a": source("a", 4, 100 * STRETCH_CHARACTERS)}
+    draw = random.Random(1)
+    texts = ["".join(draw.choices("ab ", k=100 * STRETCH_CHARACTERS)) for _ in range(4)]
+    sources = {"a": SourceTexts(lambda: texts, sum(map(len, texts)))}
     first, second = (list(sample(sources, {}, 50 * STRETCH_CHARACTERS)) for _ in range(2))
     assert first == second
     assert max(map(len, first)) == STRETCH_CHARACTERS

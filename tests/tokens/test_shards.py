@@ -13,7 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from groundup.errors import DataError
-from groundup.tokens import Mixture, MixtureSource, PackedText, Tokenizer, write_shards
+from groundup.tokens import (
+    Mixture,
+    MixtureSource,
+    PackedText,
+    Tokenizer,
+    TokenizerConfig,
+    train_tokenizer,
+    write_shards,
+)
 from groundup.tokens.arrays import token_dtype
 from groundup.tokens.shards import INDEX_FILE, SHARD_TOKENS, TokenShards
 
@@ -80,11 +88,11 @@ def test_killed_and_resumed_gives_the_same_bytes_and_keeps_whole_shards(
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
 
 
-def test_any_number_of_workers_writes_the_same_bytes(
-    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With several processes the texts come in batches; what is wrong with one is said as without them."""
+def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("groundup.tokens.encoding.BATCH_DOCUMENTS", 3)
+    (tmp_path / "tokenizer").mkdir()
+    train_tokenizer(TokenizerConfig(vocab_size=300), [text.text for text in texts()], tmp_path / "tokenizer")
+    tokenizer = Tokenizer.load(tmp_path / "tokenizer")
     summaries = [write_shards(texts(), tokenizer, tmp_path / str(workers), 100, workers) for workers in (0, 1, 2)]
     assert summaries[0] == summaries[1] == summaries[2]
     assert contents(tmp_path / "0") == contents(tmp_path / "1") == contents(tmp_path / "2")

@@ -1,13 +1,15 @@
 """Run as a program: cut long runs of the characters that an expression repeats, so that a slow one shows itself.
 
-    python -P expression_probe.py < {"expression": "...", "sets": ["...", ...], "characters": 8192}
+    python -P expression_probe.py < {"expression": "...", "sets": ["..."], "characters": 4096, "seconds": 5}
 
-Whoever starts it sets the limit of time. Invariant: exit status 0 means that every run was cut.
+It is killed by the system when it has used so many seconds of a processor. Invariant: exit status 0 means that every
+run was cut.
 """
 
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from itertools import pairwise
 
@@ -19,6 +21,7 @@ _ALL_BMP = "".join(map(chr, (*range(0xD800), *range(0xE000, 0x10000))))
 def main() -> None:
     """Read the request from stdin; cut runs of each character and each pair, with all characters behind."""
     request = json.loads(sys.stdin.read())
+    resource.setrlimit(resource.RLIMIT_CPU, (request["seconds"], request["seconds"]))
     cut = pre_tokenizers.Split(Regex(request["expression"]), "isolated").pre_tokenize_str
     characters = {character for text in request["sets"] for character in _members(text)}
     every = "".join(sorted(characters))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,8 +23,11 @@ from groundup.tokens.patterns import LONGEST_FOREIGN_PIECE_CHARACTERS, PATTERNS
 
 EXPRESSION_LIMIT_CHARACTERS = 4000
 REPETITIONS_IN_A_ROW = 3
+PROBE_CHARACTERS = LONGEST_FOREIGN_PIECE_CHARACTERS // 2
 PROBE_SECONDS = 5
+"""Of processor time, so that a busy machine refuses nothing; of real time, ten times as much."""
 STEPS_LIMIT = 8
+_TOO_SLOW = "takes seconds for a few lines of text"
 _GROUP_STARTS = ("(?:", "(?i:", "(?=", "(?!", "(?<=", "(?<!", "(?>")
 _ESCAPE = re.compile(
     r"\\(?:[pP]\{\^?[\w=]+\}|x\{[0-9A-Fa-f]+\}|x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|[^1-9kgGKXRpPxuAzZbBcCM])"
@@ -42,7 +46,7 @@ class _Scan:
 
 @lru_cache
 def fault_of(expression: str) -> str:
-    """Why `expression` cannot be used, in words; "" when it can. Takes up to `PROBE_SECONDS` for one without a name."""
+    """Why `expression` cannot be used, in words; "" when it can. Takes up to `PROBE_SECONDS` where it must be tried."""
     if any(expression in pattern.expressions for pattern in PATTERNS.values()):
         return ""
     if len(expression) > EXPRESSION_LIMIT_CHARACTERS:
@@ -175,12 +179,14 @@ def _set_length(expression: str, position: int) -> int:
 
 def _probe(expression: str, sets: list[str]) -> str:
     """Cut runs of the characters that the expression names, in a program of its own that is stopped when it is slow."""
-    request = {"expression": expression, "sets": sets, "characters": LONGEST_FOREIGN_PIECE_CHARACTERS}
+    request = {"expression": expression, "sets": sets, "characters": PROBE_CHARACTERS, "seconds": PROBE_SECONDS}
     command = [sys.executable, "-P", str(expression_probe.__file__)]
     try:
         done = subprocess.run(  # noqa: S603 - our own program, no shell
-            command, input=json.dumps(request), capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
+            command, input=json.dumps(request), capture_output=True, text=True, timeout=10 * PROBE_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        return f"takes more than {PROBE_SECONDS} s for a few lines of text"
+        return _TOO_SLOW
+    if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+        return _TOO_SLOW
     return "" if done.returncode == 0 else "is not understood by the tokenizers library"

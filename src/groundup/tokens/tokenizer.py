@@ -24,6 +24,7 @@ from groundup.tokens.arrays import token_dtype
 from groundup.tokens.patterns import split_pieces
 from groundup.tokens.template import Turn, prompt_ids
 from groundup.tokens.tokenizer_file import (
+    BYTE_ALPHABET,
     CONTROL_TOKENS,
     ENDOFTEXT,
     ROLE_TOKENS,
@@ -65,8 +66,9 @@ class Tokenizer:
                 f"{where}: no control token {missing[0]}; use a tokenizer that Groundup made, or take it in by "
                 "tokenizer.path"
             )
-        self._where = where
-        self._plain = self._library(file.plain_json())
+        self._plain = guarded(
+            lambda: tokenizers.Tokenizer.from_str(file.plain_json()), ModelFileError, f"{where}: loading"
+        )
         self.file = file
         self._token_bytes = list(file.token_bytes)
         self.pattern = file.pattern
@@ -79,9 +81,6 @@ class Tokenizer:
         self.dtype = token_dtype(self.vocab_size)
         self._given_characters = 0
         self._words: WordEncoder | None = None
-
-    def _library(self, text: str) -> tokenizers.Tokenizer:
-        return guarded(lambda: tokenizers.Tokenizer.from_str(text), ModelFileError, f"{self._where}: loading")
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
@@ -115,8 +114,8 @@ class Tokenizer:
         self._given_characters += sum(map(len, texts))
         enough = self._given_characters >= WORD_BY_WORD_FROM_CHARACTERS
         if self._words is None and enough and self.pattern and not self.file.literal:
-            model = self._library(self.file.plain_json(split=False))
-            self._words = WordEncoder(self.pattern, self._plain, model, self.dtype)
+            alphabet = "".join(BYTE_ALPHABET[byte] for byte in range(256)) if self.file.unit == "bytes" else ""
+            self._words = WordEncoder(self.pattern, self._plain, alphabet, self.dtype)
         return self._words
 
     def _by_words(self, words: WordEncoder, texts: Sequence[str]) -> list[Tokens]:

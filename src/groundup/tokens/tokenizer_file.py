@@ -65,11 +65,8 @@ class TokenizerFile:
     literal: Mapping[str, int]
     """Added tokens that are ordinary text, and are found in it before anything else."""
 
-    def plain_json(self, split: bool = True) -> str:
-        """The same tokenizer without its control tokens, so that no text, whatever it says, can become one.
-
-        `split=False`: for single words, without the expressions that cut text into words.
-        """
+    def plain_json(self) -> str:
+        """The same tokenizer without its control tokens, so that no text, whatever it says, can become one."""
         model = dict(self.content["model"])
         if model["type"] == "BPE":
             ordinary = {text: index for text, index in model["vocab"].items() if text not in self.control}
@@ -82,8 +79,6 @@ class TokenizerFile:
             ]
         literal = [entry for entry in self.content["added_tokens"] if entry["content"] in self.literal]
         plain = {**self.content, "model": model, "added_tokens": literal, "post_processor": None}
-        if not split:
-            plain["pre_tokenizer"] = BYTE_LEVEL if self.unit == "bytes" else None
         return json.dumps(plain, ensure_ascii=False)
 
 

@@ -2,7 +2,7 @@
 
     text --the pattern's expressions, by Python's engine--> words --look-up--> ids
                                                             |  not met before
-                                                            +--> the tokenizers library, word by word --> kept
+                                                            +--> the library's model, word by word --> kept
 
 Natural text is made of few words that come again and again, so nearly every word is one look-up, and a text's ids are
 one join of bytes. Python's engine knows no `\\p{L}`: the character sets are asked of the library itself, for the Basic
@@ -14,11 +14,12 @@ Invariant: the ids are those that the library gives for the whole text.
 from __future__ import annotations
 
 import re
+from array import array
+from codecs import charmap_decode
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from itertools import groupby
 
-import numpy as np
 import tokenizers
 from tokenizers import Regex, pre_tokenizers
 
@@ -60,13 +61,15 @@ def parts_of(text: str, pattern: str) -> Iterator[tuple[bool, str]]:
 
 
 class WordEncoder:
-    """Encodes texts word by word into raw ids of `dtype`.
+    """Encodes texts word by word into raw ids, of `dtype` "<u2" or "<u4".
 
-    `whole` encodes a text, `model` one word (the same vocabulary without expressions); both raise on lone surrogates.
+    `library` encodes whole texts; its model is asked for single words, spelt in `alphabet` if there is one (its
+    characters stand for the bytes 0 to 255). Raises as the library does, and UnicodeEncodeError on lone surrogates.
     """
 
-    def __init__(self, pattern: str, whole: tokenizers.Tokenizer, model: tokenizers.Tokenizer, dtype: str) -> None:
-        self._pattern, self._whole, self._model, self._dtype = pattern, whole, model, dtype
+    def __init__(self, pattern: str, library: tokenizers.Tokenizer, alphabet: str, dtype: str) -> None:
+        self._pattern, self._library, self._alphabet = pattern, library, alphabet
+        self._type_code = {"<u2": "H", "<u4": "I"}[dtype]
         self._words = splitter(pattern)
         self._known: dict[str, bytes] = {}
         self._known_characters = 0
@@ -77,7 +80,7 @@ class WordEncoder:
         return b"".join(self._by_library(part) if beyond else self._by_words(part) for beyond, part in parts)
 
     def _by_library(self, text: str) -> bytes:
-        return self._raw(self._whole.encode_batch_fast([text], add_special_tokens=False)[0])
+        return self._raw(self._library.encode(text, add_special_tokens=False).ids)
 
     def _by_words(self, text: str) -> bytes:
         words = self._words(text)
@@ -93,12 +96,14 @@ class WordEncoder:
             self._known.clear()
             self._known_characters = 0
         fresh = [word for word in words if word not in self._known]
-        encoded = self._model.encode_batch_fast(fresh, add_special_tokens=False)
-        self._known.update(zip(fresh, map(self._raw, encoded)))
+        tokenize = self._library.model.tokenize
+        for word in fresh:
+            spelt = charmap_decode(word.encode(), "strict", self._alphabet)[0] if self._alphabet else word
+            self._known[word] = self._raw([token.id for token in tokenize(spelt)])
         self._known_characters += sum(map(len, fresh))
 
-    def _raw(self, encoding: tokenizers.Encoding) -> bytes:
-        return np.array(encoding.ids, dtype=self._dtype).tobytes()
+    def _raw(self, ids: list[int]) -> bytes:
+        return array(self._type_code, ids).tobytes()
 
 
 def _translated(expression: str) -> str:
