@@ -38,7 +38,7 @@ def without_inline_markup(text: str) -> str:
     """`text` as a page shows it, line ends and entities aside (these come last: a sign they stand for is no markup)."""
     if "[" in text:
         text = _OPENED_LINK.sub("", _EXTERNAL_LINK.sub(_label, text))
-    if "''" in text:
+    if "'" in text:
         text = _without_quotes(text)
     if "<" in text:
         text = _without_tags(text)

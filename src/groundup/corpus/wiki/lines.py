@@ -6,16 +6,15 @@ Invariant: linear in the length of the text; a second pass changes nothing.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from groundup.corpus.wiki.marks import CAPTION, GAP
 
-_LIST = re.compile(r"(?:\n[*#:;][^\n]*+)++")
-_HEADING = re.compile(r"\n(=[^\n]*=)[ \t]*+(?=\n)")
-_RULE = re.compile(r"\n-{4,}+")
+_LIST_SIGNS = frozenset("*#:;")
 _GAPS = re.compile(f"{GAP}(?:[ \t]*+{GAP})++")
 _SPACES = re.compile(r"  ++")
 _BLANK_LINES = re.compile(r"\n\n\n++")
-_CAPTIONS = re.compile(rf"((?:\n++{CAPTION}[^\n]*+)++)\n++(?=[^\n=*#:;|])([^\n]++)")
 _LIST_DEPTH = 6
 
 _OPENING = dict(zip("([（［「『〈《【“«", ")]）］」』〉》】”»"))
@@ -26,23 +25,67 @@ _NO_SPACE_BEFORE = frozenset(",.;:!?،؛؟，。；：、！？%") | _CLOSING
 _SPACE_IN_FRENCH = frozenset(";:!?")
 
 
+@dataclass(slots=True)
+class _Section:
+    """A heading and the lines below it; level 0: what stands before the first heading."""
+
+    level: int
+    title: str
+    lines: list[str]
+
+
 def lay_out(text: str) -> str:
     """The final lines of `text`, in which each marker GAP stands for something dropped."""
-    text = f"\n{text}\n".replace("\u00a0", " ").replace("\t", " ")
+    text = text.replace("\u00a0", " ").replace("\t", " ")
     if GAP in text:
         text = _close_gaps(text)
     if "  " in text:
         text = _SPACES.sub(" ", text)
-    text = text.replace(" \n", "\n").replace("\n ", "\n")
-    text = _BLANK_LINES.sub("\n\n", text)
-    if CAPTION in text:
-        text = _CAPTIONS.sub("\\n\\n\\2\\1\\n", text).replace(CAPTION, "")
-    text = _LIST.sub(_list, text)
-    if "\n----" in text:
-        text = _RULE.sub("\n", text)
-    if "\n=" in text:
-        text = _with_headings(text)
-    return _BLANK_LINES.sub("\n\n", text).strip()
+    return _BLANK_LINES.sub("\n\n", _joined(_sections(text.split("\n")))).strip()
+
+
+def _sections(lines: Iterable[str]) -> list[_Section]:
+    """Lines parted at the headings, with the lists rendered and captions behind the paragraph that they stand before."""
+    body: list[str] = []
+    sections = [_Section(0, "", body)]
+    items: list[str] = []
+    captions: list[str] = []
+    for line in lines:
+        line = line.strip(" ")
+        first = line[:1]
+        if first in _LIST_SIGNS:
+            items.append(line)
+            continue
+        if items:
+            body += (*captions, *_list(items))
+            items, captions = [], []
+        if first == CAPTION:
+            captions += line[1:], ""
+        elif first == "=" and line[-1] == "=" and len(line) > 1:
+            body += captions
+            captions, body = [], []
+            sections.append(_Section(*_level_and_title(line), body))
+        elif captions and line:
+            body += line, "", *captions
+            captions = []
+        elif not captions:
+            body.append(line.lstrip("-") if line.startswith("----") else line)
+    body += (*captions, *_list(items))
+    return sections
+
+
+def _joined(sections: Sequence[_Section]) -> str:
+    """Headings as paragraphs of their own; those with nothing below them disappear."""
+    kept: list[str] = []
+    next_level = 0
+    for section in reversed(sections):
+        text = "\n".join(section.lines)
+        if section.title and (next_level > section.level or text.strip()):
+            kept.append(f"\n\n{section.title}\n\n{text}")
+            next_level = section.level
+        else:
+            kept.append("\n" + text)
+    return "".join(reversed(kept))
 
 
 def _close_gaps(text: str) -> str:
@@ -94,11 +137,11 @@ def _mended(done: list[str], left: str, right: str) -> tuple[str, str, bool]:
     return start, end, is_apart and after not in _NO_SPACE_BEFORE
 
 
-def _list(match: re.Match[str]) -> str:
-    """A list: `- ` or numbers, two blanks for each level; indented lines stand alone; empty items disappear."""
+def _list(items: Sequence[str]) -> list[str]:
+    """The lines of a list: `- ` or numbers, two blanks for each level; indented lines stand alone; empty ones go."""
     lines: list[str] = []
     counters: dict[int, int] = {}
-    for line in match[0][1:].split("\n"):
+    for line in items:
         if line[1:2] == " " and line[0] == "*" and not counters:  # by far the most frequent
             lines.append("- " + line[2:])
             continue
@@ -122,24 +165,7 @@ def _list(match: re.Match[str]) -> str:
             lines.append(f"{term.strip()}: {meaning.strip()}" if colon else body)
         else:
             lines.append(("  " * len(levels) if levels else "") + body)
-    return "\n" + "\n".join(lines)
-
-
-def _with_headings(text: str) -> str:
-    """Headings as paragraphs of their own; those with nothing below them disappear."""
-    pieces = _HEADING.split(text)
-    kept: list[str] = []
-    next_level = 0
-    for i in range(len(pieces) - 1, 0, -2):
-        body, line = pieces[i], pieces[i - 1]
-        level, title = _level_and_title(line)
-        if title and (body.strip() or next_level > level):
-            kept.append(f"\n\n{title}\n\n{body}")
-            next_level = level
-        else:
-            kept.append("\n" + body)
-    kept.append(pieces[0])
-    return "".join(reversed(kept))
+    return lines
 
 
 def _level_and_title(line: str) -> tuple[int, str]:
