@@ -9,8 +9,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from groundup.corpus.wiki.marks import CAPTION, GAP
+from groundup.corpus.wiki.marks import BREAK, CAPTION_END, CAPTION_START, GAP
 
+_CAPTION = re.compile(f"{CAPTION_START}([^{CAPTION_END}]*+){CAPTION_END}")
+_EDGES = f" {BREAK}"
 _LIST_SIGNS = frozenset("*#:;")
 _GAPS = re.compile(f"{GAP}(?:[ \t]*+{GAP})++")
 _SPACES = re.compile(r"  ++")
@@ -27,16 +29,20 @@ _SPACE_IN_FRENCH = frozenset(";:!?")
 
 @dataclass(slots=True)
 class _Section:
-    """A heading and the lines below it; level 0: what stands before the first heading."""
+    """A heading and the text below it, in pieces; level 0: what stands before the first heading."""
 
     level: int
     title: str
-    lines: list[str]
+    pieces: list[str]
 
 
 def lay_out(text: str) -> str:
     """The final lines of `text`, in which each marker GAP stands for something dropped."""
     text = text.replace("\u00a0", " ").replace("\t", " ")
+    if CAPTION_START in text:
+        text = _CAPTION.sub(_in_one_line, text)
+    if BREAK in text:
+        text = text.replace(f"\n{BREAK}", BREAK).replace(f"{BREAK}\n", BREAK).replace(BREAK, f"\n{BREAK}")
     if GAP in text:
         text = _close_gaps(text)
     if "  " in text:
@@ -45,33 +51,68 @@ def lay_out(text: str) -> str:
 
 
 def _sections(lines: Iterable[str]) -> list[_Section]:
-    """Lines parted at the headings, with the lists rendered and captions behind the paragraph that they stand before."""
-    body: list[str] = []
-    sections = [_Section(0, "", body)]
+    """Lines parted at the headings; lists are rendered, the lines of a paragraph joined, captions put behind it."""
+    sections = [_Section(0, "", [])]
+    pieces = sections[0].pieces
     items: list[str] = []
     captions: list[str] = []
-    for line in lines:
-        line = line.strip(" ")
+    last = ""  # the last character of a paragraph that may go on
+    for raw in lines:
+        if CAPTION_START in raw:
+            raw = _without_captions(raw, captions)
+            if not raw.strip():
+                continue
+        line = raw.strip(_EDGES)
+        if line.startswith("----"):
+            line = line.lstrip("- ")
         first = line[:1]
         if first in _LIST_SIGNS:
             items.append(line)
+            last = ""
             continue
         if items:
-            body += (*captions, *_list(items))
-            items, captions = [], []
-        if first == CAPTION:
-            captions += line[1:], ""
+            pieces += _list(items)
+            items = []
+        if not line:
+            if last and captions:
+                pieces += _paragraphs(captions)
+            pieces.append("\n")
+            last = ""
         elif first == "=" and line[-1] == "=" and len(line) > 1:
-            body += captions
-            captions, body = [], []
-            sections.append(_Section(*_level_and_title(line), body))
-        elif captions and line:
-            body += line, "", *captions
-            captions = []
-        elif not captions:
-            body.append(line.lstrip("-") if line.startswith("----") else line)
-    body += (*captions, *_list(items))
+            pieces += _paragraphs(captions)
+            sections.append(_Section(*_level_and_title(line), []))
+            pieces, last = sections[-1].pieces, ""
+        elif last and raw[0] not in _EDGES:
+            pieces += "" if _are_wide(last, first) else " ", line
+            last = line[-1]
+        else:
+            pieces += "\n", line
+            last = "" if raw[0] == " " else line[-1]
+    pieces += (*_list(items), *_paragraphs(captions))
     return sections
+
+
+def _in_one_line(caption: re.Match[str]) -> str:
+    whole: str = caption[0]
+    return whole.replace(BREAK, " ").replace("\n", " ")
+
+
+def _without_captions(line: str, captions: list[str]) -> str:
+    """The line, with the captions that stand in it moved to `captions`."""
+    captions += _CAPTION.findall(line)
+    return _SPACES.sub(" ", _CAPTION.sub("", line))
+
+
+def _paragraphs(captions: list[str]) -> list[str]:
+    """Captions as paragraphs; none are left."""
+    pieces = [piece for caption in captions for piece in ("\n\n", caption.strip())]
+    captions.clear()
+    return [*pieces, "\n\n"] if pieces else []
+
+
+def _are_wide(last: str, first: str) -> bool:
+    """Whether two characters are of a script without blanks between words (Chinese, Japanese)."""
+    return "\u2e80" <= last <= "\uffef" and "\u2e80" <= first <= "\uffef" and not "\uac00" <= last <= "\ud7a3"
 
 
 def _joined(sections: Sequence[_Section]) -> str:
@@ -79,7 +120,7 @@ def _joined(sections: Sequence[_Section]) -> str:
     kept: list[str] = []
     next_level = 0
     for section in reversed(sections):
-        text = "\n".join(section.lines)
+        text = "".join(section.pieces)
         if section.title and (next_level > section.level or text.strip()):
             kept.append(f"\n\n{section.title}\n\n{text}")
             next_level = section.level
@@ -130,7 +171,7 @@ def _mended(done: list[str], left: str, right: str) -> tuple[str, str, bool]:
         is_apart = len(start) < len(outside) or len(end) < len(behind)
         closing = _OPENING.get(start[-1:], "")
     before, after = start[-1:], end[:1]
-    if before in ("", "\n") or after == "\n" or after in _CLOSING:
+    if before in ("", "\n", BREAK) or after == "\n" or after in _CLOSING:
         return start, end, False
     if after in _SPACE_IN_FRENCH and right[:1] == " " and not was_empty:
         return start, end, True
@@ -138,7 +179,7 @@ def _mended(done: list[str], left: str, right: str) -> tuple[str, str, bool]:
 
 
 def _list(items: Sequence[str]) -> list[str]:
-    """The lines of a list: `- ` or numbers, two blanks for each level; indented lines stand alone; empty ones go."""
+    """The lines of a list: `- ` or numbers, two blanks a level; indented lines stand alone; empty ones go."""
     lines: list[str] = []
     counters: dict[int, int] = {}
     for line in items:
@@ -165,7 +206,7 @@ def _list(items: Sequence[str]) -> list[str]:
             lines.append(f"{term.strip()}: {meaning.strip()}" if colon else body)
         else:
             lines.append(("  " * len(levels) if levels else "") + body)
-    return lines
+    return [piece for line in lines for piece in ("\n", line)]
 
 
 def _level_and_title(line: str) -> tuple[int, str]:

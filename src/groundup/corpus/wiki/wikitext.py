@@ -20,7 +20,7 @@ from groundup.corpus.wiki.brackets import resolve
 from groundup.corpus.wiki.inline import INLINE_TAG, unescaped, without_inline_markup
 from groundup.corpus.wiki.lines import lay_out
 from groundup.corpus.wiki.links import shown
-from groundup.corpus.wiki.marks import GAP, LINE, LITERAL_END, LITERAL_START, without_marks
+from groundup.corpus.wiki.marks import BREAK, GAP, LINE, LITERAL_END, LITERAL_START, without_marks
 from groundup.corpus.wiki.names import CATEGORIES, DISAMBIGUATIONS, FILES
 from groundup.corpus.wiki.options import WikiConfig
 from groundup.corpus.wiki.tables import replace_tables
@@ -119,14 +119,15 @@ class _Page:
             return LINE if before == "\n" else ""
         name = name.lower()
         if content and name in _VERBATIM:
-            return self._verbatim(name, content)
+            return self._verbatim(name, match[2], content)
         return GAP if before in " (（\n*#:" else ""
 
-    def _verbatim(self, name: str, content: str) -> str:
+    def _verbatim(self, name: str, attributes: str, content: str) -> str:
         if name == "gallery":
             return self._gallery(content)
         if name == "math":
-            return self._literal(f"${' '.join(content.split())}$")
+            formula = self._literal(f"${' '.join(content.split())}$")
+            return f"{BREAK}{formula}{BREAK}" if "block" in attributes else formula
         if name in _BLOCKS:
             inner = INLINE_TAG.sub("", content) if name == "pre" else content
             return "\n\n" + self._literal(unescaped(inner).strip("\n").rstrip()) + "\n\n"
@@ -141,7 +142,7 @@ class _Page:
             caption = line.partition("|")[2].strip()
             options = _GALLERY_OPTIONS.match(caption)
             captions.append(caption[options.end() :] if options else caption)
-        return "\n\n" + "\n".join(caption for caption in captions if caption) + "\n\n"
+        return "\n\n" + BREAK.join(caption for caption in captions if caption) + "\n\n"
 
     def _literal(self, text: str) -> str:
         self.literals.append(text)
