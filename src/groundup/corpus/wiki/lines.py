@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from groundup.corpus.wiki.marks import BREAK, CAPTION_END, CAPTION_START, GAP
 
-_CAPTION = re.compile(f"{CAPTION_START}([^{CAPTION_END}]*+){CAPTION_END}")
+_CAPTION = re.compile(f"{CAPTION_START}([^{CAPTION_START}{CAPTION_END}]*+){CAPTION_END}")
+_CAPTION_OR_MARK = re.compile(f"{_CAPTION.pattern}|[{CAPTION_START}{CAPTION_END}]")
 _EDGES = f" {BREAK}"
 _LIST_SIGNS = frozenset("*#:;")
 _GAPS = re.compile(f"{GAP}(?:[ \t]*+{GAP})++")
@@ -39,8 +40,8 @@ class _Section:
 def lay_out(text: str) -> str:
     """The final lines of `text`, in which each marker GAP stands for something dropped."""
     text = text.replace("\u00a0", " ").replace("\t", " ")
-    if CAPTION_START in text:
-        text = _CAPTION.sub(_in_one_line, text)
+    if CAPTION_START in text or CAPTION_END in text:
+        text = _CAPTION_OR_MARK.sub(_in_one_line, text)
     if BREAK in text:
         text = text.replace(f"\n{BREAK}", BREAK).replace(f"{BREAK}\n", BREAK).replace(BREAK, f"\n{BREAK}")
     if GAP in text:
@@ -93,8 +94,9 @@ def _sections(lines: Iterable[str]) -> list[_Section]:
 
 
 def _in_one_line(caption: re.Match[str]) -> str:
+    """A caption without line ends; nothing for a mark whose partner is gone with a table."""
     whole: str = caption[0]
-    return whole.replace(BREAK, " ").replace("\n", " ")
+    return whole.replace(BREAK, " ").replace("\n", " ") if caption[1] is not None else ""
 
 
 def _without_captions(line: str, captions: list[str]) -> str:

@@ -37,7 +37,8 @@ def _caption(options: str) -> str:
     is_framed = not THUMBNAILS.isdisjoint(part.lower().partition("=")[0] for part in parts)
     if not caption or not (is_framed or len(caption) > _LONG_CAPTION):
         return GAP
-    return f"{CAPTION_START}{' '.join(caption.split())}{CAPTION_END}"
+    words = caption.replace(CAPTION_START, " ").replace(CAPTION_END, " ").split()  # a picture within the caption
+    return f"{CAPTION_START}{' '.join(words)}{CAPTION_END}"
 
 
 def _is_option(part: str) -> bool:

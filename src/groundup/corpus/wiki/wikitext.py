@@ -41,6 +41,8 @@ _PLAIN_LINK = re.compile(r"\[\[([^\[\]{}|:\n#=]++)\]\]")
 _HALF_LINK = re.compile(r"\[\[([^\[\]\n]*+)\](?!\])|(?<!\[)\[([^\[\]\n]*+)\]\]")
 _UNCLOSED_BOX = re.compile(r"\n\{\{[^\n]*+(?:\n[ \t]*+\|[^\n]*+)++")
 _LEFTOVER = re.compile(r"\[\[++|\]\]++|\{\{++|\}\}++|\{\||\|\}")
+_MEETINGS = 3
+"""How often single brackets may become double ones because what stood between them went."""
 _MAGIC_WORD = re.compile(r"__([^\W\d_](?:[^\W\d_]|_(?!_))*+)__")
 _LITERAL = re.compile(f"{LITERAL_START}([0-9]+){LITERAL_END}")
 
@@ -103,7 +105,9 @@ class _Page:
         if "_" in text and "__" in text:
             text = _MAGIC_WORD.sub(self._magic_word, text)
         text = lay_out(without_inline_markup(text))
-        if _is_left_over(text):  # brackets that met when what stood between them went
+        for _ in range(_MEETINGS):
+            if not _is_left_over(text):
+                break
             text = lay_out(_LEFTOVER.sub("", text))
         if "&" in text:
             text = unescaped(text)
