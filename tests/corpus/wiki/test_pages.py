@@ -52,6 +52,15 @@ def test_what_stands_between_pages_is_reported():
     assert cut([WHOLE + b"<x>"])[-1].reason == "XML between pages"
 
 
+def test_a_page_that_nothing_ends_does_not_take_the_next():
+    lost = WHOLE.replace(b"one</page>", b"one")
+    for blocks in ([lost], blocks_of(lost, range(0, 3000, 11))):
+        assert [getattr(page, "reason", page) for page in cut(blocks)] == ["page without its end", *PAGES[1:]]
+    border = lost.index(b"<page id")
+    assert len(cut([lost], owned=lambda offset: offset < border)) == 1
+    assert cut([lost[border:]], at_start=False) == PAGES[1:]
+
+
 def test_long_pages_are_given_up_in_small_memory():
     long = [b"<page>" + b"x" * 10_000] * 50 + [b"</page>", PAGES[0], FOOTER.encode()]
     found = cut([HEADER.encode(), *long], limit_bytes=20_000)

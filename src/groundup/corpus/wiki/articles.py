@@ -52,6 +52,8 @@ class Header:
     license: str = ""
     namespaces: dict[int, str] = field(default_factory=dict)
     has_root: bool = False
+    fault: str = ""
+    """Why it could not be read to its end."""
 
 
 def read_dump(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected]:
@@ -60,6 +62,7 @@ def read_dump(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected
     header = read_header(iter(lambda: handle.read(_BLOCK_BYTES), b""))
     handle.seek(start)
     cutter = PageCutter(lambda offset: True, True, header.has_root, 2 * source.max_document_bytes)
+    yield from _fault(header)
     yield from _rows(cutter.cut(iter(lambda: handle.read(_BLOCK_BYTES), b"")), header, source)
 
 
@@ -76,12 +79,14 @@ def read_section(handle: BinaryIO, section: Section, source: SourceConfig, folde
     def is_owned(offset: int) -> bool:
         return blocks.owned_bytes is None or offset < blocks.owned_bytes
 
+    if section.number == 0:
+        yield from _fault(header)
     cutter = PageCutter(is_owned, section.number == 0, header.has_root, 2 * source.max_document_bytes)
     yield from _rows(cutter.cut(blocks), header, source)
 
 
 def read_header(blocks: Iterable[bytes]) -> Header:
-    """What stands before the first page. Raises DamagedFile for a document type, broken XML or a header without end."""
+    """What stands before the first page. Raises DamagedFile for a document type or a header without end."""
     data = b""
     for block in blocks:
         data += block
@@ -93,6 +98,11 @@ def read_header(blocks: Iterable[bytes]) -> Header:
     if len(data) > _HEADER_BYTES:
         raise DamagedFile("damaged MediaWiki dump", f"no <page> in the first {_HEADER_BYTES} bytes")
     return _HeaderParser().parse(data)
+
+
+def _fault(header: Header) -> Iterator[Rejected]:
+    if header.fault:
+        yield Rejected("damaged header of a MediaWiki dump", 0, header.fault)
 
 
 class _HeaderParser:
@@ -114,7 +124,7 @@ class _HeaderParser:
         except _Refused as error:
             raise DamagedFile(str(error), "entities are never expanded; remove the <!DOCTYPE>") from None
         except expat.ExpatError as error:
-            raise DamagedFile("damaged MediaWiki dump", f"header: {error}") from None
+            self._header.fault = str(error)
         return self._header
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ import html
 import re
 from html.entities import html5
 
-from groundup.corpus.wiki.marks import GAP
+from groundup.corpus.wiki.marks import BREAK, GAP
 
 _EXTERNAL_LINK = re.compile(
     r"\[(?:https?:|ftps?:|mailto:|news:|irc:|tel:|//)[^\s\[\]]*+[ \t]*+([^\[\]\n]*+)\]", re.IGNORECASE
@@ -17,7 +17,7 @@ _SUPERSCRIPT = re.compile(r"<sup\b[^<>]*+>([^<>]{0,30})</sup\s*+>", re.IGNORECAS
 _HTML_TABLE = re.compile(r"<table\b[^<>]*+>(?:[^<]++|<(?!/?table\b))*+</table\s*+>", re.IGNORECASE)
 _MAX_TABLE_DEPTH = 10
 _BLOCK_TAG = re.compile(
-    r"<br\b[^<>]*+>\n?|</?(?:br|p|div|blockquote|center|hr|ul|ol|dl|dt|dd|table|tr|caption|poem|h[1-6]|section|tbody|thead)\b[^<>]*+>",
+    r"<br\b[^<>]*+>\n?|</?(?:p|div|blockquote|center|hr|ul|ol|dl|dt|dd|table|tr|caption|poem|h[1-6]|section|tbody|thead)\b[^<>]*+>",
     re.IGNORECASE,
 )
 _ITEM_TAG = re.compile(r"<li\b[^<>]*+>", re.IGNORECASE)
@@ -38,7 +38,7 @@ def without_inline_markup(text: str) -> str:
     """`text` as a page shows it, line ends and entities aside (these come last: a sign they stand for is no markup)."""
     if "[" in text:
         text = _OPENED_LINK.sub("", _EXTERNAL_LINK.sub(_label, text))
-    if "''" in text:
+    if "'" in text:
         text = _without_quotes(text)
     if "<" in text:
         text = _without_tags(text)
@@ -108,7 +108,7 @@ def _without_tags(text: str) -> str:
         text = text.replace("<rt>", "(").replace("</rt>", ")")
     if "<li" in text:
         text = _ITEM_TAG.sub("\n* ", text)
-    return INLINE_TAG.sub("", _BLOCK_TAG.sub("\n", text))
+    return INLINE_TAG.sub("", _BLOCK_TAG.sub(BREAK, text))
 
 
 def _superscript(element: re.Match[str]) -> str:

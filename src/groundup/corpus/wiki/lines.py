@@ -6,16 +6,18 @@ Invariant: linear in the length of the text; a second pass changes nothing.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from groundup.corpus.wiki.marks import CAPTION, GAP
+from groundup.corpus.wiki.marks import BREAK, CAPTION_END, CAPTION_START, GAP
 
-_LIST = re.compile(r"(?:\n[*#:;][^\n]*+)++")
-_HEADING = re.compile(r"\n(=[^\n]*=)[ \t]*+(?=\n)")
-_RULE = re.compile(r"\n-{4,}+")
+_CAPTION = re.compile(f"{CAPTION_START}([^{CAPTION_START}{CAPTION_END}]*+){CAPTION_END}")
+_CAPTION_OR_MARK = re.compile(f"{_CAPTION.pattern}|[{CAPTION_START}{CAPTION_END}]")
+_EDGES = f" {BREAK}"
+_LIST_SIGNS = frozenset("*#:;")
 _GAPS = re.compile(f"{GAP}(?:[ \t]*+{GAP})++")
 _SPACES = re.compile(r"  ++")
 _BLANK_LINES = re.compile(r"\n\n\n++")
-_CAPTIONS = re.compile(rf"((?:\n++{CAPTION}[^\n]*+)++)\n++(?=[^\n=*#:;|])([^\n]++)")
 _LIST_DEPTH = 6
 
 _OPENING = dict(zip("([（［「『〈《【“«", ")]）］」』〉》】”»"))
@@ -26,23 +28,107 @@ _NO_SPACE_BEFORE = frozenset(",.;:!?،؛؟，。；：、！？%") | _CLOSING
 _SPACE_IN_FRENCH = frozenset(";:!?")
 
 
+@dataclass(slots=True)
+class _Section:
+    """A heading and the text below it, in pieces; level 0: what stands before the first heading."""
+
+    level: int
+    title: str
+    pieces: list[str]
+
+
 def lay_out(text: str) -> str:
     """The final lines of `text`, in which each marker GAP stands for something dropped."""
-    text = f"\n{text}\n".replace("\u00a0", " ").replace("\t", " ")
+    text = text.replace("\u00a0", " ").replace("\t", " ")
+    if CAPTION_START in text or CAPTION_END in text:
+        text = _CAPTION_OR_MARK.sub(_in_one_line, text)
+    if BREAK in text:
+        text = text.replace(f"\n{BREAK}", BREAK).replace(f"{BREAK}\n", BREAK).replace(BREAK, f"\n{BREAK}")
     if GAP in text:
         text = _close_gaps(text)
     if "  " in text:
         text = _SPACES.sub(" ", text)
-    text = text.replace(" \n", "\n").replace("\n ", "\n")
-    text = _BLANK_LINES.sub("\n\n", text)
-    if CAPTION in text:
-        text = _CAPTIONS.sub("\\n\\n\\2\\1\\n", text).replace(CAPTION, "")
-    text = _LIST.sub(_list, text)
-    if "\n----" in text:
-        text = _RULE.sub("\n", text)
-    if "\n=" in text:
-        text = _with_headings(text)
-    return _BLANK_LINES.sub("\n\n", text).strip()
+    return _BLANK_LINES.sub("\n\n", _joined(_sections(text.split("\n")))).strip()
+
+
+def _sections(lines: Iterable[str]) -> list[_Section]:
+    """Lines parted at the headings; lists are rendered, the lines of a paragraph joined, captions put behind it."""
+    sections = [_Section(0, "", [])]
+    pieces = sections[0].pieces
+    items: list[str] = []
+    captions: list[str] = []
+    last = ""  # the last character of a paragraph that may go on
+    for raw in lines:
+        if CAPTION_START in raw:
+            raw = _without_captions(raw, captions)
+            if not raw.strip():
+                continue
+        line = raw.strip(_EDGES)
+        if line.startswith("----"):
+            line = line.lstrip("- ")
+        first = line[:1]
+        if first in _LIST_SIGNS:
+            items.append(line)
+            last = ""
+            continue
+        if items:
+            pieces += _list(items)
+            items = []
+        if not line:
+            if last and captions:
+                pieces += _paragraphs(captions)
+            pieces.append("\n")
+            last = ""
+        elif first == "=" and line[-1] == "=" and len(line) > 1:
+            pieces += _paragraphs(captions)
+            sections.append(_Section(*_level_and_title(line), []))
+            pieces, last = sections[-1].pieces, ""
+        elif last and raw[0] not in _EDGES:
+            pieces += "" if _are_wide(last, first) else " ", line
+            last = line[-1]
+        else:
+            pieces += "\n", line
+            last = "" if raw[0] == " " else line[-1]
+    pieces += (*_list(items), *_paragraphs(captions))
+    return sections
+
+
+def _in_one_line(caption: re.Match[str]) -> str:
+    """A caption without line ends; nothing for a mark whose partner is gone with a table."""
+    whole: str = caption[0]
+    return whole.replace(BREAK, " ").replace("\n", " ") if caption[1] is not None else ""
+
+
+def _without_captions(line: str, captions: list[str]) -> str:
+    """The line, with the captions that stand in it moved to `captions`."""
+    captions += _CAPTION.findall(line)
+    return _SPACES.sub(" ", _CAPTION.sub("", line))
+
+
+def _paragraphs(captions: list[str]) -> list[str]:
+    """Captions as paragraphs; none are left."""
+    pieces = [piece for caption in captions for piece in ("\n\n", caption.strip())]
+    captions.clear()
+    return [*pieces, "\n\n"] if pieces else []
+
+
+def _are_wide(last: str, first: str) -> bool:
+    """Whether two characters are of a script without blanks between words (Chinese, Japanese)."""
+    return "\u2e80" <= last <= "\uffef" and "\u2e80" <= first <= "\uffef" and not "\uac00" <= last <= "\ud7a3"
+
+
+def _joined(sections: Sequence[_Section]) -> str:
+    """Headings as paragraphs of their own; those with nothing below them disappear."""
+    kept: list[str] = []
+    next_level = 0
+    for section in reversed(sections):
+        text = "".join(section.pieces)
+        if section.title and (next_level > section.level or text.strip()):
+            kept.append(f"\n\n{section.title}\n\n{text}")
+            next_level = section.level
+        else:
+            kept.append("\n" + text)
+    return "".join(reversed(kept))
 
 
 def _close_gaps(text: str) -> str:
@@ -87,18 +173,18 @@ def _mended(done: list[str], left: str, right: str) -> tuple[str, str, bool]:
         is_apart = len(start) < len(outside) or len(end) < len(behind)
         closing = _OPENING.get(start[-1:], "")
     before, after = start[-1:], end[:1]
-    if before in ("", "\n") or after == "\n" or after in _CLOSING:
+    if before in ("", "\n", BREAK) or after == "\n" or after in _CLOSING:
         return start, end, False
     if after in _SPACE_IN_FRENCH and right[:1] == " " and not was_empty:
         return start, end, True
     return start, end, is_apart and after not in _NO_SPACE_BEFORE
 
 
-def _list(match: re.Match[str]) -> str:
-    """A list: `- ` or numbers, two blanks for each level; indented lines stand alone; empty items disappear."""
+def _list(items: Sequence[str]) -> list[str]:
+    """The lines of a list: `- ` or numbers, two blanks a level; indented lines stand alone; empty ones go."""
     lines: list[str] = []
     counters: dict[int, int] = {}
-    for line in match[0][1:].split("\n"):
+    for line in items:
         if line[1:2] == " " and line[0] == "*" and not counters:  # by far the most frequent
             lines.append("- " + line[2:])
             continue
@@ -122,24 +208,7 @@ def _list(match: re.Match[str]) -> str:
             lines.append(f"{term.strip()}: {meaning.strip()}" if colon else body)
         else:
             lines.append(("  " * len(levels) if levels else "") + body)
-    return "\n" + "\n".join(lines)
-
-
-def _with_headings(text: str) -> str:
-    """Headings as paragraphs of their own; those with nothing below them disappear."""
-    pieces = _HEADING.split(text)
-    kept: list[str] = []
-    next_level = 0
-    for i in range(len(pieces) - 1, 0, -2):
-        body, line = pieces[i], pieces[i - 1]
-        level, title = _level_and_title(line)
-        if title and (body.strip() or next_level > level):
-            kept.append(f"\n\n{title}\n\n{body}")
-            next_level = level
-        else:
-            kept.append("\n" + body)
-    kept.append(pieces[0])
-    return "".join(reversed(kept))
+    return [piece for line in lines for piece in ("\n", line)]
 
 
 def _level_and_title(line: str) -> tuple[int, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from groundup.corpus.wiki.marks import CAPTION, GAP
+from groundup.corpus.wiki.marks import CAPTION_END, CAPTION_START, GAP
 from groundup.corpus.wiki.names import LANGUAGES, PICTURE_OPTIONS, THUMBNAILS
 
 _LONG_CAPTION = 40
@@ -31,13 +31,14 @@ def shown(content: str, files: frozenset[str], categories: frozenset[str], with_
 
 
 def _caption(options: str) -> str:
-    """The last part of a picture's link that is no option, as a paragraph, if the picture has a frame around it."""
+    """The last part of a picture's link that is no option, if the picture has a frame around it."""
     parts = [part.strip() for part in options.split("|")]
     caption = next((part for part in reversed(parts) if not _is_option(part)), "")
     is_framed = not THUMBNAILS.isdisjoint(part.lower().partition("=")[0] for part in parts)
     if not caption or not (is_framed or len(caption) > _LONG_CAPTION):
         return GAP
-    return f"\n\n{CAPTION}{' '.join(caption.split())}\n\n"
+    words = caption.replace(CAPTION_START, " ").replace(CAPTION_END, " ").split()  # a picture within the caption
+    return f"{CAPTION_START}{' '.join(words)}{CAPTION_END}"
 
 
 def _is_option(part: str) -> bool:

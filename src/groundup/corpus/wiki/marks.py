@@ -12,13 +12,15 @@ LITERAL_START, LITERAL_END = "\ufdd1", "\ufdd2"
 """Around the number of a text that is put back at the very end: preformatted text, TeX, nowiki."""
 LINE = "\ufdd3"
 """The line that begins here disappears, with its end (a comment on a line of its own)."""
-CAPTION = "\ufdd4"
-"""At the start of a line: the caption of a picture, which comes after the paragraph that it stands before."""
+CAPTION_START, CAPTION_END = "\ufdd4", "\ufdd7"
+"""Around the caption of a picture, which comes behind the paragraph that it stands in."""
+BREAK = "\ufdd8"
+"""Where a line ends whatever stands around it; other line ends within a paragraph are blanks."""
 
 BAR, EQUALS = "\ufdd5", "\ufdd6"
 """`|` and `=` in the text of a template or link inside another one, where they part no arguments."""
 
-_MARKS = (GAP, LITERAL_START, LITERAL_END, LINE, CAPTION, BAR, EQUALS)
+_MARKS = (GAP, LITERAL_START, LITERAL_END, LINE, CAPTION_START, CAPTION_END, BREAK, BAR, EQUALS)
 _TABLE = dict.fromkeys(map(ord, _MARKS))
 
 

@@ -66,6 +66,13 @@ class PageCutter:
                 if end < 0:
                     self._shrink()
                     break
+                inner = self._buffer.rfind(_OPEN, 1, end)
+                if inner > 0 and find_page(self._buffer, inner) == inner:
+                    yield Unusable("page without its end", "another one begins before")
+                    self._drop(inner)
+                    if not self._is_owned(self._base):
+                        return
+                    end -= inner
                 yield self._take_page(end + len(_CLOSE))
         yield from self._finish()
 

@@ -40,6 +40,8 @@ _UNITS = {
     "kmh": "km/h",
     "km/h": "km/h",
 }
+_POWERS = {"3": "thousand", "6": "million", "9": "billion"}
+_ACCIDENTALS = {"flat": "♭", "sharp": "♯", "natural": "♮", "b": "♭", "#": "♯"}
 _EXPONENTS = str.maketrans("-−0123456789", "⁻⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MONTHS = "January February March April May June July August September October November December"
 
@@ -72,6 +74,8 @@ def _is_number(text: str) -> bool:
 
 
 def _unit(unit: str) -> str:
+    if unit[:1] == "e" and unit[1:2] in _POWERS:
+        return f"{_POWERS[unit[1]]} {_unit(unit[2:])}"
     known = _UNITS.get(unit)
     if known is not None:
         return known
@@ -86,6 +90,22 @@ def value(given: Arguments) -> str:
         text += "×10" + given["e"].translate(_EXPONENTS)
     unit = given.get("u") or given.get("ul") or ""
     return f"{given.get('p', '')}{text}{given.get('s', '')} {unit}".strip()
+
+
+def power_of_ten(given: Arguments) -> str:
+    """`{{e|24}}` -> "×10²⁴"."""
+    return f"×10{given.get('1', '').translate(_EXPONENTS)}"
+
+
+def accidental(given: Arguments) -> str:
+    """`{{music|flat}}` -> "♭"; other signs by their name."""
+    name = given.get("1", "")
+    return _ACCIDENTALS.get(name, name)
+
+
+def items(given: Arguments) -> str:
+    """`{{bulleted list|a|b}}` as a list of wikitext."""
+    return "".join(f"\n* {part}" for part in numbered(given) if part) + "\n"
 
 
 def fraction(given: Arguments) -> str:
@@ -187,13 +207,19 @@ FUNCTIONS: dict[str, Callable[[Arguments], str]] = {
     **_named("frac; sfrac; fraction; bruch; tfrac", fraction),
     **_named("start date; end date; film date; birth date; death date; start date and age; end date and age", date),
     **_named("birth date and age; death date and age; bda; dob; dts; date table sorting; start-date; birth-date", date),
+    **_named("e; esp", power_of_ten),
+    **_named("music", accidental),
+    **_named("bulleted list; unordered list; ordered list; blist", items),
     **_named("as of; asof", as_of),
     **_named("chem; nuclide; chemf; linktext; sfc; cjkv; gaps2", together),
     **_named("ipac-en; ipac-fr; ipac-de; ipac-es", sounds),
     **_named("sup; smallsup; exp", raised),
     **_named("hlist; ubl; unbulleted list; plainlist; flatlist; csv; comma separated entries; cslist", listed),
-    **_named("ublist; unbullet; liste simple; collapsible list", listed),
-    **_named("cite book; cite journal; cite magazine; cite news; cite web; cite thesis; cite report; cite map", cited),
+    **_named("ublist; vunblist; unbullet; liste simple; collapsible list", listed),
+    **_named(
+        "cite book; cite journal; cite magazine; cite news; cite web; cite thesis; cite report; cite map; vcite book",
+        cited,
+    ),
     **_named("cite encyclopedia; cite conference; cite press release; cite av media; cite speech; citation", cited),
     **_named(
         "literatur; internetquelle; cita libro; cita web; cita publicación; книга; статья; ouvrage; article", cited

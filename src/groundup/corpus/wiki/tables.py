@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from groundup.corpus.wiki.marks import GAP
+from groundup.corpus.wiki.marks import BREAK, GAP
 
 _NOTHING = f"\n\n{GAP}"
 _EDGE = re.compile(r"\n[ \t:*#]*+(\{\||\|\}(?!\}))")
@@ -56,7 +56,7 @@ def _rows(table: str) -> str:
         line = " | ".join(cell for cell in cells if cell.strip(GAP + " "))
         if line:
             lines.append(line)
-    return "\n\n" + "\n".join(lines) + "\n\n"
+    return "\n\n" + BREAK.join(lines) + "\n\n"
 
 
 def _without_attributes(cell: str) -> str:
