@@ -3,7 +3,6 @@
 import bz2
 import gzip
 import lzma
-import re
 from pathlib import Path
 
 import lz4.frame
