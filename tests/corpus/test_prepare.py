@@ -13,7 +13,16 @@ import pytest
 from pydantic import ValidationError
 
 from groundup import config as recipe
-from groundup.corpus import CorpusConfig, build_corpus, parts, prepare, raw_identity, read_documents
+from groundup.corpus import (
+    CorpusConfig,
+    build_corpus,
+    parts,
+    prepare,
+    raw_identity,
+    read_documents,
+    segments,
+    shards,
+)
 from groundup.errors import DataError, first_line
 
 WORDS = [f"word{i}" for i in range(300)]
@@ -137,9 +146,10 @@ def test_no_document_is_on_two_sides(raw, tmp_path):
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    """Each file a part of its own, and shards of a few documents."""
+    """Each file a part of its own, segments of 64 documents, and shards of fewer."""
     monkeypatch.setattr(parts, "PART_BYTES", 1)
-    monkeypatch.setattr(parts, "SHARD_BYTES", 4096)
+    monkeypatch.setattr(segments, "SEGMENT_BITS", 6)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 4096)
 
 
 def test_workers_and_places_change_nothing(raw, tmp_path, small_parts):
@@ -171,8 +181,8 @@ def test_a_kill_at_any_point_loses_one_part_and_changes_nothing(raw, tmp_path, s
     expected = content(tmp_path / "whole")
     work = tmp_path / "work"
     replace, reads = os.replace, []
-    read = parts._PartWriter.read
-    monkeypatch.setattr(parts._PartWriter, "read", lambda self, *a: (reads.append(self.part.number), read(self, *a))[1])
+    read = parts._PartReader.read
+    monkeypatch.setattr(parts._PartReader, "read", lambda self, *a: (reads.append(self.part.number), read(self, *a))[1])
     for fatal in (1, 2, 5, 9, 16, 19, 24, 30, 10_000):
         calls = 0
 
@@ -219,7 +229,7 @@ def test_sigkill_of_a_running_build(raw, tmp_path, monkeypatch):
     assert subprocess.run([*command, "die"], check=False).returncode == -signal.SIGKILL
     finished = {path: path.stat().st_mtime_ns for path in (work / "parts").glob("*/part.json")}
     assert len(finished) == 9
-    damaged = sorted(finished)[0].parent / "rows.bin"
+    damaged = sorted(finished)[0].parent / "00000" / "rows.bin"
     damaged.write_bytes(b"\0" + damaged.read_bytes()[1:])
     subprocess.run([*command, "live"], check=True)
     monkeypatch.setattr(parts, "PART_BYTES", 1)

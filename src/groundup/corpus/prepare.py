@@ -19,32 +19,23 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from groundup import stage
 from groundup.config import Config, digest, to_dict
-from groundup.corpus import deduplicate, split
 from groundup.corpus.clean import CleanConfig
-from groundup.corpus.deduplicate import DeduplicateConfig, Duplicates, find_duplicates
+from groundup.corpus.closing import finish, finished
+from groundup.corpus.deduplicate import find_duplicates
 from groundup.corpus.documents import DOCUMENTS, shard_name
-from groundup.corpus.parts import (
-    CODES,
-    SIGNATURES,
-    Part,
-    finish,
-    finished,
-    plan_parts,
-    read_part,
-    read_rows,
-    write_shards,
-)
+from groundup.corpus.parts import Part, plan_parts, read_part
 from groundup.corpus.processes import run_all
 from groundup.corpus.report import log_report, make_report, refuse_nothing, report_text, summary_of
+from groundup.corpus.segments import Segment
+from groundup.corpus.settle import Settling, assign_codes, tally, with_draws
+from groundup.corpus.shards import write_shards
+from groundup.corpus.signatures import DeduplicateConfig
 from groundup.corpus.sources import Found, SourceConfig, find_files
 from groundup.corpus.split import SplitConfig
-from groundup.corpus.table import Table
 from groundup.log import progress
 
 REPORT = "report.json"
@@ -132,21 +123,21 @@ def _build(
     (work / _PARTS).mkdir(parents=True, exist_ok=True)
     raw_bytes = sum(part.raw_bytes for part in parts)
     workers = workers if raw_bytes >= _WORTH_PROCESSES_BYTES else 0
-    _remove_all_but(work / _PARTS, {part.folder.name for part in parts})
+    duplicates_folder = f"duplicates-{digest([config.deduplicate, [part.key for part in parts]])}"
+    _remove_all_but(work / _PARTS, {duplicates_folder, *(part.folder.name for part in parts)})
     with progress("corpus", raw_bytes, "B") as bar:
         read = run_all(read_part, parts, workers, lambda part: bar.advance(part.raw_bytes))
-    table = Table.of(parts, [read_rows(part) for part in parts])
-    duplicates = _find_duplicates(table, parts, work / _PARTS, config.deduplicate)
-    codes = _assign_splits(table, duplicates, config.split)
-    report = make_report(config.deduplicate, config.sources, found, parts, read, table, duplicates, codes)
+    segments = [segment for part, result in zip(parts, read) for segment in part.segments(result["documents"])]
+    duplicates = find_duplicates(segments, config.deduplicate, work / _PARTS / duplicates_folder, workers)
+    tasks = [Settling(segment, duplicates, config.split, parts[segment.part].forced) for segment in segments]
+    tallies = run_all(tally, tasks, workers, lambda task: None)
+    sizes = run_all(assign_codes, with_draws(tasks, tallies), workers, lambda task: None)
+    report = make_report(config.deduplicate, config.sources, found, parts, read, segments, duplicates, tallies, sizes)
     log_report(report)
     refuse_nothing(report)
-    for part, first, last in zip(parts, table.first_row, table.first_row[1:]):
-        codes[first:last].tofile(part.folder / CODES)
-    kept = np.bincount(table.part[codes > 0], minlength=len(parts))
-    with progress("shards", report["kept"], "documents") as bar:
-        written = run_all(write_shards, parts, workers, lambda part: bar.advance(int(kept[part.number])))
-    return {**report, "shards": _publish(parts, written, work / DOCUMENTS)}
+    with progress("shards", len(segments), "segments") as bar:
+        written = run_all(write_shards, segments, workers, lambda segment: bar.advance(1))
+    return {**report, "shards": _publish(parts, segments, written, work / DOCUMENTS)}
 
 
 def _remove_all_but(folder: Path, names: set[str]) -> None:
@@ -155,45 +146,20 @@ def _remove_all_but(folder: Path, names: set[str]) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _find_duplicates(table: Table, parts: Sequence[Part], folder: Path, config: DeduplicateConfig) -> Duplicates:
-    """Duplicates over all parts. A forced side wins, and of several the one furthest from training."""
-    priority = np.array([3, 2, 1, 0], dtype=np.uint8)[table.forced]
-    signatures = None
-    if config.near and len(table.rows):
-        together = folder / SIGNATURES
-        with together.open("wb") as target:
-            for part in parts:
-                with (part.folder / SIGNATURES).open("rb") as origin:
-                    shutil.copyfileobj(origin, target, 1 << 20)
-        signatures = np.memmap(together, dtype="<u4", mode="r", shape=(len(table.rows), config.num_perm))
-    rows = table.rows
-    return find_duplicates(rows["exact"], rows["content"], priority, signatures, rows["shingles"] > 0, config)
-
-
-def _assign_splits(table: Table, duplicates: Duplicates, config: SplitConfig) -> NDArray[np.uint8]:
-    """Split code of each row, 0 for dropped ones. Pieces of one text stay together, by the smallest of their hashes."""
-    is_kept = duplicates.outcome == deduplicate.KEPT
-    codes = np.where(is_kept, table.forced, 0).astype(np.uint8)
-    free = np.flatnonzero(is_kept & (table.forced == 0))
-    groups, member = np.unique(table.group[free], return_inverse=True)
-    keys = np.full(len(groups), np.iinfo(np.uint64).max, dtype=np.uint64)
-    np.minimum.at(keys, member, table.rows["content"][free, 0])
-    codes[free] = split.assign(keys, config)[member]
-    return codes
-
-
-def _publish(parts: Sequence[Part], written: Sequence[Mapping[str, Any]], folder: Path) -> list[dict[str, Any]]:
-    """Link the parts' shards into `folder` under their final names, numbered per source and split."""
+def _publish(
+    parts: Sequence[Part], segments: Sequence[Segment], written: Sequence[Mapping[str, Any]], folder: Path
+) -> list[dict[str, Any]]:
+    """Link the segments' shards into `folder` under their final names, numbered per source and split."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     numbers: dict[tuple[str, str], int] = {}
     shards = []
-    for part, result in zip(parts, written):
+    for segment, result in zip(segments, written):
         for shard in result["shards"]:
-            place = (shard["split"], part.source.name)
+            place = (shard["split"], parts[segment.part].source.name)
             numbers[place] = numbers.get(place, -1) + 1
             name = shard_name(*place, numbers[place])
-            _link(part.folder / shard["name"], folder / name)
+            _link(segment.folder / shard["name"], folder / name)
             counts = {"documents": shard["documents"], "bytes": shard["bytes"]}
             shards.append({"file": name, "split": place[0], "source": place[1], **counts})
     return shards
