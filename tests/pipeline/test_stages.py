@@ -16,16 +16,20 @@ from tests.pipeline.toys import Leaf, base_values, changed, fingerprints, leaves
 ALL = list(leaves(Recipe))
 IDENTITY = [leaf for leaf in ALL if leaf.path[0] not in ("name", "runtime")]
 RUNTIME = [leaf for leaf in ALL if leaf.path[0] in ("name", "runtime")]
-STAGES = ["corpus", "tokenizer", "shards", "conversations", "questions", "pretrain", "instruct", "evaluate", "export"]
+STAGES = [
+    *("corpus", "contamination", "tokenizer", "shards", "conversations", "questions"),
+    *("pretrain", "instruct", "evaluate", "export"),
+]
+TEXT = ("corpus", "contamination", "tokenizer", "shards")
 UNTOUCHED = {
     "corpus": {"questions"},
-    "tokenizer": {"corpus", "questions"},
-    "model": {"corpus", "tokenizer", "shards", "questions"},
-    "seed": {"corpus", "tokenizer", "shards", "conversations", "questions"},
-    "pretrain": {"corpus", "tokenizer", "shards", "conversations", "questions"},
+    "tokenizer": {"corpus", "contamination", "questions"},
+    "model": {*TEXT, "questions"},
+    "seed": {*TEXT, "conversations", "questions"},
+    "pretrain": {*TEXT, "conversations", "questions"},
     "instruct": {"corpus", "tokenizer", "shards", "pretrain"},
-    "evaluate": {"corpus", "tokenizer", "shards", "conversations", "questions", "pretrain", "instruct", "export"},
-    "export": {"corpus", "tokenizer", "shards", "conversations", "questions", "pretrain", "instruct", "evaluate"},
+    "evaluate": {*TEXT, "conversations", "questions", "pretrain", "instruct", "export"},
+    "export": {*TEXT, "conversations", "questions", "pretrain", "instruct", "evaluate"},
 }
 """Section -> stages that a change in it must not redo."""
 TUNING = ("conversations", "questions", "instruct")

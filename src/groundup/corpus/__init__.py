@@ -1,14 +1,33 @@
-"""Raw text -> clean, deduplicated, split documents, with every record accounted for.
+"""Raw text -> clean, decontaminated, deduplicated, split documents, with every record accounted for.
 
 sources.py     path -> regular files              compressed.py  packed -> verified plain bytes
 detect.py      first bytes -> format              formats.py     plain bytes -> rows, one function a format
 readers.py     file -> documents or rejections    clean.py       document -> document or reason
-deduplicate.py texts -> duplicate clusters        split.py       cluster -> train, validation or test
-parts.py       one worker's share                 prepare.py     the whole, and what enters its fingerprint
+parts.py       one worker's share                 segments.py    what is known of each document, on disk
+shingles.py    text -> hashes of its words        signatures.py  hashes -> MinHash signature -> band keys
+ngrams.py      evaluation texts -> index          decontaminate.py  document -> sets it holds texts of
+runs.py        sorted records on disk             steps.py       tasks over ranges of their keys
+near.py        buckets -> pairs                   components.py  pairs -> clusters, star by star
+deduplicate.py segments -> duplicates             groups.py      cluster -> the document that is kept
+settle.py      duplicates -> counts and splits    split.py       cluster -> train, validation or test
+prepare.py     the whole, and its fingerprint     contamination.py  evaluation texts in the finished corpus
 """
 
+from groundup.corpus.contamination import measure_contamination
 from groundup.corpus.documents import Document, read_documents
-from groundup.corpus.prepare import CorpusConfig, build_corpus, raw_identity
+from groundup.corpus.evaluation_sets import EvaluationSetConfig
+from groundup.corpus.prepare import CorpusConfig, build_corpus, file_identity, raw_identity
 from groundup.corpus.sources import SourceConfig, resolve_path
 
-__all__ = ["CorpusConfig", "Document", "SourceConfig", "build_corpus", "raw_identity", "read_documents", "resolve_path"]
+__all__ = [
+    "CorpusConfig",
+    "Document",
+    "EvaluationSetConfig",
+    "SourceConfig",
+    "build_corpus",
+    "file_identity",
+    "measure_contamination",
+    "raw_identity",
+    "read_documents",
+    "resolve_path",
+]

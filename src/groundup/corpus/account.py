@@ -25,7 +25,7 @@ def _count(counts: dict[str, int], reason: str, amount: int = 1) -> None:
 
 @dataclass
 class Account:
-    """Counts of records. `contaminated` stays 0 until evaluation sets are checked against."""
+    """Counts of records."""
 
     total: int = 0
     loaded: int = 0

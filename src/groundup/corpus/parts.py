@@ -19,6 +19,7 @@ from groundup.config import digest, to_dict
 from groundup.corpus.account import Account, Samples, escaped
 from groundup.corpus.clean import Changes, CleanConfig, clean
 from groundup.corpus.closing import finish, finished
+from groundup.corpus.decontaminate import Checker
 from groundup.corpus.documents import SPLITS, Document, hash_text, record_number
 from groundup.corpus.readers import Reading, Rejected
 from groundup.corpus.segment_writer import SegmentWriter
@@ -32,7 +33,7 @@ PART_FILES = 2000
 READ = "part.json"
 _FORMAT = 2
 _SEEN_LIMIT = 1 << 18
-_REPEATED = "repeated"
+_REPEATED, _CONTAMINATED = "repeated", "contaminated"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Part:
     clean: CleanConfig
     deduplicate: DeduplicateConfig
     parts_folder: Path
+    evaluation: Path | None = None
+    """Index of the evaluation sets whose texts must not be trained on, where the source may be."""
     key: str = ""
     """Hash of all that the part's content depends on."""
 
@@ -76,13 +79,14 @@ def _part_key(part: Part) -> str:
     """Hash of all that the content of a part depends on."""
     options = to_dict(part.source)
     del options["path"]
-    files = [[file.name, *_state(file.path)] for file in part.files]
-    settings = {"source": options, "clean": part.clean, "deduplicate": part.deduplicate}
+    files = [[file.name, *file_state(file.path)] for file in part.files]
+    evaluation = part.evaluation.name if part.evaluation else ""
+    settings = {"source": options, "clean": part.clean, "deduplicate": part.deduplicate, "evaluation": evaluation}
     return digest({"format": _FORMAT, "files": files, **settings})
 
 
-def _state(path: Path) -> tuple[str, int, int]:
-    """Cheap stand-in for a file's content while a stage is worked on (its hash is in the stage's fingerprint)."""
+def file_state(path: Path) -> tuple[str, int, int]:
+    """Place, bytes and time: a cheap stand-in for a file's content, whose hash is in the stage's fingerprint."""
     try:
         status = path.stat()
     except OSError:
@@ -96,18 +100,22 @@ def plan_parts(
     clean: CleanConfig,
     deduplicate: DeduplicateConfig,
     parts_folder: Path,
+    evaluation: Path | None,
     first_number: int,
 ) -> list[Part]:
     """Files of a source, in order, in groups of about PART_BYTES; a larger file is a part of its own."""
+    checked = evaluation if source.split in ("auto", "train") else None
     parts: list[Part] = []
     members: list[RawFile] = []
     total = 0
-    sizes = [_state(file.path)[1] for file in files]
+    sizes = [file_state(file.path)[1] for file in files]
     for file, size, following in zip(files, sizes, [*sizes[1:], PART_BYTES + 1]):
         members.append(file)
         total += size
         if total + following > PART_BYTES or len(members) == PART_FILES:
-            part = Part(first_number + len(parts), source, tuple(members), total, clean, deduplicate, parts_folder)
+            part = Part(
+                first_number + len(parts), source, tuple(members), total, clean, deduplicate, parts_folder, checked
+            )
             parts.append(replace(part, key=_part_key(part)))
             members, total = [], 0
     return parts
@@ -116,7 +124,7 @@ def plan_parts(
 def read_part(part: Part) -> dict[str, Any]:
     """Read, clean, hash and sign all documents of a part, unless that is done; returns its closing file.
 
-    Keys: `accounts` (one a file, `kept` still open), `samples`, `changes`, `documents`.
+    Keys: `accounts` (one a file, `kept` still open), `samples`, `changes`, `documents`, `contaminated` (tallies).
     """
     done = finished(part.folder, READ)
     if done:
@@ -130,6 +138,7 @@ def read_part(part: Part) -> dict[str, Any]:
         "samples": reader.samples.values,
         "changes": {"documents": reader.changes.documents, "characters": reader.changes.characters},
         "documents": reader.segments.rows_written,
+        "contaminated": reader.checker.to_json() if reader.checker else {},
     }
     names = [segment.folder.name for segment in part.segments(reader.segments.rows_written)]
     return finish(part.folder, READ, content, [f"{name}/{file}" for name in names for file in SEGMENT_FILES])
@@ -142,6 +151,7 @@ class _PartReader:
         self.part = part
         self.samples, self.changes = Samples(), Changes()
         self.segments = SegmentWriter(part.folder, part.number, part.priority, part.deduplicate)
+        self.checker = Checker(part.evaluation) if part.evaluation else None
         self._tokens = TokenHashes()
         self._seen: dict[bytes, str] = {}
 
@@ -181,18 +191,28 @@ class _PartReader:
         outcome = self._seen.get(raw_hash)
         if outcome is None:
             cleaned = clean(document, self.part.clean, self.changes)
-            outcome = cleaned if isinstance(cleaned, str) else _REPEATED
+            outcome = cleaned if isinstance(cleaned, str) else self._keep(cleaned, index, group)
             if len(self._seen) < _SEEN_LIMIT:
                 self._seen[raw_hash] = outcome
-            if isinstance(cleaned, Document):
-                self.segments.write(cleaned, self._tokens.of(cleaned.text), index, group)
+            if outcome == _REPEATED:
                 return
-        if outcome == _REPEATED:
+        if outcome == _CONTAMINATED:
+            account.contaminated += 1
+        elif outcome == _REPEATED:
             account.duplicates["exact"] += 1
             self._sample("duplicates", "exact", index, record_number(document), document.text)
         else:
             account.filter(outcome)
             self._sample("filtered", outcome, index, record_number(document), document.text)
+
+    def _keep(self, document: Document, index: int, group: int) -> str:
+        """Write a document unless it is contaminated; returns what the same text is from now on."""
+        tokens = self._tokens.of(document.text)
+        name = f"{self.part.source.name}/{document.id}"
+        if self.checker and self.checker.check(document.text, tokens, name):
+            return _CONTAMINATED
+        self.segments.write(document, tokens, index, group)
+        return _REPEATED
 
     def _sample(self, kind: str, reason: str, index: int, number: int, excerpt: str) -> None:
         self.samples.add(kind, reason, f"{self.part.source.name}/{self.part.files[index].name}", number, excerpt)

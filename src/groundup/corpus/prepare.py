@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -25,9 +25,11 @@ from groundup import stage
 from groundup.config import Config, digest, to_dict
 from groundup.corpus.clean import CleanConfig
 from groundup.corpus.closing import finish, finished
+from groundup.corpus.decontaminate import build_index, evaluation_set
 from groundup.corpus.deduplicate import find_duplicates
 from groundup.corpus.documents import DOCUMENTS, shard_name
-from groundup.corpus.parts import Part, plan_parts, read_part
+from groundup.corpus.evaluation_sets import EvaluationSetConfig
+from groundup.corpus.parts import Part, file_state, plan_parts, read_part
 from groundup.corpus.processes import run_all
 from groundup.corpus.report import log_report, make_report, refuse_nothing, report_text, summary_of
 from groundup.corpus.segments import Segment
@@ -54,31 +56,50 @@ class CorpusConfig(Config):
     """Mending and filtering of single documents."""
     deduplicate: DeduplicateConfig = DeduplicateConfig()
     """What counts as the same text."""
+    decontaminate: tuple[EvaluationSetConfig, ...] = ()
+    """Evaluation sets that must not be trained on, beside the recipe's own."""
+    decontaminate_heldout: Literal["report", "drop"] = "report"
+    """Documents that share a text with `instruct.heldout`: only counted, or not trained on (then other questions make
+    another corpus)."""
     split: SplitConfig = SplitConfig()
     """Fractions for validation and test."""
 
     @model_validator(mode="after")
     def _distinct_names(self) -> Self:
-        names = [source.name.lower() for source in self.sources]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"two sources are named '{twice[0]}' (letter case aside); give each its own name")
+        for what, named in (("sources", self.sources), ("evaluation sets", self.decontaminate)):
+            names = [each.name.lower() for each in named]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"two {what} are named '{twice[0]}' (letter case aside); give each its own name")
         return self
 
 
-def raw_identity(config: CorpusConfig, base: Path) -> dict[str, Any]:
+def raw_identity(config: CorpusConfig, base: Path, heldout: Sequence[EvaluationSetConfig] = ()) -> dict[str, Any]:
     """What decides the prepared documents: every option but the paths, and name and SHA-256 of each file.
 
-    Raises DataError when a source has no files.
+    Evaluation sets count where documents are dropped for them. Raises DataError when a source or set has no files.
     """
     identity = to_dict(config)
-    for source, values in zip(config.sources, identity["sources"]):
-        files = find_files(source.path, base).files
-        with ThreadPoolExecutor(_HASH_THREADS) as threads:
-            hashes = list(threads.map(_hash_or_reason, (file.path for file in files)))
-        del values["path"]
-        values["files"] = [[file.name, content] for file, content in zip(files, hashes)]
+    del identity["decontaminate_heldout"]
+    identity["sources"] = [file_identity(source, base) for source in config.sources]
+    identity["decontaminate"] = [file_identity(each, base) for each in (*config.decontaminate, *heldout) if drops(each)]
     return identity
+
+
+def file_identity(config: SourceConfig | EvaluationSetConfig, base: Path) -> dict[str, Any]:
+    """A source or set by what decides its content: its options without the path, and its files by name and SHA-256."""
+    values = to_dict(config)
+    files = find_files(config.path, base).files
+    with ThreadPoolExecutor(_HASH_THREADS) as threads:
+        hashes = list(threads.map(_hash_or_reason, (file.path for file in files)))
+    del values["path"]
+    values["files"] = [[file.name, content] for file, content in zip(files, hashes)]
+    return values
+
+
+def drops(config: EvaluationSetConfig) -> bool:
+    """Whether documents are dropped for a set."""
+    return config.action == "drop"
 
 
 def _hash_or_reason(path: Path) -> str:
@@ -88,18 +109,29 @@ def _hash_or_reason(path: Path) -> str:
         return f"unreadable: {os.strerror(error.errno or 0)}"
 
 
-def build_corpus(config: CorpusConfig, base: Path, work: Path, workers: int = 0) -> dict[str, Any]:
+def build_corpus(
+    config: CorpusConfig,
+    base: Path,
+    work: Path,
+    workers: int = 0,
+    heldout: Sequence[EvaluationSetConfig] = (),
+) -> dict[str, Any]:
     """Fill `work` with `documents/` and `report.json`; returns the report's totals. Goes on from what lies in `work`.
 
     `base`: folder that relative paths are tried in after the current one. `workers`: processes, used from 8 MB on;
-    0: none. The same bytes come out whatever the number. Raises DataError when there are no files or nothing is kept.
+    0: none. The same bytes come out whatever the number. `heldout`: the recipe's own evaluation sets. Raises DataError
+    when there are no files or nothing is kept.
     """
     found = [find_files(source.path, base) for source in config.sources]
-    parts = _plan(config, found, work / _PARTS)
+    sets = [each for each in (*config.decontaminate, *heldout) if drops(each)]
+    index = work / _PARTS / f"evaluation-{_sets_key(sets, base)}" if sets else None
+    parts = _plan(config, found, work / _PARTS, index)
     key = digest([config.deduplicate, config.split, [part.key for part in parts]])
     (work / stage.LOGS).mkdir(parents=True, exist_ok=True)
     done = finished(work, f"{stage.LOGS}/corpus.json")
     if not done or done["key"] != key:
+        if index:
+            build_index([evaluation_set(each, base, work / stage.LOGS) for each in sets], index)
         report = _build(config, found, parts, work, workers)
         stage.write_text(work / REPORT, report_text(report))
         shards = [f"{DOCUMENTS}/{shard['file']}" for shard in report["shards"]]
@@ -109,10 +141,17 @@ def build_corpus(config: CorpusConfig, base: Path, work: Path, workers: int = 0)
     return summary
 
 
-def _plan(config: CorpusConfig, found: Sequence[Found], parts_folder: Path) -> list[Part]:
+def _sets_key(sets: Sequence[EvaluationSetConfig], base: Path) -> str:
+    """Stand-in for the sets' content while the stage is worked on."""
+    return digest(
+        [[to_dict(each), [list(file_state(f.path)) for f in find_files(each.path, base).files]] for each in sets]
+    )
+
+
+def _plan(config: CorpusConfig, found: Sequence[Found], parts_folder: Path, index: Path | None) -> list[Part]:
     parts: list[Part] = []
     for source, files in zip(config.sources, found):
-        parts += plan_parts(source, files.files, config.clean, config.deduplicate, parts_folder, len(parts))
+        parts += plan_parts(source, files.files, config.clean, config.deduplicate, parts_folder, index, len(parts))
     return parts
 
 
@@ -124,7 +163,8 @@ def _build(
     raw_bytes = sum(part.raw_bytes for part in parts)
     workers = workers if raw_bytes >= _WORTH_PROCESSES_BYTES else 0
     duplicates_folder = f"duplicates-{digest([config.deduplicate, [part.key for part in parts]])}"
-    _remove_all_but(work / _PARTS, {duplicates_folder, *(part.folder.name for part in parts)})
+    indices = {part.evaluation.name for part in parts if part.evaluation}
+    _remove_all_but(work / _PARTS, {duplicates_folder, *indices, *(part.folder.name for part in parts)})
     with progress("corpus", raw_bytes, "B") as bar:
         read = run_all(read_part, parts, workers, lambda part: bar.advance(part.raw_bytes))
     segments = [segment for part, result in zip(parts, read) for segment in part.segments(result["documents"])]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from groundup.corpus.account import SAMPLE_LIMIT, Account, Samples, summed
+from groundup.corpus.decontaminate import set_reports
 from groundup.corpus.deduplicate import Duplicates
 from groundup.corpus.documents import SPLITS
 from groundup.corpus.parts import Part
@@ -56,6 +57,7 @@ def make_report(
         },
         "changed": _changes(read),
         "deduplication": _deduplication(config, duplicates),
+        "decontamination": _decontamination(parts, read),
         "samples": _samples(parts, read, segments, tallies),
         "skipped": _skipped(names, found),
         "files": [{"source": owner, **about, **account.to_json()} for owner, about, account in files],
@@ -117,6 +119,13 @@ def _deduplication(config: DeduplicateConfig, duplicates: Duplicates) -> dict[st
         "cluster_sizes": duplicates.cluster_sizes,
         "unchecked": duplicates.unchecked,
     }
+
+
+def _decontamination(parts: Sequence[Part], read: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of each evaluation set that documents were dropped for, what was found."""
+    index = next((part.evaluation for part in parts if part.evaluation), None)
+    found = ((part.source.name, result["contaminated"]) for part, result in zip(parts, read))
+    return set_reports(index, found) if index else []
 
 
 def _samples(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,12 @@ class TokenHashes(dict[bytes | str, int]):
 def _tokens(text: str) -> list[Any]:
     """Words in lower case, single characters in scripts without spaces; bytes for ASCII, which is faster."""
     return text.encode().translate(_ASCII_WORDS).split() if text.isascii() else TOKEN.findall(text.lower())
+
+
+def excerpt(text: str, token: int, count: int) -> str:
+    """The part of a text that spans `count` tokens from number `token` on."""
+    found = list(islice(TOKEN.finditer(composed(text)), token, token + count))
+    return found[0].string[found[0].start() : found[-1].end()] if found else ""
 
 
 def windows(tokens: NDArray[np.uint64], size: int) -> NDArray[np.uint64]:

@@ -23,7 +23,12 @@ from groundup.models import ModelConfig
 from groundup.tokens import InstructSourceConfig, TokenizerConfig
 from groundup.train.state import ExecutionConfig, TrainingConfig, check_batch
 
-_PATH_LISTS = (("corpus", "sources"), ("instruct", "sources"), ("instruct", "heldout"))
+_PATH_LISTS = (
+    ("corpus", "sources"),
+    ("corpus", "decontaminate"),
+    ("instruct", "sources"),
+    ("instruct", "heldout"),
+)
 """Where a recipe names data."""
 
 

@@ -1,5 +1,6 @@
 """What each stage of a recipe is made of and how it is built, in the order in which text passes through.
 
+    corpus -> contamination
     corpus -> tokenizer -> shards -----------> pretrain -> instruct -> evaluate -> export
                     \\----> conversations ------------------/             /
     held-out conversations -> questions ------------------------------/
@@ -52,11 +53,35 @@ class StageKind:
 
 
 def _corpus_identity(context: Context) -> Mapping[str, Any]:
-    return dict(corpus.raw_identity(context.recipe.corpus, Path.cwd()))
+    return dict(corpus.raw_identity(context.recipe.corpus, Path.cwd(), _heldout_sets(context)))
 
 
 def _build_corpus(context: Context, work: Path) -> Mapping[str, Any]:
-    return dict(corpus.build_corpus(context.recipe.corpus, Path.cwd(), work, context.recipe.runtime.workers))
+    recipe = context.recipe
+    return dict(corpus.build_corpus(recipe.corpus, Path.cwd(), work, recipe.runtime.workers, _heldout_sets(context)))
+
+
+def _heldout_sets(context: Context) -> list[corpus.EvaluationSetConfig]:
+    """The held-out questions as evaluation sets, treated as the corpus says."""
+    recipe = context.recipe
+    action = recipe.corpus.decontaminate_heldout
+    sources = recipe.instruct.heldout if recipe.instruct else ()
+    return [
+        corpus.EvaluationSetConfig(name=f"heldout-{source.name}"[:64], path=source.path, action=action)
+        for source in sources
+    ]
+
+
+def _contamination_identity(context: Context) -> Mapping[str, Any]:
+    sets = (*context.recipe.corpus.decontaminate, *_heldout_sets(context))
+    return {"sets": [corpus.file_identity(each, Path.cwd()) for each in sets]}
+
+
+def _build_contamination(context: Context, work: Path) -> Mapping[str, Any]:
+    """Measure which evaluation texts are in the train split; a stage of its own, so that it changes no other."""
+    sets = (*context.recipe.corpus.decontaminate, *_heldout_sets(context))
+    workers = context.recipe.runtime.workers
+    return dict(corpus.measure_contamination(context.folder("corpus"), sets, Path.cwd(), work, workers))
 
 
 def _tokenizer_identity(context: Context) -> Mapping[str, Any]:
@@ -166,6 +191,7 @@ def _build_export(context: Context, work: Path) -> Mapping[str, Any]:
 
 _STAGES: tuple[StageKind, ...] = (
     StageKind("corpus", _corpus_identity, (), _build_corpus, resumable=True),
+    StageKind("contamination", _contamination_identity, ("corpus",), _build_contamination),
     StageKind("tokenizer", _tokenizer_identity, ("corpus",), _build_tokenizer),
     StageKind("shards", lambda context: {}, ("corpus", "tokenizer"), _build_shards, resumable=True),
     StageKind("conversations", _conversations_identity, ("tokenizer",), _build_conversations, resumable=True),
