@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,7 +22,9 @@ from groundup.corpus.clean import Changes, CleanConfig, clean
 from groundup.corpus.closing import finish, finished
 from groundup.corpus.decontaminate import Checker
 from groundup.corpus.documents import SPLITS, Document, hash_text, record_number
-from groundup.corpus.readers import Reading, Rejected
+from groundup.corpus.line_sections import count_lines, in_line_sections, numbered, reading_of, section_bytes
+from groundup.corpus.processes import run_all
+from groundup.corpus.readers import Rejected
 from groundup.corpus.segment_writer import SegmentWriter
 from groundup.corpus.segments import SEGMENT_FILES, Segment, document_number, rows_by_segment
 from groundup.corpus.shingles import TokenHashes
@@ -79,10 +82,14 @@ def _part_key(part: Part) -> str:
     """Hash of all that the content of a part depends on."""
     options = to_dict(part.source)
     del options["path"]
-    files = [[file.name, *file_state(file.path)] for file in part.files]
+    files = [[file.name, *file_state(file.path), *_section_key(file)] for file in part.files]
     evaluation = part.evaluation.name if part.evaluation else ""
     settings = {"source": options, "clean": part.clean, "deduplicate": part.deduplicate, "evaluation": evaluation}
     return digest({"format": _FORMAT, "files": files, **settings})
+
+
+def _section_key(file: RawFile) -> list[int]:
+    return [file.section.start, file.section.stop] if file.section else []
 
 
 def file_state(path: Path) -> tuple[str, int, int]:
@@ -103,12 +110,13 @@ def plan_parts(
     evaluation: Path | None,
     first_number: int,
 ) -> list[Part]:
-    """Files of a source, in order, in groups of about PART_BYTES; a larger file is a part of its own."""
+    """Files of a source, in order, in groups of about PART_BYTES; a larger file is a part of its own, or several."""
     checked = evaluation if source.split in ("auto", "train") else None
     parts: list[Part] = []
     members: list[RawFile] = []
     total = 0
-    sizes = [file_state(file.path)[1] for file in files]
+    files = [piece for file in files for piece in in_line_sections(file, source)]
+    sizes = [section_bytes(file, file_state(file.path)[1]) for file in files]
     for file, size, following in zip(files, sizes, [*sizes[1:], PART_BYTES + 1]):
         members.append(file)
         total += size
@@ -119,6 +127,17 @@ def plan_parts(
             parts.append(replace(part, key=_part_key(part)))
             members, total = [], 0
     return parts
+
+
+def with_line_numbers(parts: Sequence[Part], workers: int) -> list[Part]:
+    """The parts with what their sections must know of those before them in the same file: how many lines these have."""
+    sections = [file for part in parts for file in part.files if file.section]
+    counts = run_all(count_lines, sections, workers, lambda section: None)
+    known: dict[RawFile, RawFile] = {}
+    for _, found in groupby(zip(sections, counts), key=lambda pair: pair[0].path):
+        files, lines = zip(*found)
+        known.update(zip(files, numbered(files, lines)))
+    return [replace(part, files=tuple(known.get(file, file) for file in part.files)) for part in parts]
 
 
 def read_part(part: Part) -> dict[str, Any]:
@@ -167,7 +186,7 @@ class _PartReader:
     def read(self, index: int, file: RawFile) -> dict[str, Any]:
         """All records of one file; returns its account with what the file was found to be."""
         account, problem, first_fault, first_row = Account(), "", "", self.segments.rows_written
-        reading = Reading(file, self.part.source, self.part.folder)
+        reading = reading_of(file, self.part.source, self.part.folder)
         for record in reading:
             if isinstance(record, Rejected):
                 account.reject(record.reason, record.records)
@@ -182,7 +201,7 @@ class _PartReader:
         return {
             "name": file.name,
             "detected": str(reading.detected or "not read"),
-            "problem": problem or ("" if account.loaded else first_fault or "no records"),
+            "problem": problem or ("" if account.loaded else first_fault or ("" if file.section else "no records")),
             **account.to_json(),
         }
 

@@ -29,7 +29,7 @@ from groundup.corpus.decontaminate import build_index, evaluation_set
 from groundup.corpus.deduplicate import find_duplicates
 from groundup.corpus.documents import DOCUMENTS, shard_name
 from groundup.corpus.evaluation_sets import EvaluationSetConfig
-from groundup.corpus.parts import Part, file_state, plan_parts, read_part
+from groundup.corpus.parts import Part, file_state, plan_parts, read_part, with_line_numbers
 from groundup.corpus.processes import run_all
 from groundup.corpus.report import log_report, make_report, refuse_nothing, report_text, summary_of
 from groundup.corpus.segments import Segment
@@ -165,6 +165,7 @@ def _build(
     duplicates_folder = f"duplicates-{digest([config.deduplicate, [part.key for part in parts]])}"
     indices = {part.evaluation.name for part in parts if part.evaluation}
     _remove_all_but(work / _PARTS, {duplicates_folder, *indices, *(part.folder.name for part in parts)})
+    parts = with_line_numbers(parts, workers)
     with progress("corpus", raw_bytes, "B") as bar:
         read = run_all(read_part, parts, workers, lambda part: bar.advance(part.raw_bytes))
     segments = [segment for part, result in zip(parts, read) for segment in part.segments(result["documents"])]

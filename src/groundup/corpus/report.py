@@ -81,7 +81,11 @@ def _files(
                 account.duplicates[kind] += outcomes[part.number, number, kind]
             account.check(values["name"])
             about = {"name": values["name"], "detected": values["detected"], "problem": values["problem"]}
-            files.append((part.source.name, about, account))
+            if files and (files[-1][0], files[-1][1]["name"]) == (part.source.name, values["name"]):
+                files[-1][1]["problem"] = files[-1][1]["problem"] or values["problem"]
+                files[-1][2].add(account)  # another section of the same file
+            else:
+                files.append((part.source.name, about, account))
     return files
 
 

@@ -54,11 +54,22 @@ class SourceConfig(Config):
 
 
 @dataclass(frozen=True, order=True)
+class LineSection:
+    """Bytes [start, stop) of a file of lines, which begin and end with whole lines."""
+
+    start: int
+    stop: int
+    lines_before: int = 0
+
+
+@dataclass(frozen=True, order=True)
 class RawFile:
     """A regular file: its printable name relative to the source's root, and where it lies."""
 
     name: str
     path: Path
+    section: LineSection | None = None
+    """Only these bytes of it."""
 
 
 @dataclass(frozen=True, order=True)

@@ -1,0 +1,42 @@
+"""Groundup's deduplication of a file of JSON lines: seconds of its parts, and the cluster of each document."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from groundup.corpus.clean import CleanConfig
+from groundup.corpus.deduplicate import find_duplicates
+from groundup.corpus.parts import plan_parts, read_part
+from groundup.corpus.signatures import DeduplicateConfig
+from groundup.corpus.sources import RawFile, SourceConfig
+
+
+def main() -> None:
+    """One job (JSON) -> one JSON line."""
+    job = json.loads(sys.argv[1])
+    work = Path(job["work"])
+    config = DeduplicateConfig(
+        threshold=job["threshold"],
+        num_perm=job["bands"] * job["rows"],
+        bands=job["bands"],
+        shingle_tokens=job["shingle_words"],
+    )
+    source = SourceConfig(name="s", path=job["input"])
+    file = RawFile(Path(job["input"]).name, Path(job["input"]))
+    started = time.process_time()
+    parts = plan_parts(source, [file], CleanConfig(), config, work / "parts", None, 0)
+    documents = [read_part(part)["documents"] for part in parts]
+    signed = time.process_time()
+    segments = [segment for part, count in zip(parts, documents) for segment in part.segments(count)]
+    duplicates = find_duplicates(segments, config, work / "duplicates")
+    kept = [document for segment in segments for document in duplicates.of(segment)[1].tolist()]
+    ended = time.process_time()
+    result = {"signature_seconds": signed - started, "clustering_seconds": ended - signed, "clusters": kept}
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
