@@ -3,11 +3,10 @@
     texts --pieces--> documents + edited copies --> one file of JSON lines --a process a tool--> clusters, seconds
     all pairs by exact similarity (prefix filter) ---------------------------> recall and precision of the clusters
 
-Every tool gets the same file, the same bands and rows, and shingles of the same number of words; each cuts words in
-its own way. The judge takes words in lower case without punctuation, as Groundup and datasketch do. Recall: of the pairs
-at or above the threshold, the share that ends in one cluster. Precision: of the pairs in one cluster, the share that
-exact similarity joins too, directly or through others. Seconds are processor seconds of one process, from the file to
-the clusters.
+Every tool gets the same file, bands and rows, and shingles of the same number of words; each cuts words in its own way.
+The judge takes words in lower case without punctuation, as Groundup and datasketch do. Recall: of all pairs at or above
+the threshold the share that ends in one cluster. Precision: of the pairs in one cluster the share that exact similarity
+joins too, directly or through others. Seconds are processor seconds of one process, from the file to the clusters.
 """
 
 from __future__ import annotations

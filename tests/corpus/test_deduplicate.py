@@ -3,6 +3,7 @@
 import itertools
 import os
 import random
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -154,6 +155,7 @@ def test_processes_and_an_interrupted_attempt_change_nothing(tmp_path, monkeypat
     texts = family(random.Random(2), originals=8)
     parts = [texts[:20], texts[20:]]
     expected = outcomes(parts, tmp_path / "one", CONFIG)[1:]
+    monkeypatch.setattr(steps, "_WORTH_PROCESSES_TASKS", 2)
     assert outcomes(parts, tmp_path / "two", CONFIG, workers=2)[1:] == expected
     done = []
     finish = steps.finish
@@ -172,6 +174,23 @@ def test_processes_and_an_interrupted_attempt_change_nothing(tmp_path, monkeypat
     found = find_duplicates(made, CONFIG, tmp_path / "duplicates")
     assert len(done) == len(set(done)) + 4  # only the tasks that were killed were done twice
     assert [code for segment in made for code in found.of(segment)[0].tolist()] == expected[0]
+
+
+def test_memory_does_not_grow_with_the_documents(tmp_path, monkeypatch):
+    monkeypatch.setattr(segments, "SEGMENT_BITS", 6)
+    monkeypatch.setattr(runs, "RUN_RECORDS", 1 << 11)
+    rng = random.Random(6)
+    originals = [sentence(rng, 30) for _ in range(450)]
+    texts = [text for original in originals for text in (original, original.upper(), variant(original, rng, 1))]
+    peaks = []
+    for count in (450, 1350):
+        made = segments_of([texts[:count]], tmp_path / str(count), CONFIG)
+        tracemalloc.start()
+        found = find_duplicates(made, CONFIG, tmp_path / f"{count}-duplicates")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert found.clusters == count // 3
+    assert peaks[1] < 1.3 * peaks[0]
 
 
 def test_a_damaged_file_of_an_earlier_attempt_is_made_anew(tmp_path):

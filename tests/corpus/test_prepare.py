@@ -16,6 +16,7 @@ from groundup import config as recipe
 from groundup.corpus import (
     CorpusConfig,
     build_corpus,
+    line_sections,
     parts,
     prepare,
     raw_identity,
@@ -169,6 +170,27 @@ def test_processes_change_nothing(raw, tmp_path, monkeypatch):
     monkeypatch.setattr(prepare, "_WORTH_PROCESSES_BYTES", 0)
     build(raw_config(raw), tmp_path / "two", workers=2)
     assert content(tmp_path / "two") == content(tmp_path / "none")
+
+
+def kept_documents(folder):
+    return {split: list(read_documents(folder, split)) for split in ("train", "validation", "test")}
+
+
+def test_sections_segments_and_parts_change_no_document(raw, tmp_path, monkeypatch):
+    (raw / "mixed" / "big.jsonl").write_bytes(jsonl(texts(150, 9)) + b"\n\nbroken\n" + jsonl(texts(40, 10)))
+    config = raw_config(raw, split={"validation": 0.3, "test": 0.1})
+    build(config, tmp_path / "whole")
+    expected, report = kept_documents(tmp_path / "whole"), report_of(tmp_path / "whole")
+    monkeypatch.setattr(line_sections, "SECTION_BYTES", 5000)
+    monkeypatch.setattr(parts, "PART_BYTES", 5000)
+    monkeypatch.setattr(segments, "SEGMENT_BITS", 3)
+    build(config, tmp_path / "cut")
+    assert kept_documents(tmp_path / "cut") == expected
+    cut = report_of(tmp_path / "cut")
+    for differing in ("shards", "deduplication"):
+        del cut[differing], report[differing]
+    assert cut == report
+    assert next(file for file in cut["files"] if file["name"] == "big.jsonl")["total"] == 191
 
 
 class Killed(BaseException):

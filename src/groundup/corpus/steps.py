@@ -21,6 +21,8 @@ from groundup.corpus.runs import KeyRange, RunWriter, count_records, even_ranges
 from groundup.corpus.segments import Segment, Store
 from groundup.corpus.signatures import DeduplicateConfig
 
+_WORTH_PROCESSES_TASKS = 4
+"""Starting worker processes takes about as long as fewer tasks."""
 OWN_FILES = "own_files"
 """Key under which a function names the files that it wrote beside those of its writers."""
 
@@ -104,7 +106,8 @@ class Steps:
             Task(f"{name}-{i:05d}", step, self.folder, self.store, self.config, tuple(inputs), *span)
             for i, span in enumerate(spans)
         ]
-        return Done(run_all(_run_task, tasks, self.workers, lambda task: None), tuple(task.target for task in tasks))
+        workers = self.workers if len(tasks) >= _WORTH_PROCESSES_TASKS else 0
+        return Done(run_all(_run_task, tasks, workers, lambda task: None), tuple(task.target for task in tasks))
 
 
 def _run_task(task: Task) -> dict[str, Any]:
