@@ -114,7 +114,8 @@ def test_every_record_is_accounted_for(raw, tmp_path):
     assert by_name["held.txt"]["kept"] == 1
     assert by_name["long.txt"]["kept"] > 3
     assert report["skipped"]["reasons"] == {"pipe, not a regular file": 1}
-    assert report["changed"]["line ends"] == {"documents": 1, "characters_removed": 2}
+    changed = report["changed"]["line ends"]
+    assert (changed["documents"], changed["characters_removed"], len(changed["samples"])) == (1, 2, 1)
     sample = report["samples"]["rejected"]["truncated JSON"][0]
     assert (sample["file"], sample["record"]) == ("mixed/b.jsonl", 51)
     assert not (tmp_path / "work" / "parts").exists()

@@ -2,7 +2,7 @@
 
 sources.py     path -> regular files              compressed.py  packed -> verified plain bytes
 detect.py      first bytes -> format              formats.py     plain bytes -> rows, one function a format
-readers.py     file -> documents or rejections    clean.py       document -> document or reason
+readers.py     file -> documents or rejections    clean/         document -> document or reason
 deduplicate.py texts -> duplicate clusters        split.py       cluster -> train, validation or test
 parts.py       one worker's share                 prepare.py     the whole, and what enters its fingerprint
 """

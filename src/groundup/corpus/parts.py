@@ -15,7 +15,7 @@ import shutil
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from groundup import stage
 from groundup.config import digest, to_dict
 from groundup.corpus.account import Account, Samples, escaped
-from groundup.corpus.clean import Changes, CleanConfig, clean
+from groundup.corpus.clean import CleanConfig, Cleaner, Dropped, Resources
 from groundup.corpus.deduplicate import DeduplicateConfig, Signer, normal_hash
 from groundup.corpus.documents import SPLITS, Document, LineWriter, hash_text, read_lines, record_number, to_line
 from groundup.corpus.readers import Reading, Rejected
@@ -41,7 +41,7 @@ _FORMAT = 1
 _BATCH_SHINGLES = 1 << 19
 _BATCH_ROWS = 2048
 _SEEN_LIMIT = 1 << 20
-_REPEATED = "repeated"
+_REPEATED = Dropped("repeated")
 
 ROW = np.dtype(
     [
@@ -72,6 +72,8 @@ class Part:
     parts_folder: Path
     key: str = ""
     """Hash of all that the part's content depends on."""
+    resources: Resources = field(default_factory=Resources)
+    """Files that cleaning needs, read once."""
 
     @property
     def folder(self) -> Path:
@@ -84,7 +86,8 @@ def _part_key(part: Part) -> str:
     options = to_dict(part.source)
     del options["path"]
     files = [[file.name, *_state(file.path)] for file in part.files]
-    settings = {"source": options, "clean": part.clean, "deduplicate": part.deduplicate}
+    clean = [part.clean, part.resources.digest()]
+    settings = {"source": options, "clean": clean, "deduplicate": part.deduplicate}
     return digest({"format": _FORMAT, "files": files, **settings})
 
 
@@ -104,6 +107,7 @@ def plan_parts(
     deduplicate: DeduplicateConfig,
     parts_folder: Path,
     first_number: int,
+    resources: Resources,
 ) -> list[Part]:
     """Files of a source, in order, in groups of about PART_BYTES; a larger file is a part of its own."""
     parts: list[Part] = []
@@ -114,10 +118,17 @@ def plan_parts(
         members.append(file)
         total += size
         if total + following > PART_BYTES or len(members) == PART_FILES:
-            part = Part(first_number + len(parts), source, tuple(members), total, clean, deduplicate, parts_folder)
-            parts.append(replace(part, key=_part_key(part)))
+            place = (clean, deduplicate, parts_folder)
+            part = Part(first_number + len(parts), source, tuple(members), total, *place, resources=resources)
+            parts.append(with_resources(part, resources))
             members, total = [], 0
     return parts
+
+
+def with_resources(part: Part, resources: Resources) -> Part:
+    """The part with these resources and the key that follows from them."""
+    part = replace(part, resources=resources)
+    return replace(part, key=_part_key(part))
 
 
 def finish(folder: Path, marker: str, content: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
@@ -152,7 +163,7 @@ def read_part(part: Part) -> dict[str, Any]:
     content = {
         "accounts": accounts,
         "samples": writer.samples.values,
-        "changes": {"documents": writer.changes.documents, "characters": writer.changes.characters},
+        "changes": writer.cleaner.changes.to_json(),
         "documents": writer.rows_written,
     }
     return finish(part.folder, READ, content, (DOCUMENTS, ROWS, SIGNATURES))
@@ -163,11 +174,12 @@ class _PartWriter:
 
     def __init__(self, part: Part) -> None:
         self.part = part
-        self.samples, self.changes = Samples(), Changes()
+        self.samples = Samples(limit=part.clean.samples)
+        self.cleaner = Cleaner(part.clean, part.resources)
         self.rows_written = 0
         self._signer = Signer(part.deduplicate) if part.deduplicate.near else None
         self._rows: list[tuple[Any, ...]] = []
-        self._seen: dict[bytes, str] = {}
+        self._seen: dict[bytes, Dropped] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> _PartWriter:
@@ -210,8 +222,8 @@ class _PartWriter:
         raw_hash = hash_text(data)
         outcome = self._seen.get(raw_hash)
         if outcome is None:
-            cleaned = clean(document, self.part.clean, self.changes)
-            outcome = cleaned if isinstance(cleaned, str) else _REPEATED
+            cleaned = self.cleaner.clean(document)
+            outcome = cleaned if isinstance(cleaned, Dropped) else _REPEATED
             if len(self._seen) < _SEEN_LIMIT:
                 self._seen[raw_hash] = outcome
             if isinstance(cleaned, Document):
@@ -219,15 +231,20 @@ class _PartWriter:
                     data = cleaned.text.encode()
                 self._write(cleaned, data, raw_hash if cleaned is document else hash_text(data), index, group)
                 return
-        if outcome == _REPEATED:
+        if outcome is _REPEATED:
             account.duplicates["exact"] += 1
             self._sample("duplicates", "exact", index, record_number(document), document.text)
         else:
-            account.filter(outcome)
-            self._sample("filtered", outcome, index, record_number(document), document.text)
+            account.filter(outcome.reason)
+            measured = {"value": outcome.value, "bound": outcome.bound} if outcome.bound is not None else {}
+            number, excerpt = record_number(document), outcome.excerpt or document.text
+            self._sample("filtered", outcome.reason, index, number, excerpt, measured)
 
-    def _sample(self, kind: str, reason: str, index: int, number: int, excerpt: str) -> None:
-        self.samples.add(kind, reason, f"{self.part.source.name}/{self.part.files[index].name}", number, excerpt)
+    def _sample(
+        self, kind: str, reason: str, index: int, number: int, excerpt: str, measured: Mapping[str, Any] | None = None
+    ) -> None:
+        file = f"{self.part.source.name}/{self.part.files[index].name}"
+        self.samples.add(kind, reason, file, number, excerpt, measured)
 
     def _write(self, document: Document, data: bytes, content: bytes, index: int, group: int) -> None:
         self._documents.write(to_line(document))

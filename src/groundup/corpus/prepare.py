@@ -16,6 +16,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,9 +27,10 @@ from pydantic import Field, model_validator
 from groundup import stage
 from groundup.config import Config, digest, to_dict
 from groundup.corpus import deduplicate, split
-from groundup.corpus.clean import CleanConfig
+from groundup.corpus.clean import CleanConfig, Resources, load_resources
 from groundup.corpus.deduplicate import DeduplicateConfig, Duplicates, find_duplicates
 from groundup.corpus.documents import DOCUMENTS, shard_name
+from groundup.corpus.frequent_lines import LINES, count_lines, find_frequent_lines
 from groundup.corpus.parts import (
     CODES,
     SIGNATURES,
@@ -38,6 +40,7 @@ from groundup.corpus.parts import (
     plan_parts,
     read_part,
     read_rows,
+    with_resources,
     write_shards,
 )
 from groundup.corpus.processes import run_all
@@ -78,9 +81,12 @@ class CorpusConfig(Config):
 def raw_identity(config: CorpusConfig, base: Path) -> dict[str, Any]:
     """What decides the prepared documents: every option but the paths, and name and SHA-256 of each file.
 
-    Raises DataError when a source has no files.
+    Raises DataError when a source has no files, or a word list cannot be read.
     """
     identity = to_dict(config)
+    for words, values in zip(load_resources(config.clean, _places(base)).word_lists, identity["clean"]["word_lists"]):
+        del values["path"]
+        values["content"] = words.digest()
     for source, values in zip(config.sources, identity["sources"]):
         files = find_files(source.path, base).files
         with ThreadPoolExecutor(_HASH_THREADS) as threads:
@@ -88,6 +94,11 @@ def raw_identity(config: CorpusConfig, base: Path) -> dict[str, Any]:
         del values["path"]
         values["files"] = [[file.name, content] for file, content in zip(files, hashes)]
     return identity
+
+
+def _places(base: Path) -> tuple[Path, ...]:
+    """Where relative paths are tried, in order."""
+    return (Path.cwd(), base)
 
 
 def _hash_or_reason(path: Path) -> str:
@@ -104,7 +115,8 @@ def build_corpus(config: CorpusConfig, base: Path, work: Path, workers: int = 0)
     0: none. The same bytes come out whatever the number. Raises DataError when there are no files or nothing is kept.
     """
     found = [find_files(source.path, base) for source in config.sources]
-    parts = _plan(config, found, work / _PARTS)
+    resources = load_resources(config.clean, _places(base))
+    parts = _plan(config, found, work / _PARTS, resources)
     key = digest([config.deduplicate, config.split, [part.key for part in parts]])
     (work / stage.LOGS).mkdir(parents=True, exist_ok=True)
     done = finished(work, f"{stage.LOGS}/corpus.json")
@@ -118,11 +130,24 @@ def build_corpus(config: CorpusConfig, base: Path, work: Path, workers: int = 0)
     return summary
 
 
-def _plan(config: CorpusConfig, found: Sequence[Found], parts_folder: Path) -> list[Part]:
+def _plan(config: CorpusConfig, found: Sequence[Found], parts_folder: Path, resources: Resources) -> list[Part]:
     parts: list[Part] = []
+    settings = (config.clean, config.deduplicate, parts_folder)
     for source, files in zip(config.sources, found):
-        parts += plan_parts(source, files.files, config.clean, config.deduplicate, parts_folder, len(parts))
+        parts += plan_parts(source, files.files, *settings, len(parts), resources)
     return parts
+
+
+def _with_frequent_lines(parts: Sequence[Part], workers: int) -> list[Part]:
+    """The parts with the lines that are frequent in the whole corpus, where the config asks for these."""
+    settings = parts[0].clean.repeated_lines
+    if not settings or not settings.across_documents:
+        return list(parts)
+    with progress("frequent lines", sum(part.raw_bytes for part in parts), "B") as bar:
+        counted = run_all(count_lines, parts, workers, lambda part: bar.advance(part.raw_bytes))
+    frequent, content = find_frequent_lines(parts, counted)
+    resources = replace(parts[0].resources, frequent_lines=frequent, frequent_digest=content)
+    return [with_resources(part, resources) for part in parts]
 
 
 def _build(
@@ -132,7 +157,8 @@ def _build(
     (work / _PARTS).mkdir(parents=True, exist_ok=True)
     raw_bytes = sum(part.raw_bytes for part in parts)
     workers = workers if raw_bytes >= _WORTH_PROCESSES_BYTES else 0
-    _remove_all_but(work / _PARTS, {part.folder.name for part in parts})
+    parts = _with_frequent_lines(parts, workers)
+    _remove_all_but(work / _PARTS, {LINES, *(part.folder.name for part in parts)})
     with progress("corpus", raw_bytes, "B") as bar:
         read = run_all(read_part, parts, workers, lambda part: bar.advance(part.raw_bytes))
     table = Table.of(parts, [read_rows(part) for part in parts])

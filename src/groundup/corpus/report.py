@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.corpus.account import SAMPLE_LIMIT, Account, Samples, summed
+from groundup.corpus.account import Account, Samples, summed
 from groundup.corpus.deduplicate import EXACT, KEPT, NEAR, SIGNATURE_SEED, DeduplicateConfig, Duplicates
 from groundup.corpus.documents import SPLITS
 from groundup.corpus.parts import Part
@@ -43,6 +43,8 @@ def make_report(
     per_source = {name: summed(account for owner, _, account in files if owner == name) for name in names}
     source_of_row = np.array([names.index(part.source.name) for part in parts], dtype=np.int64)[table.part]
     total = summed(per_source.values())
+    limit = parts[0].clean.samples if parts else 0
+    changed, edits = _changes(read, limit)
     for what, account in (*per_source.items(), ("the corpus", total)):
         account.check(what)
     return {
@@ -52,9 +54,10 @@ def make_report(
             name: {**account.to_json(), "splits": _sizes(table, codes, source_of_row == i)}
             for i, (name, account) in enumerate(per_source.items())
         },
-        "changed": _changes(read),
+        "changed": changed,
+        "edits": edits,
         "deduplication": _deduplication(config, duplicates),
-        "samples": _samples(parts, read, table, duplicates),
+        "samples": _samples(parts, read, table, duplicates, limit),
         "skipped": _skipped(names, found),
         "files": [{"source": owner, **about, **account.to_json()} for owner, about, account in files],
     }
@@ -92,16 +95,25 @@ def _sizes(table: Table, codes: NDArray[np.uint8], chosen: NDArray[np.bool_]) ->
     return sizes
 
 
-def _changes(read: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """filter -> how many documents it changed, and by how many characters they became shorter."""
-    totals: dict[str, Counter[str]] = {"documents": Counter(), "characters": Counter()}
+def _changes(read: Sequence[Mapping[str, Any]], limit: int) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
+    """rule -> documents it changed, characters they became shorter by, examples; and kind of edit -> how many."""
+    totals: dict[str, Counter[str]] = {"documents": Counter(), "characters": Counter(), "edits": Counter()}
+    samples: dict[str, list[dict[str, Any]]] = {}
     for result in read:
         for unit, counter in totals.items():
             counter.update(result["changes"][unit])
-    return {
-        name: {"documents": changed, "characters_removed": totals["characters"][name]}
-        for name, changed in sorted(totals["documents"].items())
+        for name, examples in result["changes"]["samples"].items():
+            known = samples.setdefault(name, [])
+            known.extend(examples[: limit - len(known)])
+    changed = {
+        name: {
+            "documents": documents,
+            "characters_removed": totals["characters"][name],
+            "samples": samples.get(name, []),
+        }
+        for name, documents in sorted(totals["documents"].items())
     }
+    return changed, dict(sorted(totals["edits"].items()))
 
 
 def _deduplication(config: DeduplicateConfig, duplicates: Duplicates) -> dict[str, Any]:
@@ -121,11 +133,11 @@ def _deduplication(config: DeduplicateConfig, duplicates: Duplicates) -> dict[st
 
 
 def _samples(
-    parts: Sequence[Part], read: Sequence[Mapping[str, Any]], table: Table, duplicates: Duplicates
+    parts: Sequence[Part], read: Sequence[Mapping[str, Any]], table: Table, duplicates: Duplicates, limit: int
 ) -> dict[str, Any]:
-    samples = Samples()
+    samples = Samples(limit=limit)
     for kind, code in (("exact", EXACT), ("near", NEAR)):
-        for row in np.flatnonzero(duplicates.outcome == code)[:SAMPLE_LIMIT].tolist():
+        for row in np.flatnonzero(duplicates.outcome == code)[:limit].tolist():
             name, number = _name(parts, table, row)
             original, original_number = _name(parts, table, int(duplicates.kept[row]))
             samples.add("duplicates", kind, name, number, f"the same as {original}:{original_number}")
