@@ -12,12 +12,13 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-SPACE, LETTER, NUMBER, UNSPACED, JOINER, SYMBOL = range(6)
+SPACE, LETTER, NUMBER, UNSPACED, SYMBOL, JOINER, NUMBER_JOINER, APOSTROPHE = range(8)
 """Kinds of characters. LETTER: alphabetic and marks; NUMBER: digits and `_`; UNSPACED: letters of scripts that are
-written without spaces; JOINER: part of a word when between two word characters."""
+written without spaces; JOINER and NUMBER_JOINER: symbols that are part of a word when between two word characters, or
+two digits; APOSTROPHE: begins the second part of a contraction (`don` `'t`) when between two word characters."""
 TABLE_SIZE = 0x40000
 """Code points from here on (tags, private use) are looked up as the last one below: symbols."""
-JOINERS = "'’.,"
+_JOINERS = {".,": JOINER, ":/-": NUMBER_JOINER, "'’": APOSTROPHE}
 UNSPACED_CHARACTERS_PER_WORD = 1.6
 """Length of a Chinese word in running text, in characters (MSR and PKU corpora of the SIGHAN 2005 bake-off: 1.6)."""
 
@@ -62,8 +63,7 @@ def kinds() -> NDArray[np.uint8]:
     for first, last in _UNSPACED_RANGES:
         inside = table[first : last + 1]
         inside[(inside == LETTER) | (first >= 0x20000)] = UNSPACED
-    table[[ord(character) for character in JOINERS]] = JOINER
-    return table
+    return _with_joiners(table)
 
 
 @cache
@@ -78,7 +78,12 @@ def ascii_kinds() -> NDArray[np.uint8]:
             table[code] = NUMBER
         elif character.isspace():
             table[code] = SPACE
-    table[[ord(character) for character in JOINERS if ord(character) < 128]] = JOINER
+    return _with_joiners(table)
+
+
+def _with_joiners(table: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    for characters, kind in _JOINERS.items():
+        table[[ord(character) for character in characters if ord(character) < len(table)]] = kind
     return table
 
 

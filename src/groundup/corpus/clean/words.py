@@ -2,8 +2,9 @@
 
     code points -> kinds -> where words start and end -> hashes by differences of one running sum
 
-A word is a run of letters, digits and marks (with `'`, `.` or `,` between two of them), a single character of a script
-that is written without spaces, or a run of one and the same symbol.
+A word is a run of letters, digits and marks (with `.` or `,` between two of them, and `:`, `/` or `-` between two
+digits), a single character of a script that is written without spaces, or a run of one and the same symbol. An
+apostrophe between letters begins the next word: `don` `'t`.
 
 Invariant: equal words have equal hashes in every process; memory is about 40 bytes for each character of a slice of
 SLICE_CHARACTERS, and 20 bytes for each word.
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundup.corpus.clean import scripts
-from groundup.corpus.clean.scripts import JOINER, LETTER, NUMBER, SPACE, SYMBOL, UNSPACED
+from groundup.corpus.clean.scripts import APOSTROPHE, JOINER, LETTER, NUMBER, NUMBER_JOINER, SPACE, SYMBOL, UNSPACED
 
 SLICE_CHARACTERS = 1 << 18
 _BASE = 0x9E3779B97F4A7C15
@@ -94,16 +95,23 @@ def _boundaries(
     codes: NDArray[np.uint8] | NDArray[np.uint32], kinds: NDArray[np.uint8]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """First position of each word, the position behind its last, and which characters are inside words proper."""
-    is_word = (kinds == LETTER) | (kinds == NUMBER)
-    joins = np.flatnonzero(kinds == JOINER)
-    joins = joins[(joins > 0) & (joins < len(kinds) - 1)]
-    is_word[joins[is_word[joins - 1] & is_word[joins + 1]]] = True
+    is_number = kinds == NUMBER
+    is_word = (kinds == LETTER) | is_number
+    joins = np.flatnonzero(kinds[1:-1] >= JOINER) + 1
+    inside = np.where(
+        kinds[joins] == NUMBER_JOINER,
+        is_number[joins - 1] & is_number[joins + 1],
+        is_word[joins - 1] & is_word[joins + 1],
+    )
+    joins = joins[inside]
+    is_word[joins] = True
     continues = np.zeros(len(kinds) + 1, dtype=bool)  # whether a character belongs to the word before it
     same = continues[1:-1]
     np.equal(codes[1:], codes[:-1], out=same)
     same &= ~is_word[1:]
     same |= is_word[1:] & is_word[:-1]
     same &= kinds[1:] != UNSPACED
+    continues[joins[kinds[joins] == APOSTROPHE]] = False
     filled = kinds != SPACE
     starts = np.flatnonzero(filled & ~continues[:-1])
     ends = np.flatnonzero(filled & ~continues[1:]) + 1
@@ -112,7 +120,8 @@ def _boundaries(
 
 def _word_kinds(kinds: NDArray[np.uint8], starts: NDArray[np.int64], is_word: NDArray[np.bool_]) -> NDArray[np.uint8]:
     found = kinds[starts]
-    found[found == JOINER] = SYMBOL
+    found[found == APOSTROPHE] = np.where(is_word[starts[found == APOSTROPHE]], LETTER, SYMBOL)
+    np.minimum(found, SYMBOL, out=found)
     numbers = np.flatnonzero(found == NUMBER)
     if len(numbers):  # a word that begins with a digit may hold a letter further on
         letters = np.concatenate(([0], np.cumsum(kinds == LETTER)))
