@@ -13,9 +13,9 @@ from __future__ import annotations
 import json
 import shutil
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -26,17 +26,30 @@ from numpy.typing import NDArray
 from groundup import stage
 from groundup.config import digest, to_dict
 from groundup.corpus.account import Account, Samples, escaped
+from groundup.corpus.augment import Augmentation, Augmenter, Complete, RewriteConfig
 from groundup.corpus.clean import CleanConfig, Cleaner, Dropped, Resources
 from groundup.corpus.deduplicate import DeduplicateConfig, Signer, normal_hash
-from groundup.corpus.documents import SPLITS, Document, LineWriter, hash_text, read_lines, record_number, to_line
+from groundup.corpus.documents import (
+    SPLITS,
+    Document,
+    LineWriter,
+    from_line,
+    hash_text,
+    read_lines,
+    record_number,
+    to_line,
+)
 from groundup.corpus.readers import Reading, Rejected
 from groundup.corpus.sources import RawFile, SourceConfig
+from groundup.corpus.split import TRAIN
 
 PART_BYTES = 32 << 20
 PART_FILES = 2000
 SHARD_BYTES = 64 << 20
 DOCUMENTS, ROWS, SIGNATURES, CODES = "documents.jsonl.zst", "rows.bin", "signatures.bin", "codes.bin"
 READ, SHARDED = "part.json", "shards.json"
+REWRITES = "rewrites"
+"""Folder, beside the parts, of the answers of models."""
 _FORMAT = 1
 _BATCH_SHINGLES = 1 << 19
 _BATCH_ROWS = 2048
@@ -74,6 +87,8 @@ class Part:
     """Hash of all that the part's content depends on."""
     resources: Resources = field(default_factory=Resources)
     """Files that cleaning needs, read once."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """What is added to the train split."""
 
     @property
     def folder(self) -> Path:
@@ -87,7 +102,12 @@ def _part_key(part: Part) -> str:
     del options["path"]
     files = [[file.name, *_state(file.path)] for file in part.files]
     clean = [part.clean, part.resources.digest()]
-    settings = {"source": options, "clean": clean, "deduplicate": part.deduplicate}
+    settings = {
+        "source": options,
+        "clean": clean,
+        "deduplicate": part.deduplicate,
+        "augment": part.augmentation.identity(),
+    }
     return digest({"format": _FORMAT, "files": files, **settings})
 
 
@@ -108,6 +128,7 @@ def plan_parts(
     parts_folder: Path,
     first_number: int,
     resources: Resources,
+    augmentation: Augmentation,
 ) -> list[Part]:
     """Files of a source, in order, in groups of about PART_BYTES; a larger file is a part of its own."""
     parts: list[Part] = []
@@ -119,7 +140,7 @@ def plan_parts(
         total += size
         if total + following > PART_BYTES or len(members) == PART_FILES:
             place = (clean, deduplicate, parts_folder)
-            part = Part(first_number + len(parts), source, tuple(members), total, *place, resources=resources)
+            part = Part(first_number + len(parts), source, tuple(members), total, *place, augmentation=augmentation)
             parts.append(with_resources(part, resources))
             members, total = [], 0
     return parts
@@ -275,22 +296,44 @@ def read_rows(part: Part) -> NDArray[Any]:
     return np.fromfile(part.folder / ROWS, dtype=ROW)
 
 
-def write_shards(part: Part) -> dict[str, Any]:
+def write_shards(part: Part, complete: Callable[[RewriteConfig], Complete] | None = None) -> dict[str, Any]:
     """Sort a part's documents into one file a split (more above SHARD_BYTES), unless that is done.
 
-    `codes.bin` in the part's folder says where each goes: 0 nowhere, else 1 + position in SPLITS. Returns the closing
-    file; key `shards`: a list of {split, name, documents, bytes}.
+    `codes.bin` in the part's folder says where each goes: 0 nowhere, else 1 + position in SPLITS. Behind a document of
+    the train split follow those that are added for it; `complete` runs model folders. Returns the closing file; keys
+    `shards`: a list of {split, name, documents, bytes}, `added`: method -> counts.
     """
     done = finished(part.folder, SHARDED)
     if done:
         return done
     codes = np.fromfile(part.folder / CODES, dtype=np.uint8)
+    lines = zip(codes.tolist(), read_lines(part.folder / DOCUMENTS), strict=True)
+    augmenter = Augmenter(part.augmentation, part.parts_folder / REWRITES, complete)
     with _ShardWriters(part.folder) as writers:
-        for code, line in zip(codes.tolist(), read_lines(part.folder / DOCUMENTS), strict=True):
-            if code:
-                writers.write(SPLITS[code - 1], line)
+        if part.augmentation.methods:
+            _write_with_further(lines, writers, augmenter)
+        else:
+            for code, line in lines:
+                if code:
+                    writers.write(SPLITS[code - 1], line)
     shards = writers.written
-    return finish(part.folder, SHARDED, {"shards": shards}, (CODES, *(shard["name"] for shard in shards)))
+    content = {"shards": shards, "added": {name: asdict(added) for name, added in augmenter.added.items()}}
+    return finish(part.folder, SHARDED, content, (CODES, *(shard["name"] for shard in shards)))
+
+
+def _write_with_further(lines: Iterable[tuple[int, bytes]], writers: _ShardWriters, augmenter: Augmenter) -> None:
+    """The kept documents, and behind each of the train split those that are added for it."""
+
+    def of_train() -> Iterator[Document]:
+        for code, line in lines:
+            if code == TRAIN:
+                yield from_line(line)
+            elif code:
+                writers.write(SPLITS[code - 1], line)
+
+    for document, further in augmenter.over(of_train()):
+        for each in (document, *further):
+            writers.write(SPLITS[TRAIN - 1], to_line(each))
 
 
 class _ShardWriters:

@@ -14,9 +14,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,12 +28,14 @@ from pydantic import Field, model_validator
 from groundup import stage
 from groundup.config import Config, digest, to_dict
 from groundup.corpus import deduplicate, split
+from groundup.corpus.augment import Augmentation, AugmentConfig, Complete, RewriteConfig, load_augmentation
 from groundup.corpus.clean import CleanConfig, Resources, load_resources
 from groundup.corpus.deduplicate import DeduplicateConfig, Duplicates, find_duplicates
 from groundup.corpus.documents import DOCUMENTS, shard_name
 from groundup.corpus.frequent_lines import LINES, count_lines, find_frequent_lines
 from groundup.corpus.parts import (
     CODES,
+    REWRITES,
     SIGNATURES,
     Part,
     finish,
@@ -44,10 +47,11 @@ from groundup.corpus.parts import (
     write_shards,
 )
 from groundup.corpus.processes import run_all
-from groundup.corpus.report import log_report, make_report, refuse_nothing, report_text, summary_of
+from groundup.corpus.report import log_report, make_report, refuse_nothing, report_text, summary_of, with_added
 from groundup.corpus.sources import Found, SourceConfig, find_files
 from groundup.corpus.split import SplitConfig
 from groundup.corpus.table import Table
+from groundup.errors import RecipeError
 from groundup.log import progress
 
 REPORT = "report.json"
@@ -68,6 +72,8 @@ class CorpusConfig(Config):
     """What counts as the same text."""
     split: SplitConfig = SplitConfig()
     """Fractions for validation and test."""
+    augment: tuple[AugmentConfig, ...] = ()
+    """Ways to make further documents of those of the train split, each a `kind` with its options."""
 
     @model_validator(mode="after")
     def _distinct_names(self) -> Self:
@@ -75,6 +81,13 @@ class CorpusConfig(Config):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two sources are named '{twice[0]}' (letter case aside); give each its own name")
+        methods = [method.name.lower() for method in self.augment]
+        twice = sorted({name for name in methods if methods.count(name) > 1})
+        if twice:
+            raise ValueError(f"two ways to augment are named '{twice[0]}' (letter case aside); give each its own name")
+        unknown = sorted({name for method in self.augment for name in method.sources if name.lower() not in names})
+        if unknown:
+            raise ValueError(f"augment names the source '{unknown[0]}', which is not among corpus.sources")
         return self
 
 
@@ -87,6 +100,7 @@ def raw_identity(config: CorpusConfig, base: Path) -> dict[str, Any]:
     for words, values in zip(load_resources(config.clean, _places(base)).word_lists, identity["clean"]["word_lists"]):
         del values["path"]
         values["content"] = words.digest()
+    identity["augment"] = load_augmentation(config.augment, config.split.seed, _places(base)).identity()
     for source, values in zip(config.sources, identity["sources"]):
         files = find_files(source.path, base).files
         with ThreadPoolExecutor(_HASH_THREADS) as threads:
@@ -108,20 +122,30 @@ def _hash_or_reason(path: Path) -> str:
         return f"unreadable: {os.strerror(error.errno or 0)}"
 
 
-def build_corpus(config: CorpusConfig, base: Path, work: Path, workers: int = 0) -> dict[str, Any]:
+def build_corpus(
+    config: CorpusConfig,
+    base: Path,
+    work: Path,
+    workers: int = 0,
+    complete: Callable[[RewriteConfig], Complete] | None = None,
+) -> dict[str, Any]:
     """Fill `work` with `documents/` and `report.json`; returns the report's totals. Goes on from what lies in `work`.
 
     `base`: folder that relative paths are tried in after the current one. `workers`: processes, used from 8 MB on;
-    0: none. The same bytes come out whatever the number. Raises DataError when there are no files or nothing is kept.
+    0: none. The same bytes come out whatever the number. `complete`: makes the function that asks a model folder, for
+    augmentation by one. Raises DataError when there are no files or nothing is kept.
     """
     found = [find_files(source.path, base) for source in config.sources]
     resources = load_resources(config.clean, _places(base))
-    parts = _plan(config, found, work / _PARTS, resources)
+    augmentation = load_augmentation(config.augment, config.split.seed, _places(base))
+    if augmentation.needs_model and complete is None:
+        raise RecipeError("corpus.augment: nothing here can run a model_folder; use `groundup prepare`, or an endpoint")
+    parts = _plan(config, found, work / _PARTS, resources, augmentation)
     key = digest([config.deduplicate, config.split, [part.key for part in parts]])
     (work / stage.LOGS).mkdir(parents=True, exist_ok=True)
     done = finished(work, f"{stage.LOGS}/corpus.json")
     if not done or done["key"] != key:
-        report = _build(config, found, parts, work, workers)
+        report = _build(config, found, parts, work, workers, complete)
         stage.write_text(work / REPORT, report_text(report))
         shards = [f"{DOCUMENTS}/{shard['file']}" for shard in report["shards"]]
         done = finish(work, f"{stage.LOGS}/corpus.json", {"key": key, "summary": summary_of(report)}, (REPORT, *shards))
@@ -130,11 +154,17 @@ def build_corpus(config: CorpusConfig, base: Path, work: Path, workers: int = 0)
     return summary
 
 
-def _plan(config: CorpusConfig, found: Sequence[Found], parts_folder: Path, resources: Resources) -> list[Part]:
+def _plan(
+    config: CorpusConfig,
+    found: Sequence[Found],
+    parts_folder: Path,
+    resources: Resources,
+    augmentation: Augmentation,
+) -> list[Part]:
     parts: list[Part] = []
     settings = (config.clean, config.deduplicate, parts_folder)
     for source, files in zip(config.sources, found):
-        parts += plan_parts(source, files.files, *settings, len(parts), resources)
+        parts += plan_parts(source, files.files, *settings, len(parts), resources, augmentation)
     return parts
 
 
@@ -151,14 +181,19 @@ def _with_frequent_lines(parts: Sequence[Part], workers: int) -> list[Part]:
 
 
 def _build(
-    config: CorpusConfig, found: Sequence[Found], parts: Sequence[Part], work: Path, workers: int
+    config: CorpusConfig,
+    found: Sequence[Found],
+    parts: Sequence[Part],
+    work: Path,
+    workers: int,
+    complete: Callable[[RewriteConfig], Complete] | None,
 ) -> dict[str, Any]:
     """Parts, duplicates, splits, shards; returns the report."""
     (work / _PARTS).mkdir(parents=True, exist_ok=True)
     raw_bytes = sum(part.raw_bytes for part in parts)
     workers = workers if raw_bytes >= _WORTH_PROCESSES_BYTES else 0
     parts = _with_frequent_lines(parts, workers)
-    _remove_all_but(work / _PARTS, {LINES, *(part.folder.name for part in parts)})
+    _remove_all_but(work / _PARTS, {LINES, REWRITES, *(part.folder.name for part in parts)})
     with progress("corpus", raw_bytes, "B") as bar:
         read = run_all(read_part, parts, workers, lambda part: bar.advance(part.raw_bytes))
     table = Table.of(parts, [read_rows(part) for part in parts])
@@ -171,8 +206,10 @@ def _build(
         codes[first:last].tofile(part.folder / CODES)
     kept = np.bincount(table.part[codes > 0], minlength=len(parts))
     with progress("shards", report["kept"], "documents") as bar:
-        written = run_all(write_shards, parts, workers, lambda part: bar.advance(int(kept[part.number])))
-    return {**report, "shards": _publish(parts, written, work / DOCUMENTS)}
+        here = parts[0].augmentation.needs_model  # a model is loaded once, in this process
+        write = partial(write_shards, complete=complete) if here else write_shards
+        written = run_all(write, parts, 0 if here else workers, lambda part: bar.advance(int(kept[part.number])))
+    return {**with_added(report, parts, written), "shards": _publish(parts, written, work / DOCUMENTS)}
 
 
 def _remove_all_but(folder: Path, names: set[str]) -> None:

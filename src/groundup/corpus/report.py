@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundup.corpus.account import Account, Samples, summed
+from groundup.corpus.augment import Added
 from groundup.corpus.deduplicate import EXACT, KEPT, NEAR, SIGNATURE_SEED, DeduplicateConfig, Duplicates
 from groundup.corpus.documents import SPLITS
 from groundup.corpus.parts import Part
@@ -61,6 +63,53 @@ def make_report(
         "skipped": _skipped(names, found),
         "files": [{"source": owner, **about, **account.to_json()} for owner, about, account in files],
     }
+
+
+def with_added(
+    report: Mapping[str, Any], parts: Sequence[Part], written: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The report with the documents that augmentation added: in `added`, and in the sizes of the train splits.
+
+    Documents of the splits are then `kept` and what `added` counts, in all and for each source.
+    """
+    sources = {name: _Sums() for name in report["sources"]}
+    for part, result in zip(parts, written):
+        for method, counts in result["added"].items():
+            sources[part.source.name].add(method, counts)
+    total = _Sums()
+    for sums in sources.values():
+        for method, added in sums.methods.items():
+            total.add(method, asdict(added))
+    return {
+        **report,
+        "added": total.to_json(),
+        "splits": total.with_train(report["splits"]),
+        "sources": {
+            name: {**source, "splits": sources[name].with_train(source["splits"]), "added": sources[name].to_json()}
+            for name, source in report["sources"].items()
+        },
+    }
+
+
+class _Sums:
+    """Sums of what each method of augmentation added."""
+
+    def __init__(self) -> None:
+        self.methods: dict[str, Added] = {}
+
+    def add(self, method: str, counts: Mapping[str, Any]) -> None:
+        """One part's counts of a method."""
+        self.methods.setdefault(method, Added()).add(Added(**counts))
+
+    def to_json(self) -> dict[str, Any]:
+        """method -> its counts."""
+        return {name: asdict(added) for name, added in sorted(self.methods.items())}
+
+    def with_train(self, splits: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+        """Sizes of the splits with what was added to the first, train."""
+        added = self.methods.values()
+        train = {unit: size + sum(getattr(one, unit) for one in added) for unit, size in splits[SPLITS[0]].items()}
+        return {**splits, SPLITS[0]: train}
 
 
 def _files(
@@ -210,6 +259,6 @@ def refuse_nothing(report: Mapping[str, Any]) -> None:
 
 def summary_of(report: Mapping[str, Any]) -> dict[str, Any]:
     """The totals for a manifest: the account, the splits, and the splits of each source."""
-    keys = ("total", "loaded", "rejected", "kept", "filtered", "duplicates", "contaminated", "splits")
+    keys = ("total", "loaded", "rejected", "kept", "filtered", "duplicates", "contaminated", "splits", "added")
     sources = {name: source["splits"] for name, source in report["sources"].items()}
     return {**{key: report[key] for key in keys}, "sources": sources}

@@ -18,6 +18,7 @@ from typing import Any
 
 from groundup import config, corpus, evaluate, export, stage, tokens
 from groundup.errors import DataError
+from groundup.pipeline.completion import complete_with
 from groundup.pipeline.context import Context
 from groundup.pipeline.phases import (
     build_instruct,
@@ -56,7 +57,8 @@ def _corpus_identity(context: Context) -> Mapping[str, Any]:
 
 
 def _build_corpus(context: Context, work: Path) -> Mapping[str, Any]:
-    return dict(corpus.build_corpus(context.recipe.corpus, Path.cwd(), work, context.recipe.runtime.workers))
+    workers = context.recipe.runtime.workers
+    return dict(corpus.build_corpus(context.recipe.corpus, Path.cwd(), work, workers, complete_with))
 
 
 def _tokenizer_identity(context: Context) -> Mapping[str, Any]:
