@@ -1,6 +1,6 @@
 """A document -> the cleaned document, or the reason why it is dropped: the config's rules, one after another.
 
-    Document --line ends--> --controls--> --unicode--> ... --personal data--> --length--> Document | Dropped
+    Document --line ends--> --mojibake--> --controls--> ... --personal data--> --length--> Document | Dropped
 
 To add a rule: one function `(config, text) -> None | Edited | Dropped` in a file with its config, a field in
 `CleanConfig`, one line in `rules_of`.
@@ -97,11 +97,11 @@ def _around_change(string: str, other: str) -> str:
 def rules_of(config: CleanConfig, resources: Resources) -> Iterator[tuple[str, Rule]]:
     """Name and function of each rule that the config switches on, in their order."""
     yield "line ends", newlines
+    if config.mojibake:  # before C1 controls go: they are bytes of what is to be decoded again
+        yield "mojibake", mojibake
     yield "control characters", control_characters
     if config.unicode != "keep":
         yield "unicode", partial(normal_form, config.unicode)
-    if config.mojibake:
-        yield "mojibake", mojibake
     if config.boilerplate:
         yield "boilerplate", partial(boilerplate, config.boilerplate)
     if config.repeated_lines:

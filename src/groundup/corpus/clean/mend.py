@@ -21,7 +21,9 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff
 _ASCII_CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r")) + b"\x7f"
 
 _GB_AS_LATIN = re.compile(r"[\xa1-\xf7\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192][\xa1-\xfe]{7,}")
-_UTF8_AS_GB = re.compile(r"[\u3400-\u9fff\ue000-\uf8ff€]{4,}[?\u3400-\u9fff\ue000-\uf8ff€]*")
+_UTF8_AS_GB = re.compile(r"[^\x00-\x7f]{3,}")
+_TELLTALE = re.compile(r"[浠浜涓鍥鏄鐨鎴璇鍦鍙鍚鎵鏈绗缁涔浣鐢瀛杩鏃鏂鎬锛銆鈥鍏鍒澶鏋鐩鑳鐞鎻鍔]")
+"""Common results of reading the first two bytes of a Chinese character in UTF-8 as GB 18030: rare in real text."""
 _COMMON_CHINESE = re.compile(r"[\u4e00-\u9fff，。、；：？！“”‘’（）《》…—0-9A-Za-z\s]*")
 
 
@@ -79,7 +81,7 @@ def _mended(line: str) -> str:
         before = line
         if _GB_AS_LATIN.search(line):
             line = _GB_AS_LATIN.sub(lambda match: _decoded_again(match[0], "latin-1", "gb18030", _is_common), line)
-        if _UTF8_AS_GB.search(line):
+        if _TELLTALE.search(line):
             line = _UTF8_AS_GB.sub(lambda match: _decoded_again(match[0], "gb18030", "utf-8", _is_longer_script), line)
         if looks_bad(line):
             line = fix(line)

@@ -97,6 +97,9 @@ _IBAN_LENGTHS = {
 
 
 def _is_public_address(value: str) -> bool:
+    """Global addresses; not what looks like a version or section number, nor names in code such as `a::b`."""
+    if not re.match(r"[23][0-9A-Fa-f]{3}:", value) if ":" in value else not re.search(r"\d\d", value):
+        return False
     try:
         return ipaddress.ip_address(value).is_global
     except ValueError:
@@ -116,7 +119,7 @@ def is_chinese_id(value: str) -> bool:
 def is_card(value: str) -> bool:
     """Whether digits (with spaces or dashes) are a card number: length, not all alike, Luhn checksum."""
     digits = [int(character) for character in value if character.isdigit()]
-    if not 13 <= len(digits) <= 19 or len(set(digits)) < 3:
+    if not 13 <= len(digits) <= 19 or len(set(digits)) < 2:
         return False
     doubled = (sum(divmod(2 * digit, 10)) for digit in digits[-2::-2])
     return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
