@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 
-_ABBREVIATIONS = (
-    r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\bProf)(?<!\bvs)(?<!\bNo)(?<!\be\.g)(?<!\bi\.e)(?<!\b[A-Z])"
-)
+_ABBREVIATIONS = ("Mr", "Mrs", "Ms", "Dr", "St", "Prof", "vs", "No", r"e\.g", r"i\.e", "[A-Z]")
+_NO_ABBREVIATION = "".join(rf"(?<!\b{word}\.)" for word in _ABBREVIATIONS)
 _CLOSING = r"[\"'”’»)\]」』）】》〉]*"
 _END = re.compile(
-    rf"{_ABBREVIATIONS}[.!?؟۔।…]{{1,20}}{_CLOSING}\s+"  # a mark and white space behind it
+    rf"[.!?؟۔।…]{{1,20}}{_NO_ABBREVIATION}{_CLOSING}\s+"  # a mark and white space behind it
     rf"|[。！？｡…]{{1,20}}{_CLOSING}\s*"  # full-width marks need no space
     r"|\n{2,}"
 )

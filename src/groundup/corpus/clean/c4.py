@@ -89,6 +89,8 @@ def c4(config: C4Config, text: Text) -> Outcome:
 
 
 def _has_long_word(words: list[str], limit: int) -> bool:
+    if max(map(len, words)) <= limit:
+        return False
     return any(len(word) > limit and not _UNSPACED.search(word) for word in words)
 
 

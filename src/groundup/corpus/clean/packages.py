@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 from types import ModuleType
 
 from groundup.errors import RecipeError
+
+
+def require(name: str, field: str) -> None:
+    """Raises RecipeError, as `imported` does, when the module is not there; imports nothing."""
+    if importlib.util.find_spec(name) is None:
+        raise _missing(name, field)
 
 
 def imported(name: str, field: str) -> ModuleType:
@@ -13,7 +19,9 @@ def imported(name: str, field: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError:
-        package = name.partition(".")[0].replace("_", "-")
-        raise RecipeError(
-            f"corpus.{field} needs the package {package}: pip install 'groundup[data]', or leave the field out"
-        ) from None
+        raise _missing(name, field) from None
+
+
+def _missing(name: str, field: str) -> RecipeError:
+    package = name.partition(".")[0].replace("_", "-")
+    return RecipeError(f"corpus.{field} needs the package {package}: pip install 'groundup[data]', or leave it out")
