@@ -257,7 +257,8 @@ class _PartWriter:
             self._sample("duplicates", "exact", index, record_number(document), document.text)
         else:
             account.filter(outcome.reason)
-            measured = {"value": outcome.value, "bound": outcome.bound} if outcome.bound is not None else {}
+            value = round(outcome.value, 4) if isinstance(outcome.value, float) else outcome.value
+            measured = {"value": value, "bound": outcome.bound} if outcome.bound is not None else {}
             number, excerpt = record_number(document), outcome.excerpt or document.text
             self._sample("filtered", outcome.reason, index, number, excerpt, measured)
 

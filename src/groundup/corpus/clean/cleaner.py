@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.config import digest
+from groundup.corpus.account import escaped
 from groundup.corpus.clean.boilerplate import boilerplate
 from groundup.corpus.clean.c4 import c4
 from groundup.corpus.clean.config import CleanConfig
@@ -52,7 +53,7 @@ class Resources:
 
 
 def load_resources(config: CleanConfig, places: Iterable[Path]) -> Resources:
-    """The files that the config names. Raises DataError when one cannot be used, RecipeError when a package is absent."""
+    """The files that the config names. Raises DataError when one cannot be used, RecipeError without a package."""
     if config.mojibake:
         require("ftfy", "clean.mojibake")
     if config.language:
@@ -90,13 +91,13 @@ class Changes:
 
 
 def _around_change(string: str, other: str) -> str:
-    """`string` around the first place where it differs from `other`."""
+    """`string` around the first place where it differs from `other`, escaped."""
     low, high = 0, min(len(string), len(other))
     while low < high:  # the longest common beginning, by bisection
         middle = (low + high + 1) // 2
         low, high = (middle, high) if string[:middle] == other[:middle] else (low, middle - 1)
     start = max(0, low - 20)
-    return string[start : start + _EXCERPT_CHARACTERS]
+    return escaped(string[start : start + _EXCERPT_CHARACTERS])
 
 
 def rules_of(config: CleanConfig, resources: Resources) -> Iterator[tuple[str, Rule]]:

@@ -43,13 +43,13 @@ class CleanConfig(Config):
     """What is mended and what is dropped before deduplication; rules run in the order of these fields."""
 
     preset: Literal["none", "basic", "gopher", "c4", "fineweb"] = "none"
-    """Rules switched on together; fields given beside it win. `basic`: `unicode`, `mojibake`, `boilerplate`. `gopher`:
+    """Rules switched on together; fields given beside it win. `basic`: `mojibake`, `unicode`, `boilerplate`. `gopher`:
     also `gopher`, `repetition`. `c4`: basic and `c4`. `fineweb`: gopher's, `c4`, `fineweb`, and `personal_data`."""
+    mojibake: bool = False
+    """Mend text that was decoded in the wrong encoding, where it can be told for sure (ftfy, and GB 18030)."""
     unicode: Literal["keep", "nfc", "nfkc"] = "keep"
     """`nfc` composes characters, so that a letter with an accent is always the same code point; `nfkc` also folds
     full-width, circled and ligature forms, which changes Chinese and Japanese punctuation."""
-    mojibake: bool = False
-    """Mend text that was decoded in the wrong encoding, where it can be told for sure (ftfy, and GB 18030)."""
     boilerplate: BoilerplateConfig | None = None
     """Cut out Project Gutenberg's frame, licences, notices and web lines."""
     repeated_lines: LinesConfig | None = None

@@ -30,7 +30,7 @@ class GopherThresholds(Config):
     max_words: int = Field(default=100_000, ge=0)
     """Words without symbols, at most."""
     min_mean_word_length: float = Field(default=3.0, ge=0)
-    """Mean length of words in characters, at least."""
+    """Mean length of words in characters, at least (not asked where most words are single unspaced characters)."""
     max_mean_word_length: float = Field(default=10.0, ge=0)
     """Mean length of words in characters, at most."""
     max_hash_ratio: float = Field(default=0.1, ge=0)
@@ -83,9 +83,11 @@ def _size(bounds: GopherThresholds, text: Text) -> Dropped | None:
 
 
 def _word_length(bounds: GopherThresholds, text: Text) -> Dropped | None:
-    """Characters of all words proper, divided by their number (unspaced characters in words of 1.6)."""
-    count = text.words.equivalent((LETTER, NUMBER, UNSPACED))
-    mean = int(text.words.lengths[text.words.kinds != SYMBOL].sum()) / max(count, 1)
+    """Characters of all words proper, divided by their number; says nothing of text without spaces."""
+    if text.unspaced:
+        return None
+    is_proper = text.words.kinds != SYMBOL
+    mean = int(text.words.lengths[is_proper].sum()) / max(int(is_proper.sum()), 1)
     if mean < bounds.min_mean_word_length:
         return Dropped("gopher: words too short", mean, bounds.min_mean_word_length)
     if bounds.max_mean_word_length and mean > bounds.max_mean_word_length:

@@ -75,8 +75,12 @@ class Text:
 
     @cached_property
     def language(self) -> str:
-        """Language code without its script: as identified, or "zh", "ja", "ko" by the script, else "en"."""
-        return self.identified.partition("-")[0] or language_of_script(self.string)
+        """Language code without its script: as identified, or "zh", "ja", "ko" by the script, else "en".
+
+        Cantonese and Wu count as Chinese: bounds and function words are those of its writing.
+        """
+        code = self.identified.partition("-")[0]
+        return "zh" if code in ("yue", "wuu") else code or language_of_script(self.string)
 
     @property
     def unspaced(self) -> bool:
