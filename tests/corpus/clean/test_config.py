@@ -3,9 +3,9 @@
 import pytest
 
 from groundup import config
-from groundup.corpus.clean import CleanConfig
+from groundup.corpus.clean import CleanConfig, load_resources
 from groundup.corpus.clean.config import PRESETS
-from groundup.errors import RecipeError
+from groundup.errors import RecipeError, first_line
 
 
 def build(**values):
@@ -41,3 +41,11 @@ def test_faults_are_named():
         build(word_lists=[{"name": "a", "path": "x"}, {"name": "A", "path": "y"}])
     with pytest.raises(RecipeError, match="did you mean 'gopher'"):
         build(gofer={})
+
+
+def test_a_missing_package_is_told_before_anything_is_read(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(RecipeError) as caught:
+        load_resources(build(preset="basic"), ())
+    assert first_line(caught.value).startswith("corpus.clean.mojibake needs the package ftfy: pip install")
+    load_resources(build(preset="basic", mojibake=False), ())
