@@ -28,6 +28,7 @@ NOUNS = (
     "forest",
     "harbour",
 )
+OPENINGS = ("The", "A", "Every", "One", "Some", "That", "This", "Another")
 VERBS = (
     "crossed",
     "painted",
@@ -48,7 +49,7 @@ def english(seed, lines=12):
 
     def sentence():
         return (
-            f"The {rng.choice(NOUNS)} of the {rng.choice(NOUNS)} {rng.choice(VERBS)} a {rng.choice(NOUNS)} "
+            f"{rng.choice(OPENINGS)} {rng.choice(NOUNS)} of the {rng.choice(NOUNS)} {rng.choice(VERBS)} a {rng.choice(NOUNS)} "
             f"and {rng.choice(VERBS)} the {rng.choice(NOUNS)} with {rng.randrange(2, 999)} others."
         )
 

@@ -95,13 +95,13 @@ def sentence_deletion(config: SentenceDeletionConfig, text: str, random: Random)
     """At least one sentence stays."""
     sentences = split_sentences(text)
     kept = [sentence for sentence in sentences if random.random() >= config.share]
-    return ("".join(kept) if kept else "".join(sentences[:1])).strip()
+    return "".join(kept).strip() or next((sentence.strip() for sentence in sentences if sentence.strip()), "")
 
 
 def span_noise(config: SpanNoiseConfig, text: str, random: Random) -> str:
     """Spans begin at random words; their lengths are geometric with the wanted mean."""
     words = list(_WORD.finditer(text))
-    begin, go_on = config.share / config.mean_words, 1 - 1 / config.mean_words
+    begin, go_on = config.share / (1 - config.share) / config.mean_words, 1 - 1 / config.mean_words
     pieces, position, inside = [], 0, False
     for number, word in enumerate(words):
         was_inside, inside = inside, random.random() < (go_on if inside else begin)

@@ -175,6 +175,7 @@ class Endpoint:
                 with self._opener.open(self._request(prompt, seed), timeout=self._endpoint.timeout_seconds) as response:
                     return _content(response.read(ANSWER_LIMIT_BYTES + 1))
             except urllib.error.HTTPError as error:
+                error.close()
                 problem = f"HTTP {error.code}"
                 if error.code in (401, 403, 404) or 300 <= error.code < 400:
                     break
