@@ -48,10 +48,9 @@ def english(seed, lines=12):
     rng = random.Random(seed)
 
     def sentence():
-        return (
-            f"{rng.choice(OPENINGS)} {rng.choice(NOUNS)} of the {rng.choice(NOUNS)} {rng.choice(VERBS)} a {rng.choice(NOUNS)} "
-            f"and {rng.choice(VERBS)} the {rng.choice(NOUNS)} with {rng.randrange(2, 999)} others."
-        )
+        one, two, three, four = (rng.choice(NOUNS) for _ in range(4))
+        beginning = f"{rng.choice(OPENINGS)} {one} of the {two} {rng.choice(VERBS)} a {three}"
+        return f"{beginning} and {rng.choice(VERBS)} the {four} with {rng.randrange(2, 999)} others."
 
     return "\n".join(f"{sentence()} {sentence()}" for _ in range(lines))
 
