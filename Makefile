@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 GROUNDUP := $(BIN)/groundup
 RECIPE ?= recipes/atlas.yaml
 
-BENCHES := bench-throughput bench-memory bench-quality bench-search bench-decode bench-loader bench-guard
+BENCHES := bench-throughput bench-memory bench-quality bench-search bench-decode bench-loader bench-guard bench-cleaning
 
 .PHONY: help install quickstart smoke test soak check clean bench-step $(BENCHES)
 
@@ -15,7 +15,7 @@ help:
 	@echo "make soak         the long reliability tests (about 30 minutes)"
 	@echo "make check        ruff and mypy"
 	@echo "make bench-step   tokens per second of the training step, eager and compiled"
-	@echo "make bench-NAME   throughput, memory, quality, search, decode, loader, guard: see benchmarks/README.md (ARGS=\"--rounds 3\")"
+	@echo "make bench-NAME   throughput, memory, quality, search, decode, loader, guard, cleaning: see benchmarks/README.md (ARGS=\"--rounds 3\")"
 	@echo "make install      only make .venv and install"
 
 install: $(VENV)/.installed
@@ -30,7 +30,7 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[hf,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[hf,data,dev]"
 	@touch $@ $(VENV)/.installed
 
 quickstart: $(VENV)/.installed

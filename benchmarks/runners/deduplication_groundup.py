@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from groundup.corpus.clean import CleanConfig
+from groundup.corpus.clean import CleanConfig, Resources
 from groundup.corpus.deduplicate import find_duplicates
 from groundup.corpus.parts import plan_parts, read_part
 from groundup.corpus.signatures import DeduplicateConfig
@@ -27,7 +27,7 @@ def main() -> None:
     source = SourceConfig(name="s", path=job["input"])
     file = RawFile(Path(job["input"]).name, Path(job["input"]))
     started = time.process_time()
-    parts = plan_parts(source, [file], CleanConfig(), config, work / "parts", None, 0)
+    parts = plan_parts(source, [file], CleanConfig(), config, work / "parts", None, Resources(), 0)
     documents = [read_part(part)["documents"] for part in parts]
     signed = time.process_time()
     segments = [segment for part, count in zip(parts, documents) for segment in part.segments(count)]

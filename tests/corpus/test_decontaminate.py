@@ -132,10 +132,17 @@ def test_contaminated_documents_are_dropped_and_the_account_adds_up(exam, raw, t
     report = prepared(tmp_path / "work", raw, decontaminate=[{"name": "exam", "path": str(exam)}])
     assert (report["total"], report["kept"], report["contaminated"]) == (43, 39, 4)
     assert report["files"][0]["contaminated"] == 4
-    assert report["decontamination"][0]["documents"] == 3  # of two that are the same to the byte one is looked at
+    assert report["decontamination"][0]["documents"] == 4  # two of them are the same to the byte
     assert report["decontamination"][0]["examples_found"] == 2
     left = measure(tmp_path, exam)
     assert left["sets"][0]["documents"] == 0
+
+
+def test_as_many_samples_as_asked_for(exam, raw, tmp_path):
+    for count in (0, 1, 4):
+        values = {"clean": {"samples": count}, "decontaminate": [{"name": "exam", "path": str(exam)}]}
+        report = prepared(tmp_path / str(count), raw, **values)
+        assert len(report["decontamination"][0]["samples"]) == count
 
 
 def measure(tmp_path, exam, **options):

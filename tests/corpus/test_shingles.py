@@ -36,6 +36,7 @@ def test_ascii_and_unicode_tokens_agree():
     assert window_hashes("It's  Word_1, and more é", 2)[: len(plain)] == plain
     assert len(window_hashes("床前明月光", 5)) == 1
     assert len(window_hashes("床前明月光疑是地上霜", 5)) == 6
+    assert len(window_hashes("人々は〇と言う", 1)) == 7
     assert len(window_hashes("one two", 5)) == 1
     assert len(window_hashes("... !!!", 5)) == 0
 

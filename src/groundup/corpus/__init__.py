@@ -2,7 +2,8 @@
 
 sources.py     path -> regular files              compressed.py  packed -> verified plain bytes
 detect.py      first bytes -> format              formats.py     plain bytes -> rows, one function a format
-readers.py     file -> documents or rejections    clean.py       document -> document or reason
+readers.py     file -> documents or rejections    line_sections.py  large file -> sections for workers
+clean/         document -> document or reason     frequent_lines.py  lines that stand in many documents
 parts.py       one worker's share                 segments.py    what is known of each document, on disk
 shingles.py    text -> hashes of its words        signatures.py  hashes -> MinHash signature -> band keys
 ngrams.py      evaluation texts -> index          decontaminate.py  document -> sets it holds texts of
@@ -10,6 +11,7 @@ runs.py        sorted records on disk             steps.py       tasks over rang
 near.py        buckets -> pairs                   components.py  pairs -> clusters, star by star
 deduplicate.py segments -> duplicates             groups.py      cluster -> the document that is kept
 settle.py      duplicates -> counts and splits    split.py       cluster -> train, validation or test
+augment/       train document -> further ones     shards.py      segments -> documents by split and source
 prepare.py     the whole, and its fingerprint     contamination.py  evaluation texts in the finished corpus
 """
 

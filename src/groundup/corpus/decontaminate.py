@@ -97,12 +97,12 @@ class SetTally:
     """Documents by the largest share of a text's n-grams that they hold, in quarters."""
     samples: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, other: SetTally) -> None:
+    def add(self, other: SetTally, sample_limit: int = SAMPLE_LIMIT) -> None:
         """Count what was found later."""
         self.documents += other.documents
         self.examples |= other.examples
         self.shares = [one + more for one, more in zip(self.shares, other.shares)]
-        self.samples += other.samples[: SAMPLE_LIMIT - len(self.samples)]
+        self.samples += other.samples[: sample_limit - len(self.samples)]
 
     def to_json(self) -> dict[str, Any]:
         """JSON-like values that `from_json` reads back."""
@@ -118,8 +118,9 @@ class SetTally:
 class Checker:
     """Checks documents against an index and counts what is found, set by set."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sample_limit: int = SAMPLE_LIMIT) -> None:
         self._index, self._label_ends = _opened(folder)
+        self._sample_limit = sample_limit
         self._labels = folder / _LABELS
         self.tallies: dict[int, SetTally] = {}
 
@@ -135,7 +136,7 @@ class Checker:
         tally.documents += 1
         tally.examples.update(hit.example for hit in hits)
         tally.shares[min(int(most.overlap * len(_SHARES)), len(_SHARES) - 1)] += 1
-        if len(tally.samples) < SAMPLE_LIMIT:
+        if len(tally.samples) < self._sample_limit:
             words = escaped(excerpt(text, most.token, most.size))
             example = {"example": self._label(most.example), "share": round(most.overlap, 4), "excerpt": words}
             tally.samples.append({"document": name, **example})
@@ -155,7 +156,9 @@ def _opened(folder: Path) -> tuple[Index, NDArray[np.int64]]:
     return Index(folder), np.load(folder / _LABEL_ENDS)
 
 
-def set_reports(folder: Path, found: Iterable[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+def set_reports(
+    folder: Path, found: Iterable[tuple[str, Mapping[str, Any]]], sample_limit: int = SAMPLE_LIMIT
+) -> list[dict[str, Any]]:
     """A report for each set of an index: what it holds, and what was found in `found`: (source, tallies) of parts."""
     facts = json.loads((folder / SETS).read_text(encoding="utf-8"))["sets"]
     totals = [SetTally() for _ in facts]
@@ -163,7 +166,7 @@ def set_reports(folder: Path, found: Iterable[tuple[str, Mapping[str, Any]]]) ->
     for source, tallies in found:
         for number, values in tallies.items():
             tally = SetTally.from_json(values)
-            totals[int(number)].add(tally)
+            totals[int(number)].add(tally, sample_limit)
             sources = per_source[int(number)]
             sources[source] = sources.get(source, 0) + tally.documents
     return [

@@ -9,8 +9,8 @@ files and the config, so the number of workers never shows.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ from typing import Any
 
 from groundup.config import digest, to_dict
 from groundup.corpus.account import Account, Samples, escaped
-from groundup.corpus.clean import Changes, CleanConfig, clean
+from groundup.corpus.clean import CleanConfig, Cleaner, Dropped, Resources
 from groundup.corpus.closing import finish, finished
 from groundup.corpus.decontaminate import Checker
 from groundup.corpus.documents import SPLITS, Document, hash_text, record_number
@@ -34,9 +34,9 @@ from groundup.corpus.sources import RawFile, SourceConfig
 PART_BYTES = 32 << 20
 PART_FILES = 2000
 READ = "part.json"
-_FORMAT = 2
+_FORMAT = 3
 _SEEN_LIMIT = 1 << 18
-_REPEATED, _CONTAMINATED = "repeated", "contaminated"
+_REPEATED, _CONTAMINATED = Dropped("repeated"), Dropped("contaminated")
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class Part:
     parts_folder: Path
     evaluation: Path | None = None
     """Index of the evaluation sets whose texts must not be trained on, where the source may be."""
+    resources: Resources = field(default_factory=Resources)
+    """Files that cleaning needs, read once."""
     key: str = ""
     """Hash of all that the part's content depends on."""
 
@@ -84,7 +86,12 @@ def _part_key(part: Part) -> str:
     del options["path"]
     files = [[file.name, *file_state(file.path), *_section_key(file)] for file in part.files]
     evaluation = part.evaluation.name if part.evaluation else ""
-    settings = {"source": options, "clean": part.clean, "deduplicate": part.deduplicate, "evaluation": evaluation}
+    settings = {
+        "source": options,
+        "clean": [part.clean, part.resources.digest()],
+        "deduplicate": part.deduplicate,
+        "evaluation": evaluation,
+    }
     return digest({"format": _FORMAT, "files": files, **settings})
 
 
@@ -108,6 +115,7 @@ def plan_parts(
     deduplicate: DeduplicateConfig,
     parts_folder: Path,
     evaluation: Path | None,
+    resources: Resources,
     first_number: int,
 ) -> list[Part]:
     """Files of a source, in order, in groups of about PART_BYTES; a larger file is a part of its own, or several."""
@@ -121,12 +129,17 @@ def plan_parts(
         members.append(file)
         total += size
         if total + following > PART_BYTES or len(members) == PART_FILES:
-            part = Part(
-                first_number + len(parts), source, tuple(members), total, clean, deduplicate, parts_folder, checked
-            )
-            parts.append(replace(part, key=_part_key(part)))
+            settings = (clean, deduplicate, parts_folder, checked)
+            part = Part(first_number + len(parts), source, tuple(members), total, *settings)
+            parts.append(with_resources(part, resources))
             members, total = [], 0
     return parts
+
+
+def with_resources(part: Part, resources: Resources) -> Part:
+    """The part with these resources and the key that follows from them."""
+    part = replace(part, resources=resources)
+    return replace(part, key=_part_key(part))
 
 
 def with_line_numbers(parts: Sequence[Part], workers: int) -> list[Part]:
@@ -155,7 +168,7 @@ def read_part(part: Part) -> dict[str, Any]:
     content = {
         "accounts": accounts,
         "samples": reader.samples.values,
-        "changes": {"documents": reader.changes.documents, "characters": reader.changes.characters},
+        "changes": reader.cleaner.changes.to_json(),
         "documents": reader.segments.rows_written,
         "contaminated": reader.checker.to_json() if reader.checker else {},
     }
@@ -168,11 +181,12 @@ class _PartReader:
 
     def __init__(self, part: Part) -> None:
         self.part = part
-        self.samples, self.changes = Samples(), Changes()
+        self.samples = Samples(limit=part.clean.samples)
+        self.cleaner = Cleaner(part.clean, part.resources)
         self.segments = SegmentWriter(part.folder, part.number, part.priority, part.deduplicate)
-        self.checker = Checker(part.evaluation) if part.evaluation else None
+        self.checker = Checker(part.evaluation, part.clean.samples) if part.evaluation else None
         self._tokens = TokenHashes()
-        self._seen: dict[bytes, str] = {}
+        self._seen: dict[bytes, Dropped] = {}
 
     def __enter__(self) -> _PartReader:
         self.segments.__enter__()
@@ -209,22 +223,24 @@ class _PartReader:
         raw_hash = hash_text(document.text.encode())
         outcome = self._seen.get(raw_hash)
         if outcome is None:
-            cleaned = clean(document, self.part.clean, self.changes)
-            outcome = cleaned if isinstance(cleaned, str) else self._keep(cleaned, index, group)
-            if len(self._seen) < _SEEN_LIMIT:
+            cleaned = self.cleaner.clean(document)
+            outcome = cleaned if isinstance(cleaned, Dropped) else self._keep(cleaned, index, group)
+            # contaminated texts are checked each time, so that the sets' own counts add up too
+            if outcome is not _CONTAMINATED and len(self._seen) < _SEEN_LIMIT:
                 self._seen[raw_hash] = outcome
-            if outcome == _REPEATED:
+            if outcome is _REPEATED:
                 return
-        if outcome == _CONTAMINATED:
+        if outcome is _CONTAMINATED:
             account.contaminated += 1
-        elif outcome == _REPEATED:
+        elif outcome is _REPEATED:
             account.duplicates["exact"] += 1
             self._sample("duplicates", "exact", index, record_number(document), document.text)
         else:
-            account.filter(outcome)
-            self._sample("filtered", outcome, index, record_number(document), document.text)
+            account.filter(outcome.reason)
+            excerpt = outcome.excerpt or document.text
+            self._sample("filtered", outcome.reason, index, record_number(document), excerpt, _measured(outcome))
 
-    def _keep(self, document: Document, index: int, group: int) -> str:
+    def _keep(self, document: Document, index: int, group: int) -> Dropped:
         """Write a document unless it is contaminated; returns what the same text is from now on."""
         tokens = self._tokens.of(document.text)
         name = f"{self.part.source.name}/{document.id}"
@@ -233,5 +249,16 @@ class _PartReader:
         self.segments.write(document, tokens, index, group)
         return _REPEATED
 
-    def _sample(self, kind: str, reason: str, index: int, number: int, excerpt: str) -> None:
-        self.samples.add(kind, reason, f"{self.part.source.name}/{self.part.files[index].name}", number, excerpt)
+    def _sample(
+        self, kind: str, reason: str, index: int, number: int, excerpt: str, measured: Mapping[str, Any] | None = None
+    ) -> None:
+        file = f"{self.part.source.name}/{self.part.files[index].name}"
+        self.samples.add(kind, reason, file, number, excerpt, measured)
+
+
+def _measured(outcome: Dropped) -> dict[str, Any]:
+    """What a rule measured and what it demands, where it compared numbers."""
+    if outcome.bound is None:
+        return {}
+    value = round(outcome.value, 4) if isinstance(outcome.value, float) else outcome.value
+    return {"value": value, "bound": outcome.bound}

@@ -1,21 +1,25 @@
 """Raw sources -> clean, deduplicated, split documents and an account of every record.
 
-    sources -> files -> parts   (workers)  read, clean, hash, sign          parts/<number>-<key>/
-                     -> rows of all parts: exact and near-duplicates, split (here: hashes and signatures only)
-                     -> shards  (workers)  each part's kept documents       documents/*.jsonl.zst
+    sources -> files -> parts               lines frequent in the corpus, if the recipe asks   parts/lines-<key>/
+                     -> read_part           read, clean, decontaminate, hash, sign             parts/<number>-<key>/
+                     -> find_duplicates     exact, then near                                   parts/duplicates-<key>/
+                     -> tally, assign_codes counts and splits                                  codes.bin of each segment
+                     -> write_shards        the kept documents, and those augmentation adds    documents/*.jsonl.zst
                      -> report.json
 
+Each arrow runs in all workers, over parts, ranges of keys or segments; between them only counts come together here.
 Invariant: the account adds up, per file, per source and in all; the same files and config give the same bytes
 whatever the number of workers, kills and restarts.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -23,25 +27,30 @@ from pydantic import Field, model_validator
 
 from groundup import stage
 from groundup.config import Config, digest, to_dict
-from groundup.corpus.clean import CleanConfig
+from groundup.corpus.augment import Augmentation, AugmentConfig, Complete, RewriteConfig, load_augmentation
+from groundup.corpus.clean import CleanConfig, load_resources
 from groundup.corpus.closing import finish, finished
 from groundup.corpus.decontaminate import build_index, evaluation_set
 from groundup.corpus.deduplicate import find_duplicates
-from groundup.corpus.documents import DOCUMENTS, shard_name
+from groundup.corpus.documents import DOCUMENTS
 from groundup.corpus.evaluation_sets import EvaluationSetConfig
+from groundup.corpus.frequent_lines import lines_folder, with_frequent_lines
 from groundup.corpus.parts import Part, file_state, plan_parts, read_part, with_line_numbers
 from groundup.corpus.processes import run_all
-from groundup.corpus.report import log_report, make_report, refuse_nothing, report_text, summary_of
+from groundup.corpus.report import log_report, make_report, refuse_nothing, report_text, summary_of, with_added
 from groundup.corpus.segments import Segment
 from groundup.corpus.settle import Settling, assign_codes, tally, with_draws
-from groundup.corpus.shards import write_shards
+from groundup.corpus.shards import Sharding, publish, write_shards
 from groundup.corpus.signatures import DeduplicateConfig
 from groundup.corpus.sources import Found, SourceConfig, find_files
 from groundup.corpus.split import SplitConfig
+from groundup.errors import RecipeError
 from groundup.log import progress
 
 REPORT = "report.json"
 _PARTS = "parts"
+_ANSWERS = "answers"
+"""Folder, beside the parts, of the answers of models."""
 _HASH_THREADS = 4
 _WORTH_PROCESSES_BYTES = 8 << 20
 """Starting worker processes takes longer than reading less than this here."""
@@ -63,23 +72,38 @@ class CorpusConfig(Config):
     another corpus)."""
     split: SplitConfig = SplitConfig()
     """Fractions for validation and test."""
+    augment: tuple[AugmentConfig, ...] = ()
+    """Ways to make further documents of those of the train split, each a `kind` with its options."""
 
     @model_validator(mode="after")
     def _distinct_names(self) -> Self:
-        for what, named in (("sources", self.sources), ("evaluation sets", self.decontaminate)):
+        for what, named in (
+            ("sources", self.sources),
+            ("evaluation sets", self.decontaminate),
+            ("ways to augment", self.augment),
+        ):
             names = [each.name.lower() for each in named]
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"two {what} are named '{twice[0]}' (letter case aside); give each its own name")
+        known = {source.name.lower() for source in self.sources}
+        unknown = sorted({name for method in self.augment for name in method.sources if name.lower() not in known})
+        if unknown:
+            raise ValueError(f"augment names the source '{unknown[0]}', which is not among corpus.sources")
         return self
 
 
 def raw_identity(config: CorpusConfig, base: Path, heldout: Sequence[EvaluationSetConfig] = ()) -> dict[str, Any]:
     """What decides the prepared documents: every option but the paths, and name and SHA-256 of each file.
 
-    Evaluation sets count where documents are dropped for them. Raises DataError when a source or set has no files.
+    Evaluation sets count where documents are dropped for them. Raises DataError when a source or set has no files, or
+    a word list or dictionary cannot be read.
     """
     identity = to_dict(config)
+    for words, values in zip(load_resources(config.clean, _places(base)).word_lists, identity["clean"]["word_lists"]):
+        del values["path"]
+        values["content"] = words.digest()
+    identity["augment"] = load_augmentation(config.augment, config.split.seed, _places(base)).identity()
     del identity["decontaminate_heldout"]
     identity["sources"] = [file_identity(source, base) for source in config.sources]
     identity["decontaminate"] = [file_identity(each, base) for each in (*config.decontaminate, *heldout) if drops(each)]
@@ -95,6 +119,11 @@ def file_identity(config: SourceConfig | EvaluationSetConfig, base: Path) -> dic
     del values["path"]
     values["files"] = [[file.name, content] for file, content in zip(files, hashes)]
     return values
+
+
+def _places(base: Path) -> tuple[Path, ...]:
+    """Where relative paths are tried, in order."""
+    return (Path.cwd(), base)
 
 
 def drops(config: EvaluationSetConfig) -> bool:
@@ -115,24 +144,31 @@ def build_corpus(
     work: Path,
     workers: int = 0,
     heldout: Sequence[EvaluationSetConfig] = (),
+    complete: Callable[[RewriteConfig], Complete] | None = None,
 ) -> dict[str, Any]:
     """Fill `work` with `documents/` and `report.json`; returns the report's totals. Goes on from what lies in `work`.
 
     `base`: folder that relative paths are tried in after the current one. `workers`: processes, used from 8 MB on;
-    0: none. The same bytes come out whatever the number. `heldout`: the recipe's own evaluation sets. Raises DataError
-    when there are no files or nothing is kept.
+    0: none. The same bytes come out whatever the number. `heldout`: the recipe's own evaluation sets. `complete`:
+    makes the function that asks a model folder, for augmentation by one. Raises DataError when there are no files or
+    nothing is kept.
     """
     found = [find_files(source.path, base) for source in config.sources]
     sets = [each for each in (*config.decontaminate, *heldout) if drops(each)]
     index = work / _PARTS / f"evaluation-{_sets_key(sets, base)}" if sets else None
-    parts = _plan(config, found, work / _PARTS, index)
-    key = digest([config.deduplicate, config.split, [part.key for part in parts]])
+    augmentation = load_augmentation(config.augment, config.split.seed, _places(base))
+    if augmentation.needs_model and complete is None:
+        raise RecipeError("corpus.augment: nothing here can run a model_folder; use `groundup prepare`, or an endpoint")
+    augmentation_key = digest(augmentation.identity())
+    parts = _plan(config, found, work / _PARTS, index, base)
+    key = digest([config.deduplicate, config.split, augmentation_key, [part.key for part in parts]])
     (work / stage.LOGS).mkdir(parents=True, exist_ok=True)
     done = finished(work, f"{stage.LOGS}/corpus.json")
     if not done or done["key"] != key:
         if index:
             build_index([evaluation_set(each, base, work / stage.LOGS) for each in sets], index)
-        report = _build(config, found, parts, work, workers)
+        built = _build(config, found, parts, work, workers)
+        report = _written(built, work, augmentation, augmentation_key, complete)
         stage.write_text(work / REPORT, report_text(report))
         shards = [f"{DOCUMENTS}/{shard['file']}" for shard in report["shards"]]
         done = finish(work, f"{stage.LOGS}/corpus.json", {"key": key, "summary": summary_of(report)}, (REPORT, *shards))
@@ -148,69 +184,72 @@ def _sets_key(sets: Sequence[EvaluationSetConfig], base: Path) -> str:
     )
 
 
-def _plan(config: CorpusConfig, found: Sequence[Found], parts_folder: Path, index: Path | None) -> list[Part]:
+def _plan(
+    config: CorpusConfig, found: Sequence[Found], parts_folder: Path, index: Path | None, base: Path
+) -> list[Part]:
     parts: list[Part] = []
+    settings = (config.clean, config.deduplicate, parts_folder, index, load_resources(config.clean, _places(base)))
     for source, files in zip(config.sources, found):
-        parts += plan_parts(source, files.files, config.clean, config.deduplicate, parts_folder, index, len(parts))
+        parts += plan_parts(source, files.files, *settings, len(parts))
     return parts
 
 
-def _build(
-    config: CorpusConfig, found: Sequence[Found], parts: Sequence[Part], work: Path, workers: int
-) -> dict[str, Any]:
-    """Parts, duplicates, splits, shards; returns the report."""
+@dataclass(frozen=True)
+class _Built:
+    """Everything but the shards."""
+
+    parts: Sequence[Part]
+    segments: Sequence[Segment]
+    report: dict[str, Any]
+    workers: int
+
+
+def _build(config: CorpusConfig, found: Sequence[Found], parts: Sequence[Part], work: Path, workers: int) -> _Built:
+    """Parts, duplicates, splits and the report. Raises DataError when nothing is kept."""
     (work / _PARTS).mkdir(parents=True, exist_ok=True)
     raw_bytes = sum(part.raw_bytes for part in parts)
     workers = workers if raw_bytes >= _WORTH_PROCESSES_BYTES else 0
+    lines = lines_folder(parts)
+    parts = with_line_numbers(with_frequent_lines(parts, workers), workers)
     duplicates_folder = f"duplicates-{digest([config.deduplicate, [part.key for part in parts]])}"
     indices = {part.evaluation.name for part in parts if part.evaluation}
-    _remove_all_but(work / _PARTS, {duplicates_folder, *indices, *(part.folder.name for part in parts)})
-    parts = with_line_numbers(parts, workers)
+    wanted = {lines.name, _ANSWERS, duplicates_folder, *indices, *(part.folder.name for part in parts)}
+    _remove_all_but(work / _PARTS, wanted)
     with progress("corpus", raw_bytes, "B") as bar:
         read = run_all(read_part, parts, workers, lambda part: bar.advance(part.raw_bytes))
     segments = [segment for part, result in zip(parts, read) for segment in part.segments(result["documents"])]
     duplicates = find_duplicates(segments, config.deduplicate, work / _PARTS / duplicates_folder, workers)
-    tasks = [Settling(segment, duplicates, config.split, parts[segment.part].forced) for segment in segments]
+    tasks = [
+        Settling(segment, duplicates, config.split, parts[segment.part].forced, config.clean.samples)
+        for segment in segments
+    ]
     tallies = run_all(tally, tasks, workers, lambda task: None)
     sizes = run_all(assign_codes, with_draws(tasks, tallies), workers, lambda task: None)
     report = make_report(config.deduplicate, config.sources, found, parts, read, segments, duplicates, tallies, sizes)
     log_report(report)
     refuse_nothing(report)
-    with progress("shards", len(segments), "segments") as bar:
-        written = run_all(write_shards, segments, workers, lambda segment: bar.advance(1))
-    return {**report, "shards": _publish(parts, segments, written, work / DOCUMENTS)}
+    return _Built(parts, segments, report, workers)
+
+
+def _written(
+    built: _Built,
+    work: Path,
+    augmentation: Augmentation,
+    augmentation_key: str,
+    complete: Callable[[RewriteConfig], Complete] | None,
+) -> dict[str, Any]:
+    """Write `documents/`; returns the report with its shards and with what augmentation added."""
+    tasks = [Sharding(segment, work / _PARTS / _ANSWERS, augmentation, augmentation_key) for segment in built.segments]
+    here = augmentation.needs_model  # a model is loaded once, in this process
+    write = partial(write_shards, complete=complete) if here else write_shards
+    with progress("shards", len(tasks), "segments") as bar:
+        written = run_all(write, tasks, 0 if here else built.workers, lambda task: bar.advance(1))
+    sources = [built.parts[segment.part].source.name for segment in built.segments]
+    shards = publish(built.segments, sources, written, work / DOCUMENTS)
+    return {**with_added(built.report, sources, written), "shards": shards}
 
 
 def _remove_all_but(folder: Path, names: set[str]) -> None:
     for path in folder.iterdir():
         if path.name not in names:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _publish(
-    parts: Sequence[Part], segments: Sequence[Segment], written: Sequence[Mapping[str, Any]], folder: Path
-) -> list[dict[str, Any]]:
-    """Link the segments' shards into `folder` under their final names, numbered per source and split."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    numbers: dict[tuple[str, str], int] = {}
-    shards = []
-    for segment, result in zip(segments, written):
-        for shard in result["shards"]:
-            place = (shard["split"], parts[segment.part].source.name)
-            numbers[place] = numbers.get(place, -1) + 1
-            name = shard_name(*place, numbers[place])
-            _link(segment.folder / shard["name"], folder / name)
-            counts = {"documents": shard["documents"], "bytes": shard["bytes"]}
-            shards.append({"file": name, "split": place[0], "source": place[1], **counts})
-    return shards
-
-
-def _link(origin: Path, target: Path) -> None:
-    """A second name for a file; a copy where the file system has no links."""
-    try:
-        os.link(origin, target)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EXDEV):
-            raise
-        shutil.copyfile(origin, target)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from groundup.corpus.account import SAMPLE_LIMIT, Account, Samples, summed
+from groundup.corpus.account import Account, Samples, summed
+from groundup.corpus.augment import Added
 from groundup.corpus.decontaminate import set_reports
 from groundup.corpus.deduplicate import Duplicates
 from groundup.corpus.documents import SPLITS
@@ -46,6 +48,8 @@ def make_report(
     per_source = {name: summed(account for owner, _, account in files if owner == name) for name in names}
     owners = [parts[segment.part].source.name for segment in segments]
     total = summed(per_source.values())
+    limit = parts[0].clean.samples
+    changed, edits = _changes(read, limit)
     for what, account in (*per_source.items(), ("the corpus", total)):
         account.check(what)
     return {
@@ -55,13 +59,62 @@ def make_report(
             name: {**account.to_json(), "splits": _sizes([size for size, owner in zip(sizes, owners) if owner == name])}
             for name, account in per_source.items()
         },
-        "changed": _changes(read),
+        "changed": changed,
+        "edits": edits,
         "deduplication": _deduplication(config, duplicates),
-        "decontamination": _decontamination(parts, read),
-        "samples": _samples(parts, read, segments, tallies),
+        "decontamination": _decontamination(parts, read, limit),
+        "samples": _samples(parts, read, segments, tallies, limit),
         "skipped": _skipped(names, found),
         "files": [{"source": owner, **about, **account.to_json()} for owner, about, account in files],
     }
+
+
+def with_added(
+    report: Mapping[str, Any], owners: Sequence[str], written: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The report with the documents that augmentation added: in `added`, and in the sizes of the train splits.
+
+    `owners`: the name of the source of each segment, whose shards are told in `written`. Documents of the splits are
+    then `kept` and what `added` counts, in all and for each source.
+    """
+    sources = {name: _Sums() for name in report["sources"]}
+    for owner, result in zip(owners, written):
+        for method, counts in result["added"].items():
+            sources[owner].add(method, counts)
+    total = _Sums()
+    for sums in sources.values():
+        for method, added in sums.methods.items():
+            total.add(method, asdict(added))
+    return {
+        **report,
+        "added": total.to_json(),
+        "splits": total.with_train(report["splits"]),
+        "sources": {
+            name: {**source, "splits": sources[name].with_train(source["splits"]), "added": sources[name].to_json()}
+            for name, source in report["sources"].items()
+        },
+    }
+
+
+class _Sums:
+    """Sums of what each method of augmentation added."""
+
+    def __init__(self) -> None:
+        self.methods: dict[str, Added] = {}
+
+    def add(self, method: str, counts: Mapping[str, Any]) -> None:
+        """One segment's counts of a method."""
+        self.methods.setdefault(method, Added()).add(Added(**counts))
+
+    def to_json(self) -> dict[str, Any]:
+        """method -> its counts."""
+        return {name: asdict(added) for name, added in sorted(self.methods.items())}
+
+    def with_train(self, splits: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+        """Sizes of the splits with what was added to the first, train."""
+        added = self.methods.values()
+        train = {unit: size + sum(getattr(one, unit) for one in added) for unit, size in splits[SPLITS[0]].items()}
+        return {**splits, SPLITS[0]: train}
 
 
 def _files(
@@ -97,16 +150,25 @@ def _sizes(sizes: Sequence[Mapping[str, Mapping[str, int]]]) -> dict[str, dict[s
     }
 
 
-def _changes(read: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """filter -> how many documents it changed, and by how many characters they became shorter."""
-    totals: dict[str, Counter[str]] = {"documents": Counter(), "characters": Counter()}
+def _changes(read: Sequence[Mapping[str, Any]], limit: int) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
+    """rule -> documents it changed, characters they became shorter by, examples; and kind of edit -> how many."""
+    totals: dict[str, Counter[str]] = {"documents": Counter(), "characters": Counter(), "edits": Counter()}
+    samples: dict[str, list[dict[str, Any]]] = {}
     for result in read:
         for unit, counter in totals.items():
             counter.update(result["changes"][unit])
-    return {
-        name: {"documents": changed, "characters_removed": totals["characters"][name]}
-        for name, changed in sorted(totals["documents"].items())
+        for name, examples in result["changes"]["samples"].items():
+            known = samples.setdefault(name, [])
+            known.extend(examples[: limit - len(known)])
+    changed = {
+        name: {
+            "documents": documents,
+            "characters_removed": totals["characters"][name],
+            "samples": samples.get(name, []),
+        }
+        for name, documents in sorted(totals["documents"].items())
     }
+    return changed, dict(sorted(totals["edits"].items()))
 
 
 def _deduplication(config: DeduplicateConfig, duplicates: Duplicates) -> dict[str, Any]:
@@ -125,19 +187,23 @@ def _deduplication(config: DeduplicateConfig, duplicates: Duplicates) -> dict[st
     }
 
 
-def _decontamination(parts: Sequence[Part], read: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _decontamination(parts: Sequence[Part], read: Sequence[Mapping[str, Any]], limit: int) -> list[dict[str, Any]]:
     """Of each evaluation set that documents were dropped for, what was found."""
     index = next((part.evaluation for part in parts if part.evaluation), None)
     found = ((part.source.name, result["contaminated"]) for part, result in zip(parts, read))
-    return set_reports(index, found) if index else []
+    return set_reports(index, found, limit) if index else []
 
 
 def _samples(
-    parts: Sequence[Part], read: Sequence[Mapping[str, Any]], segments: Sequence[Segment], tallies: Sequence[Tally]
+    parts: Sequence[Part],
+    read: Sequence[Mapping[str, Any]],
+    segments: Sequence[Segment],
+    tallies: Sequence[Tally],
+    limit: int,
 ) -> dict[str, Any]:
-    samples, store = Samples(), Store(tuple(segments))
+    samples, store = Samples(limit=limit), Store(tuple(segments))
     for kind in ("exact", "near"):
-        found = [pair for tally in tallies for pair in tally.samples[kind]][:SAMPLE_LIMIT]
+        found = [pair for tally in tallies for pair in tally.samples[kind]][:limit]
         for document, kept in found:
             name, number = _name(parts, store, document)
             original, original_number = _name(parts, store, kept)
@@ -212,6 +278,6 @@ def refuse_nothing(report: Mapping[str, Any]) -> None:
 
 def summary_of(report: Mapping[str, Any]) -> dict[str, Any]:
     """The totals for a manifest: the account, the splits, and the splits of each source."""
-    keys = ("total", "loaded", "rejected", "kept", "filtered", "duplicates", "contaminated", "splits")
+    keys = ("total", "loaded", "rejected", "kept", "filtered", "duplicates", "contaminated", "splits", "added")
     sources = {name: source["splits"] for name, source in report["sources"].items()}
     return {**{key: report[key] for key in keys}, "sources": sources}

@@ -35,6 +35,8 @@ class Settling:
     split: SplitConfig
     forced: int
     """Split code of its source, 0 for `auto`."""
+    samples: int = SAMPLE_LIMIT
+    """Examples wanted of each kind of duplicate."""
     moved: Mapping[int, int] | None = None
     """Draws that go to a split that would be empty."""
     keys: Mapping[int, int] | None = None
@@ -65,7 +67,7 @@ def tally(task: Settling) -> Tally:
     }
     samples = {}
     for name in ("exact", "near"):
-        first = np.flatnonzero(outcome == _OUTCOMES[name])[:SAMPLE_LIMIT]
+        first = np.flatnonzero(outcome == _OUTCOMES[name])[: task.samples]
         samples[name] = [(task.segment.first + row, int(kept[row])) for row in first.tolist()]
     if task.forced:
         return Tally(files, samples, Drawn(), {})

@@ -18,15 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from groundup.corpus.clean.scripts import UNSPACED_CLASS
+
 _SLICE_CHARACTERS = 1 << 20
 _WORDS_LIMIT = 1 << 18
 
-_UNSPACED = (  # scripts written without spaces: Thai to Khmer, kana, Han; each character is a token
-    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-)
-TOKEN = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+TOKEN = re.compile(rf"[{UNSPACED_CLASS}]|[^\W{UNSPACED_CLASS}]+")
 """One token of a text in lower case."""
-UNSPACED = re.compile(rf"[{_UNSPACED}]")
+UNSPACED = re.compile(f"[{UNSPACED_CLASS}]")
 """One character of a script that is written without spaces."""
 _ASCII_WORDS = bytes(byte if chr(byte).isalnum() or byte == 95 else 32 for byte in range(128)).lower().ljust(256)
 """Maps ASCII to what `TOKEN` sees: word characters in lower case, all others to spaces."""

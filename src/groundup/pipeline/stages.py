@@ -19,6 +19,7 @@ from typing import Any
 
 from groundup import config, corpus, evaluate, export, stage, tokens
 from groundup.errors import DataError
+from groundup.pipeline.completion import complete_with
 from groundup.pipeline.context import Context
 from groundup.pipeline.phases import (
     build_instruct,
@@ -57,8 +58,9 @@ def _corpus_identity(context: Context) -> Mapping[str, Any]:
 
 
 def _build_corpus(context: Context, work: Path) -> Mapping[str, Any]:
-    recipe = context.recipe
-    return dict(corpus.build_corpus(recipe.corpus, Path.cwd(), work, recipe.runtime.workers, _heldout_sets(context)))
+    recipe, heldout = context.recipe, _heldout_sets(context)
+    workers = recipe.runtime.workers
+    return dict(corpus.build_corpus(recipe.corpus, Path.cwd(), work, workers, heldout, complete_with))
 
 
 def _heldout_sets(context: Context) -> list[corpus.EvaluationSetConfig]:
