@@ -23,13 +23,17 @@ from groundup.models import ModelConfig
 from groundup.tokens import InstructSourceConfig, TokenizerConfig
 from groundup.train.state import ExecutionConfig, TrainingConfig, check_batch
 
-_PATH_LISTS = (
-    ("corpus", "sources"),
-    ("corpus", "decontaminate"),
-    ("instruct", "sources"),
-    ("instruct", "heldout"),
+_PATHS = (
+    "corpus.sources.path",
+    "corpus.clean.word_lists.path",
+    "corpus.decontaminate.path",
+    "corpus.augment.path",
+    "corpus.augment.model_folder",
+    "corpus.augment.endpoint.api_key_file",
+    "instruct.sources.path",
+    "instruct.heldout.path",
 )
-"""Where a recipe names data."""
+"""Where a recipe names files and folders to read; in each entry where a list is on the way."""
 
 
 class PretrainConfig(TrainingConfig):
@@ -141,12 +145,22 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    for section, key in _PATH_LISTS:
-        sources = values.get(section)
-        for source in (sources.get(key) if isinstance(sources, dict) else None) or ():
-            if isinstance(source, dict) and isinstance(source.get("path"), str):
-                source["path"] = _anchor(source["path"], folder)
+    for keys in _PATHS:
+        _anchor_all(values, keys.split("."), folder)
     return values
+
+
+def _anchor_all(values: Any, keys: Sequence[str], folder: Path) -> None:
+    """Anchor what stands under a chain of keys, where the values have that shape."""
+    if isinstance(values, list):
+        for each in values:
+            _anchor_all(each, keys, folder)
+    elif isinstance(values, dict):
+        key, *inner = keys
+        if inner:
+            _anchor_all(values.get(key), inner, folder)
+        elif isinstance(values.get(key), str):
+            values[key] = _anchor(values[key], folder)
 
 
 def _anchor(path: str, folder: Path) -> str:
