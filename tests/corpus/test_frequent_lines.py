@@ -46,8 +46,8 @@ def expected(files, at_least):
     return sorted((line, min(found)) for line, found in holders.items() if len(found) >= at_least)
 
 
-@settings(max_examples=30, deadline=None)
-@given(FILES, st.integers(2, 5), st.integers(1, 40))
+@settings(max_examples=20, deadline=None)
+@given(FILES, st.integers(2, 5), st.integers(4, 40))
 def test_counted_as_defined(tmp_path_factory, files, at_least, run_records):
     folder = tmp_path_factory.mktemp("lines")
     planned_parts = planned(folder, files, at_least)

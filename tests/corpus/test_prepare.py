@@ -195,6 +195,21 @@ def test_sections_segments_and_parts_change_no_document(raw, tmp_path, monkeypat
     assert next(file for file in cut["files"] if file["name"] == "big.jsonl")["total"] == 191
 
 
+def test_a_file_in_two_sources_has_the_same_numbers_in_both(tmp_path, monkeypatch):
+    monkeypatch.setattr(line_sections, "SECTION_BYTES", 500)
+    monkeypatch.setattr(parts, "PART_BYTES", 500)
+    path = tmp_path / "big.jsonl"
+    rows = [{"text": text, "title": f"title {text}"} for text in texts(20, 11)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sources = [{"name": field, "path": str(path), "text_field": field} for field in ("text", "title")]
+    build(corpus(sources=sources, deduplicate={"near": False}, split={"validation": 0}), tmp_path / "work")
+    for field in ("text", "title"):
+        documents = list(read_documents(tmp_path / "work", "train", field))
+        assert [(d.id, d.text) for d in documents] == [
+            (f"big.jsonl:{number}", row[field]) for number, row in enumerate(rows, 1)
+        ]
+
+
 class Killed(BaseException):
     """Stands for a kill at an exact point."""
 

@@ -144,11 +144,12 @@ def with_resources(part: Part, resources: Resources) -> Part:
 
 def with_line_numbers(parts: Sequence[Part], workers: int) -> list[Part]:
     """The parts with what their sections must know of those before them in the same file: how many lines these have."""
-    sections = [file for part in parts for file in part.files if file.section]
-    counts = run_all(count_lines, sections, workers, lambda section: None)
+    sections = [(part.source.name, file) for part in parts for file in part.files if file.section]
+    counts = run_all(count_lines, [file for _, file in sections], workers, lambda section: None)
     known: dict[RawFile, RawFile] = {}
-    for _, found in groupby(zip(sections, counts), key=lambda pair: pair[0].path):
-        files, lines = zip(*found)
+    for _, found in groupby(zip(sections, counts), key=lambda pair: (pair[0][0], pair[0][1].path)):
+        pieces, lines = zip(*found)
+        files = [file for _, file in pieces]
         known.update(zip(files, numbered(files, lines)))
     return [replace(part, files=tuple(known.get(file, file) for file in part.files)) for part in parts]
 

@@ -92,12 +92,12 @@ def with_draws(tasks: Sequence[Settling], tallies: Sequence[Tally]) -> list[Sett
             text = (task.segment.part, row)
             shared[text] = min(key, shared.get(text, _NONE))
     keys = np.array([key for key in shared.values() if key != _NONE], dtype=np.uint64)
-    drawn = Drawn.together(counted.drawn for counted in tallies)
+    drawn = [counted.drawn for counted in tallies]
+    moved = {split: Drawn.together([*drawn, Drawn.of(keys, split)]).moved(split) for split in {t.split for t in tasks}}
     made = []
     for task, counted in zip(tasks, tallies):
-        moved = Drawn.together([drawn, Drawn.of(keys, task.split)]).moved(task.split)
         mine = {row: shared[task.segment.part, row] for row in counted.shared}
-        made.append(replace(task, moved=moved, keys=mine))
+        made.append(replace(task, moved=moved[task.split], keys=mine))
     return made
 
 
