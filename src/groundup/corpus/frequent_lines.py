@@ -16,6 +16,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,9 @@ def _find(parts: Sequence[Part], at_least: int, folder: Path, workers: int) -> d
     tasks = [_Collecting(part, folder / part.folder.name) for part in parts]
     with progress("frequent lines", sum(part.raw_bytes for part in parts), "B") as bar:
         run_all(collect_lines, tasks, workers, lambda task: bar.advance(task.part.raw_bytes))
-    runs = tuple(task.folder / _RUN for task in tasks)
     ranges = [
-        _Counting(runs, low, high, at_least, folder / f"range-{number:05d}")
-        for number, (low, high) in enumerate(even_ranges(count_records(runs, _ENTRY)))
+        _Counting(folder, low, high, at_least, folder / f"range-{number:05d}")
+        for number, (low, high) in enumerate(even_ranges(count_records(_runs(folder), _ENTRY)))
     ]
     run_all(count_lines, ranges, workers, lambda task: None)
     with (folder / _FREQUENT).open("wb") as together:
@@ -132,23 +132,29 @@ def _documents(part: Part, spool_folder: Path) -> Iterator[NDArray[Any]]:
 class _Counting:
     """A range of line hashes."""
 
-    runs: tuple[Path, ...]
+    folder: Path
     low: int
     high: int
     at_least: int
     target: Path
 
 
+@lru_cache(maxsize=2)
+def _runs(folder: Path) -> tuple[Path, ...]:
+    """The runs of all parts, once they are written; listed once a process, not once a range."""
+    return tuple(sorted(folder.glob(f"*/{_RUN}")))
+
+
 def count_lines(task: _Counting) -> dict[str, Any]:
     """Write the frequent lines of a range, sorted by hash, unless that is done."""
-    folder, marker = task.target.parent, f"{task.target.name}.json"
-    done = finished(folder, marker)
+    marker = f"{task.target.name}.json"
+    done = finished(task.folder, marker)
     if done:
         return done
     with task.target.open("wb") as file:
-        for found in KeyRange.of(task.runs, _ENTRY, task.low, task.high).bounded():
+        for found in KeyRange.of(_runs(task.folder), _ENTRY, task.low, task.high).bounded():
             _frequent_in(found, task.at_least).tofile(file)
-    return finish(folder, marker, {}, [task.target.name])
+    return finish(task.folder, marker, {}, [task.target.name])
 
 
 def _frequent_in(found: KeyRange, at_least: int) -> NDArray[Any]:

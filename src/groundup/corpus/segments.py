@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,14 @@ class Store:
 
     segments: tuple[Segment, ...]
 
+    @cached_property
+    def _firsts(self) -> NDArray[np.uint64]:
+        return np.array([segment.first for segment in self.segments], dtype=np.uint64)
+
+    def segment_from(self, first: int) -> Segment:
+        """The segment that begins with this document."""
+        return self.segments[int(np.searchsorted(self._firsts, np.uint64(first)))]
+
     def rows(self, documents: NDArray[np.uint64]) -> NDArray[Any]:
         """The rows (dtype ROW) of some documents, in the order asked for."""
         return self._gather(documents, ROWS, ROW)
@@ -118,8 +127,7 @@ class Store:
 
     def _by_segment(self, documents: NDArray[np.uint64]) -> Iterator[tuple[Segment, NDArray[np.int64]]]:
         """Each segment that holds some of the documents, with the positions of these."""
-        firsts = np.array([segment.first for segment in self.segments], dtype=np.uint64)
-        owners = np.searchsorted(firsts, documents, side="right") - 1
+        owners = np.searchsorted(self._firsts, documents, side="right") - 1
         order = np.argsort(owners, kind="stable")
         borders = np.flatnonzero(np.diff(owners[order], prepend=-1))
         for start, stop in zip(borders, [*borders[1:], len(order)]):

@@ -3,18 +3,23 @@
     runs on disk --a range of keys--> function(task, writers) --> runs on disk, and a closing file with what it tells
 
 Invariant: a task's outputs depend on its inputs and the config only; a finished task is not done again after a kill.
+What is sent to a process for a task is of one size, however many segments and files there are.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from groundup import stage
+from groundup.config import digest, to_dict
 from groundup.corpus.closing import finish, finished
 from groundup.corpus.processes import run_all
 from groundup.corpus.runs import KeyRange, RunWriter, count_records, even_ranges
@@ -28,17 +33,59 @@ OWN_FILES = "own_files"
 
 
 @dataclass(frozen=True)
+class Common:
+    """What all tasks of a step have in common."""
+
+    store: Store
+    config: DeduplicateConfig
+    inputs: tuple[Path, ...]
+
+    def write(self, folder: Path) -> Path:
+        """Write it into `folder`, from where each process reads it once; returns the file, named by its content."""
+        values = {
+            "segments": [[str(s.folder), s.part, s.first, s.rows, s.priority] for s in self.store.segments],
+            "config": to_dict(self.config),
+            "inputs": [str(path) for path in self.inputs],
+        }
+        path = folder / f"common-{digest(values)}.json"
+        if not path.exists():
+            stage.write_text(path, json.dumps(values))
+        return path
+
+
+@lru_cache(maxsize=2)
+def _read_common(path: Path) -> Common:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    segments = tuple(Segment(Path(folder), *numbers) for folder, *numbers in values["segments"])
+    config = DeduplicateConfig(**values["config"])
+    return Common(Store(segments), config, tuple(map(Path, values["inputs"])))
+
+
+@dataclass(frozen=True)
 class Task:
     """A step's work on one range of keys or one segment."""
 
     name: str
     step: Step
     folder: Path
-    store: Store
-    config: DeduplicateConfig
-    inputs: tuple[Path, ...]
+    common: Path
     low: int
     high: int
+
+    @property
+    def store(self) -> Store:
+        """All segments."""
+        return _read_common(self.common).store
+
+    @property
+    def config(self) -> DeduplicateConfig:
+        """What counts as the same text."""
+        return _read_common(self.common).config
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """Files of the records."""
+        return _read_common(self.common).inputs
 
     def ranges(self) -> Iterator[KeyRange]:
         """Its records, in ranges that fit in memory."""
@@ -47,7 +94,7 @@ class Task:
     @property
     def segment(self) -> Segment:
         """The segment of a task over one."""
-        return next(segment for segment in self.store.segments if segment.first == self.low)
+        return self.store.segment_from(self.low)
 
     @property
     def target(self) -> Path:
@@ -102,10 +149,8 @@ class Steps:
 
     def _run(self, name: str, step: Step, inputs: Sequence[Path], spans: Sequence[tuple[int, int]]) -> Done:
         self.folder.mkdir(parents=True, exist_ok=True)
-        tasks = [
-            Task(f"{name}-{i:05d}", step, self.folder, self.store, self.config, tuple(inputs), *span)
-            for i, span in enumerate(spans)
-        ]
+        common = Common(self.store, self.config, tuple(inputs)).write(self.folder)
+        tasks = [Task(f"{name}-{i:05d}", step, self.folder, common, *span) for i, span in enumerate(spans)]
         workers = self.workers if len(tasks) >= _WORTH_PROCESSES_TASKS else 0
         return Done(run_all(_run_task, tasks, workers, lambda task: None), tuple(task.target for task in tasks))
 
