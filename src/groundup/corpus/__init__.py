@@ -12,6 +12,7 @@ near.py        buckets -> pairs                   components.py  pairs -> cluste
 deduplicate.py segments -> duplicates             groups.py      cluster -> the document that is kept
 settle.py      duplicates -> counts and splits    split.py       cluster -> train, validation or test
 augment/       train document -> further ones     shards.py      segments -> documents by split and source
+report.py      what became of every record        additions.py   what augmentation added to it
 prepare.py     the whole, and its fingerprint     contamination.py  evaluation texts in the finished corpus
 """
 

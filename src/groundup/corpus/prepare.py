@@ -27,6 +27,7 @@ from pydantic import Field, model_validator
 
 from groundup import stage
 from groundup.config import Config, digest, to_dict
+from groundup.corpus.additions import with_added
 from groundup.corpus.augment import Augmentation, AugmentConfig, Complete, RewriteConfig, load_augmentation
 from groundup.corpus.clean import CleanConfig, load_resources
 from groundup.corpus.closing import finish, finished
@@ -37,7 +38,7 @@ from groundup.corpus.evaluation_sets import EvaluationSetConfig
 from groundup.corpus.frequent_lines import lines_folder, with_frequent_lines
 from groundup.corpus.parts import Part, file_state, plan_parts, read_part, with_line_numbers
 from groundup.corpus.processes import run_all
-from groundup.corpus.report import log_report, make_report, refuse_nothing, report_text, summary_of, with_added
+from groundup.corpus.report import log_report, make_report, refuse_nothing, report_text, summary_of
 from groundup.corpus.segments import Segment
 from groundup.corpus.settle import Settling, assign_codes, tally, with_draws
 from groundup.corpus.shards import Sharding, publish, write_shards

@@ -9,13 +9,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from groundup.corpus.account import Account, Samples, summed
-from groundup.corpus.augment import Added
+from groundup.corpus.account import Account, Samples, escaped, summed
 from groundup.corpus.decontaminate import set_reports
 from groundup.corpus.deduplicate import Duplicates
 from groundup.corpus.documents import SPLITS
@@ -29,6 +27,9 @@ from groundup.log import logger
 
 _LOG_LIMIT = 20
 _SKIPPED_LIMIT = 20
+
+_Order = tuple[int, int, int]
+"""Where a record stands among all: its part, its file within it, its number."""
 
 
 def make_report(
@@ -67,54 +68,6 @@ def make_report(
         "skipped": _skipped(names, found),
         "files": [{"source": owner, **about, **account.to_json()} for owner, about, account in files],
     }
-
-
-def with_added(
-    report: Mapping[str, Any], owners: Sequence[str], written: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """The report with the documents that augmentation added: in `added`, and in the sizes of the train splits.
-
-    `owners`: the name of the source of each segment, whose shards are told in `written`. Documents of the splits are
-    then `kept` and what `added` counts, in all and for each source.
-    """
-    sources = {name: _Sums() for name in report["sources"]}
-    for owner, result in zip(owners, written):
-        for method, counts in result["added"].items():
-            sources[owner].add(method, counts)
-    total = _Sums()
-    for sums in sources.values():
-        for method, added in sums.methods.items():
-            total.add(method, asdict(added))
-    return {
-        **report,
-        "added": total.to_json(),
-        "splits": total.with_train(report["splits"]),
-        "sources": {
-            name: {**source, "splits": sources[name].with_train(source["splits"]), "added": sources[name].to_json()}
-            for name, source in report["sources"].items()
-        },
-    }
-
-
-class _Sums:
-    """Sums of what each method of augmentation added."""
-
-    def __init__(self) -> None:
-        self.methods: dict[str, Added] = {}
-
-    def add(self, method: str, counts: Mapping[str, Any]) -> None:
-        """One segment's counts of a method."""
-        self.methods.setdefault(method, Added()).add(Added(**counts))
-
-    def to_json(self) -> dict[str, Any]:
-        """method -> its counts."""
-        return {name: asdict(added) for name, added in sorted(self.methods.items())}
-
-    def with_train(self, splits: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-        """Sizes of the splits with what was added to the first, train."""
-        added = self.methods.values()
-        train = {unit: size + sum(getattr(one, unit) for one in added) for unit, size in splits[SPLITS[0]].items()}
-        return {**splits, SPLITS[0]: train}
 
 
 def _files(
@@ -201,16 +154,33 @@ def _samples(
     tallies: Sequence[Tally],
     limit: int,
 ) -> dict[str, Any]:
+    """The first examples of each reason in order of files and records, wherever parts begin and end."""
     samples, store = Samples(limit=limit), Store(tuple(segments))
-    for kind in ("exact", "near"):
-        found = [pair for tally in tallies for pair in tally.samples[kind]][:limit]
-        for document, kept in found:
-            name, number = _name(parts, store, document)
-            original, original_number = _name(parts, store, kept)
-            samples.add("duplicates", kind, name, number, f"the same as {original}:{original_number}")
     for result in read:
-        samples.add_all(result["samples"])
+        samples.add_all({kind: reasons for kind, reasons in result["samples"].items() if kind != "duplicates"})
+    for kind in ("exact", "near"):
+        pairs = [pair for tally in tallies for pair in tally.samples[kind]][:limit]
+        found = [_same_as(parts, store, *pair) for pair in pairs]
+        for part, result in zip(parts, read):
+            for example in result["samples"]["duplicates"].get(kind, ()):
+                found.append((_order(part, example["file"], example["record"]), example))
+        if found:
+            ordered = sorted(found, key=lambda pair: pair[0])
+            samples.add_all({"duplicates": {kind: [example for _, example in ordered]}})
     return samples.values
+
+
+def _same_as(parts: Sequence[Part], store: Store, document: int, kept: int) -> tuple[_Order, dict[str, Any]]:
+    """Where a duplicate stands among all records, and the example that names the document kept for it."""
+    name, number = _name(parts, store, document)
+    original, original_number = _name(parts, store, kept)
+    example = {"file": name, "record": number, "excerpt": escaped(f"the same as {original}:{original_number}")}
+    return _order(parts[part_number(document)], name, number), example
+
+
+def _order(part: Part, name: str, number: int) -> _Order:
+    names = (f"{part.source.name}/{file.name}" for file in part.files)
+    return part.number, next(index for index, known in enumerate(names) if known == name), number
 
 
 def _name(parts: Sequence[Part], store: Store, document: int) -> tuple[str, int]:
