@@ -161,9 +161,11 @@ def _samples(
     for kind in ("exact", "near"):
         pairs = [pair for tally in tallies for pair in tally.samples[kind]][:limit]
         found = [_same_as(parts, store, *pair) for pair in pairs]
-        for part, result in zip(parts, read):
-            for example in result["samples"]["duplicates"].get(kind, ()):
-                found.append((_order(part, example["file"], example["record"]), example))
+        found += [
+            (_order(part, example["file"], example["record"]), example)
+            for part, result in zip(parts, read)
+            for example in result["samples"]["duplicates"].get(kind, ())
+        ]
         if found:
             ordered = sorted(found, key=lambda pair: pair[0])
             samples.add_all({"duplicates": {kind: [example for _, example in ordered]}})
