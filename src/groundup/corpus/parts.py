@@ -34,9 +34,11 @@ from groundup.corpus.sources import RawFile, SourceConfig
 PART_BYTES = 32 << 20
 PART_FILES = 2000
 READ = "part.json"
+SAME_AS = "same_as"
+"""Key, in a part's examples of duplicates, of the document in this part that has the same text."""
 _FORMAT = 3
 _SEEN_LIMIT = 1 << 18
-_REPEATED, _CONTAMINATED = Dropped("repeated"), Dropped("contaminated")
+_CONTAMINATED = Dropped("contaminated")
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,8 @@ class _PartReader:
         self.segments = SegmentWriter(part.folder, part.number, part.priority, part.deduplicate)
         self.checker = Checker(part.evaluation, part.clean.samples) if part.evaluation else None
         self._tokens = TokenHashes()
-        self._seen: dict[bytes, Dropped] = {}
+        self._seen: dict[bytes, Dropped | int] = {}
+        """Hash of a raw text -> why it was dropped, or the number of its document."""
 
     def __enter__(self) -> _PartReader:
         self.segments.__enter__()
@@ -225,30 +228,30 @@ class _PartReader:
         outcome = self._seen.get(raw_hash)
         if outcome is None:
             cleaned = self.cleaner.clean(document)
-            outcome = cleaned if isinstance(cleaned, Dropped) else self._keep(cleaned, index, group)
+            outcome = cleaned if isinstance(cleaned, Dropped) else self._write(cleaned, index, group)
             # contaminated texts are checked each time, so that the sets' own counts add up too
             if outcome is not _CONTAMINATED and len(self._seen) < _SEEN_LIMIT:
                 self._seen[raw_hash] = outcome
-            if outcome is _REPEATED:
+            if isinstance(outcome, int):
                 return
         if outcome is _CONTAMINATED:
             account.contaminated += 1
-        elif outcome is _REPEATED:
+        elif isinstance(outcome, int):
             account.duplicates["exact"] += 1
-            self._sample("duplicates", "exact", index, record_number(document), document.text)
+            self._sample("duplicates", "exact", index, record_number(document), "", {SAME_AS: outcome})
         else:
             account.filter(outcome.reason)
             excerpt = outcome.excerpt or document.text
             self._sample("filtered", outcome.reason, index, record_number(document), excerpt, _measured(outcome))
 
-    def _keep(self, document: Document, index: int, group: int) -> Dropped:
-        """Write a document unless it is contaminated; returns what the same text is from now on."""
+    def _write(self, document: Document, index: int, group: int) -> Dropped | int:
+        """Write a document unless it is contaminated; returns that, or its number."""
         tokens = self._tokens.of(document.text)
         name = f"{self.part.source.name}/{document.id}"
         if self.checker and self.checker.check(document.text, tokens, name):
             return _CONTAMINATED
         self.segments.write(document, tokens, index, group)
-        return _REPEATED
+        return document_number(self.part.number, self.segments.rows_written - 1)
 
     def _sample(
         self, kind: str, reason: str, index: int, number: int, excerpt: str, measured: Mapping[str, Any] | None = None

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from groundup.corpus.account import Account, Samples, escaped, summed
+from groundup.corpus.account import Account, Samples, summed
 from groundup.corpus.decontaminate import set_reports
 from groundup.corpus.deduplicate import Duplicates
 from groundup.corpus.documents import SPLITS
-from groundup.corpus.parts import Part
+from groundup.corpus.parts import SAME_AS, Part
 from groundup.corpus.segments import Segment, Store, part_number
 from groundup.corpus.settle import Tally
 from groundup.corpus.signatures import SIGNATURE_SEED, DeduplicateConfig
@@ -64,7 +64,7 @@ def make_report(
         "edits": edits,
         "deduplication": _deduplication(config, duplicates),
         "decontamination": _decontamination(parts, read, limit),
-        "samples": _samples(parts, read, segments, tallies, limit),
+        "samples": _samples(parts, read, segments, tallies, duplicates, limit),
         "skipped": _skipped(names, found),
         "files": [{"source": owner, **about, **account.to_json()} for owner, about, account in files],
     }
@@ -152,6 +152,7 @@ def _samples(
     read: Sequence[Mapping[str, Any]],
     segments: Sequence[Segment],
     tallies: Sequence[Tally],
+    duplicates: Duplicates,
     limit: int,
 ) -> dict[str, Any]:
     """The first examples of each reason in order of files and records, wherever parts begin and end."""
@@ -159,25 +160,20 @@ def _samples(
     for result in read:
         samples.add_all({kind: reasons for kind, reasons in result["samples"].items() if kind != "duplicates"})
     for kind in ("exact", "near"):
-        pairs = [pair for tally in tallies for pair in tally.samples[kind]][:limit]
-        found = [_same_as(parts, store, *pair) for pair in pairs]
-        found += [
-            (_order(part, example["file"], example["record"]), example)
-            for part, result in zip(parts, read)
-            for example in result["samples"]["duplicates"].get(kind, ())
-        ]
-        if found:
-            ordered = sorted(found, key=lambda pair: pair[0])
-            samples.add_all({"duplicates": {kind: [example for _, example in ordered]}})
+        found = []
+        for document, kept in [pair for tally in tallies for pair in tally.samples[kind]][:limit]:
+            name, number = _name(parts, store, document)
+            found.append((_order(parts[part_number(document)], name, number), name, number, kept))
+        for part, result in zip(parts, read):
+            for example in result["samples"]["duplicates"].get(kind, ()):
+                name, number = example["file"], example["record"]
+                found.append((_order(part, name, number), name, number, example[SAME_AS]))
+        for _, name, number, same in sorted(found)[:limit]:
+            segment = store.segment_with(same)
+            kept = int(duplicates.of(segment)[1][same - segment.first])
+            original, original_number = _name(parts, store, kept)
+            samples.add("duplicates", kind, name, number, f"the same as {original}:{original_number}")
     return samples.values
-
-
-def _same_as(parts: Sequence[Part], store: Store, document: int, kept: int) -> tuple[_Order, dict[str, Any]]:
-    """Where a duplicate stands among all records, and the example that names the document kept for it."""
-    name, number = _name(parts, store, document)
-    original, original_number = _name(parts, store, kept)
-    example = {"file": name, "record": number, "excerpt": escaped(f"the same as {original}:{original_number}")}
-    return _order(parts[part_number(document)], name, number), example
 
 
 def _order(part: Part, name: str, number: int) -> _Order:

@@ -97,9 +97,9 @@ class Store:
     def _firsts(self) -> NDArray[np.uint64]:
         return np.array([segment.first for segment in self.segments], dtype=np.uint64)
 
-    def segment_from(self, first: int) -> Segment:
-        """The segment that begins with this document."""
-        return self.segments[int(np.searchsorted(self._firsts, np.uint64(first)))]
+    def segment_with(self, document: int) -> Segment:
+        """The segment that holds a document."""
+        return self.segments[int(np.searchsorted(self._firsts, np.uint64(document), side="right")) - 1]
 
     def rows(self, documents: NDArray[np.uint64]) -> NDArray[Any]:
         """The rows (dtype ROW) of some documents, in the order asked for."""

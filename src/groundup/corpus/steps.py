@@ -94,7 +94,7 @@ class Task:
     @property
     def segment(self) -> Segment:
         """The segment of a task over one."""
-        return self.store.segment_from(self.low)
+        return self.store.segment_with(self.low)
 
     @property
     def target(self) -> Path:
