@@ -37,7 +37,7 @@ def test_sections_give_the_records_of_the_file(tmp_path_factory, lines, ended, e
         patch.setattr(line_sections, "SECTION_BYTES", size)
         sections = in_line_sections(file, SOURCE)
     if len(data) >= 2 * size:
-        assert all(section.section for section in sections)
+        assert all(section.lines for section in sections)
     sections = numbered(sections, [count_lines(section) for section in sections])
     whole = [
         (record.id, record.text) if isinstance(record, Document) else (record.number, record.reason)

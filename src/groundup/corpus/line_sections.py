@@ -40,7 +40,7 @@ def in_line_sections(file: RawFile, source: SourceConfig) -> list[RawFile]:
     except (OSError, DamagedFile):  # for its reader to say
         return [file]
     spans = [(start, stop) for start, stop in pairwise(borders) if stop > start]
-    return [replace(file, section=LineSection(start, stop)) for start, stop in spans]
+    return [replace(file, lines=LineSection(start, stop)) for start, stop in spans]
 
 
 def _line_starts(handle: BinaryIO, size: int) -> Iterator[int]:
@@ -54,17 +54,17 @@ def _line_starts(handle: BinaryIO, size: int) -> Iterator[int]:
 
 def section_bytes(file: RawFile, size_bytes: int) -> int:
     """Bytes of a file, or of its section."""
-    return file.section.stop - file.section.start if file.section else size_bytes
+    return file.lines.stop - file.lines.start if file.lines else size_bytes
 
 
 def count_lines(file: RawFile) -> int:
     """Line ends in a file's section; 0 where it cannot be read, which its reader will say."""
     count = 0
-    if file.section:
+    if file.lines:
         try:
             with file.path.open("rb") as handle:
-                handle.seek(file.section.start)
-                left = file.section.stop - file.section.start
+                handle.seek(file.lines.start)
+                left = file.lines.stop - file.lines.start
                 while left > 0 and (block := handle.read(min(BLOCK_BYTES, left))):
                     count += block.count(b"\n")
                     left -= len(block)
@@ -77,7 +77,7 @@ def numbered(files: Sequence[RawFile], counts: Sequence[int]) -> list[RawFile]:
     """Sections of one file, in order, each with the number of lines before it."""
     before = [0, *accumulate(counts)]
     return [
-        replace(file, section=replace(file.section, lines_before=lines)) if file.section else file
+        replace(file, lines=replace(file.lines, lines_before=lines)) if file.lines else file
         for file, lines in zip(files, before)
     ]
 
@@ -120,4 +120,4 @@ class _Window:
 
 def reading_of(file: RawFile, source: SourceConfig, spool_folder: Path) -> Reading | SectionReading:
     """A pass over a file or over its section."""
-    return SectionReading(file, file.section, source) if file.section else Reading(file, source, spool_folder)
+    return SectionReading(file, file.lines, source) if file.lines else Reading(file, source, spool_folder)

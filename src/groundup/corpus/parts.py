@@ -98,7 +98,7 @@ def _part_key(part: Part) -> str:
 
 
 def _section_key(file: RawFile) -> list[int]:
-    return [file.section.start, file.section.stop] if file.section else []
+    return [file.lines.start, file.lines.stop] if file.lines else []
 
 
 def file_state(path: Path) -> tuple[str, int, int]:
@@ -146,7 +146,7 @@ def with_resources(part: Part, resources: Resources) -> Part:
 
 def with_line_numbers(parts: Sequence[Part], workers: int) -> list[Part]:
     """The parts with what their sections must know of those before them in the same file: how many lines these have."""
-    sections = [(part.source.name, file) for part in parts for file in part.files if file.section]
+    sections = [(part.source.name, file) for part in parts for file in part.files if file.lines]
     counts = run_all(count_lines, [file for _, file in sections], workers, lambda section: None)
     known: dict[RawFile, RawFile] = {}
     for _, found in groupby(zip(sections, counts), key=lambda pair: (pair[0][0], pair[0][1].path)):
@@ -219,7 +219,7 @@ class _PartReader:
         return {
             "name": file.name,
             "detected": str(reading.detected or "not read"),
-            "problem": problem or ("" if account.loaded else first_fault or ("" if file.section else "no records")),
+            "problem": problem or ("" if account.loaded else first_fault or ("" if file.lines else "no records")),
             **account.to_json(),
         }
 

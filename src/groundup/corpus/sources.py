@@ -68,8 +68,8 @@ class RawFile:
 
     name: str
     path: Path
-    section: LineSection | None = None
-    """Only these bytes of it."""
+    lines: LineSection | None = None
+    """Only these lines of it."""
 
 
 @dataclass(frozen=True, order=True)
