@@ -6,6 +6,7 @@ Invariant: a segment's bytes depend on its documents and the config only; memory
 from __future__ import annotations
 
 import struct
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -94,9 +95,11 @@ class SegmentWriter:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._open is not None:
+            stack = ExitStack()
             for file in self._open:
-                file.__exit__(kind, value, trace)
+                stack.push(file)
             self._open = None
+            stack.__exit__(kind, value, trace)  # all of them, also where closing one fails
 
 
 def _two_words(hash_bytes: bytes) -> tuple[int, int]:

@@ -13,6 +13,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -95,8 +96,10 @@ class _ShardWriters:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        stack = ExitStack()
         for writer, _ in self._open.values():
-            writer.__exit__(kind, value, trace)
+            stack.push(writer)
+        stack.__exit__(kind, value, trace)  # all of them, also where closing one fails
         self.written.sort(key=lambda shard: str(shard["name"]))
 
     def write(self, split: str, line: bytes) -> None:
