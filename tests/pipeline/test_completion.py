@@ -16,7 +16,14 @@ from groundup.tokens import Tokenizer, TokenizerConfig, train_tokenizer
 def folder(tmp_path: Path) -> Path:
     train_tokenizer(TokenizerConfig(vocab_size=300), ["some text to learn from"] * 3, tmp_path)
     tokenizer = Tokenizer.load(tmp_path)
-    sizes = {"context_length": 64, "num_layers": 1, "hidden_size": 32, "num_heads": 2, "ffn_size": 48}
+    sizes = {
+        "context_length": 64,
+        "num_layers": 1,
+        "hidden_size": 32,
+        "num_heads": 2,
+        "num_kv_heads": 2,
+        "ffn_size": 48,
+    }
     model = build_model(DecoderConfig(**sizes), tokenizer.vocab_size)
     model.initialise(seed=1)
     save_model(model.eval(), tokenizer, tmp_path / "model", with_transformers=False)
