@@ -178,3 +178,19 @@ def test_augment_faults(raw):
         config(raw, augment=[{**SHUFFLE, "sources": ["x"]}])
     with pytest.raises(RecipeError, match="sentence_shuffle"):
         config(raw, augment=[{**SHUFFLE, "kind": "sentence_shufle"}])
+
+
+def test_every_rule_and_way_to_augment_enters_the_identity(raw, tmp_path):
+    variants = [
+        {},
+        {"clean": {"gopher": {}}},
+        {"clean": {"gopher": {"min_words": 49}}},
+        {"clean": {"gopher": {"languages": {"zh": {"min_words": 7}}}}},
+        {"clean": {"repeated_lines": {"across_documents": 5}}},
+        {"clean": {"personal_data": {"phone": "keep"}}},
+        {"augment": [SHUFFLE]},
+        {"augment": [{**SHUFFLE, "fraction": 0.4}]},
+        {"augment": [{**SHUFFLE, "sources": ["s"]}]},
+    ]
+    identities = [json.dumps(raw_identity(config(raw, **values), tmp_path), sort_keys=True) for values in variants]
+    assert len(set(identities)) == len(variants)
