@@ -46,12 +46,19 @@ def test_every_text_of_a_record_is_looked_for_or_the_named_fields(exam, tmp_path
     assert found[0].texts == (QUESTION, ANSWER)
     assert OTHER in found[1].texts
     assert examples(exam, tmp_path, fields=("answer",))[0].texts == (ANSWER,)
-    with pytest.raises(DataError, match=r"no field anser with text in .*correct its path or fields"):
+    with pytest.raises(DataError, match=r"no field anser with text in .*correct path or fields"):
         examples(exam, tmp_path, fields=("anser",))
     with pytest.raises(DataError, match="no such file"):
         examples(tmp_path / "nothing.jsonl", tmp_path)
     with pytest.raises(ValidationError, match="local"):
         EvaluationSetConfig(name="a", path="https://example.org/exam.jsonl")
+
+
+def test_columns_are_named_by_fields(tmp_path):
+    (tmp_path / "exam.csv").write_text(f'q,a\n"{QUESTION}","{ANSWER}"\n')
+    assert examples(tmp_path / "exam.csv", tmp_path, fields=("a", "q"))[0].texts == (ANSWER, QUESTION)
+    with pytest.raises(DataError, match="no column 'text': found: q, a"):
+        examples(tmp_path / "exam.csv", tmp_path)
 
 
 def test_a_plain_text_is_a_set_too(tmp_path):

@@ -25,6 +25,8 @@ from groundup.log import logger, progress
 
 CONTAMINATION = "contamination.json"
 _INDEX = "index"
+_WORTH_PROCESSES_BYTES = 4 << 20
+"""Of packed text; starting worker processes takes longer than checking less than this here."""
 _DEFAULTS = EvaluationSetConfig(name="split", path="documents")
 
 
@@ -33,13 +35,14 @@ def measure_contamination(
 ) -> dict[str, Any]:
     """Write contamination.json into `work`; returns what it holds, without samples.
 
-    Key `sets`: a report of each set, of `split-validation` and of `split-test`. Of sets larger than the index the rest
-    is left out and counted. Raises DataError when a set cannot be read.
+    Key `sets`: a report of each set, of `split-validation` and of `split-test`. Of splits too large for the index the
+    rest is left out and counted. Raises DataError when a set cannot be read or is too large.
     """
     named = [evaluation_set(each, base, work) for each in sets]
     splits = [_split_set(corpus, split) for split in ("validation", "test") if shard_paths(corpus, split)]
     build_index([*named, *splits], work / _INDEX)
     shards = [_Shard(path, work / _INDEX) for path in shard_paths(corpus, "train")]
+    workers = workers if sum(shard.path.stat().st_size for shard in shards) >= _WORTH_PROCESSES_BYTES else 0
     with progress("contamination", len(shards), "shards") as bar:
         found = run_all(_check_shard, shards, workers, lambda shard: bar.advance(1))
     reports = set_reports(work / _INDEX, found)

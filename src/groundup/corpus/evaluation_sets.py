@@ -59,17 +59,20 @@ class Example:
 
 def read_examples(config: EvaluationSetConfig, base: Path, spool_folder: Path) -> Iterator[Example]:
     """Every readable record of a set. Raises DataError when the path holds none with a text in it."""
-    found = 0
+    found, fault = 0, ""
+    columns = {"text_field": config.fields[0], "metadata_fields": config.fields[1:]} if config.fields else {}
+    source = SourceConfig(name=config.name, path=config.path, **columns)
     for file in find_files(config.path, base).files:
-        source = SourceConfig(name=config.name, path=config.path)
         for row in Reading(file, source, spool_folder).rows():
             if isinstance(row, Row):
                 texts = tuple(texts_of(row.values, config.fields))
                 found += len(texts)
                 yield Example(f"{file.name}:{row.number}", texts)
+            else:
+                fault = fault or f" ({row.reason}: {row.sample[:60]})"
     if not found:
-        what = f"no field {' or '.join(config.fields)} with text" if config.fields else "no text"
-        raise DataError(f"decontaminate '{config.name}': {what} in {config.path[:60]}; correct its path or fields")
+        what = f"no field {' or '.join(config.fields)[:40]} with text" if config.fields else "no text"
+        raise DataError(f"decontaminate '{config.name}': {what} in {config.path[-40:]}{fault}; correct path or fields")
 
 
 def texts_of(values: Mapping[str, Any], fields: Sequence[str] = ()) -> Iterator[str]:
