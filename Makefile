@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 GROUNDUP := $(BIN)/groundup
 RECIPE ?= recipes/atlas.yaml
 
-BENCHES := bench-throughput bench-memory bench-quality bench-search bench-decode bench-loader bench-guard
+BENCHES := bench-throughput bench-memory bench-quality bench-search bench-decode bench-loader bench-guard bench-deduplication bench-prepare_memory
 
 .PHONY: help install quickstart smoke test soak check clean bench-step $(BENCHES)
 
@@ -15,7 +15,7 @@ help:
 	@echo "make soak         the long reliability tests (about 30 minutes)"
 	@echo "make check        ruff and mypy"
 	@echo "make bench-step   tokens per second of the training step, eager and compiled"
-	@echo "make bench-NAME   throughput, memory, quality, search, decode, loader, guard: see benchmarks/README.md (ARGS=\"--rounds 3\")"
+	@echo "make bench-NAME   throughput, memory, quality, search, decode, loader, guard, deduplication, prepare_memory: see benchmarks/README.md (ARGS=\"--rounds 3\")"
 	@echo "make install      only make .venv and install"
 
 install: $(VENV)/.installed
