@@ -1,7 +1,7 @@
 """datatrove's MinHash pipeline (signature, buckets, cluster) over a file of JSON lines, in one process.
 
-`words` of the job: `default` is its English tokenizer (spaCy), `split` cuts at white space, which its normal form (without
-punctuation) allows and which is the fastest that can be given to it.
+`words` of the job: `default` is its English tokenizer (spaCy), `split` cuts at white space, which its normal form
+(without punctuation) allows and which is the fastest that can be given to it.
 """
 
 from __future__ import annotations
