@@ -157,15 +157,28 @@ def measure(tmp_path, exam, **options):
 
 def test_a_set_that_is_only_reported_changes_nothing(exam, raw, tmp_path):
     named = [{"name": "exam", "path": str(exam), "action": "report"}]
-    assert prepared(tmp_path / "work", raw, decontaminate=named)["contaminated"] == 0
+    split = {"validation": 0.0}
+    assert prepared(tmp_path / "work", raw, decontaminate=named, split=split)["contaminated"] == 0
     found = measure(tmp_path, exam)["sets"]
-    assert [each["name"] for each in found] == ["exam", "split-validation"]
-    assert found[0]["documents"] == 3
-    assert found[0]["documents_per_source"] == {"s": 3}
+    assert [each["name"] for each in found] == ["exam"]
+    assert found[0]["documents"] == 2  # without their duplicates
+    assert found[0]["documents_per_source"] == {"s": 2}
     assert raw_identity(corpus_of(raw, decontaminate=named), tmp_path) == raw_identity(corpus_of(raw), tmp_path)
     named[0]["action"] = "drop"
     identity = raw_identity(corpus_of(raw, decontaminate=named), tmp_path)
     assert identity["decontaminate"][0]["files"][0][0] == "exam.jsonl.gz"
+
+
+def test_what_held_out_text_shares_with_training_text_is_measured(exam, raw, tmp_path):
+    (tmp_path / "held.txt").write_text(f"{ANSWER} {OTHER} and much more that is in no other document")
+    sources = [{"name": "s", "path": str(raw)}, {"name": "h", "path": str(tmp_path / "held.txt"), "split": "test"}]
+    prepared(tmp_path / "work", raw, sources=sources, split={"validation": 0.0})
+    found = measure(tmp_path, exam)["sets"]
+    assert [(each["name"], each["examples"], each["documents"]) for each in found] == [
+        ("exam", 3, 2),
+        ("split-test", 1, 1),
+    ]
+    assert found[1]["samples"][0]["example"] == "h/held.txt:1"
 
 
 def test_sources_that_are_not_trained_on_keep_their_documents(exam, raw, tmp_path):

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from groundup.config import Config, Name
+from groundup.corpus.account import escaped
 from groundup.corpus.formats import Row
 from groundup.corpus.readers import Reading
 from groundup.corpus.sources import SourceConfig, find_files
@@ -60,8 +61,8 @@ class Example:
 def read_examples(config: EvaluationSetConfig, base: Path, spool_folder: Path) -> Iterator[Example]:
     """Every readable record of a set. Raises DataError when the path holds none with a text in it."""
     found, fault = 0, ""
-    columns = {"text_field": config.fields[0], "metadata_fields": config.fields[1:]} if config.fields else {}
-    source = SourceConfig(name=config.name, path=config.path, **columns)
+    first = config.fields[0] if config.fields else "text"
+    source = SourceConfig(name=config.name, path=config.path, text_field=first, metadata_fields=config.fields[1:])
     for file in find_files(config.path, base).files:
         for row in Reading(file, source, spool_folder).rows():
             if isinstance(row, Row):
@@ -69,7 +70,7 @@ def read_examples(config: EvaluationSetConfig, base: Path, spool_folder: Path) -
                 found += len(texts)
                 yield Example(f"{file.name}:{row.number}", texts)
             else:
-                fault = fault or f" ({row.reason}: {row.sample[:60]})"
+                fault = fault or f" ({row.reason}: {escaped(row.sample)[:60]})"
     if not found:
         what = f"no field {' or '.join(config.fields)[:40]} with text" if config.fields else "no text"
         raise DataError(f"decontaminate '{config.name}': {what} in {config.path[-40:]}{fault}; correct path or fields")
