@@ -12,7 +12,7 @@ from groundup.corpus.contamination import CONTAMINATION, measure_contamination
 from groundup.corpus.decontaminate import Checker, build_index, evaluation_set, set_reports
 from groundup.corpus.evaluation_sets import EvaluationSetConfig, read_examples
 from groundup.corpus.prepare import CorpusConfig, build_corpus, raw_identity
-from groundup.corpus.shingles import TokenHashes
+from groundup.corpus.shingles import token_hashes
 from groundup.errors import DataError, first_line
 
 QUESTION = "Natalia sold clips to forty eight of her friends in April, and then she sold half as many in May"
@@ -78,9 +78,9 @@ def index_of(paths, folder, **options):
 def test_counts_and_samples_of_each_set(exam, tmp_path):
     (tmp_path / "other.jsonl").write_bytes(jsonl([{"q": OTHER}]))
     folder = index_of({"exam": exam, "other": tmp_path / "other.jsonl"}, tmp_path)
-    checker, hashes = Checker(folder), TokenHashes()
+    checker = Checker(folder)
     documents = {"a:1": f"He said: {QUESTION.upper()}!", "a:2": "nothing of it", "b:1": f"{OTHER} {ANSWER}"}
-    contaminated = [checker.check(text, hashes.of(text), name) for name, text in documents.items()]
+    contaminated = [checker.check(text, token_hashes(text), name) for name, text in documents.items()]
     assert contaminated == [True, False, True]
     first, second = set_reports(folder, [("s", checker.to_json()), ("t", {})])
     assert (first["name"], first["examples"], first["examples_too_short"]) == ("exam", 3, 1)
@@ -93,16 +93,16 @@ def test_counts_and_samples_of_each_set(exam, tmp_path):
 
 
 def test_tallies_of_parts_add_up(exam, tmp_path):
-    folder, hashes = index_of({"exam": exam}, tmp_path), TokenHashes()
+    folder = index_of({"exam": exam}, tmp_path)
     texts = [QUESTION, OTHER, f"{QUESTION} {OTHER}", "neither"] * 3
     whole = Checker(folder)
     for number, text in enumerate(texts):
-        whole.check(text, hashes.of(text), f"d{number}")
+        whole.check(text, token_hashes(text), f"d{number}")
     parts = []
     for start in range(0, len(texts), 5):
         checker = Checker(folder)
         for number, text in enumerate(texts[start : start + 5], start):
-            checker.check(text, hashes.of(text), f"d{number}")
+            checker.check(text, token_hashes(text), f"d{number}")
         parts.append(("s", checker.to_json()))
     assert set_reports(folder, parts) == set_reports(folder, [("s", whole.to_json())])
     assert set_reports(folder, parts)[0]["documents"] == 9

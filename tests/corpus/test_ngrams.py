@@ -2,16 +2,14 @@
 
 import random
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.corpus import ngrams
 from groundup.corpus.ngrams import Index, IndexWriter, Lengths, windows_of
-from groundup.corpus.shingles import TokenHashes
+from groundup.corpus.shingles import token_hashes
 
-HASHES = TokenHashes()
 LENGTHS = Lengths(words=13, characters=20, min_overlap=0.0)
 TOKENS = st.lists(st.integers(0, 3), max_size=60)
 
@@ -29,7 +27,7 @@ def index_of(folder, texts, lengths=LENGTHS):
 
 
 def found(index, text):
-    return [(hit.example, hit.overlap) for hit in index.hits(HASHES.of(text))]
+    return [(hit.example, hit.overlap) for hit in index.hits(token_hashes(text))]
 
 
 def window_hashes(tokens, size):
@@ -38,7 +36,7 @@ def window_hashes(tokens, size):
 
 @given(TOKENS, st.integers(1, 15), st.integers(1, 9))
 def test_windows_are_equal_exactly_where_their_tokens_are(tokens, size, slice_tokens):
-    values = np.array([HASHES[str(token)] for token in tokens], dtype=np.uint64)
+    values = token_hashes(" ".join(map(str, tokens)))
     hashes = window_hashes(values, size)
     runs = [tuple(tokens[i : i + size]) for i in range(len(tokens) - size + 1)]
     assert len(hashes) == len(runs)
@@ -50,7 +48,7 @@ def test_windows_are_equal_exactly_where_their_tokens_are(tokens, size, slice_to
 
 
 def test_a_window_is_the_same_anywhere_and_of_its_length_only():
-    one, other = (HASHES.of(text) for text in (words(0, 40), words(7, 40)))
+    one, other = (token_hashes(text) for text in (words(0, 40), words(7, 40)))
     assert window_hashes(one, 13)[7:] == window_hashes(other, 13)[: 40 - 12 - 7]
     assert not set(window_hashes(one, 13)) & set(window_hashes(one, 8))
 
@@ -103,9 +101,3 @@ def test_texts_that_share_ngrams_are_all_found(tmp_path):
 def test_an_empty_index_finds_nothing(tmp_path):
     index, _ = index_of(tmp_path, ["short"])
     assert found(index, words(0, 100)) == []
-
-
-def test_powers_do_not_depend_on_what_was_asked_before():
-    assert ngrams._powers(3, 5).tolist() == [1, 3, 9, 27, 81]
-    assert ngrams._powers(3, 5000)[:5].tolist() == [1, 3, 9, 27, 81]
-    assert len(ngrams._powers(3, 0)) == 0

@@ -20,7 +20,7 @@ from groundup.corpus.documents import from_line, read_documents, read_lines, sha
 from groundup.corpus.evaluation_sets import EvaluationSetConfig, Example
 from groundup.corpus.ngrams import Lengths
 from groundup.corpus.processes import run_all
-from groundup.corpus.shingles import TokenHashes
+from groundup.corpus.shingles import token_hashes
 from groundup.log import logger, progress
 
 CONTAMINATION = "contamination.json"
@@ -75,8 +75,8 @@ class _Shard:
 
 def _check_shard(shard: _Shard) -> tuple[str, Mapping[str, Any]]:
     """(source, tallies) of one shard."""
-    checker, hashes, source = Checker(shard.index), TokenHashes(), ""
+    checker, source = Checker(shard.index), ""
     for document in map(from_line, read_lines(shard.path)):
         source = document.source
-        checker.check(document.text, hashes.of(document.text), f"{source}/{document.id}")
+        checker.check(document.text, token_hashes(document.text), f"{source}/{document.id}")
     return source, checker.to_json()

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from groundup.corpus.components import EDGE, both_ways, checksum, large_star, small_star
 from groundup.corpus.groups import kept_of_groups
+from groundup.corpus.hashing import mixed, unmixed
 from groundup.corpus.near import band_records, pairs_in_buckets, pairs_in_large_bucket
-from groundup.corpus.runs import KEYS, KeyRange, mixed, unmixed
+from groundup.corpus.runs import KEYS, KeyRange
 from groundup.corpus.segments import EXACT_RUN, MEMBER, Segment, Store, borders_of_groups
 from groundup.corpus.shingle_store import ShingleSets, write_shingles
 from groundup.corpus.shingles import jaccard

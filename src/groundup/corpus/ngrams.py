@@ -15,20 +15,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.corpus.runs import mixed
-from groundup.corpus.shingles import UNSPACED, TokenHashes
+from groundup.corpus.hashing import FACTOR, INVERSE, mixed, powers
+from groundup.corpus.shingles import UNSPACED, token_hashes
 
 NGRAM_LIMIT = 1 << 24
 """N-grams in one index; about 100 MB of text."""
-_FACTOR = 0x9E3779B97F4A7C15
-_INVERSE = pow(_FACTOR, -1, 1 << 64)
 _BITS_PER_NGRAM = 16
 _SLICE_TOKENS = 1 << 18
 NGRAMS, OWNERS, TEXTS = "ngrams.npy", "owners.npy", "texts.npy"
@@ -63,13 +60,12 @@ class IndexWriter:
     def __init__(self, folder: Path) -> None:
         self.ngrams = 0
         self._folder = folder
-        self._hashes = TokenHashes()
         self._windows: list[NDArray[np.uint64]] = []
         self._texts: list[tuple[int, int, int, int, int]] = []
 
     def add(self, text: str, set_number: int, example: int, lengths: Lengths) -> bool:
         """Add a text of an example; False when it is too short to be looked for."""
-        tokens = self._hashes.of(text)
+        tokens = token_hashes(text)
         size, whole = lengths.of(text, len(tokens))
         if not size:
             return False
@@ -98,23 +94,11 @@ def windows_of(tokens: NDArray[np.uint64], sizes: Sequence[int]) -> Iterator[tup
     for start in range(0, len(tokens), _SLICE_TOKENS):
         part = tokens[start : start + _SLICE_TOKENS + max(sizes) - 1]
         sums = np.zeros(len(part) + 1, dtype=np.uint64)
-        np.cumsum(part * _powers(_FACTOR, len(part)), out=sums[1:])
+        np.cumsum(part * powers(FACTOR, len(part)), out=sums[1:])
         for size in sizes:
             count = max(0, min(len(part) - size + 1, _SLICE_TOKENS))
             differences = sums[size : size + count] - sums[:count]
-            yield size, start, mixed(differences * _powers(_INVERSE, count) ^ np.uint64(size))
-
-
-@lru_cache(maxsize=4)
-def _all_powers(factor: int, count: int) -> NDArray[np.uint64]:
-    powers = np.full(count, factor, dtype=np.uint64)
-    powers[:1] = 1
-    return np.multiply.accumulate(powers)
-
-
-def _powers(factor: int, count: int) -> NDArray[np.uint64]:
-    """The first powers of a factor, modulo 2^64."""
-    return _all_powers(factor, 1 << max(12, count.bit_length()))[:count]
+            yield size, start, mixed(differences * powers(INVERSE, count) ^ np.uint64(size))
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from groundup.corpus.processes import run_all
 from groundup.corpus.readers import Rejected
 from groundup.corpus.segment_writer import SegmentWriter
 from groundup.corpus.segments import SEGMENT_FILES, Segment, document_number, rows_by_segment
-from groundup.corpus.shingles import TokenHashes
+from groundup.corpus.shingles import token_hashes_of
 from groundup.corpus.signatures import DeduplicateConfig
 from groundup.corpus.sources import RawFile, SourceConfig
 
@@ -36,6 +36,7 @@ PART_FILES = 2000
 READ = "part.json"
 _FORMAT = 2
 _SEEN_LIMIT = 1 << 18
+_BATCH_DOCUMENTS, _BATCH_CHARACTERS = 256, 1 << 16
 _REPEATED, _CONTAMINATED = "repeated", "contaminated"
 
 
@@ -171,8 +172,9 @@ class _PartReader:
         self.samples, self.changes = Samples(), Changes()
         self.segments = SegmentWriter(part.folder, part.number, part.priority, part.deduplicate)
         self.checker = Checker(part.evaluation) if part.evaluation else None
-        self._tokens = TokenHashes()
         self._seen: dict[bytes, str] = {}
+        self._pending: dict[bytes, tuple[Document, int, int | None, Account]] = {}
+        self._pending_characters = 0
 
     def __enter__(self) -> _PartReader:
         self.segments.__enter__()
@@ -197,7 +199,8 @@ class _PartReader:
             else:
                 account.load()
                 in_pieces = reading.detected is not None and reading.detected.format == "text"
-                self._take(record, index, first_row if in_pieces else self.segments.rows_written, account)
+                self._take(record, index, first_row if in_pieces else None, account)
+        self._keep_pending()
         return {
             "name": file.name,
             "detected": str(reading.detected or "not read"),
@@ -205,16 +208,20 @@ class _PartReader:
             **account.to_json(),
         }
 
-    def _take(self, document: Document, index: int, group: int, account: Account) -> None:
+    def _take(self, document: Document, index: int, group: int | None, account: Account) -> None:
         raw_hash = hash_text(document.text.encode())
+        if raw_hash in self._pending:
+            self._keep_pending()
         outcome = self._seen.get(raw_hash)
         if outcome is None:
             cleaned = clean(document, self.part.clean, self.changes)
-            outcome = cleaned if isinstance(cleaned, str) else self._keep(cleaned, index, group)
-            if len(self._seen) < _SEEN_LIMIT:
-                self._seen[raw_hash] = outcome
-            if outcome == _REPEATED:
+            if isinstance(cleaned, Document):
+                self._pending[raw_hash] = (cleaned, index, group, account)
+                self._pending_characters += len(cleaned.text)
+                if len(self._pending) >= _BATCH_DOCUMENTS or self._pending_characters >= _BATCH_CHARACTERS:
+                    self._keep_pending()
                 return
+            outcome = self._remember(raw_hash, cleaned)
         if outcome == _CONTAMINATED:
             account.contaminated += 1
         elif outcome == _REPEATED:
@@ -224,14 +231,23 @@ class _PartReader:
             account.filter(outcome)
             self._sample("filtered", outcome, index, record_number(document), document.text)
 
-    def _keep(self, document: Document, index: int, group: int) -> str:
-        """Write a document unless it is contaminated; returns what the same text is from now on."""
-        tokens = self._tokens.of(document.text)
-        name = f"{self.part.source.name}/{document.id}"
-        if self.checker and self.checker.check(document.text, tokens, name):
-            return _CONTAMINATED
-        self.segments.write(document, tokens, index, group)
-        return _REPEATED
+    def _remember(self, raw_hash: bytes, outcome: str) -> str:
+        if len(self._seen) < _SEEN_LIMIT:
+            self._seen[raw_hash] = outcome
+        return outcome
+
+    def _keep_pending(self) -> None:
+        """Write the documents that wait but for those that are contaminated; hashing words of many at once is cheap."""
+        tokens = token_hashes_of([document.text for document, *_ in self._pending.values()])
+        for (raw_hash, (document, index, group, account)), hashes in zip(self._pending.items(), tokens):
+            name = f"{self.part.source.name}/{document.id}"
+            if self.checker and self.checker.check(document.text, hashes, name):
+                account.contaminated += 1
+                self._remember(raw_hash, _CONTAMINATED)
+            else:
+                self.segments.write(document, hashes, index, group)
+                self._remember(raw_hash, _REPEATED)
+        self._pending, self._pending_characters = {}, 0
 
     def _sample(self, kind: str, reason: str, index: int, number: int, excerpt: str) -> None:
         self.samples.add(kind, reason, f"{self.part.source.name}/{self.part.files[index].name}", number, excerpt)
