@@ -31,9 +31,13 @@ from benchmarks.corpus import corpus_files, strings
 
 from benchmarks import harness
 
-TOOLS = ("groundup", "datatrove", "datasketch")
+TOOLS = ("groundup", "datatrove: default", "datatrove: split", "datasketch")
+"""Rows: a runner, and how datatrove cuts words."""
 PEERS = harness.HERE / ".venv-peers-text"
-INSTALLS = (("datatrove[processing]==0.10.1", "datasketch>=2,<3"),)
+INSTALLS = (
+    ("datatrove==0.10.1", "orjson", "nltk", "xxhash<4", "regex", "ftfy", "tokenizers", "fasteners", "spacy>=3.8"),
+    ("datasketch>=2,<3",),
+)
 WORD = re.compile(r"\w+")
 EDITS = (0.0, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.1)
 """Shares of words that are edited in the copies."""
@@ -123,6 +127,7 @@ def pairs_within(clusters: Sequence[int]) -> set[tuple[int, int]]:
 
 def run(tool: str, job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The runner's JSON line, with foreign load."""
+    tool, _, words = tool.partition(": ")
     python = sys.executable if tool == "groundup" else harness.peers_python(PEERS, INSTALLS)
     work = folder / "work"
     shutil.rmtree(work, ignore_errors=True)
@@ -130,7 +135,12 @@ def run(tool: str, job: dict[str, Any], folder: Path) -> dict[str, Any]:
     source = str(harness.HERE.parent / "src")
     environment = {**os.environ, "PYTHONPATH": f"{source}:{harness.HERE.parent}", "OMP_NUM_THREADS": "1"}
     environment |= {"NLTK_DATA": str(folder), "RAYON_NUM_THREADS": "1"}
-    command = [python, "-m", f"benchmarks.runners.deduplication_{tool}", json.dumps({**job, "work": str(work)})]
+    command = [
+        python,
+        "-m",
+        f"benchmarks.runners.deduplication_{tool}",
+        json.dumps({**job, "words": words, "work": str(work)}),
+    ]
     busy, own = harness.busy_seconds(), harness.own_seconds()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=harness.HERE.parent)
     if done.returncode:

@@ -14,6 +14,17 @@ from groundup.corpus.signatures import DeduplicateConfig
 from groundup.corpus.sources import RawFile, SourceConfig
 
 
+def with_copies(kept: dict[int, int], path: Path) -> list[int]:
+    """The cluster of every record; one that equals an earlier one to the byte is counted as it is read, and no row."""
+    first: dict[str, int] = {}
+    clusters = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            original = first.setdefault(json.loads(line)["text"], number)
+            clusters.append(kept[original])
+    return clusters
+
+
 def main() -> None:
     """One job (JSON) -> one JSON line."""
     job = json.loads(sys.argv[1])
@@ -32,9 +43,12 @@ def main() -> None:
     signed = time.process_time()
     segments = [segment for part, count in zip(parts, documents) for segment in part.segments(count)]
     duplicates = find_duplicates(segments, config, work / "duplicates")
-    kept = [document for segment in segments for document in duplicates.of(segment)[1].tolist()]
+    kept: dict[int, int] = {}
+    for segment in segments:
+        kept.update(zip(segment.read_rows()["number"].tolist(), duplicates.of(segment)[1].tolist()))
     ended = time.process_time()
-    result = {"signature_seconds": signed - started, "clustering_seconds": ended - signed, "clusters": kept}
+    clusters = with_copies(kept, Path(job["input"]))
+    result = {"signature_seconds": signed - started, "clustering_seconds": ended - signed, "clusters": clusters}
     print(json.dumps(result))
 
 

@@ -9,7 +9,7 @@ from groundup.corpus.deduplicate import find_duplicates
 from groundup.corpus.documents import Document
 from groundup.corpus.segment_writer import SegmentWriter
 from groundup.corpus.segments import Segment, document_number, rows_by_segment
-from groundup.corpus.shingles import TokenHashes
+from groundup.corpus.shingles import token_hashes
 from groundup.corpus.signatures import DeduplicateConfig
 
 WORDS = [f"word{i}" for i in range(500)]
@@ -30,14 +30,13 @@ def variant(text: str, rng: random.Random, changes: int) -> str:
 def segments_of(parts: list[list[str]], folder: Path, config: DeduplicateConfig, priorities=None) -> list[Segment]:
     """Segments of the texts of some parts."""
     found = []
-    hashes = TokenHashes()
     for number, texts in enumerate(parts):
         priority = priorities[number] if priorities else 3
         place = folder / f"part{number}"
         place.mkdir(parents=True)
         with SegmentWriter(place, number, priority, config) as writer:
             for row, text in enumerate(texts):
-                writer.write(Document(f"f:{row + 1}", text, "s"), hashes.of(text), 0, row)
+                writer.write(Document(f"f:{row + 1}", text, "s"), token_hashes(text), 0, row)
         found += [
             Segment(place / name, number, document_number(number, first), rows, priority)
             for name, first, rows in rows_by_segment(len(texts))

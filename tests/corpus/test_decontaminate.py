@@ -13,7 +13,7 @@ from groundup.corpus.decontaminate import Checker, build_index, evaluation_set, 
 from groundup.corpus.documents import read_documents
 from groundup.corpus.evaluation_sets import EvaluationSetConfig, read_examples
 from groundup.corpus.prepare import CorpusConfig, build_corpus, raw_identity
-from groundup.corpus.shingles import TokenHashes
+from groundup.corpus.shingles import token_hashes
 from groundup.errors import DataError, first_line
 
 QUESTION = "Natalia sold clips to forty eight of her friends in April, and then she sold half as many in May"
@@ -47,12 +47,19 @@ def test_every_text_of_a_record_is_looked_for_or_the_named_fields(exam, tmp_path
     assert found[0].texts == (QUESTION, ANSWER)
     assert OTHER in found[1].texts
     assert examples(exam, tmp_path, fields=("answer",))[0].texts == (ANSWER,)
-    with pytest.raises(DataError, match=r"no field anser with text in .*correct its path or fields"):
+    with pytest.raises(DataError, match=r"no field anser with text in .*correct path or fields"):
         examples(exam, tmp_path, fields=("anser",))
     with pytest.raises(DataError, match="no such file"):
         examples(tmp_path / "nothing.jsonl", tmp_path)
     with pytest.raises(ValidationError, match="local"):
         EvaluationSetConfig(name="a", path="https://example.org/exam.jsonl")
+
+
+def test_columns_are_named_by_fields(tmp_path):
+    (tmp_path / "exam.csv").write_text(f'q,a\n"{QUESTION}","{ANSWER}"\n')
+    assert examples(tmp_path / "exam.csv", tmp_path, fields=("a", "q"))[0].texts == (ANSWER, QUESTION)
+    with pytest.raises(DataError, match="no column 'text': found: q, a"):
+        examples(tmp_path / "exam.csv", tmp_path)
 
 
 def test_a_plain_text_is_a_set_too(tmp_path):
@@ -72,9 +79,9 @@ def index_of(paths, folder, **options):
 def test_counts_and_samples_of_each_set(exam, tmp_path):
     (tmp_path / "other.jsonl").write_bytes(jsonl([{"q": OTHER}]))
     folder = index_of({"exam": exam, "other": tmp_path / "other.jsonl"}, tmp_path)
-    checker, hashes = Checker(folder), TokenHashes()
+    checker = Checker(folder)
     documents = {"a:1": f"He said: {QUESTION.upper()}!", "a:2": "nothing of it", "b:1": f"{OTHER} {ANSWER}"}
-    contaminated = [checker.check(text, hashes.of(text), name) for name, text in documents.items()]
+    contaminated = [checker.check(text, token_hashes(text), name) for name, text in documents.items()]
     assert contaminated == [True, False, True]
     first, second = set_reports(folder, [("s", checker.to_json()), ("t", {})])
     assert (first["name"], first["examples"], first["examples_too_short"]) == ("exam", 3, 1)
@@ -87,16 +94,16 @@ def test_counts_and_samples_of_each_set(exam, tmp_path):
 
 
 def test_tallies_of_parts_add_up(exam, tmp_path):
-    folder, hashes = index_of({"exam": exam}, tmp_path), TokenHashes()
+    folder = index_of({"exam": exam}, tmp_path)
     texts = [QUESTION, OTHER, f"{QUESTION} {OTHER}", "neither"] * 3
     whole = Checker(folder)
     for number, text in enumerate(texts):
-        whole.check(text, hashes.of(text), f"d{number}")
+        whole.check(text, token_hashes(text), f"d{number}")
     parts = []
     for start in range(0, len(texts), 5):
         checker = Checker(folder)
         for number, text in enumerate(texts[start : start + 5], start):
-            checker.check(text, hashes.of(text), f"d{number}")
+            checker.check(text, token_hashes(text), f"d{number}")
         parts.append(("s", checker.to_json()))
     assert set_reports(folder, parts) == set_reports(folder, [("s", whole.to_json())])
     assert set_reports(folder, parts)[0]["documents"] == 9
@@ -171,6 +178,18 @@ def test_a_set_that_is_only_reported_changes_nothing(exam, raw, tmp_path):
     named[0]["action"] = "drop"
     identity = raw_identity(corpus_of(raw, decontaminate=named), tmp_path)
     assert identity["decontaminate"][0]["files"][0][0] == "exam.jsonl.gz"
+
+
+def test_what_held_out_text_shares_with_training_text_is_measured(exam, raw, tmp_path):
+    (tmp_path / "held.txt").write_text(f"{ANSWER} {OTHER} and much more that is in no other document")
+    sources = [{"name": "s", "path": str(raw)}, {"name": "h", "path": str(tmp_path / "held.txt"), "split": "test"}]
+    prepared(tmp_path / "work", raw, sources=sources, split={"validation": 0.0})
+    found = measure(tmp_path, exam)["sets"]
+    assert [(each["name"], each["examples"], each["documents"]) for each in found] == [
+        ("exam", 3, 2),
+        ("split-test", 1, 1),
+    ]
+    assert found[1]["samples"][0]["example"] == "h/held.txt:1"
 
 
 def test_sources_that_are_not_trained_on_keep_their_documents(exam, raw, tmp_path):

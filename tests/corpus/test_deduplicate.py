@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from groundup.corpus import near, runs, segments, steps
 from groundup.corpus.deduplicate import EXACT, KEPT, NEAR, find_duplicates
-from groundup.corpus.shingles import TokenHashes, jaccard, shingle_set
+from groundup.corpus.shingles import jaccard, shingle_set, token_hashes
 from groundup.corpus.signatures import DeduplicateConfig
 from tests.corpus.duplicates import outcomes, segments_of, sentence, variant
 
@@ -25,8 +25,7 @@ def find(texts, folder, config=CONFIG, **options):
 
 def exact_clusters(texts, threshold=0.8, size=5):
     """Connected components of all pairs, by sets of texts."""
-    hashes = TokenHashes()
-    sets = [shingle_set(hashes.of(text), size) for text in texts]
+    sets = [shingle_set(token_hashes(text), size) for text in texts]
     cluster = list(range(len(texts)))
     for i, j in itertools.combinations(range(len(texts)), 2):
         if cluster[i] != cluster[j] and (jaccard(sets[i], sets[j]) >= threshold or texts[i] == texts[j]):

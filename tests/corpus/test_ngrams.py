@@ -2,16 +2,14 @@
 
 import random
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.corpus import ngrams
-from groundup.corpus.ngrams import Index, IndexWriter, Lengths, Windows
-from groundup.corpus.shingles import TokenHashes
+from groundup.corpus.ngrams import Index, IndexWriter, Lengths, windows_of
+from groundup.corpus.shingles import token_hashes
 
-HASHES = TokenHashes()
 LENGTHS = Lengths(words=13, characters=20, min_overlap=0.0)
 TOKENS = st.lists(st.integers(0, 3), max_size=60)
 
@@ -29,23 +27,30 @@ def index_of(folder, texts, lengths=LENGTHS):
 
 
 def found(index, text):
-    return [(hit.example, hit.overlap) for hit in index.hits(HASHES.of(text))]
+    return [(hit.example, hit.overlap) for hit in index.hits(token_hashes(text))]
 
 
-@given(TOKENS, st.integers(1, 15))
-def test_windows_are_equal_exactly_where_their_tokens_are(tokens, size):
-    values = np.array([HASHES[str(token)] for token in tokens], dtype=np.uint64)
-    hashes = Windows(values).of(size).tolist()
+def window_hashes(tokens, size):
+    return [value for _, _, found in windows_of(tokens, [size]) for value in found.tolist()]
+
+
+@given(TOKENS, st.integers(1, 15), st.integers(1, 9))
+def test_windows_are_equal_exactly_where_their_tokens_are(tokens, size, slice_tokens):
+    values = token_hashes(" ".join(map(str, tokens)))
+    hashes = window_hashes(values, size)
     runs = [tuple(tokens[i : i + size]) for i in range(len(tokens) - size + 1)]
     assert len(hashes) == len(runs)
     assert len(set(hashes)) == len(set(runs))
     assert len(set(zip(hashes, runs, strict=True))) == len(set(runs))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ngrams, "_SLICE_TOKENS", slice_tokens)
+        assert window_hashes(values, size) == hashes
 
 
 def test_a_window_is_the_same_anywhere_and_of_its_length_only():
-    one, other = (Windows(HASHES.of(text)) for text in (words(0, 40), words(7, 40)))
-    assert (one.of(13)[7:] == other.of(13)[: len(one.of(13)) - 7]).all()
-    assert not set(one.of(13).tolist()) & set(one.of(8).tolist())
+    one, other = (token_hashes(text) for text in (words(0, 40), words(7, 40)))
+    assert window_hashes(one, 13)[7:] == window_hashes(other, 13)[: 40 - 12 - 7]
+    assert not set(window_hashes(one, 13)) & set(window_hashes(one, 8))
 
 
 @settings(max_examples=30, deadline=None)
@@ -96,11 +101,3 @@ def test_texts_that_share_ngrams_are_all_found(tmp_path):
 def test_an_empty_index_finds_nothing(tmp_path):
     index, _ = index_of(tmp_path, ["short"])
     assert found(index, words(0, 100)) == []
-
-
-def test_powers_do_not_depend_on_what_was_asked_before():
-    assert ngrams._powers(3, 5).tolist() == [1, 3, 9, 27, 81]
-    assert ngrams._powers(3, 5000)[:5].tolist() == [1, 3, 9, 27, 81]
-    assert len(ngrams._powers(3, 0)) == 0
-    with pytest.raises(ValueError, match="invertible"):
-        pow(2, -1, 1 << 64)

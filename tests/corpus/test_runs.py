@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.corpus import runs
-from groundup.corpus.runs import KEYS, KeyRange, RunWriter, count_records, even_ranges, mixed, unmixed
+from groundup.corpus.runs import KEYS, KeyRange, RunWriter, count_records, even_ranges
 
 RECORD = np.dtype([("key", "<u8"), ("value", "<u4")])
 KEY_LISTS = st.lists(st.integers(0, KEYS - 1) | st.integers(0, 5) | st.just(KEYS - 1), max_size=120)
@@ -49,15 +49,3 @@ def test_a_file_that_is_there_is_whole(tmp_path):
         writer.write(np.zeros(3, dtype=RECORD))
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
-
-
-@given(st.lists(st.integers(0, KEYS - 1), min_size=1, max_size=50))
-def test_mixing_has_an_inverse(values):
-    numbers = np.array(values, dtype=np.uint64)
-    assert unmixed(mixed(numbers)).tolist() == values
-
-
-def test_mixing_spreads_small_numbers_over_all_keys():
-    keys = mixed(np.arange(10_000, dtype=np.uint64))
-    counts = np.bincount((keys >> np.uint64(60)).astype(int), minlength=16)
-    assert counts.min() > 500

@@ -1,18 +1,31 @@
 """Normal forms, tokens and shingles: what counts as the same, in every script, and never by where a slice ends."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.corpus import shingles
-from groundup.corpus.shingles import TokenHashes, jaccard, normal_hash, shingle_set, windows
+from groundup.corpus.shingles import (
+    TOKEN,
+    composed,
+    excerpt,
+    jaccard,
+    normal_hash,
+    shingle_set,
+    token_hashes,
+    token_hashes_of,
+    windows,
+    windows_of_texts,
+)
 
 SETS = st.sets(st.integers(0, 60), max_size=40)
 
 
 def window_hashes(text, size):
-    return windows(TokenHashes().of(text), size).tolist()
+    return windows(token_hashes(text), size).tolist()
 
 
 @given(st.lists(st.text(alphabet="aB é\t\n\u3000", max_size=30)), st.integers(1, 7))
@@ -49,14 +62,45 @@ def test_jaccard_is_that_of_sets(one, other):
 
 
 def test_a_shingle_set_has_no_repeats():
-    tokens = TokenHashes().of("a b a b a b")
+    tokens = token_hashes("a b a b a b")
     assert len(windows(tokens, 2)) == 5
     assert len(shingle_set(tokens, 2)) == 2
 
 
-def test_memory_of_words_is_bounded(monkeypatch):
-    expected = window_hashes(" ".join(f"w{i}" for i in range(50)), 3)
-    monkeypatch.setattr(shingles, "_WORDS_LIMIT", 7)
-    hashes = TokenHashes()
-    assert windows(hashes.of(" ".join(f"w{i}" for i in range(50))), 3).tolist() == expected
-    assert len(hashes) <= 7
+TEXTS = st.text(alphabet="aZ9_ é\u0301İß.\n\u3000床前กาあ\U00020000\u00a0-", max_size=40)
+
+
+@given(st.lists(TEXTS | st.text(alphabet="ab_9 .\n", max_size=40), max_size=8))
+def test_tokens_are_those_of_the_expression_and_batches_do_not_show(texts):
+    found = token_hashes_of(texts)
+    known = {}
+    for text, hashes in zip(texts, found, strict=True):
+        assert hashes.tolist() == token_hashes(text).tolist()
+        tokens = TOKEN.findall(composed(text).lower())
+        assert len(tokens) == len(hashes)
+        for token, value in zip(tokens, hashes.tolist()):
+            assert known.setdefault(token, value) == value
+    assert len(set(known.values())) == len(known)
+
+
+@given(TEXTS, st.integers(1, 12))
+def test_slices_show_only_where_there_is_no_space(text, size):
+    spaced = " ".join(text)  # a space at every second place
+    expected = token_hashes(spaced).tolist()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shingles, "_SLICE_CHARACTERS", size + 1)
+        assert token_hashes(spaced).tolist() == expected
+        assert len(token_hashes(text)) >= len(TOKEN.findall(composed(text).lower()))
+
+
+@given(st.lists(st.lists(st.integers(0, 5), max_size=9), min_size=1, max_size=9), st.integers(1, 6))
+def test_windows_of_texts_are_those_of_each(texts, size):
+    tokens = [np.array(text, dtype=np.uint64) for text in texts]
+    found, offsets = windows_of_texts(tokens, size)
+    parts = [found[start:stop].tolist() for start, stop in pairwise(offsets)]
+    assert parts == [windows(each, size).tolist() for each in tokens]
+
+
+def test_an_excerpt_is_the_text_as_it_stands():
+    assert excerpt("One, two -- THREE 床前 four", 1, 3) == "two -- THREE 床"
+    assert excerpt("one", 5, 2) == ""

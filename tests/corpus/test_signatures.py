@@ -6,22 +6,20 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from groundup.corpus.shingles import TokenHashes, jaccard, shingle_set
+from groundup.corpus.shingles import jaccard, shingle_set, token_hashes
 from groundup.corpus.signatures import DeduplicateConfig, Signer, band_keys, folded, similarity
 from tests.corpus.duplicates import sentence, variant
-
-HASHES = TokenHashes()
 
 
 def signatures(texts, config):
     signer = Signer(config)
     for text in texts:
-        signer.add(HASHES.of(text))
+        signer.add(token_hashes(text))
     return signer.take()
 
 
 def true_similarity(one, other):
-    return jaccard(*(shingle_set(HASHES.of(text), 5) for text in (one, other)))
+    return jaccard(*(shingle_set(token_hashes(text), 5) for text in (one, other)))
 
 
 def test_signatures_estimate_jaccard_similarity():

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.corpus.runs import mixed
+from groundup.corpus.hashing import mixed
 from groundup.corpus.segments import borders_of_groups
 
 EDGE = np.dtype([("key", "<u8"), ("other", "<u8")])

@@ -20,11 +20,13 @@ from groundup.corpus.documents import from_line, read_documents, read_lines, sha
 from groundup.corpus.evaluation_sets import EvaluationSetConfig, Example
 from groundup.corpus.ngrams import Lengths
 from groundup.corpus.processes import run_all
-from groundup.corpus.shingles import TokenHashes
+from groundup.corpus.shingles import token_hashes
 from groundup.log import logger, progress
 
 CONTAMINATION = "contamination.json"
 _INDEX = "index"
+_WORTH_PROCESSES_BYTES = 4 << 20
+"""Of packed text; starting worker processes takes longer than checking less than this here."""
 _DEFAULTS = EvaluationSetConfig(name="split", path="documents")
 
 
@@ -33,13 +35,14 @@ def measure_contamination(
 ) -> dict[str, Any]:
     """Write contamination.json into `work`; returns what it holds, without samples.
 
-    Key `sets`: a report of each set, of `split-validation` and of `split-test`. Of sets larger than the index the rest
-    is left out and counted. Raises DataError when a set cannot be read.
+    Key `sets`: a report of each set, of `split-validation` and of `split-test`. Of splits too large for the index the
+    rest is left out and counted. Raises DataError when a set cannot be read or is too large.
     """
     named = [evaluation_set(each, base, work) for each in sets]
     splits = [_split_set(corpus, split) for split in ("validation", "test") if shard_paths(corpus, split)]
     build_index([*named, *splits], work / _INDEX)
     shards = [_Shard(path, work / _INDEX) for path in shard_paths(corpus, "train")]
+    workers = workers if sum(shard.path.stat().st_size for shard in shards) >= _WORTH_PROCESSES_BYTES else 0
     with progress("contamination", len(shards), "shards") as bar:
         found = run_all(_check_shard, shards, workers, lambda shard: bar.advance(1))
     reports = set_reports(work / _INDEX, found)
@@ -72,8 +75,8 @@ class _Shard:
 
 def _check_shard(shard: _Shard) -> tuple[str, Mapping[str, Any]]:
     """(source, tallies) of one shard."""
-    checker, hashes, source = Checker(shard.index), TokenHashes(), ""
+    checker, source = Checker(shard.index), ""
     for document in map(from_line, read_lines(shard.path)):
         source = document.source
-        checker.check(document.text, hashes.of(document.text), f"{source}/{document.id}")
+        checker.check(document.text, token_hashes(document.text), f"{source}/{document.id}")
     return source, checker.to_json()

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from groundup.corpus.components import EDGE, both_ways, checksum, large_star, small_star
 from groundup.corpus.groups import kept_of_groups
+from groundup.corpus.hashing import mixed, unmixed
 from groundup.corpus.near import band_records, pairs_in_buckets, pairs_in_large_bucket
-from groundup.corpus.runs import KEYS, KeyRange, mixed, unmixed
-from groundup.corpus.segments import EXACT_RUN, MEMBER, Segment, Store
+from groundup.corpus.runs import KEYS, KeyRange
+from groundup.corpus.segments import EXACT_RUN, MEMBER, Segment, Store, borders_of_groups
 from groundup.corpus.shingle_store import ShingleSets, write_shingles
 from groundup.corpus.shingles import jaccard
 from groundup.corpus.signatures import DeduplicateConfig
@@ -175,7 +176,7 @@ def _edges(task: Task, writers: Writers) -> dict[str, Any]:
     with ShingleSets(task.store.segments, targets) as sets:
         for found in task.ranges():
             for piece in found.pieces():
-                pairs = np.unique(np.stack([unmixed(piece["key"]), unmixed(piece["other"])], axis=1), axis=0)
+                pairs = _distinct_pairs(unmixed(piece["key"]), unmixed(piece["other"]))
                 for start in range(0, len(pairs), _PAIR_BATCH):
                     alike = _alike(pairs[start : start + _PAIR_BATCH], sets, task.config.threshold)
                     edges = np.empty(len(alike), dtype=EDGE)
@@ -183,6 +184,14 @@ def _edges(task: Task, writers: Writers) -> dict[str, Any]:
                     writers["edges"].write(both_ways(edges))
                 checked += len(pairs)
     return {"checked": checked}
+
+
+def _distinct_pairs(ones: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Pairs [pairs, 2] without repeats (one may come from several bands), in the order of documents."""
+    order = np.lexsort((others, ones))
+    ones, others = ones[order], others[order]
+    first = borders_of_groups(ones, others)[:-1]
+    return np.stack([ones[first], others[first]], axis=1)
 
 
 def _alike(pairs: NDArray[np.uint64], sets: ShingleSets, threshold: float) -> NDArray[np.uint64]:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from groundup.config import Config, Name
+from groundup.corpus.account import escaped
 from groundup.corpus.formats import Row
 from groundup.corpus.readers import Reading
 from groundup.corpus.sources import SourceConfig, find_files
@@ -59,17 +60,20 @@ class Example:
 
 def read_examples(config: EvaluationSetConfig, base: Path, spool_folder: Path) -> Iterator[Example]:
     """Every readable record of a set. Raises DataError when the path holds none with a text in it."""
-    found = 0
+    found, fault = 0, ""
+    first = config.fields[0] if config.fields else "text"
+    source = SourceConfig(name=config.name, path=config.path, text_field=first, metadata_fields=config.fields[1:])
     for file in find_files(config.path, base).files:
-        source = SourceConfig(name=config.name, path=config.path)
         for row in Reading(file, source, spool_folder).rows():
             if isinstance(row, Row):
                 texts = tuple(texts_of(row.values, config.fields))
                 found += len(texts)
                 yield Example(f"{file.name}:{row.number}", texts)
+            else:
+                fault = fault or f" ({row.reason}: {escaped(row.sample)[:60]})"
     if not found:
-        what = f"no field {' or '.join(config.fields)} with text" if config.fields else "no text"
-        raise DataError(f"decontaminate '{config.name}': {what} in {config.path[:60]}; correct its path or fields")
+        what = f"no field {' or '.join(config.fields)[:40]} with text" if config.fields else "no text"
+        raise DataError(f"decontaminate '{config.name}': {what} in {config.path[-40:]}{fault}; correct path or fields")
 
 
 def texts_of(values: Mapping[str, Any], fields: Sequence[str] = ()) -> Iterator[str]:

@@ -25,7 +25,7 @@ def kept_of_groups(pieces: Pieces) -> Iterator[tuple[NDArray[Any], NDArray[np.ui
     """
     best = np.zeros(0, dtype=MEMBER)
     for members in pieces():
-        best = _best(np.concatenate([best, members]))
+        best = _best(np.concatenate([best, members]) if len(best) else members)
     for members in pieces():
         yield members, _look_up(best, members)
 
@@ -34,16 +34,16 @@ def _best(members: NDArray[Any]) -> NDArray[Any]:
     """The member of each group that ranks first."""
     content = members["content"]
     ranks = (members["document"], content[:, 1], content[:, 0], members["priority"])
-    ordered = members[np.lexsort((*ranks, members["second"], members["key"]))]
-    return ordered[borders_of_groups(ordered["key"], ordered["second"])[:-1]]
+    order = np.lexsort((*ranks, members["second"], members["key"]))
+    starts = borders_of_groups(members["key"][order], members["second"][order])[:-1]
+    return members[order[starts]]
 
 
 def _look_up(best: NDArray[Any], members: NDArray[Any]) -> NDArray[np.uint64]:
     """The kept document of each member's group; `best` has one record of every group."""
-    together = np.concatenate([best, members])
-    order = np.lexsort((np.arange(len(together)), together["second"], together["key"]))
-    ordered = together[order]
-    borders = borders_of_groups(ordered["key"], ordered["second"])
-    kept = np.empty(len(together), dtype=np.uint64)
-    kept[order] = np.repeat(ordered["document"][borders[:-1]], np.diff(borders))
+    keys, seconds = (np.concatenate([best[name], members[name]]) for name in ("key", "second"))
+    order = np.lexsort((np.arange(len(keys)), seconds, keys))
+    borders = borders_of_groups(keys[order], seconds[order])
+    kept = np.empty(len(keys), dtype=np.uint64)
+    kept[order] = np.repeat(best["document"][order[borders[:-1]]], np.diff(borders))
     return kept[len(best) :]

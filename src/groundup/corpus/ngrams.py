@@ -13,23 +13,21 @@ beside the files, which all processes read through one cache.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.corpus.runs import mixed
-from groundup.corpus.shingles import UNSPACED, TokenHashes
+from groundup.corpus.hashing import FACTOR, INVERSE, mixed, powers
+from groundup.corpus.shingles import UNSPACED, token_hashes
 
 NGRAM_LIMIT = 1 << 24
 """N-grams in one index; about 100 MB of text."""
-_FACTOR = 0x9E3779B97F4A7C15
 _BITS_PER_NGRAM = 16
-_SLICE_TOKENS = 1 << 20
+_SLICE_TOKENS = 1 << 18
 NGRAMS, OWNERS, TEXTS = "ngrams.npy", "owners.npy", "texts.npy"
 
 TEXT = np.dtype([("set", "<u4"), ("example", "<u4"), ("ngrams", "<u4"), ("needed", "<u4"), ("size", "<u4")])
@@ -62,17 +60,16 @@ class IndexWriter:
     def __init__(self, folder: Path) -> None:
         self.ngrams = 0
         self._folder = folder
-        self._hashes = TokenHashes()
         self._windows: list[NDArray[np.uint64]] = []
         self._texts: list[tuple[int, int, int, int, int]] = []
 
     def add(self, text: str, set_number: int, example: int, lengths: Lengths) -> bool:
         """Add a text of an example; False when it is too short to be looked for."""
-        tokens = self._hashes.of(text)
+        tokens = token_hashes(text)
         size, whole = lengths.of(text, len(tokens))
         if not size:
             return False
-        windows = np.unique(Windows(tokens).of(size))
+        windows = np.unique(np.concatenate([found for _, _, found in windows_of(tokens, [size])]))
         self._texts.append((set_number, example, len(windows), lengths.needed(len(windows), whole), size))
         self._windows.append(windows)
         self.ngrams += len(windows)
@@ -88,34 +85,20 @@ class IndexWriter:
         np.save(self._folder / TEXTS, texts)
 
 
-class Windows:
-    """Hashes of runs of a document's tokens, of any length at little cost: differences of one running sum.
+def windows_of(tokens: NDArray[np.uint64], sizes: Sequence[int]) -> Iterator[tuple[int, int, NDArray[np.uint64]]]:
+    """(size, first token, hash of each run of exactly `size` tokens from there on), for all sizes, slice by slice.
 
-    The hash of tokens t(0) to t(n-1) is the sum of t(k) * f^k modulo 2^64, mixed with n.
+    The hash of tokens t(0) to t(n-1) is the sum of t(k) * f^k modulo 2^64, mixed with n: runs of any length are
+    differences of one running sum.
     """
-
-    def __init__(self, tokens: NDArray[np.uint64]) -> None:
-        self._count = len(tokens)
-        self._sums = np.zeros(len(tokens) + 1, dtype=np.uint64)
-        np.cumsum(tokens * _powers(_FACTOR, len(tokens)), out=self._sums[1:])
-
-    def of(self, size: int) -> NDArray[np.uint64]:
-        """64-bit hash of each run of exactly `size` tokens, in order."""
-        count = max(0, self._count - size + 1)
-        differences = self._sums[size : size + count] - self._sums[:count]
-        return mixed(differences * _powers(pow(_FACTOR, -1, 1 << 64), count) ^ np.uint64(size))
-
-
-@lru_cache(maxsize=4)
-def _all_powers(factor: int, count: int) -> NDArray[np.uint64]:
-    powers = np.full(count, factor, dtype=np.uint64)
-    powers[:1] = 1
-    return np.multiply.accumulate(powers)
-
-
-def _powers(factor: int, count: int) -> NDArray[np.uint64]:
-    """The first powers of a factor, modulo 2^64."""
-    return _all_powers(factor, 1 << max(12, count.bit_length()))[:count]
+    for start in range(0, len(tokens), _SLICE_TOKENS):
+        part = tokens[start : start + _SLICE_TOKENS + max(sizes) - 1]
+        sums = np.zeros(len(part) + 1, dtype=np.uint64)
+        np.cumsum(part * powers(FACTOR, len(part)), out=sums[1:])
+        for size in sizes:
+            count = max(0, min(len(part) - size + 1, _SLICE_TOKENS))
+            differences = sums[size : size + count] - sums[:count]
+            yield size, start, mixed(differences * powers(INVERSE, count) ^ np.uint64(size))
 
 
 @dataclass(frozen=True)
@@ -151,13 +134,11 @@ class Index:
         """The texts that a document with these token hashes holds, by set and example."""
         if not self._sizes or len(tokens) < self._sizes[0]:
             return []
-        windows = Windows(tokens)
         places: dict[int, dict[int, int]] = {}
-        for size in self._sizes:
-            found = windows.of(size)
+        for _, start, found in windows_of(tokens, self._sizes):
             maybe = np.flatnonzero(self._may_hold(found))
             if len(maybe):
-                self._collect(found[maybe], maybe, places)
+                self._collect(found[maybe], start + maybe, places)
         return sorted(self._hits(places), key=lambda hit: (hit.set, hit.example, -hit.overlap))
 
     def _place(self, hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:

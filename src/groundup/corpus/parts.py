@@ -27,7 +27,7 @@ from groundup.corpus.processes import run_all
 from groundup.corpus.readers import Rejected
 from groundup.corpus.segment_writer import SegmentWriter
 from groundup.corpus.segments import SEGMENT_FILES, Segment, document_number, rows_by_segment
-from groundup.corpus.shingles import TokenHashes
+from groundup.corpus.shingles import token_hashes_of
 from groundup.corpus.signatures import DeduplicateConfig
 from groundup.corpus.sources import RawFile, SourceConfig
 
@@ -38,7 +38,7 @@ SAME_AS = "same_as"
 """Key, in a part's examples of duplicates, of the document in this part that has the same text."""
 _FORMAT = 3
 _SEEN_LIMIT = 1 << 18
-_CONTAMINATED = Dropped("contaminated")
+_BATCH_DOCUMENTS, _BATCH_CHARACTERS = 256, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -188,9 +188,10 @@ class _PartReader:
         self.cleaner = Cleaner(part.clean, part.resources)
         self.segments = SegmentWriter(part.folder, part.number, part.priority, part.deduplicate)
         self.checker = Checker(part.evaluation, part.clean.samples) if part.evaluation else None
-        self._tokens = TokenHashes()
         self._seen: dict[bytes, Dropped | int] = {}
         """Hash of a raw text -> why it was dropped, or the number of its document."""
+        self._pending: dict[bytes, tuple[Document, int, int | None, Account]] = {}
+        self._pending_characters = 0
 
     def __enter__(self) -> _PartReader:
         self.segments.__enter__()
@@ -215,7 +216,8 @@ class _PartReader:
             else:
                 account.load()
                 in_pieces = reading.detected is not None and reading.detected.format == "text"
-                self._take(record, index, first_row if in_pieces else self.segments.rows_written, account)
+                self._take(record, index, first_row if in_pieces else None, account)
+        self._keep_pending()
         return {
             "name": file.name,
             "detected": str(reading.detected or "not read"),
@@ -223,20 +225,22 @@ class _PartReader:
             **account.to_json(),
         }
 
-    def _take(self, document: Document, index: int, group: int, account: Account) -> None:
+    def _take(self, document: Document, index: int, group: int | None, account: Account) -> None:
         raw_hash = hash_text(document.text.encode())
+        if raw_hash in self._pending:
+            self._keep_pending()
         outcome = self._seen.get(raw_hash)
         if outcome is None:
             cleaned = self.cleaner.clean(document)
-            outcome = cleaned if isinstance(cleaned, Dropped) else self._write(cleaned, index, group)
-            # contaminated texts are checked each time, so that the sets' own counts add up too
-            if outcome is not _CONTAMINATED and len(self._seen) < _SEEN_LIMIT:
-                self._seen[raw_hash] = outcome
-            if isinstance(outcome, int):
+            if isinstance(cleaned, Document):
+                self._pending[raw_hash] = (cleaned, index, group, account)
+                self._pending_characters += len(cleaned.text)
+                if len(self._pending) >= _BATCH_DOCUMENTS or self._pending_characters >= _BATCH_CHARACTERS:
+                    self._keep_pending()
                 return
-        if outcome is _CONTAMINATED:
-            account.contaminated += 1
-        elif isinstance(outcome, int):
+            outcome = cleaned
+            self._remember(raw_hash, outcome)
+        if isinstance(outcome, int):
             account.duplicates["exact"] += 1
             self._sample("duplicates", "exact", index, record_number(document), "", {SAME_AS: outcome})
         else:
@@ -244,14 +248,21 @@ class _PartReader:
             excerpt = outcome.excerpt or document.text
             self._sample("filtered", outcome.reason, index, record_number(document), excerpt, _measured(outcome))
 
-    def _write(self, document: Document, index: int, group: int) -> Dropped | int:
-        """Write a document unless it is contaminated; returns that, or its number."""
-        tokens = self._tokens.of(document.text)
-        name = f"{self.part.source.name}/{document.id}"
-        if self.checker and self.checker.check(document.text, tokens, name):
-            return _CONTAMINATED
-        self.segments.write(document, tokens, index, group)
-        return document_number(self.part.number, self.segments.rows_written - 1)
+    def _remember(self, raw_hash: bytes, outcome: Dropped | int) -> None:
+        if len(self._seen) < _SEEN_LIMIT:
+            self._seen[raw_hash] = outcome
+
+    def _keep_pending(self) -> None:
+        """Write the documents that wait but for those that are contaminated; hashing words of many at once is cheap."""
+        tokens = token_hashes_of([document.text for document, *_ in self._pending.values()])
+        for (raw_hash, (document, index, group, account)), hashes in zip(self._pending.items(), tokens):
+            name = f"{self.part.source.name}/{document.id}"
+            if self.checker and self.checker.check(document.text, hashes, name):
+                account.contaminated += 1  # not remembered: each is checked, so that the sets' own counts add up too
+            else:
+                self.segments.write(document, hashes, index, group)
+                self._remember(raw_hash, document_number(self.part.number, self.segments.rows_written - 1))
+        self._pending, self._pending_characters = {}, 0
 
     def _sample(
         self, kind: str, reason: str, index: int, number: int, excerpt: str, measured: Mapping[str, Any] | None = None

@@ -161,18 +161,3 @@ class KeyRange:
     def _read(self, piece: tuple[int, int, int]) -> NDArray[Any]:
         number, start, stop = piece
         return np.fromfile(self.paths[number], self.dtype, stop - start, offset=start * self.dtype.itemsize)
-
-
-def mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A bijection that spreads numbers evenly over all keys: SplitMix64's finaliser (Steele, Lea and Flood 2014)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
-def unmixed(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The numbers that `mixed` made `keys` of."""
-    for shift, factor in ((31, 0x319642B2D24D8EC3), (27, 0x96DE1B173F119089)):
-        keys = (keys ^ (keys >> np.uint64(shift)) ^ (keys >> np.uint64(2 * shift))) * np.uint64(factor)
-    keys = keys ^ (keys >> np.uint64(30)) ^ (keys >> np.uint64(60))
-    return keys

@@ -45,7 +45,7 @@ class SegmentWriter:
             self._flush()
         self._close(kind, value, trace)
 
-    def write(self, document: Document, tokens: NDArray[np.uint64], file: int, group: int) -> None:
+    def write(self, document: Document, tokens: NDArray[np.uint64], file: int, group: int | None) -> None:
         """Add a document: its token hashes, its file's position in the part, the row of its text's first piece."""
         if self._open is None:
             self._begin()
@@ -54,7 +54,7 @@ class SegmentWriter:
         self._open[0].write(to_line(document))
         shingles = self._signer.add(tokens) if self._signer else 0
         hashes = (_two_words(normal_hash(document.text)), _two_words(hash_text(data)))
-        place = (record_number(document), min(group, self.rows_written), file)
+        place = (record_number(document), self.rows_written if group is None else group, file)
         self._rows.append((*hashes, *place, len(data), len(document.text), shingles))
         self.rows_written += 1
         pending = self._signer.pending_shingles if self._signer else 0

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from groundup.corpus.documents import from_line, read_lines
 from groundup.corpus.segments import DOCUMENTS, Segment, read_items
-from groundup.corpus.shingles import TokenHashes, shingle_set
+from groundup.corpus.shingles import shingle_set, token_hashes
 
 CACHE_SHINGLES = 1 << 22
 _OPEN_FILES = 64
@@ -29,12 +29,12 @@ PLACE = np.dtype([("start", "<u8"), ("count", "<u8")])
 def write_shingles(segment: Segment, wanted: NDArray[np.bool_], shingle_tokens: int, target: Path) -> list[str]:
     """Write the sets of the wanted rows of a segment beside `target`; returns the names of the two files."""
     places = np.zeros(segment.rows, dtype=PLACE)
-    hashes, written = TokenHashes(), 0
+    written = 0
     with target.with_name(target.name + ".shingles").open("wb") as file:
         if wanted.any():
             for row, line in enumerate(read_lines(segment.folder / DOCUMENTS)):
                 if wanted[row]:
-                    shingles = shingle_set(hashes.of(from_line(line).text), shingle_tokens)
+                    shingles = shingle_set(token_hashes(from_line(line).text), shingle_tokens)
                     places[row] = (written, len(shingles))
                     file.write(shingles.tobytes())
                     written += len(shingles)

@@ -11,23 +11,27 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.corpus.clean.scripts import UNSPACED_CLASS
+from groundup.corpus.clean.scripts import UNSPACED_CLASS, UNSPACED_RANGES
+from groundup.corpus.hashing import FACTOR, INVERSE, mixed, powers
 
-_SLICE_CHARACTERS = 1 << 20
-_WORDS_LIMIT = 1 << 18
+_SLICE_CHARACTERS = 1 << 18
+_SPACE, _WORD, _ALONE = 32, 1, 2
 
 TOKEN = re.compile(rf"[{UNSPACED_CLASS}]|[^\W{UNSPACED_CLASS}]+")
 """One token of a text in lower case."""
 UNSPACED = re.compile(f"[{UNSPACED_CLASS}]")
 """One character of a script that is written without spaces."""
-_ASCII_WORDS = bytes(byte if chr(byte).isalnum() or byte == 95 else 32 for byte in range(128)).lower().ljust(256)
+_ASCII_WORDS = bytes(byte if chr(byte).isalnum() or byte == 95 else _SPACE for byte in range(128)).lower().ljust(256)
 """Maps ASCII to what `TOKEN` sees: word characters in lower case, all others to spaces."""
 
 
@@ -51,29 +55,75 @@ def normal_hash(text: str) -> bytes:
     return hasher.digest()
 
 
-class TokenHashes(dict[bytes | str, int]):
-    """token -> 64-bit hash, the same in every process and for text and bytes; remembers up to a limit."""
-
-    def __missing__(self, token: bytes | str) -> int:
-        if len(self) >= _WORDS_LIMIT:
-            self.clear()
-        data = token.encode() if isinstance(token, str) else token
-        value = self[token] = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
-        return value
-
-    def of(self, text: str) -> NDArray[np.uint64]:
-        """The hashes of a text's tokens, in order."""
-        text = composed(text)
-        parts = []
-        for start in range(0, len(text), _SLICE_CHARACTERS):
-            found = _tokens(text[start : start + _SLICE_CHARACTERS])
-            parts.append(np.fromiter(map(self.__getitem__, found), dtype=np.uint64, count=len(found)))
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint64)
+def token_hashes(text: str) -> NDArray[np.uint64]:
+    """64-bit hash of each token of a text, in order."""
+    return token_hashes_of([text])[0]
 
 
-def _tokens(text: str) -> list[Any]:
-    """Words in lower case, single characters in scripts without spaces; bytes for ASCII, which is faster."""
-    return text.encode().translate(_ASCII_WORDS).split() if text.isascii() else TOKEN.findall(text.lower())
+def token_hashes_of(texts: Sequence[str]) -> list[NDArray[np.uint64]]:
+    """The same of several texts: of many short ones at once it costs a fraction.
+
+    A token of characters c(0), c(1), ... has the hash mixed(sum of c(k) * f^k modulo 2^64): differences of one running
+    sum over all characters, so no token is ever an object of its own.
+    """
+    made: list[NDArray[np.uint64]] = [np.zeros(0, dtype=np.uint64)] * len(texts)
+    plain = [i for i, text in enumerate(texts) if text.isascii() and len(text) <= _SLICE_CHARACTERS]
+    if plain:
+        joined = "\n".join([texts[i] for i in plain]).encode().translate(_ASCII_WORDS)
+        characters = np.frombuffer(joined, dtype=np.uint8)
+        inside = characters != _SPACE
+        starts, stops = _borders(inside, inside)
+        hashes = _hashes(characters, starts, stops)
+        ends = np.cumsum([len(texts[i]) + 1 for i in plain])
+        for i, part in zip(plain, np.split(hashes, np.searchsorted(starts, ends[:-1]))):
+            made[i] = part
+    for i in set(range(len(texts))) - set(plain):
+        made[i] = _unicode_hashes(texts[i])
+    return made
+
+
+def _unicode_hashes(text: str) -> NDArray[np.uint64]:
+    """Token hashes of any text, slice by slice; a slice ends between words where it can."""
+    text = composed(text).lower()
+    found, start = [], 0
+    while start < len(text):
+        stop = start + _SLICE_CHARACTERS
+        if stop < len(text):
+            space = text.rfind(" ", start, stop)
+            stop = space if space > start else stop
+        characters = np.frombuffer(text[start:stop].encode("utf-32-le", "surrogatepass"), dtype="<u4")
+        kinds = _kinds()[characters]
+        starts, stops = _borders(kinds > 0, kinds == _WORD)
+        found.append(_hashes(characters, starts, stops))
+        start = stop
+    return np.concatenate(found) if found else np.zeros(0, dtype=np.uint64)
+
+
+def _borders(inside: NDArray[np.bool_], word: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(first characters, ends) of tokens: runs of characters of words, and every other character inside by itself."""
+    if not len(inside):
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    first, last = inside.copy(), inside.copy()
+    apart = ~(word[1:] & word[:-1])
+    first[1:] &= apart
+    last[:-1] &= apart
+    return np.flatnonzero(first), np.flatnonzero(last) + 1
+
+
+def _hashes(characters: NDArray[Any], starts: NDArray[np.int64], stops: NDArray[np.int64]) -> NDArray[np.uint64]:
+    sums = np.zeros(len(characters) + 1, dtype=np.uint64)
+    np.cumsum(characters * powers(FACTOR, len(characters)), out=sums[1:])
+    return mixed((sums[stops] - sums[starts]) * powers(INVERSE, len(characters))[starts])
+
+
+@lru_cache(maxsize=1)
+def _kinds() -> NDArray[np.uint8]:
+    """Of each code point: 0 between words, _WORD, or _ALONE (of a script without spaces)."""
+    kinds = np.zeros(sys.maxunicode + 1, dtype=np.uint8)
+    kinds[[ord("_"), *(code for code in range(sys.maxunicode + 1) if chr(code).isalnum())]] = _WORD
+    for first, last in UNSPACED_RANGES:
+        kinds[first : last + 1] = _ALONE
+    return kinds
 
 
 def excerpt(text: str, token: int, count: int) -> str:
@@ -92,6 +142,19 @@ def windows(tokens: NDArray[np.uint64], size: int) -> NDArray[np.uint64]:
         hashes *= np.uint64(0x9E3779B97F4A7C15)
         hashes ^= hashes >> np.uint64(29)
     return hashes
+
+
+def windows_of_texts(texts: Sequence[NDArray[np.uint64]], size: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """(windows of all texts, one after another, where each text's begin and the end of the last), at one go."""
+    lengths = np.array([len(tokens) for tokens in texts], dtype=np.int64)
+    counts = np.where(lengths < size, np.minimum(lengths, 1), lengths - size + 1)
+    offsets = np.append(0, np.cumsum(counts))
+    every = windows(np.concatenate(texts), size)
+    starts = np.repeat(np.cumsum(lengths) - lengths - offsets[:-1], counts) + np.arange(offsets[-1])
+    found = every[np.minimum(starts, max(0, len(every) - 1))] if len(every) else np.zeros(offsets[-1], dtype=np.uint64)
+    for i in np.flatnonzero((lengths > 0) & (lengths < size)).tolist():
+        found[offsets[i]] = windows(texts[i], size)[0]
+    return found, offsets
 
 
 def shingle_set(tokens: NDArray[np.uint64], size: int) -> NDArray[np.uint64]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from groundup.config import Config
-from groundup.corpus.shingles import windows
+from groundup.corpus.shingles import windows_of_texts
 
 SIGNATURE_SEED = 1
 _DEVIATIONS = 4.0
@@ -63,24 +63,24 @@ class Signer:
     def __init__(self, config: DeduplicateConfig) -> None:
         self.config = config
         self.pending_shingles = 0
-        self._shingles: list[NDArray[np.uint64]] = []
+        self._tokens: list[NDArray[np.uint64]] = []
 
     def add(self, tokens: NDArray[np.uint64]) -> int:
         """Queue a text by its token hashes; returns its number of shingles (0: nothing to compare it by)."""
-        shingles = windows(tokens, self.config.shingle_tokens)
-        self._shingles.append(shingles)
-        self.pending_shingles += len(shingles)
-        return len(shingles)
+        self._tokens.append(tokens)
+        shingles = max(min(len(tokens), 1), len(tokens) - self.config.shingle_tokens + 1)
+        self.pending_shingles += shingles
+        return shingles
 
     def take(self) -> NDArray[np.uint16]:
         """Signatures [texts, num_perm] of all queued texts, in order."""
-        if not self._shingles:
+        if not self._tokens:
             return np.zeros((0, self.config.num_perm), dtype=np.uint16)
-        offsets = np.cumsum([0] + [len(shingles) for shingles in self._shingles]).tolist()
+        shingles, offsets = windows_of_texts(self._tokens, self.config.shingle_tokens)
         matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
-            np.concatenate(self._shingles), offsets, self.config.num_perm, SIGNATURE_SEED
+            shingles, offsets.tolist(), self.config.num_perm, SIGNATURE_SEED
         )
-        self._shingles, self.pending_shingles = [], 0
+        self._tokens, self.pending_shingles = [], 0
         return folded(np.array(matrix.to_rows(), dtype=np.uint32))
 
 

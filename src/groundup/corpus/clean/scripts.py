@@ -22,7 +22,7 @@ _JOINERS = {".,": JOINER, ":/-": NUMBER_JOINER, "'’": APOSTROPHE}
 UNSPACED_CHARACTERS_PER_WORD = 1.6
 """Length of a Chinese word in running text, in characters (MSR and PKU corpora of the SIGHAN 2005 bake-off: 1.6)."""
 
-_UNSPACED_RANGES = (  # Thai and Lao, Myanmar, Khmer; kana; Han with its extensions and compatibility forms
+UNSPACED_RANGES = (  # Thai and Lao, Myanmar, Khmer; kana; Han with its extensions and compatibility forms
     (0x0E00, 0x0EFF),
     (0x1000, 0x109F),
     (0x1780, 0x17FF),
@@ -35,7 +35,7 @@ _UNSPACED_RANGES = (  # Thai and Lao, Myanmar, Khmer; kana; Han with its extensi
     (0xFF66, 0xFF9F),
     (0x20000, 0x3FFFF),
 )
-UNSPACED_CLASS = "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in _UNSPACED_RANGES)
+UNSPACED_CLASS = "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in UNSPACED_RANGES)
 """The same ranges for the inside of a regular expression's brackets."""
 
 TERMINAL = tuple(".!?。！？．｡‼‽⁇⁈⁉؟۔।॥։፧።៕။᠃")
@@ -60,7 +60,7 @@ def kinds() -> NDArray[np.uint8]:
             table[code] = SPACE
         elif code > 0x2FF and unicodedata.category(character)[0] == "M":
             table[code] = LETTER
-    for first, last in _UNSPACED_RANGES:
+    for first, last in UNSPACED_RANGES:
         inside = table[first : last + 1]
         inside[(inside == LETTER) | (first >= 0x20000)] = UNSPACED
     return _with_joiners(table)
