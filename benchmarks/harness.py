@@ -74,16 +74,16 @@ def wanted(label: str, options: argparse.Namespace, folders: Mapping[str, str]) 
     return available and any(fnmatch(label, pattern.strip()) for pattern in options.only.split(","))
 
 
-def peers_python() -> str:
-    """The interpreter of the peers' environment, which is made at the first call."""
-    python, stamp = PEERS_VENV / "bin" / "python", PEERS_VENV / ".installed"
-    asked = json.dumps(INSTALLS)
+def peers_python(folder: Path = PEERS_VENV, installs: Sequence[Sequence[str]] = INSTALLS) -> str:
+    """The interpreter of an environment of peers, which is made at the first call."""
+    python, stamp = folder / "bin" / "python", folder / ".installed"
+    asked = json.dumps(installs)
     if stamp.exists() and stamp.read_text() == asked:
         return str(python)
-    print(f"making {PEERS_VENV} (once)", file=sys.stderr)
-    subprocess.run([sys.executable, "-m", "venv", str(PEERS_VENV)], check=True)
-    (PEERS_VENV / ".gitignore").write_text("*\n")
-    for words in INSTALLS:
+    print(f"making {folder} (once)", file=sys.stderr)
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    (folder / ".gitignore").write_text("*\n")
+    for words in installs:
         command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *words]
         subprocess.run(command, check=True)
     stamp.write_text(asked)

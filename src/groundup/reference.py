@@ -113,4 +113,10 @@ def _default(field: Any) -> str:
     value = field.get_default(call_default_factory=True)
     if isinstance(value, Config):
         return "its own defaults"
-    return f"`{json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False, default=str)}`"
+    plain = list(value) if isinstance(value, tuple) else value
+    return f"`{json.dumps(plain, ensure_ascii=False, default=_changed)}`"
+
+
+def _changed(value: Any) -> Any:
+    """A config inside a default, as the fields in which it differs from its class's own."""
+    return value.model_dump(mode="json", exclude_defaults=True) if isinstance(value, Config) else str(value)

@@ -13,7 +13,17 @@ import pytest
 from pydantic import ValidationError
 
 from groundup import config as recipe
-from groundup.corpus import CorpusConfig, build_corpus, parts, prepare, raw_identity, read_documents
+from groundup.corpus import (
+    CorpusConfig,
+    build_corpus,
+    line_sections,
+    parts,
+    prepare,
+    raw_identity,
+    read_documents,
+    segments,
+    shards,
+)
 from groundup.errors import DataError, first_line
 
 WORDS = [f"word{i}" for i in range(300)]
@@ -51,14 +61,15 @@ def assert_adds_up(account):
     assert account["loaded"] == account["kept"] + dropped
 
 
-def assert_report_adds_up(report):
+def assert_report_adds_up(report, added=0):
     for account in (report, *report["sources"].values(), *report["files"]):
         assert_adds_up(account)
     for key in ("total", "loaded", "kept"):
         assert report[key] == sum(f[key] for f in report["files"]) == sum(s[key] for s in report["sources"].values())
     for account in (report, *report["sources"].values()):
-        assert account["kept"] == sum(split["documents"] for split in account["splits"].values())
-    assert report["kept"] == sum(shard["documents"] for shard in report["shards"])
+        further = sum(method["documents"] for method in account["added"].values())
+        assert account["kept"] + further == sum(split["documents"] for split in account["splits"].values())
+    assert report["kept"] + added == sum(shard["documents"] for shard in report["shards"])
 
 
 @pytest.fixture
@@ -114,7 +125,8 @@ def test_every_record_is_accounted_for(raw, tmp_path):
     assert by_name["held.txt"]["kept"] == 1
     assert by_name["long.txt"]["kept"] > 3
     assert report["skipped"]["reasons"] == {"pipe, not a regular file": 1}
-    assert report["changed"]["line ends"] == {"documents": 1, "characters_removed": 2}
+    changed = report["changed"]["line ends"]
+    assert (changed["documents"], changed["characters_removed"], len(changed["samples"])) == (1, 2, 1)
     sample = report["samples"]["rejected"]["truncated JSON"][0]
     assert (sample["file"], sample["record"]) == ("mixed/b.jsonl", 51)
     assert not (tmp_path / "work" / "parts").exists()
@@ -137,9 +149,10 @@ def test_no_document_is_on_two_sides(raw, tmp_path):
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    """Each file a part of its own, and shards of a few documents."""
+    """Each file a part of its own, segments of 64 documents, and shards of fewer."""
     monkeypatch.setattr(parts, "PART_BYTES", 1)
-    monkeypatch.setattr(parts, "SHARD_BYTES", 4096)
+    monkeypatch.setattr(segments, "SEGMENT_BITS", 6)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 4096)
 
 
 def test_workers_and_places_change_nothing(raw, tmp_path, small_parts):
@@ -161,6 +174,42 @@ def test_processes_change_nothing(raw, tmp_path, monkeypatch):
     assert content(tmp_path / "two") == content(tmp_path / "none")
 
 
+def kept_documents(folder):
+    return {split: list(read_documents(folder, split)) for split in ("train", "validation", "test")}
+
+
+def test_sections_segments_and_parts_change_no_document(raw, tmp_path, monkeypatch):
+    (raw / "mixed" / "big.jsonl").write_bytes(jsonl(texts(150, 9)) + b"\n\nbroken\n" + jsonl(texts(40, 10)))
+    config = raw_config(raw, split={"validation": 0.3, "test": 0.1})
+    build(config, tmp_path / "whole")
+    expected, report = kept_documents(tmp_path / "whole"), report_of(tmp_path / "whole")
+    monkeypatch.setattr(line_sections, "SECTION_BYTES", 5000)
+    monkeypatch.setattr(parts, "PART_BYTES", 5000)
+    monkeypatch.setattr(segments, "SEGMENT_BITS", 3)
+    build(config, tmp_path / "cut")
+    assert kept_documents(tmp_path / "cut") == expected
+    cut = report_of(tmp_path / "cut")
+    for differing in ("shards", "samples", "deduplication"):  # copies within one part are counted as it is read
+        del cut[differing], report[differing]
+    assert cut == report
+    assert next(file for file in cut["files"] if file["name"] == "big.jsonl")["total"] == 191
+
+
+def test_a_file_in_two_sources_has_the_same_numbers_in_both(tmp_path, monkeypatch):
+    monkeypatch.setattr(line_sections, "SECTION_BYTES", 500)
+    monkeypatch.setattr(parts, "PART_BYTES", 500)
+    path = tmp_path / "big.jsonl"
+    rows = [{"text": text, "title": f"title {text}"} for text in texts(20, 11)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sources = [{"name": field, "path": str(path), "text_field": field} for field in ("text", "title")]
+    build(corpus(sources=sources, deduplicate={"near": False}, split={"validation": 0}), tmp_path / "work")
+    for field in ("text", "title"):
+        documents = list(read_documents(tmp_path / "work", "train", field))
+        assert [(d.id, d.text) for d in documents] == [
+            (f"big.jsonl:{number}", row[field]) for number, row in enumerate(rows, 1)
+        ]
+
+
 class Killed(BaseException):
     """Stands for a kill at an exact point."""
 
@@ -171,8 +220,8 @@ def test_a_kill_at_any_point_loses_one_part_and_changes_nothing(raw, tmp_path, s
     expected = content(tmp_path / "whole")
     work = tmp_path / "work"
     replace, reads = os.replace, []
-    read = parts._PartWriter.read
-    monkeypatch.setattr(parts._PartWriter, "read", lambda self, *a: (reads.append(self.part.number), read(self, *a))[1])
+    read = parts._PartReader.read
+    monkeypatch.setattr(parts._PartReader, "read", lambda self, *a: (reads.append(self.part.number), read(self, *a))[1])
     for fatal in (1, 2, 5, 9, 16, 19, 24, 30, 10_000):
         calls = 0
 
@@ -219,7 +268,7 @@ def test_sigkill_of_a_running_build(raw, tmp_path, monkeypatch):
     assert subprocess.run([*command, "die"], check=False).returncode == -signal.SIGKILL
     finished = {path: path.stat().st_mtime_ns for path in (work / "parts").glob("*/part.json")}
     assert len(finished) == 9
-    damaged = sorted(finished)[0].parent / "rows.bin"
+    damaged = sorted(finished)[0].parent / "00000" / "rows.bin"
     damaged.write_bytes(b"\0" + damaged.read_bytes()[1:])
     subprocess.run([*command, "live"], check=True)
     monkeypatch.setattr(parts, "PART_BYTES", 1)

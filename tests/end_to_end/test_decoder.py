@@ -26,6 +26,7 @@ def test_every_stage_is_done_and_verifies(finished: tuple[Path, RunResult]) -> N
     names = [entry["name"] for entry in result.stages]
     assert names == [
         "corpus",
+        "contamination",
         "tokenizer",
         "fertility",
         "shards",
@@ -83,7 +84,7 @@ def test_a_change_redoes_only_what_it_touches(finished: tuple[Path, RunResult]) 
     before = {entry["name"]: entry["fingerprint"] for entry in result.stages}
     changed = status(groundup.load_recipe(path, ["instruct.lambda=3", "runtime.threads=2"]))
     assert [entry["name"] for entry in changed if entry["state"] == "done"] == [
-        "corpus", "tokenizer", "fertility", "shards", "conversations", "questions", "pretrain",
+        "corpus", "contamination", "tokenizer", "fertility", "shards", "conversations", "questions", "pretrain",
     ]  # fmt: skip
     assert next(entry for entry in changed if entry["name"] == "instruct")["fingerprint"] != before["instruct"]
 

@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from groundup import config
+from groundup.corpus.augment import RewriteConfig
+from groundup.corpus.augment.methods import SynonymsConfig
 from groundup.errors import RecipeError, first_line
 from groundup.pipeline import Recipe, load_recipe, phases
 from tests.end_to_end import tiny
@@ -70,6 +72,31 @@ def test_lists_of_paths_are_found_from_any_folder(project: Path, monkeypatch: py
     assert [Path(path).is_file() for path in recipe.corpus.sources[0].paths] == [True]
     monkeypatch.chdir(project.parent)
     assert load_recipe(project / "recipes" / "lists.yaml") == recipe
+
+
+def test_all_files_that_a_recipe_names_are_found_beside_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = config.read_yaml(project / "recipes" / "toy.yaml")
+    for name in ("words.txt", "synonyms.tsv", "exam.txt", "key"):
+        (project / "data" / name).write_text("x", encoding="utf-8")
+    values["corpus"]["clean"] = {"word_lists": [{"name": "w", "path": "../data/words.txt"}]}
+    values["corpus"]["decontaminate"] = [{"name": "e", "path": "../data/exam.txt"}]
+    endpoint = {"url": "http://localhost:1", "model": "m", "api_key_file": "../data/key"}
+    values["corpus"]["augment"] = [
+        {"kind": "synonyms", "name": "s", "fraction": 0.5, "path": "../data/synonyms.tsv"},
+        {"kind": "rewrite", "name": "f", "fraction": 0.5, "model_folder": "../data"},
+        {"kind": "rewrite", "name": "e", "fraction": 0.5, "endpoint": endpoint},
+    ]
+    write(project / "recipes", values)
+    monkeypatch.chdir(project.parent)
+    corpus = load_recipe("project/recipes/toy.yaml").corpus
+    synonyms, by_folder, by_endpoint = corpus.augment
+    assert isinstance(synonyms, SynonymsConfig)
+    assert isinstance(by_folder, RewriteConfig)
+    assert isinstance(by_endpoint, RewriteConfig)
+    assert by_endpoint.endpoint is not None
+    named = (synonyms.path, by_folder.model_folder, by_endpoint.endpoint.api_key_file)
+    paths = [corpus.clean.word_lists[0].path, corpus.decontaminate[0].path, *named]
+    assert all(Path(path).is_absolute() and Path(path).exists() for path in paths), paths
 
 
 def test_the_current_folder_comes_before_the_recipes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,10 @@ def base_values(folder: Path) -> dict[str, Any]:
     (folder / "more.jsonl").write_text('{"text": "More text, of another kind."}\n', encoding="utf-8")
     values = tiny.recipe(folder)
     values["corpus"]["sources"].append({"name": "more", "path": str(folder / "more.jsonl")})
+    (folder / "exam.jsonl").write_text(
+        '{"question": "How many words does this question have, and who counts them all?"}\n'
+    )
+    values["corpus"]["decontaminate"] = [{"name": "exam", "path": str(folder / "exam.jsonl")}]
     values["instruct"]["sources"].append({"name": "again", "path": str(folder / "heldout.jsonl")})
     return json.loads(json.dumps(config.to_dict(config.build(Recipe, values, "toy"))))
 

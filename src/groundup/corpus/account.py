@@ -25,7 +25,7 @@ def _count(counts: dict[str, int], reason: str, amount: int = 1) -> None:
 
 @dataclass
 class Account:
-    """Counts of records. `contaminated` stays 0 until evaluation sets are checked against."""
+    """Counts of records."""
 
     total: int = 0
     loaded: int = 0
@@ -96,25 +96,36 @@ def summed(accounts: Iterable[Account]) -> Account:
 
 
 class Samples:
-    """At most SAMPLE_LIMIT escaped examples for each way of being dropped, the first in order of files and records."""
+    """At most `limit` escaped examples for each way of being dropped, the first in order of files and records."""
 
-    def __init__(self, values: Mapping[str, Mapping[str, list[dict[str, Any]]]] | None = None) -> None:
+    def __init__(
+        self, values: Mapping[str, Mapping[str, list[dict[str, Any]]]] | None = None, limit: int = SAMPLE_LIMIT
+    ) -> None:
+        self.limit = limit
         self.values: dict[str, dict[str, list[dict[str, Any]]]] = {"rejected": {}, "filtered": {}, "duplicates": {}}
         if values:
             self.add_all(values)
 
-    def add(self, kind: str, reason: str, file: str, record: int, excerpt: str) -> None:
-        """One example; `record` 0 means the whole file."""
+    def add(
+        self,
+        kind: str,
+        reason: str,
+        file: str,
+        record: int,
+        excerpt: str,
+        measured: Mapping[str, Any] | None = None,
+    ) -> None:
+        """One example; `record` 0 means the whole file. `measured`: the value that decided, and its bound."""
         known = self.values[kind].setdefault(reason, [])
-        if len(known) < SAMPLE_LIMIT:
-            known.append({"file": file, "record": record, "excerpt": escaped(excerpt)})
+        if len(known) < self.limit:
+            known.append({"file": file, "record": record, "excerpt": escaped(excerpt), **(measured or {})})
 
     def add_all(self, values: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> None:
         """The examples of a later part."""
         for kind, reasons in values.items():
             for reason, examples in reasons.items():
                 known = self.values[kind].setdefault(reason, [])
-                known.extend(examples[: SAMPLE_LIMIT - len(known)])
+                known.extend(examples[: self.limit - len(known)])
 
 
 def escaped(text: str) -> str:

@@ -1,289 +1,297 @@
-"""Texts -> hashes and MinHash signatures -> clusters of exact and near-duplicates, of which one member is kept.
+"""Documents of all segments -> which of them are duplicates, and of which document.
 
-    text -> normal form -> 128-bit hash                                       equal: exact duplicates
-         -> tokens -> shingles -> MinHash signature -> band keys -> buckets   alike enough: near-duplicates
-                                                       pairs checked -> union-find -> clusters
+    exact.run of each segment --by hash--> exact duplicates
+    the others --bands--> (band key, document) --by key--> pairs --by document--> edges (exact similarity)
+                --components--> clusters --by cluster--> near-duplicates
+    both --by kept document--> dropped: (document, kept, outcome)
 
-Invariant: which text of a cluster is kept depends on the texts and their forced splits only, never on the order of
-files, records or workers.
-
-MinHash: Broder 1997; banding: Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, chapter 3.4.
+Each arrow is a step: tasks over ranges of keys, in any number of processes, from sorted runs on disk to sorted runs on
+disk (`runs.py`); a finished task is not done again after a kill. Invariant: the outcome depends on the texts and their
+sides only, never on the order of files, on parts or workers; memory does not grow with the documents.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
-import unicodedata
-from dataclasses import dataclass
-from typing import Any, Self
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import rensa
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
-from groundup.config import Config
+from groundup.corpus.components import EDGE, both_ways, checksum, large_star, small_star
+from groundup.corpus.groups import kept_of_groups
+from groundup.corpus.hashing import mixed, unmixed
+from groundup.corpus.near import band_records, pairs_in_buckets, pairs_in_large_bucket
+from groundup.corpus.runs import KEYS, KeyRange
+from groundup.corpus.segments import EXACT_RUN, MEMBER, Segment, Store, borders_of_groups
+from groundup.corpus.shingle_store import ShingleSets, write_shingles
+from groundup.corpus.shingles import jaccard
+from groundup.corpus.signatures import DeduplicateConfig
+from groundup.corpus.steps import OWN_FILES, Step, Steps, Task, Writers
 
-SIGNATURE_SEED = 1
 KEPT, EXACT, NEAR = 0, 1, 2
-"""Outcome codes of a document."""
-_SLICE_CHARACTERS = 1 << 20
-_WORDS_LIMIT = 1 << 20
-_ROUNDS_LIMIT = 200
-_GATHER_ROWS = 1 << 14
+"""What became of a document."""
 
-_UNSPACED = (  # scripts written without spaces: Thai to Khmer, kana, Han; each character is a token
-    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-)
-_TOKEN = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
-_ASCII_WORDS = bytes(byte if chr(byte).isalnum() or byte == 95 else 32 for byte in range(128)).lower().ljust(256)
-"""Maps ASCII to what `_TOKEN` sees: word characters in lower case, all others to spaces."""
-
-
-class DeduplicateConfig(Config):
-    """Exact duplicates are always dropped; near-duplicates where `near` is set."""
-
-    near: bool = True
-    """Find near-duplicates too. Without it they may end up on two sides of the split."""
-    threshold: float = Field(default=0.8, gt=0.0, le=1.0)
-    """Estimated Jaccard similarity of the shingle sets from which two documents count as the same."""
-    num_perm: int = Field(default=120, ge=8, le=1024)
-    """Length of a signature; the estimate's standard error is sqrt(s(1-s)/num_perm): 0.037 at s = 0.8."""
-    bands: int = Field(default=20, ge=1, le=512)
-    """Two documents are compared when they agree in a whole band; must divide num_perm."""
-    shingle_tokens: int = Field(default=5, ge=1, le=50)
-    """Length of a shingle in words (in characters for scripts without spaces)."""
-
-    @model_validator(mode="after")
-    def _divides(self) -> Self:
-        if self.num_perm % self.bands:
-            raise ValueError(f"bands must divide num_perm = {self.num_perm}, for example 20 bands of 120")
-        return self
-
-    def chance_compared(self, similarity: float) -> float:
-        """Probability that two documents of this Jaccard similarity are compared: 1 - (1 - s^rows)^bands."""
-        return 1.0 - (1.0 - similarity ** (self.num_perm // self.bands)) ** self.bands
-
-
-def normal_hash(text: str) -> bytes:
-    """128-bit BLAKE2b of the normal form: NFC, lower case, every run of white space one space, none at the ends."""
-    hasher = hashlib.blake2b(digest_size=16)
-    if not text.isascii() and not unicodedata.is_normalized("NFC", text):
-        text = unicodedata.normalize("NFC", text)
-    text = text.lower()
-    started = space = False
-    for start in range(0, len(text), _SLICE_CHARACTERS):  # in slices: a list of all words would take ten times the text
-        part = text[start : start + _SLICE_CHARACTERS]
-        words = " ".join(part.split())
-        if words:
-            hasher.update((" " if started and (space or part[0].isspace()) else "").encode() + words.encode())
-            started = True
-        space = part[-1].isspace() or (space and not words)
-    return hasher.digest()
-
-
-class _Words(dict[bytes | str, int]):
-    """word -> 64-bit hash, the same in every process and for text and bytes; remembers up to a limit."""
-
-    def __missing__(self, word: bytes | str) -> int:
-        if len(self) >= _WORDS_LIMIT:
-            self.clear()
-        data = word.encode() if isinstance(word, str) else word
-        value = self[word] = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
-        return value
-
-
-class Signer:
-    """Texts in, MinHash signatures out; signs in batches, because one call over many texts is far cheaper."""
-
-    def __init__(self, config: DeduplicateConfig) -> None:
-        self.config = config
-        self.pending_shingles = 0
-        self._words = _Words()
-        self._shingles: list[NDArray[np.uint64]] = []
-
-    def add(self, text: str) -> int:
-        """Queue a text; returns its number of shingles (0: nothing to compare it by)."""
-        shingles = shingle_hashes(text, self.config.shingle_tokens, self._words)
-        self._shingles.append(shingles)
-        self.pending_shingles += len(shingles)
-        return len(shingles)
-
-    def take(self) -> NDArray[np.uint32]:
-        """Signatures [texts, num_perm] of all queued texts, in order."""
-        if not self._shingles:
-            return np.zeros((0, self.config.num_perm), dtype=np.uint32)
-        offsets = np.cumsum([0] + [len(shingles) for shingles in self._shingles]).tolist()
-        matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
-            np.concatenate(self._shingles), offsets, self.config.num_perm, SIGNATURE_SEED
-        )
-        self._shingles, self.pending_shingles = [], 0
-        return np.array(matrix.to_rows(), dtype=np.uint32)
-
-
-def shingle_hashes(text: str, size: int, words: _Words | None = None) -> NDArray[np.uint64]:
-    """64-bit hash of each run of `size` tokens (of all tokens when there are fewer), in order, repeats included."""
-    known = _Words() if words is None else words
-    parts = []
-    for start in range(0, len(text), _SLICE_CHARACTERS):
-        found = _tokens(text[start : start + _SLICE_CHARACTERS])
-        parts.append(np.fromiter(map(known.__getitem__, found), dtype=np.uint64, count=len(found)))
-    tokens = np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint64)
-    size = min(size, len(tokens))
-    count = len(tokens) - size + 1 if size else 0
-    hashes = np.zeros(count, dtype=np.uint64)
-    for offset in range(size):
-        hashes = (hashes ^ tokens[offset : offset + count]) * np.uint64(0x9E3779B97F4A7C15)
-        hashes ^= hashes >> np.uint64(29)
-    return hashes
-
-
-def _tokens(text: str) -> list[Any]:
-    """Words in lower case, single characters in scripts without spaces; bytes for ASCII, which is faster."""
-    return text.encode().translate(_ASCII_WORDS).split() if text.isascii() else _TOKEN.findall(text.lower())
+DROPPED = np.dtype([("key", "<u8"), ("kept", "<u8"), ("outcome", "u1")])
+"""A duplicate (by its document number) and the document that is kept for it."""
+_LINK = np.dtype([("key", "<u8"), ("document", "<u8"), ("kept", "<u8"), ("outcome", "u1")])
+_KEY = np.dtype([("key", "<u8")])
+_PAIR_BATCH = 1 << 12
 
 
 @dataclass(frozen=True)
 class Duplicates:
-    """For each document: `outcome` KEPT, EXACT or NEAR, and `kept` the index of the document that stands for it."""
+    """The outcome over all documents."""
 
-    outcome: NDArray[np.uint8]
-    kept: NDArray[np.int64]
-    unchecked: int
-    """Documents in buckets so large that not all pairs were compared."""
+    dropped: tuple[Path, ...] = ()
+    """Runs of DROPPED records; documents that are in none are kept."""
+    clusters: int = 0
+    """Kept documents with at least one duplicate."""
+    largest_cluster: int = 1
+    """Documents in the largest cluster, the kept one included."""
+    cluster_sizes: dict[str, int] = field(default_factory=dict)
+    """Clusters by size: "2", "3-4", "5-8" and so on."""
+    unchecked: int = 0
+    """Documents in buckets so large that not all pairs were compared (counted once a bucket)."""
+
+    def of(self, segment: Segment) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
+        """(outcome, kept document) of each row of a segment."""
+        outcome = np.full(segment.rows, KEPT, dtype=np.uint8)
+        kept = np.arange(segment.rows, dtype=np.uint64) + np.uint64(segment.first)
+        for found in KeyRange.of(self.dropped, DROPPED, segment.first, segment.first + segment.rows).pieces():
+            rows = (found["key"] - np.uint64(segment.first)).astype(np.int64)
+            outcome[rows], kept[rows] = found["outcome"], found["kept"]
+        return outcome, kept
 
 
 def find_duplicates(
-    exact: NDArray[np.uint64],
-    content: NDArray[np.uint64],
-    priority: NDArray[np.uint8],
-    signatures: NDArray[np.uint32] | None,
-    has_shingles: NDArray[np.bool_],
-    config: DeduplicateConfig,
+    segments: Sequence[Segment], config: DeduplicateConfig, folder: Path, workers: int = 0
 ) -> Duplicates:
-    """Clusters of documents and the one of each to keep: lowest `priority`, then lowest content hash, then first.
+    """Duplicates over all segments, found in `folder`, where finished tasks of an earlier attempt are used again.
 
-    `exact` and `content` are [documents, 2], `signatures` [documents, num_perm] (may be a memory map; None: exact
-    duplicates only). Memory: about 100 bytes a document beside the arguments.
+    Memory a process: a few arrays of runs.RUN_RECORDS records or of one segment, at most about 300 MB.
     """
-    order = np.lexsort((content[:, 1], content[:, 0], priority))  # stable: ties keep the order of the documents
-    first_of = _exact_groups(exact[order])
-    clusters = _Clusters(first_of.copy())
+    steps = Steps(Store(tuple(segments)), config, folder, workers)
+    exact = steps.by_key("exact", _EXACT, [segment.folder / EXACT_RUN for segment in segments])
+    near: list[Path] = []
     unchecked = 0
-    if signatures is not None and len(order):
-        alone = np.flatnonzero((first_of == np.arange(len(order))) & has_shingles[order])
-        unchecked = _join_near(clusters, alone, order, signatures, config)
-    root = clusters.roots(np.arange(len(order)))
-    outcome = np.full(len(order), KEPT, dtype=np.uint8)
-    outcome[root != np.arange(len(order))] = NEAR
-    outcome[first_of != np.arange(len(order))] = EXACT
-    result = Duplicates(np.empty_like(outcome), np.empty(len(order), dtype=np.int64), unchecked)
-    result.outcome[order] = outcome
-    result.kept[order] = order[root]
-    return result
+    if config.near:
+        bands = steps.by_segment("bands", _BANDS, exact["documents"])
+        pairs = steps.by_key("pairs", _PAIRS, bands["bands"])
+        unchecked = sum(stats["unchecked"] for stats in pairs.stats)
+        steps.by_segment("shingles", _SHINGLES, pairs["documents"])
+        edges = steps.by_key("edges", _EDGES, pairs["pairs"])
+        near = steps.by_key("near", _NEAR, _stars(steps, edges["edges"]))["links"]
+    dropped = steps.by_key("dropped", _DROPPED, [*exact["links"], *near])
+    sizes = steps.by_key("sizes", _SIZES, dropped["sizes"])
+    counts: Counter[int] = Counter()
+    for stats in sizes.stats:
+        counts.update({int(size): count for size, count in stats["sizes"].items()})
+    return Duplicates(
+        tuple(dropped["dropped"]), sum(counts.values()), max(counts, default=1), _histogram(counts), unchecked
+    )
 
 
-def _exact_groups(exact: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """For each row the first row with the same hash."""
-    by_hash = np.lexsort((np.arange(len(exact)), exact[:, 1], exact[:, 0]))
-    ordered = exact[by_hash]
-    starts = np.ones(len(exact), dtype=bool)
-    starts[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    first = np.empty(len(exact), dtype=np.int64)
-    first[by_hash] = by_hash[np.maximum.accumulate(np.where(starts, np.arange(len(exact)), 0))]
-    return first
+def _stars(steps: Steps, edges: list[Path]) -> list[Path]:
+    """Alternate the two star steps until a round changes nothing."""
+    state: tuple[int, int] | None = None
+    for number in range(1 << 10):
+        large = steps.by_key(f"large{number}", _LARGE_STAR, edges)
+        small = steps.by_key(f"small{number}", _SMALL_STAR, large["edges"])
+        before, state = state, (sum(s["edges"] for s in small.stats), sum(s["checksum"] for s in small.stats) % KEYS)
+        edges = small["edges"]
+        if state == before:
+            return edges
+    raise AssertionError("components do not converge")
 
 
-class _Clusters:
-    """Union-find whose root is always the smallest index."""
-
-    def __init__(self, parent: NDArray[np.int64]) -> None:
-        self._parent = parent
-
-    def find(self, index: int) -> int:
-        parent = self._parent
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = int(parent[index])
-        return index
-
-    def join(self, one: int, other: int) -> None:
-        one, other = self.find(one), self.find(other)
-        self._parent[max(one, other)] = min(one, other)
-
-    def roots(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The root of each index."""
-        found = self._parent[indices]
-        while not np.array_equal(further := self._parent[found], found):
-            found = further
-        return found
+def _exact(task: Task, writers: Writers) -> dict[str, Any]:
+    """Members by hash of normal form -> links of exact duplicates, under the document that is kept."""
+    for found in task.ranges():
+        for members, kept in kept_of_groups(found.pieces):
+            twice = kept != members["document"]
+            documents = members["document"][twice]
+            _link(writers["links"], mixed(kept[twice]), documents, kept[twice], EXACT)
+            writers["documents"].write_columns(key=documents)
+    return {}
 
 
-def _join_near(
-    clusters: _Clusters,
-    alone: NDArray[np.int64],
-    order: NDArray[np.int64],
-    signatures: NDArray[np.uint32],
-    config: DeduplicateConfig,
-) -> int:
-    """Join all documents of `alone` (positions in `order`) that share a band and are similar; returns the unchecked."""
-    rows = config.num_perm // config.bands
+def _link(writer: Any, keys: NDArray[Any], documents: NDArray[Any], kept: NDArray[Any], outcome: int) -> None:
+    outcomes = np.full(len(keys), outcome, dtype=np.uint8)
+    writer.write_columns(key=keys, document=documents, kept=kept, outcome=outcomes)
+
+
+def _wanted(task: Task) -> NDArray[np.bool_]:
+    """Which rows of the task's segment are named by its inputs."""
+    named = np.zeros(task.segment.rows, dtype=bool)
+    for keys in KeyRange.of(task.inputs, task.step.dtype, task.low, task.high).pieces():
+        named[(keys["key"] - np.uint64(task.low)).astype(np.int64)] = True
+    return named
+
+
+def _bands(task: Task, writers: Writers) -> dict[str, Any]:
+    """A segment -> (band key, document) of all its documents that have shingles and are no exact duplicates."""
+    rows = np.flatnonzero(~_wanted(task) & (task.segment.read_rows()["shingles"] > 0))
+    signatures = task.segment.read_signatures(task.config.num_perm)
+    documents = rows.astype(np.uint64) + np.uint64(task.low)
+    for start in range(0, len(rows), 1 << 14):
+        block = slice(start, start + (1 << 14))
+        keys, owners = band_records(documents[block], signatures[rows[block]], task.config.bands)
+        writers["bands"].write_columns(key=keys, other=owners)
+    return {}
+
+
+def _pairs(task: Task, writers: Writers) -> dict[str, Any]:
+    """(band key, document) by key -> pairs worth checking, and the documents in them."""
     unchecked = 0
-    for band in range(config.bands):
-        keys = _band_keys(signatures, band * rows, rows)[order[alone]]
-        by_key = np.argsort(keys, kind="stable")
-        ordered = keys[by_key]
-        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else np.zeros(0, np.int64)
-        ends = np.r_[starts[1:], len(ordered)]
-        for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1]):
-            unchecked += _join_bucket(clusters, alone[by_key[start:end]], order, signatures, config)
-    return unchecked
+    for found in task.ranges():
+        if found.fits:
+            whole = next(found.pieces())
+            batches = pairs_in_buckets(whole["key"], whole["other"], task.store, task.config)
+        else:
+            batches = pairs_in_large_bucket(
+                lambda found=found: (piece["other"] for piece in found.pieces()),  # type: ignore[misc]
+                task.store,
+                task.config,
+            )
+        for pairs, left in batches:
+            unchecked += left
+            writers["pairs"].write_columns(key=mixed(pairs[:, 0]), other=mixed(pairs[:, 1]))
+            writers["documents"].write_columns(key=np.unique(pairs))
+    return {"unchecked": unchecked}
 
 
-def _band_keys(signatures: NDArray[np.uint32], first: int, rows: int) -> NDArray[np.uint64]:
-    """One 64-bit key a document over `rows` columns from `first`, without copying all signatures at once."""
-    keys = np.zeros(len(signatures), dtype=np.uint64)
-    for start in range(0, len(signatures), 1 << 16):
-        block = signatures[start : start + (1 << 16), first : first + rows].astype(np.uint64)
-        for column in range(rows):
-            part = (keys[start : start + len(block)] ^ block[:, column]) * np.uint64(0x9E3779B97F4A7C15)
-            keys[start : start + len(block)] = part ^ (part >> np.uint64(31))
-    return keys
+def _shingles(task: Task, writers: Writers) -> dict[str, Any]:
+    """A segment -> the shingle sets of its documents that are in a pair."""
+    return {OWN_FILES: write_shingles(task.segment, _wanted(task), task.config.shingle_tokens, task.target)}
 
 
-def _join_bucket(
-    clusters: _Clusters,
-    members: NDArray[np.int64],
-    order: NDArray[np.int64],
-    signatures: NDArray[np.uint32],
-    config: DeduplicateConfig,
-) -> int:
-    """Compare each member with all later ones that are not in its cluster yet, until all are in one.
-
-    `members` ascend, so the outcome follows the content order. Returns how many never were compared with all others.
-    """
-    for position in range(min(len(members) - 1, _ROUNDS_LIMIT)):
-        roots = clusters.roots(members)
-        others = members[position + 1 :][roots[position + 1 :] != roots[position]]
-        if len(others):
-            alike = _similarity(signatures, int(order[members[position]]), order[others]) >= config.threshold
-            for member in others[alike]:
-                clusters.join(int(members[position]), int(member))
-        elif (roots == roots[position]).all():
-            return 0
-    return max(0, len(members) - 1 - _ROUNDS_LIMIT)
+def _edges(task: Task, writers: Writers) -> dict[str, Any]:
+    """Pairs by their first document -> edges, both ways, between documents whose sets are alike."""
+    checked = 0
+    targets = [task.folder / f"shingles-{i:05d}" for i in range(len(task.store.segments))]
+    with ShingleSets(task.store.segments, targets) as sets:
+        for found in task.ranges():
+            for piece in found.pieces():
+                pairs = _distinct_pairs(unmixed(piece["key"]), unmixed(piece["other"]))
+                for start in range(0, len(pairs), _PAIR_BATCH):
+                    alike = _alike(pairs[start : start + _PAIR_BATCH], sets, task.config.threshold)
+                    edges = np.empty(len(alike), dtype=EDGE)
+                    edges["key"], edges["other"] = mixed(alike[:, 0]), mixed(alike[:, 1])
+                    writers["edges"].write(both_ways(edges))
+                checked += len(pairs)
+    return {"checked": checked}
 
 
-def _similarity(signatures: NDArray[np.uint32], one: int, others: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Share of equal signature entries: an unbiased estimate of the Jaccard similarity."""
-    parts = [
-        (signatures[others[start : start + _GATHER_ROWS]] == signatures[one]).mean(axis=1)
-        for start in range(0, len(others), _GATHER_ROWS)
-    ]
-    return np.concatenate(parts)
+def _distinct_pairs(ones: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Pairs [pairs, 2] without repeats (one may come from several bands), in the order of documents."""
+    order = np.lexsort((others, ones))
+    ones, others = ones[order], others[order]
+    first = borders_of_groups(ones, others)[:-1]
+    return np.stack([ones[first], others[first]], axis=1)
 
 
-def similarity(signatures: Any, one: int, other: int) -> float:
-    """Estimated Jaccard similarity of two documents."""
-    return float(_similarity(signatures, one, np.array([other]))[0])
+def _alike(pairs: NDArray[np.uint64], sets: ShingleSets, threshold: float) -> NDArray[np.uint64]:
+    """The pairs whose exact Jaccard similarity reaches the threshold; sizes alone rule many out."""
+    places = [sets.places(pairs[:, side]) for side in (0, 1)]
+    sizes = [place["count"].astype(np.float64) for place in places]
+    alike = np.zeros(len(pairs), dtype=bool)
+    for i in np.flatnonzero(np.minimum(*sizes) >= threshold * np.maximum(*sizes)).tolist():
+        one, other = (sets.read(int(pairs[i, side]), *places[side][i].tolist()) for side in (0, 1))
+        alike[i] = jaccard(one, other) >= threshold
+    return pairs[alike]
+
+
+def _large_star(task: Task, writers: Writers) -> dict[str, Any]:
+    for found in task.ranges():
+        for edges in large_star(found.pieces):
+            writers["edges"].write(edges)
+    return {}
+
+
+def _small_star(task: Task, writers: Writers) -> dict[str, Any]:
+    count = total = 0
+    for found in task.ranges():
+        for edges in small_star(found.pieces):
+            writers["edges"].write(both_ways(edges))
+            count, total = count + len(edges), (total + checksum(edges)) % KEYS
+    return {"edges": count, "checksum": total}
+
+
+def _near(task: Task, writers: Writers) -> dict[str, Any]:
+    """Stars by their lowest node -> links of near-duplicates, under themselves."""
+    for found in task.ranges():
+
+        def members(found: KeyRange = found) -> Iterator[NDArray[Any]]:
+            for edges in found.pieces():
+                leaves = edges[edges["other"] > edges["key"]]
+                centres = np.unique(leaves["key"])
+                nodes = np.concatenate([leaves["other"], centres])
+                yield task.store.members(np.concatenate([leaves["key"], centres]), unmixed(nodes))
+
+        for group, kept in kept_of_groups(members):
+            twice = np.flatnonzero(kept != group["document"])
+            _, first = np.unique(group["document"][twice], return_index=True)
+            documents, kept = group["document"][twice[first]], kept[twice[first]]
+            _link(writers["links"], mixed(documents), documents, kept, NEAR)
+    return {}
+
+
+def _dropped(task: Task, writers: Writers) -> dict[str, Any]:
+    """Links by kept document -> all dropped documents, each with the document that is kept in the end."""
+    for found in task.ranges():
+        near = np.zeros(0, dtype=_LINK)
+        for links in found.pieces():
+            near = np.concatenate([near, links[links["outcome"] == NEAR]])
+        near = near[np.unique(near["key"], return_index=True)[1]]
+        for links in found.pieces():
+            exact = links[links["outcome"] == EXACT]
+            if len(near):
+                place = np.minimum(np.searchsorted(near["key"], exact["key"]), len(near) - 1)
+                followed = near["key"][place] == exact["key"]
+                exact["kept"][followed] = near["kept"][place[followed]]
+            _drop(exact, writers)
+        _drop(near, writers)
+    return {}
+
+
+def _drop(links: NDArray[Any], writers: Writers) -> None:
+    writers["dropped"].write_columns(key=links["document"], kept=links["kept"], outcome=links["outcome"])
+    writers["sizes"].write_columns(key=mixed(links["kept"]))
+
+
+def _sizes(task: Task, writers: Writers) -> dict[str, Any]:
+    """Kept documents, once for each duplicate of them -> how many clusters there are of each size."""
+    sizes: Counter[int] = Counter()
+    for found in task.ranges():
+        per_kept: Counter[int] = Counter()
+        for piece in found.pieces():
+            kept, counts = np.unique(piece["key"], return_counts=True)
+            per_kept.update(dict(zip(kept.tolist(), counts.tolist())))
+        sizes.update(Counter(count + 1 for count in per_kept.values()))
+    return {"sizes": {str(size): count for size, count in sorted(sizes.items())}}
+
+
+def _histogram(counts: Counter[int]) -> dict[str, int]:
+    """Clusters by size, in powers of two."""
+    powers: Counter[int] = Counter()
+    for size, count in counts.items():
+        powers[(size - 1).bit_length()] += count
+    return {
+        "2" if power == 1 else f"{2 ** (power - 1) + 1}-{2**power}": count for power, count in sorted(powers.items())
+    }
+
+
+_EXACT = Step(_exact, MEMBER, {"links": _LINK, "documents": _KEY})
+_BANDS = Step(_bands, _KEY, {"bands": EDGE})
+_PAIRS = Step(_pairs, EDGE, {"pairs": EDGE, "documents": _KEY})
+_SHINGLES = Step(_shingles, _KEY, {})
+_EDGES = Step(_edges, EDGE, {"edges": EDGE})
+_LARGE_STAR = Step(_large_star, EDGE, {"edges": EDGE})
+_SMALL_STAR = Step(_small_star, EDGE, {"edges": EDGE})
+_NEAR = Step(_near, EDGE, {"links": _LINK})
+_DROPPED = Step(_dropped, _LINK, {"dropped": DROPPED, "sizes": _KEY})
+_SIZES = Step(_sizes, _KEY, {})

@@ -1,8 +1,6 @@
-"""One part of the raw files -> its cleaned documents with hashes and signatures; later -> its share of the shards.
+"""One part of the raw files -> its cleaned documents in segments, and an account of each file.
 
-    files of one source, about 32 MB --read_part--> parts/<number>-<key>/  documents.jsonl.zst  rows.bin  signatures.bin
-                                                                           part.json (written last, with hashes)
-    + which document goes where      --write_shards-->                     train-00000.zst ...  shards.json (last)
+    files of one source, about 32 MB --read_part--> parts/<number>-<key>/  <segment>/...   part.json (last, with hashes)
 
 Invariant: a part with its intact closing file is finished and used again after a kill; its bytes depend only on its
 files and the config, so the number of workers never shows.
@@ -10,54 +8,38 @@ files and the config, so the number of workers never shows.
 
 from __future__ import annotations
 
-import json
 import shutil
-import struct
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from groundup import stage
 from groundup.config import digest, to_dict
 from groundup.corpus.account import Account, Samples, escaped
-from groundup.corpus.clean import Changes, CleanConfig, clean
-from groundup.corpus.deduplicate import DeduplicateConfig, Signer, normal_hash
-from groundup.corpus.documents import SPLITS, Document, LineWriter, hash_text, read_lines, record_number, to_line
+from groundup.corpus.clean import CleanConfig, Cleaner, Dropped, Resources
+from groundup.corpus.closing import finish, finished
+from groundup.corpus.decontaminate import Checker
+from groundup.corpus.documents import SPLITS, Document, hash_text, record_number
+from groundup.corpus.line_sections import count_lines, in_line_sections, numbered
+from groundup.corpus.processes import run_all
 from groundup.corpus.readers import Reading, Rejected
+from groundup.corpus.segment_writer import SegmentWriter
+from groundup.corpus.segments import SEGMENT_FILES, Segment, document_number, rows_by_segment
+from groundup.corpus.shingles import token_hashes_of
+from groundup.corpus.signatures import DeduplicateConfig
 from groundup.corpus.sources import RawFile, SourceConfig
 from groundup.corpus.wiki.sections import in_sections
 
 PART_BYTES = 32 << 20
 PART_FILES = 2000
-SHARD_BYTES = 64 << 20
-DOCUMENTS, ROWS, SIGNATURES, CODES = "documents.jsonl.zst", "rows.bin", "signatures.bin", "codes.bin"
-READ, SHARDED = "part.json", "shards.json"
-_FORMAT = 1
-_BATCH_SHINGLES = 1 << 19
-_BATCH_ROWS = 2048
-_SEEN_LIMIT = 1 << 20
-_REPEATED = "repeated"
-
-ROW = np.dtype(
-    [
-        ("exact", "<u8", 2),
-        ("content", "<u8", 2),
-        ("number", "<u8"),
-        ("group", "<u8"),
-        ("file", "<u4"),
-        ("text_bytes", "<u4"),
-        ("characters", "<u4"),
-        ("shingles", "<u4"),
-    ]
-)
-"""A document without its text: hash of normal form and of the text, record number and file (within the part), and the
-row (within the part) of the first piece of the text that it is a piece of."""
+READ = "part.json"
+SAME_AS = "same_as"
+"""Key, in a part's examples of duplicates, of the document in this part that has the same text."""
+_FORMAT = 3
+_SEEN_LIMIT = 1 << 18
+_BATCH_DOCUMENTS, _BATCH_CHARACTERS = 256, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -71,6 +53,10 @@ class Part:
     clean: CleanConfig
     deduplicate: DeduplicateConfig
     parts_folder: Path
+    evaluation: Path | None = None
+    """Index of the evaluation sets whose texts must not be trained on, where the source may be."""
+    resources: Resources = field(default_factory=Resources)
+    """Files that cleaning needs, read once."""
     key: str = ""
     """Hash of all that the part's content depends on."""
 
@@ -79,14 +65,41 @@ class Part:
         """Where the finished part lies."""
         return self.parts_folder / f"{self.number:05d}-{self.key}"
 
+    @property
+    def forced(self) -> int:
+        """Split code of its source: 1 + position in SPLITS, 0 for `auto`."""
+        return ("auto", *SPLITS).index(self.source.split)
+
+    @property
+    def priority(self) -> int:
+        """Which of two equal texts is kept, lowest first: a fixed side wins, and the one furthest from training."""
+        return (3, 2, 1, 0)[self.forced]
+
+    def segments(self, documents: int) -> list[Segment]:
+        """The segments of the finished part, which has so many documents."""
+        return [
+            Segment(self.folder / name, self.number, document_number(self.number, first), rows, self.priority)
+            for name, first, rows in rows_by_segment(documents)
+        ]
+
 
 def _part_key(part: Part) -> str:
     """Hash of all that the content of a part depends on."""
     options = to_dict(part.source)
     del options["path"]
-    files = [[file.name, *file.state()] for file in part.files]
-    settings = {"source": options, "clean": part.clean, "deduplicate": part.deduplicate}
+    files = [[file.name, *file.state(), *_section_key(file)] for file in part.files]
+    evaluation = part.evaluation.name if part.evaluation else ""
+    settings = {
+        "source": options,
+        "clean": [part.clean, part.resources.digest()],
+        "deduplicate": part.deduplicate,
+        "evaluation": evaluation,
+    }
     return digest({"format": _FORMAT, "files": files, **settings})
+
+
+def _section_key(file: RawFile) -> list[int]:
+    return [file.lines.start, file.lines.stop] if file.lines else []
 
 
 def plan_parts(
@@ -95,90 +108,104 @@ def plan_parts(
     clean: CleanConfig,
     deduplicate: DeduplicateConfig,
     parts_folder: Path,
+    evaluation: Path | None,
+    resources: Resources,
     first_number: int,
 ) -> list[Part]:
-    """Files of a source, in order, in groups of about PART_BYTES; larger ones alone, or a dump in its sections."""
+    """Files of a source, in order, in groups of about PART_BYTES; larger ones alone, or in their sections."""
+    checked = evaluation if source.split in ("auto", "train") else None
     parts: list[Part] = []
     members: list[RawFile] = []
     total = 0
-    files = [piece for file in files for piece in in_sections(file, source)]
+    files = [piece for file in files for piece in _pieces(file, source)]
     sizes = [file.state()[1] for file in files]
     for file, size, following in zip(files, sizes, [*sizes[1:], PART_BYTES + 1]):
         members.append(file)
         total += size
         if total + following > PART_BYTES or len(members) == PART_FILES:
-            part = Part(first_number + len(parts), source, tuple(members), total, clean, deduplicate, parts_folder)
-            parts.append(replace(part, key=_part_key(part)))
+            settings = (clean, deduplicate, parts_folder, checked)
+            part = Part(first_number + len(parts), source, tuple(members), total, *settings)
+            parts.append(with_resources(part, resources))
             members, total = [], 0
     return parts
 
 
-def finish(folder: Path, marker: str, content: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Write the closing file `marker` with the hashes of the files `names` of `folder`; returns what it holds."""
-    values = {**content, "files": {name: stage.hash_file(folder / name) for name in names}}
-    stage.write_text(folder / marker, json.dumps(values, allow_nan=False))
-    return values
+def _pieces(file: RawFile, source: SourceConfig) -> list[RawFile]:
+    """The sections of a large dump or of a large file of lines, or the file itself."""
+    sections = in_sections(file, source)
+    return sections if len(sections) > 1 else in_line_sections(file, source)
 
 
-def finished(folder: Path, marker: str) -> dict[str, Any] | None:
-    """What an intact closing file holds; None when it is not there or a file it names is missing or changed."""
-    try:
-        values: dict[str, Any] = json.loads((folder / marker).read_text(encoding="utf-8"))
-        intact = all(stage.hash_file(folder / name) == expected for name, expected in values["files"].items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return values if intact else None
+def with_resources(part: Part, resources: Resources) -> Part:
+    """The part with these resources and the key that follows from them."""
+    part = replace(part, resources=resources)
+    return replace(part, key=_part_key(part))
+
+
+def with_line_numbers(parts: Sequence[Part], workers: int) -> list[Part]:
+    """The parts with what their sections must know of those before them in the same file: how many lines these have."""
+    sections = [(part.source.name, file) for part in parts for file in part.files if file.lines]
+    counts = run_all(count_lines, [file for _, file in sections], workers, lambda section: None)
+    known: dict[RawFile, RawFile] = {}
+    for _, found in groupby(zip(sections, counts), key=lambda pair: (pair[0][0], pair[0][1].path)):
+        pieces, lines = zip(*found)
+        files = [file for _, file in pieces]
+        known.update(zip(files, numbered(files, lines)))
+    return [replace(part, files=tuple(known.get(file, file) for file in part.files)) for part in parts]
 
 
 def read_part(part: Part) -> dict[str, Any]:
     """Read, clean, hash and sign all documents of a part, unless that is done; returns its closing file.
 
-    Keys: `accounts` (one a file, `kept` still open), `samples`, `changes`, `documents`.
+    Keys: `accounts` (one a file, `kept` still open), `samples`, `changes`, `documents`, `contaminated` (tallies).
     """
     done = finished(part.folder, READ)
     if done:
         return done
     shutil.rmtree(part.folder, ignore_errors=True)
     part.folder.mkdir(parents=True)
-    with _PartWriter(part) as writer:
-        accounts = [writer.read(index, file) for index, file in enumerate(part.files)]
+    with _PartReader(part) as reader:
+        accounts = [reader.read(index, file) for index, file in enumerate(part.files)]
     content = {
         "accounts": accounts,
-        "samples": writer.samples.values,
-        "changes": {"documents": writer.changes.documents, "characters": writer.changes.characters},
-        "documents": writer.rows_written,
+        "samples": reader.samples.values,
+        "changes": reader.cleaner.changes.to_json(),
+        "documents": reader.segments.rows_written,
+        "contaminated": reader.checker.to_json() if reader.checker else {},
     }
-    return finish(part.folder, READ, content, (DOCUMENTS, ROWS, SIGNATURES))
+    names = [segment.folder.name for segment in part.segments(reader.segments.rows_written)]
+    return finish(part.folder, READ, content, [f"{name}/{file}" for name in names for file in SEGMENT_FILES])
 
 
-class _PartWriter:
-    """Takes records in order and writes the three files of a part, a batch at a time."""
+class _PartReader:
+    """Takes records in order and gives the documents among them to the segments."""
 
     def __init__(self, part: Part) -> None:
         self.part = part
-        self.samples, self.changes = Samples(), Changes()
-        self.rows_written = 0
-        self._signer = Signer(part.deduplicate) if part.deduplicate.near else None
-        self._rows: list[tuple[Any, ...]] = []
-        self._seen: dict[bytes, str] = {}
-        self._stack = ExitStack()
+        self.samples = Samples(limit=part.clean.samples)
+        self.cleaner = Cleaner(part.clean, part.resources)
+        self.segments = SegmentWriter(part.folder, part.number, part.priority, part.deduplicate)
+        self.checker = Checker(part.evaluation, part.clean.samples) if part.evaluation else None
+        self._seen: dict[bytes, Dropped | int] = {}
+        """Hash of a raw text -> why it was dropped, or the number of its document."""
+        self._pending: dict[bytes, tuple[Document, int, int, Account]] = {}
+        """Documents that wait to be written by the hash of their raw text, with file, text number and account."""
+        self._pending_characters = 0
+        self._texts = 0
+        self._last_text = self._row_of_text = 0
 
-    def __enter__(self) -> _PartWriter:
-        self._documents = self._stack.enter_context(LineWriter(self.part.folder / DOCUMENTS, level=1))
-        self._row_file: BinaryIO = self._stack.enter_context((self.part.folder / ROWS).open("wb"))
-        self._signature_file: BinaryIO = self._stack.enter_context((self.part.folder / SIGNATURES).open("wb"))
+    def __enter__(self) -> _PartReader:
+        self.segments.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self._flush()
-        self._stack.__exit__(kind, value, trace)
+        self.segments.__exit__(kind, value, trace)
 
     def read(self, index: int, file: RawFile) -> dict[str, Any]:
         """All records of one file; returns its account with what the file was found to be."""
-        account, problem, first_fault, first_row = Account(), "", "", self.rows_written
+        account, problem, first_fault = Account(), "", ""
         reading = Reading(file, self.part.source, self.part.folder)
         for record in reading:
             if isinstance(record, Rejected):
@@ -189,115 +216,68 @@ class _PartWriter:
                 problem = problem if record.number else fault
             else:
                 account.load()
-                first_row = first_row if reading.continues else self.rows_written
-                self._take(record, index, first_row, account)
+                self._texts += not reading.continues
+                self._take(record, index, account)
+        self._keep_pending()
+        in_sections = file.section is not None or file.lines is not None
         return {
             "name": file.name,
             "detected": str(reading.detected or "not read"),
-            "problem": problem or ("" if account.loaded or file.section else first_fault or "no records"),
+            "problem": problem or ("" if account.loaded or in_sections else first_fault or "no records"),
             **account.to_json(),
         }
 
-    def _take(self, document: Document, index: int, group: int, account: Account) -> None:
-        data = document.text.encode()
-        raw_hash = hash_text(data)
+    def _take(self, document: Document, index: int, account: Account) -> None:
+        raw_hash = hash_text(document.text.encode())
+        if raw_hash in self._pending:
+            self._keep_pending()
         outcome = self._seen.get(raw_hash)
         if outcome is None:
-            cleaned = clean(document, self.part.clean, self.changes)
-            outcome = cleaned if isinstance(cleaned, str) else _REPEATED
-            if len(self._seen) < _SEEN_LIMIT:
-                self._seen[raw_hash] = outcome
+            cleaned = self.cleaner.clean(document)
             if isinstance(cleaned, Document):
-                if cleaned is not document:
-                    data = cleaned.text.encode()
-                self._write(cleaned, data, raw_hash if cleaned is document else hash_text(data), index, group)
+                self._pending[raw_hash] = (cleaned, index, self._texts, account)
+                self._pending_characters += len(cleaned.text)
+                if len(self._pending) >= _BATCH_DOCUMENTS or self._pending_characters >= _BATCH_CHARACTERS:
+                    self._keep_pending()
                 return
-        if outcome == _REPEATED:
+            outcome = cleaned
+            self._remember(raw_hash, outcome)
+        if isinstance(outcome, int):
             account.duplicates["exact"] += 1
-            self._sample("duplicates", "exact", index, record_number(document), document.text)
+            self._sample("duplicates", "exact", index, record_number(document), "", {SAME_AS: outcome})
         else:
-            account.filter(outcome)
-            self._sample("filtered", outcome, index, record_number(document), document.text)
+            account.filter(outcome.reason)
+            excerpt = outcome.excerpt or document.text
+            self._sample("filtered", outcome.reason, index, record_number(document), excerpt, _measured(outcome))
 
-    def _sample(self, kind: str, reason: str, index: int, number: int, excerpt: str) -> None:
-        self.samples.add(kind, reason, f"{self.part.source.name}/{self.part.files[index].name}", number, excerpt)
+    def _remember(self, raw_hash: bytes, outcome: Dropped | int) -> None:
+        if len(self._seen) < _SEEN_LIMIT:
+            self._seen[raw_hash] = outcome
 
-    def _write(self, document: Document, data: bytes, content: bytes, index: int, group: int) -> None:
-        self._documents.write(to_line(document))
-        shingles = self._signer.add(document.text) if self._signer else 0
-        exact = normal_hash(document.text)
-        hashes = (_two_words(exact), _two_words(content))
-        place = (record_number(document), min(group, self.rows_written), index)
-        self._rows.append((*hashes, *place, len(data), len(document.text), shingles))
-        self.rows_written += 1
-        pending = self._signer.pending_shingles if self._signer else 0
-        if pending >= _BATCH_SHINGLES or len(self._rows) >= _BATCH_ROWS:
-            self._flush()
+    def _keep_pending(self) -> None:
+        """Write the documents that wait but for those that are contaminated; hashing words of many at once is cheap."""
+        tokens = token_hashes_of([document.text for document, *_ in self._pending.values()])
+        for (raw_hash, (document, index, text, account)), hashes in zip(self._pending.items(), tokens):
+            if text != self._last_text:
+                self._last_text, self._row_of_text = text, self.segments.rows_written
+            name = f"{self.part.source.name}/{document.id}"
+            if self.checker and self.checker.check(document.text, hashes, name):
+                account.contaminated += 1  # not remembered: each is checked, so that the sets' own counts add up too
+            else:
+                self.segments.write(document, hashes, index, self._row_of_text)
+                self._remember(raw_hash, document_number(self.part.number, self.segments.rows_written - 1))
+        self._pending, self._pending_characters = {}, 0
 
-    def _flush(self) -> None:
-        self._row_file.write(np.array(self._rows, dtype=ROW).tobytes())
-        self._rows = []
-        if self._signer:
-            self._signature_file.write(self._signer.take().astype("<u4").tobytes())
-
-
-def _two_words(hash_bytes: bytes) -> tuple[int, int]:
-    first, second = struct.unpack(">QQ", hash_bytes)
-    return first, second
-
-
-def read_rows(part: Part) -> NDArray[Any]:
-    """The rows (dtype ROW) of a finished part."""
-    return np.fromfile(part.folder / ROWS, dtype=ROW)
-
-
-def write_shards(part: Part) -> dict[str, Any]:
-    """Sort a part's documents into one file a split (more above SHARD_BYTES), unless that is done.
-
-    `codes.bin` in the part's folder says where each goes: 0 nowhere, else 1 + position in SPLITS. Returns the closing
-    file; key `shards`: a list of {split, name, documents, bytes}.
-    """
-    done = finished(part.folder, SHARDED)
-    if done:
-        return done
-    codes = np.fromfile(part.folder / CODES, dtype=np.uint8)
-    with _ShardWriters(part.folder) as writers:
-        for code, line in zip(codes.tolist(), read_lines(part.folder / DOCUMENTS), strict=True):
-            if code:
-                writers.write(SPLITS[code - 1], line)
-    shards = writers.written
-    return finish(part.folder, SHARDED, {"shards": shards}, (CODES, *(shard["name"] for shard in shards)))
-
-
-class _ShardWriters:
-    """One open file a split; a full one is closed and followed by the next."""
-
-    def __init__(self, folder: Path) -> None:
-        self.written: list[dict[str, Any]] = []
-        self._folder = folder
-        self._open: dict[str, tuple[LineWriter, dict[str, Any]]] = {}
-
-    def __enter__(self) -> _ShardWriters:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    def _sample(
+        self, kind: str, reason: str, index: int, number: int, excerpt: str, measured: Mapping[str, Any] | None = None
     ) -> None:
-        for writer, _ in self._open.values():
-            writer.__exit__(kind, value, trace)
-        self.written.sort(key=lambda shard: str(shard["name"]))
+        file = f"{self.part.source.name}/{self.part.files[index].name}"
+        self.samples.add(kind, reason, file, number, excerpt, measured)
 
-    def write(self, split: str, line: bytes) -> None:
-        """Append a document's line to the current shard of `split`."""
-        if split not in self._open:
-            number = sum(shard["split"] == split for shard in self.written)
-            shard: dict[str, Any] = {"split": split, "name": f"{split}-{number:05d}.zst", "documents": 0, "bytes": 0}
-            self.written.append(shard)
-            self._open[split] = LineWriter(self._folder / shard["name"]), shard
-        writer, shard = self._open[split]
-        writer.write(line)
-        shard["documents"] += 1
-        shard["bytes"] += len(line)
-        if shard["bytes"] >= SHARD_BYTES:
-            writer.close()
-            del self._open[split]
+
+def _measured(outcome: Dropped) -> dict[str, Any]:
+    """What a rule measured and what it demands, where it compared numbers."""
+    if outcome.bound is None:
+        return {}
+    value = round(outcome.value, 4) if isinstance(outcome.value, float) else outcome.value
+    return {"value": value, "bound": outcome.bound}

@@ -1,55 +1,58 @@
 """Raw sources -> clean, deduplicated, split documents and an account of every record.
 
-    sources -> files -> parts   (workers)  read, clean, hash, sign          parts/<number>-<key>/
-                     -> rows of all parts: exact and near-duplicates, split (here: hashes and signatures only)
-                     -> shards  (workers)  each part's kept documents       documents/*.jsonl.zst
+    sources -> files -> parts               lines frequent in the corpus, if the recipe asks   parts/lines-<key>/
+                     -> read_part           read, clean, decontaminate, hash, sign             parts/<number>-<key>/
+                     -> find_duplicates     exact, then near                                   parts/duplicates-<key>/
+                     -> tally, assign_codes counts and splits                                  codes.bin of each segment
+                     -> write_shards        the kept documents, and those augmentation adds    documents/*.jsonl.zst
                      -> report.json
 
+Each arrow runs in all workers, over parts, ranges of keys or segments; between them only counts come together here.
 Invariant: the account adds up, per file, per source and in all; the same files and config give the same bytes
 whatever the number of workers, kills and restarts.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from groundup import stage
 from groundup.config import Config, digest, to_dict
-from groundup.corpus import deduplicate, split
-from groundup.corpus.clean import CleanConfig
-from groundup.corpus.deduplicate import DeduplicateConfig, Duplicates, find_duplicates
-from groundup.corpus.documents import DOCUMENTS, shard_name
+from groundup.corpus.additions import with_added
+from groundup.corpus.augment import Augmentation, AugmentConfig, Complete, RewriteConfig, load_augmentation
+from groundup.corpus.clean import CleanConfig, load_resources
+from groundup.corpus.closing import finish, finished
+from groundup.corpus.decontaminate import build_index, evaluation_set
+from groundup.corpus.deduplicate import find_duplicates
+from groundup.corpus.documents import DOCUMENTS
+from groundup.corpus.evaluation_sets import EvaluationSetConfig
+from groundup.corpus.frequent_lines import lines_folder, with_frequent_lines
 from groundup.corpus.hub import find_source
-from groundup.corpus.parts import (
-    CODES,
-    SIGNATURES,
-    Part,
-    finish,
-    finished,
-    plan_parts,
-    read_part,
-    read_rows,
-    write_shards,
-)
+from groundup.corpus.parts import Part, plan_parts, read_part, with_line_numbers
 from groundup.corpus.processes import run_all
 from groundup.corpus.report import log_report, make_report, refuse_nothing, report_text, summary_of
-from groundup.corpus.sources import Found, RawFile, SourceConfig
+from groundup.corpus.segments import Segment
+from groundup.corpus.settle import Settling, assign_codes, tally, with_draws
+from groundup.corpus.shards import Sharding, publish, write_shards
+from groundup.corpus.signatures import DeduplicateConfig
+from groundup.corpus.sources import Found, RawFile, SourceConfig, find_files
 from groundup.corpus.split import SplitConfig
-from groundup.corpus.table import Table
+from groundup.errors import RecipeError
 from groundup.log import progress
 
 REPORT = "report.json"
 _PARTS = "parts"
+_ANSWERS = "answers"
+"""Folder, beside the parts, of the answers of models."""
 _HASH_THREADS = 4
 _WORTH_PROCESSES_BYTES = 8 << 20
 """Starting worker processes takes longer than reading less than this here."""
@@ -64,31 +67,73 @@ class CorpusConfig(Config):
     """Mending and filtering of single documents."""
     deduplicate: DeduplicateConfig = DeduplicateConfig()
     """What counts as the same text."""
+    decontaminate: tuple[EvaluationSetConfig, ...] = ()
+    """Evaluation sets that must not be trained on, beside the recipe's own."""
+    decontaminate_heldout: Literal["report", "drop"] = "report"
+    """Documents that share a text with `instruct.heldout`: only counted, or not trained on (then other questions make
+    another corpus)."""
     split: SplitConfig = SplitConfig()
     """Fractions for validation and test."""
+    augment: tuple[AugmentConfig, ...] = ()
+    """Ways to make further documents of those of the train split, each a `kind` with its options."""
 
     @model_validator(mode="after")
     def _distinct_names(self) -> Self:
-        names = [source.name.lower() for source in self.sources]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"two sources are named '{twice[0]}' (letter case aside); give each its own name")
+        for what, named in (
+            ("sources", self.sources),
+            ("evaluation sets", self.decontaminate),
+            ("ways to augment", self.augment),
+        ):
+            names = [each.name.lower() for each in named]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"two {what} are named '{twice[0]}' (letter case aside); give each its own name")
+        known = {source.name.lower() for source in self.sources}
+        unknown = sorted({name for method in self.augment for name in method.sources if name.lower() not in known})
+        if unknown:
+            raise ValueError(f"augment names the source '{unknown[0]}', which is not among corpus.sources")
         return self
 
 
-def raw_identity(config: CorpusConfig, base: Path) -> dict[str, Any]:
+def raw_identity(config: CorpusConfig, base: Path, heldout: Sequence[EvaluationSetConfig] = ()) -> dict[str, Any]:
     """What decides the prepared documents: every option but the paths, and name and SHA-256 of each file.
 
-    Raises DataError when a source has no files.
+    Evaluation sets count where documents are dropped for them. Raises DataError when a source or set has no files, or
+    a word list or dictionary cannot be read.
     """
     identity = to_dict(config)
-    for source, values in zip(config.sources, identity["sources"]):
-        files = find_source(source, base).files
-        with ThreadPoolExecutor(_HASH_THREADS) as threads:
-            hashes = list(threads.map(_hash_or_reason, files))
+    for words, values in zip(load_resources(config.clean, _places(base)).word_lists, identity["clean"]["word_lists"]):
         del values["path"]
-        values["files"] = [[file.name, content] for file, content in zip(files, hashes)]
+        values["content"] = words.digest()
+    identity["augment"] = load_augmentation(config.augment, config.split.seed, _places(base)).identity()
+    del identity["decontaminate_heldout"]
+    identity["sources"] = [file_identity(source, base) for source in config.sources]
+    identity["decontaminate"] = [file_identity(each, base) for each in (*config.decontaminate, *heldout) if drops(each)]
     return identity
+
+
+def file_identity(config: SourceConfig | EvaluationSetConfig, base: Path) -> dict[str, Any]:
+    """A source or set by what decides its content: its options without the path, and its files by name and SHA-256.
+
+    Files of a hub dataset go by the hub's own hash. Raises DataError when there are none.
+    """
+    values = to_dict(config)
+    found = find_source(config, base) if isinstance(config, SourceConfig) else find_files(config.path, base)
+    with ThreadPoolExecutor(_HASH_THREADS) as threads:
+        hashes = list(threads.map(_hash_or_reason, found.files))
+    del values["path"]
+    values["files"] = [[file.name, content] for file, content in zip(found.files, hashes)]
+    return values
+
+
+def _places(base: Path) -> tuple[Path, ...]:
+    """Where relative paths are tried, in order."""
+    return (Path.cwd(), base)
+
+
+def drops(config: EvaluationSetConfig) -> bool:
+    """Whether documents are dropped for a set."""
+    return config.action == "drop"
 
 
 def _hash_or_reason(file: RawFile) -> str:
@@ -100,19 +145,37 @@ def _hash_or_reason(file: RawFile) -> str:
         return f"unreadable: {os.strerror(error.errno or 0)}"
 
 
-def build_corpus(config: CorpusConfig, base: Path, work: Path, workers: int = 0) -> dict[str, Any]:
+def build_corpus(
+    config: CorpusConfig,
+    base: Path,
+    work: Path,
+    workers: int = 0,
+    heldout: Sequence[EvaluationSetConfig] = (),
+    complete: Callable[[RewriteConfig], Complete] | None = None,
+) -> dict[str, Any]:
     """Fill `work` with `documents/` and `report.json`; returns the report's totals. Goes on from what lies in `work`.
 
     `base`: folder that relative paths are tried in after the current one. `workers`: processes, used from 8 MB on;
-    0: none. The same bytes come out whatever the number. Raises DataError when there are no files or nothing is kept.
+    0: none. The same bytes come out whatever the number. `heldout`: the recipe's own evaluation sets. `complete`:
+    makes the function that asks a model folder, for augmentation by one. Raises DataError when there are no files or
+    nothing is kept.
     """
     found = [find_source(source, base) for source in config.sources]
-    parts = _plan(config, found, work / _PARTS)
-    key = digest([config.deduplicate, config.split, [part.key for part in parts]])
+    sets = [each for each in (*config.decontaminate, *heldout) if drops(each)]
+    index = work / _PARTS / f"evaluation-{_sets_key(sets, base)}" if sets else None
+    augmentation = load_augmentation(config.augment, config.split.seed, _places(base))
+    if augmentation.needs_model and complete is None:
+        raise RecipeError("corpus.augment: nothing here can run a model_folder; use `groundup prepare`, or an endpoint")
+    augmentation_key = digest(augmentation.identity())
+    parts = _plan(config, found, work / _PARTS, index, base)
+    key = digest([config.deduplicate, config.split, augmentation_key, [part.key for part in parts]])
     (work / stage.LOGS).mkdir(parents=True, exist_ok=True)
     done = finished(work, f"{stage.LOGS}/corpus.json")
     if not done or done["key"] != key:
-        report = _build(config, found, parts, work, workers)
+        if index:
+            build_index([evaluation_set(each, base, work / stage.LOGS) for each in sets], index)
+        built = _build(config, found, parts, work, workers)
+        report = _written(built, work, augmentation, augmentation_key, complete)
         stage.write_text(work / REPORT, report_text(report))
         shards = [f"{DOCUMENTS}/{shard['file']}" for shard in report["shards"]]
         done = finish(work, f"{stage.LOGS}/corpus.json", {"key": key, "summary": summary_of(report)}, (REPORT, *shards))
@@ -121,92 +184,77 @@ def build_corpus(config: CorpusConfig, base: Path, work: Path, workers: int = 0)
     return summary
 
 
-def _plan(config: CorpusConfig, found: Sequence[Found], parts_folder: Path) -> list[Part]:
+def _sets_key(sets: Sequence[EvaluationSetConfig], base: Path) -> str:
+    """Stand-in for the sets' content while the stage is worked on."""
+    return digest([[to_dict(each), [file.state() for file in find_files(each.path, base).files]] for each in sets])
+
+
+def _plan(
+    config: CorpusConfig, found: Sequence[Found], parts_folder: Path, index: Path | None, base: Path
+) -> list[Part]:
     parts: list[Part] = []
+    settings = (config.clean, config.deduplicate, parts_folder, index, load_resources(config.clean, _places(base)))
     for source, files in zip(config.sources, found):
-        parts += plan_parts(source, files.files, config.clean, config.deduplicate, parts_folder, len(parts))
+        parts += plan_parts(source, files.files, *settings, len(parts))
     return parts
 
 
-def _build(
-    config: CorpusConfig, found: Sequence[Found], parts: Sequence[Part], work: Path, workers: int
-) -> dict[str, Any]:
-    """Parts, duplicates, splits, shards; returns the report."""
+@dataclass(frozen=True)
+class _Built:
+    """Everything but the shards."""
+
+    parts: Sequence[Part]
+    segments: Sequence[Segment]
+    report: dict[str, Any]
+    workers: int
+
+
+def _build(config: CorpusConfig, found: Sequence[Found], parts: Sequence[Part], work: Path, workers: int) -> _Built:
+    """Parts, duplicates, splits and the report. Raises DataError when nothing is kept."""
     (work / _PARTS).mkdir(parents=True, exist_ok=True)
     raw_bytes = sum(part.raw_bytes for part in parts)
     workers = workers if raw_bytes >= _WORTH_PROCESSES_BYTES else 0
-    _remove_all_but(work / _PARTS, {part.folder.name for part in parts})
+    lines = lines_folder(parts)
+    parts = with_line_numbers(with_frequent_lines(parts, workers), workers)
+    duplicates_folder = f"duplicates-{digest([config.deduplicate, [part.key for part in parts]])}"
+    indices = {part.evaluation.name for part in parts if part.evaluation}
+    wanted = {lines.name, _ANSWERS, duplicates_folder, *indices, *(part.folder.name for part in parts)}
+    _remove_all_but(work / _PARTS, wanted)
     with progress("corpus", raw_bytes, "B") as bar:
         read = run_all(read_part, parts, workers, lambda part: bar.advance(part.raw_bytes))
-    table = Table.of(parts, [read_rows(part) for part in parts])
-    duplicates = _find_duplicates(table, parts, work / _PARTS, config.deduplicate)
-    codes = _assign_splits(table, duplicates, config.split)
-    report = make_report(config.deduplicate, config.sources, found, parts, read, table, duplicates, codes)
+    segments = [segment for part, result in zip(parts, read) for segment in part.segments(result["documents"])]
+    duplicates = find_duplicates(segments, config.deduplicate, work / _PARTS / duplicates_folder, workers)
+    tasks = [
+        Settling(segment, duplicates, config.split, parts[segment.part].forced, config.clean.samples)
+        for segment in segments
+    ]
+    tallies = run_all(tally, tasks, workers, lambda task: None)
+    sizes = run_all(assign_codes, with_draws(tasks, tallies), workers, lambda task: None)
+    report = make_report(config.deduplicate, config.sources, found, parts, read, segments, duplicates, tallies, sizes)
     log_report(report)
     refuse_nothing(report)
-    for part, first, last in zip(parts, table.first_row, table.first_row[1:]):
-        codes[first:last].tofile(part.folder / CODES)
-    kept = np.bincount(table.part[codes > 0], minlength=len(parts))
-    with progress("shards", report["kept"], "documents") as bar:
-        written = run_all(write_shards, parts, workers, lambda part: bar.advance(int(kept[part.number])))
-    return {**report, "shards": _publish(parts, written, work / DOCUMENTS)}
+    return _Built(parts, segments, report, workers)
+
+
+def _written(
+    built: _Built,
+    work: Path,
+    augmentation: Augmentation,
+    augmentation_key: str,
+    complete: Callable[[RewriteConfig], Complete] | None,
+) -> dict[str, Any]:
+    """Write `documents/`; returns the report with its shards and with what augmentation added."""
+    tasks = [Sharding(segment, work / _PARTS / _ANSWERS, augmentation, augmentation_key) for segment in built.segments]
+    here = augmentation.needs_model  # a model is loaded once, in this process
+    write = partial(write_shards, complete=complete) if here else write_shards
+    with progress("shards", len(tasks), "segments") as bar:
+        written = run_all(write, tasks, 0 if here else built.workers, lambda task: bar.advance(1))
+    sources = [built.parts[segment.part].source.name for segment in built.segments]
+    shards = publish(built.segments, sources, written, work / DOCUMENTS)
+    return {**with_added(built.report, sources, written), "shards": shards}
 
 
 def _remove_all_but(folder: Path, names: set[str]) -> None:
     for path in folder.iterdir():
         if path.name not in names:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _find_duplicates(table: Table, parts: Sequence[Part], folder: Path, config: DeduplicateConfig) -> Duplicates:
-    """Duplicates over all parts. A forced side wins, and of several the one furthest from training."""
-    priority = np.array([3, 2, 1, 0], dtype=np.uint8)[table.forced]
-    signatures = None
-    if config.near and len(table.rows):
-        together = folder / SIGNATURES
-        with together.open("wb") as target:
-            for part in parts:
-                with (part.folder / SIGNATURES).open("rb") as origin:
-                    shutil.copyfileobj(origin, target, 1 << 20)
-        signatures = np.memmap(together, dtype="<u4", mode="r", shape=(len(table.rows), config.num_perm))
-    rows = table.rows
-    return find_duplicates(rows["exact"], rows["content"], priority, signatures, rows["shingles"] > 0, config)
-
-
-def _assign_splits(table: Table, duplicates: Duplicates, config: SplitConfig) -> NDArray[np.uint8]:
-    """Split code of each row, 0 for dropped ones. Pieces of one text stay together, by the smallest of their hashes."""
-    is_kept = duplicates.outcome == deduplicate.KEPT
-    codes = np.where(is_kept, table.forced, 0).astype(np.uint8)
-    free = np.flatnonzero(is_kept & (table.forced == 0))
-    groups, member = np.unique(table.group[free], return_inverse=True)
-    keys = np.full(len(groups), np.iinfo(np.uint64).max, dtype=np.uint64)
-    np.minimum.at(keys, member, table.rows["content"][free, 0])
-    codes[free] = split.assign(keys, config)[member]
-    return codes
-
-
-def _publish(parts: Sequence[Part], written: Sequence[Mapping[str, Any]], folder: Path) -> list[dict[str, Any]]:
-    """Link the parts' shards into `folder` under their final names, numbered per source and split."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    numbers: dict[tuple[str, str], int] = {}
-    shards = []
-    for part, result in zip(parts, written):
-        for shard in result["shards"]:
-            place = (shard["split"], part.source.name)
-            numbers[place] = numbers.get(place, -1) + 1
-            name = shard_name(*place, numbers[place])
-            _link(part.folder / shard["name"], folder / name)
-            counts = {"documents": shard["documents"], "bytes": shard["bytes"]}
-            shards.append({"file": name, "split": place[0], "source": place[1], **counts})
-    return shards
-
-
-def _link(origin: Path, target: Path) -> None:
-    """A second name for a file; a copy where the file system has no links."""
-    try:
-        os.link(origin, target)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EXDEV):
-            raise
-        shutil.copyfile(origin, target)

@@ -2,7 +2,7 @@
 
     file -> compression (magic) -> verified plain bytes -> archive? -> each member in the same way
                                                         -> encoding -> UTF-8 -> format (content) -> rows -> documents
-    section of a large MediaWiki dump -> its own reader ------------------------------------------> rows -> documents
+    section of a large dump, or of a large file of lines -> its own reader -----------------------> rows -> documents
 
 Invariant: every record of a file comes out exactly once, as a Document or as part of a Rejected; nothing that a file
 holds raises, and nothing of a compressed file comes out before it (of a WARC file: the record) was verified.
@@ -27,6 +27,7 @@ from groundup.corpus.documents import Document
 from groundup.corpus.encodings import UTF_8, Transcoder, declared_in_xml, find_encoding
 from groundup.corpus.formats import BLOCK_BYTES, READERS, page_row
 from groundup.corpus.hub import fetched
+from groundup.corpus.line_sections import read_lines
 from groundup.corpus.pages import PAGE_LIMIT_BYTES, Page, decode_page, read_page
 from groundup.corpus.records import Rejected, Row, to_document
 from groundup.corpus.sources import RawFile, SourceConfig, find_files, resolve_path
@@ -58,10 +59,13 @@ class Reading:
             try:
                 path = stack.enter_context(fetched(self.file, self._spool_folder))
                 handle: BinaryIO = stack.enter_context(_open_regular(path))
-                section = self.file.section
+                section, lines = self.file.section, self.file.lines
                 if section is not None:
                     self.detected = Detected("mediawiki", section.compression)
                     yield from read_section(handle, section, self.source, self._spool_folder)
+                elif lines is not None:
+                    self.detected = Detected("jsonl")
+                    yield from read_lines(handle, lines, self.source)
                 else:
                     yield from self._whole(handle, stack)
             except DamagedFile as error:

@@ -12,19 +12,24 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from groundup.corpus.account import SAMPLE_LIMIT, Account, Samples, summed
-from groundup.corpus.deduplicate import EXACT, KEPT, NEAR, SIGNATURE_SEED, DeduplicateConfig, Duplicates
+from groundup.corpus.account import Account, Samples, summed
+from groundup.corpus.decontaminate import set_reports
+from groundup.corpus.deduplicate import Duplicates
 from groundup.corpus.documents import SPLITS
-from groundup.corpus.parts import Part
+from groundup.corpus.parts import SAME_AS, Part
+from groundup.corpus.segments import Segment, Store, part_number
+from groundup.corpus.settle import Tally
+from groundup.corpus.signatures import SIGNATURE_SEED, DeduplicateConfig
 from groundup.corpus.sources import Found, SourceConfig
-from groundup.corpus.table import Table
 from groundup.errors import DataError
 from groundup.log import logger
 
 _LOG_LIMIT = 20
 _SKIPPED_LIMIT = 20
+
+_Order = tuple[int, int, int]
+"""Where a record stands among all: its part, its file within it, its number."""
 
 
 def make_report(
@@ -33,79 +38,93 @@ def make_report(
     found: Sequence[Found],
     parts: Sequence[Part],
     read: Sequence[Mapping[str, Any]],
-    table: Table,
+    segments: Sequence[Segment],
     duplicates: Duplicates,
-    codes: NDArray[np.uint8],
+    tallies: Sequence[Tally],
+    sizes: Sequence[Mapping[str, Mapping[str, int]]],
 ) -> dict[str, Any]:
     """The whole of report.json but for `shards`. Raises AssertionError when an account does not add up."""
-    files = _files(parts, read, table, duplicates)
+    files = _files(parts, read, segments, tallies)
     names = [source.name for source in sources]
     per_source = {name: summed(account for owner, _, account in files if owner == name) for name in names}
-    source_of_row = np.array([names.index(part.source.name) for part in parts], dtype=np.int64)[table.part]
+    owners = [parts[segment.part].source.name for segment in segments]
     total = summed(per_source.values())
+    limit = parts[0].clean.samples
+    changed, edits = _changes(read, limit)
     for what, account in (*per_source.items(), ("the corpus", total)):
         account.check(what)
     return {
         **total.to_json(),
-        "splits": _sizes(table, codes, np.ones(len(codes), dtype=bool)),
+        "splits": _sizes(sizes),
         "sources": {
-            name: {**account.to_json(), "splits": _sizes(table, codes, source_of_row == i)}
-            for i, (name, account) in enumerate(per_source.items())
+            name: {**account.to_json(), "splits": _sizes([size for size, owner in zip(sizes, owners) if owner == name])}
+            for name, account in per_source.items()
         },
-        "changed": _changes(read),
+        "changed": changed,
+        "edits": edits,
         "deduplication": _deduplication(config, duplicates),
-        "samples": _samples(parts, read, table, duplicates),
+        "decontamination": _decontamination(parts, read, limit),
+        "samples": _samples(parts, read, segments, tallies, duplicates, limit),
         "skipped": _skipped(names, found),
         "files": [{"source": owner, **about, **account.to_json()} for owner, about, account in files],
     }
 
 
 def _files(
-    parts: Sequence[Part], read: Sequence[Mapping[str, Any]], table: Table, duplicates: Duplicates
+    parts: Sequence[Part], read: Sequence[Mapping[str, Any]], segments: Sequence[Segment], tallies: Sequence[Tally]
 ) -> list[tuple[str, dict[str, str], Account]]:
     """(source, name and findings, checked account) of each file, over all parts."""
-    count = sum(len(part.files) for part in parts)
-    outcomes = {
-        code: np.bincount(table.file[duplicates.outcome == code], minlength=count) for code in (KEPT, EXACT, NEAR)
-    }
+    outcomes: Counter[tuple[int, int, str]] = Counter()
+    for segment, tally in zip(segments, tallies):
+        for file, counts in tally.files.items():
+            outcomes.update({(segment.part, file, name): count for name, count in counts.items()})
     files: list[tuple[str, dict[str, str], Account]] = []
     for part, result in zip(parts, read):
-        for values in result["accounts"]:
+        for number, values in enumerate(result["accounts"]):
             account = Account.from_json(values)
-            number = len(files)
-            account.kept = int(outcomes[KEPT][number])
-            account.duplicates["exact"] += int(outcomes[EXACT][number])
-            account.duplicates["near"] += int(outcomes[NEAR][number])
+            account.kept = outcomes[part.number, number, "kept"]
+            for kind in account.duplicates:
+                account.duplicates[kind] += outcomes[part.number, number, kind]
             account.check(values["name"])
             about = {"name": values["name"], "detected": values["detected"], "problem": values["problem"]}
-            files.append((part.source.name, about, account))
+            if files and (files[-1][0], files[-1][1]["name"]) == (part.source.name, values["name"]):
+                files[-1][1]["problem"] = files[-1][1]["problem"] or values["problem"]
+                files[-1][2].add(account)  # another section of the same file
+            else:
+                files.append((part.source.name, about, account))
     return files
 
 
-def _sizes(table: Table, codes: NDArray[np.uint8], chosen: NDArray[np.bool_]) -> dict[str, dict[str, int]]:
-    """Documents, characters and UTF-8 bytes of text in each split, of the chosen rows."""
-    sizes = {}
-    for code, name in enumerate(SPLITS, 1):
-        rows = table.rows[chosen & (codes == code)]
-        characters, size_bytes = (int(rows[field].sum(dtype=np.int64)) for field in ("characters", "text_bytes"))
-        sizes[name] = {"documents": len(rows), "characters": characters, "bytes": size_bytes}
-    return sizes
-
-
-def _changes(read: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """filter -> how many documents it changed, and by how many characters they became shorter."""
-    totals: dict[str, Counter[str]] = {"documents": Counter(), "characters": Counter()}
-    for result in read:
-        for unit, counter in totals.items():
-            counter.update(result["changes"][unit])
+def _sizes(sizes: Sequence[Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
+    """Documents, characters and UTF-8 bytes of text in each split, over some segments."""
     return {
-        name: {"documents": changed, "characters_removed": totals["characters"][name]}
-        for name, changed in sorted(totals["documents"].items())
+        split: {unit: sum(size[split][unit] for size in sizes) for unit in ("documents", "characters", "bytes")}
+        for split in SPLITS
     }
 
 
+def _changes(read: Sequence[Mapping[str, Any]], limit: int) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
+    """rule -> documents it changed, characters they became shorter by, examples; and kind of edit -> how many."""
+    totals: dict[str, Counter[str]] = {"documents": Counter(), "characters": Counter(), "edits": Counter()}
+    samples: dict[str, list[dict[str, Any]]] = {}
+    for result in read:
+        for unit, counter in totals.items():
+            counter.update(result["changes"][unit])
+        for name, examples in result["changes"]["samples"].items():
+            known = samples.setdefault(name, [])
+            known.extend(examples[: limit - len(known)])
+    changed = {
+        name: {
+            "documents": documents,
+            "characters_removed": totals["characters"][name],
+            "samples": samples.get(name, []),
+        }
+        for name, documents in sorted(totals["documents"].items())
+    }
+    return changed, dict(sorted(totals["edits"].items()))
+
+
 def _deduplication(config: DeduplicateConfig, duplicates: Duplicates) -> dict[str, Any]:
-    members = np.bincount(duplicates.kept) if len(duplicates.kept) else np.zeros(0, dtype=np.int64)
     return {
         "near": config.near,
         "threshold": config.threshold,
@@ -114,30 +133,59 @@ def _deduplication(config: DeduplicateConfig, duplicates: Duplicates) -> dict[st
         "shingle_tokens": config.shingle_tokens,
         "seed": SIGNATURE_SEED,
         "chance_compared_at_threshold": round(config.chance_compared(config.threshold), 4),
-        "clusters": int((members > 1).sum()),
-        "largest_cluster": int(members.max(initial=0)),
+        "clusters": duplicates.clusters,
+        "largest_cluster": duplicates.largest_cluster,
+        "cluster_sizes": duplicates.cluster_sizes,
         "unchecked": duplicates.unchecked,
     }
 
 
+def _decontamination(parts: Sequence[Part], read: Sequence[Mapping[str, Any]], limit: int) -> list[dict[str, Any]]:
+    """Of each evaluation set that documents were dropped for, what was found."""
+    index = next((part.evaluation for part in parts if part.evaluation), None)
+    found = ((part.source.name, result["contaminated"]) for part, result in zip(parts, read))
+    return set_reports(index, found, limit) if index else []
+
+
 def _samples(
-    parts: Sequence[Part], read: Sequence[Mapping[str, Any]], table: Table, duplicates: Duplicates
+    parts: Sequence[Part],
+    read: Sequence[Mapping[str, Any]],
+    segments: Sequence[Segment],
+    tallies: Sequence[Tally],
+    duplicates: Duplicates,
+    limit: int,
 ) -> dict[str, Any]:
-    samples = Samples()
-    for kind, code in (("exact", EXACT), ("near", NEAR)):
-        for row in np.flatnonzero(duplicates.outcome == code)[:SAMPLE_LIMIT].tolist():
-            name, number = _name(parts, table, row)
-            original, original_number = _name(parts, table, int(duplicates.kept[row]))
-            samples.add("duplicates", kind, name, number, f"the same as {original}:{original_number}")
+    """The first examples of each reason in order of files and records, wherever parts begin and end."""
+    samples, store = Samples(limit=limit), Store(tuple(segments))
     for result in read:
-        samples.add_all(result["samples"])
+        samples.add_all({kind: reasons for kind, reasons in result["samples"].items() if kind != "duplicates"})
+    for kind in ("exact", "near"):
+        found = []
+        for document, kept in [pair for tally in tallies for pair in tally.samples[kind]][:limit]:
+            name, number = _name(parts, store, document)
+            found.append((_order(parts[part_number(document)], name, number), name, number, kept))
+        for part, result in zip(parts, read):
+            for example in result["samples"]["duplicates"].get(kind, ()):
+                name, number = example["file"], example["record"]
+                found.append((_order(part, name, number), name, number, example[SAME_AS]))
+        for _, name, number, same in sorted(found)[:limit]:
+            segment = store.segment_with(same)
+            kept = int(duplicates.of(segment)[1][same - segment.first])
+            original, original_number = _name(parts, store, kept)
+            samples.add("duplicates", kind, name, number, f"the same as {original}:{original_number}")
     return samples.values
 
 
-def _name(parts: Sequence[Part], table: Table, row: int) -> tuple[str, int]:
-    """(source and file name, record number) of a row."""
-    part = parts[table.part[row]]
-    return f"{part.source.name}/{part.files[table.rows['file'][row]].name}", int(table.rows["number"][row])
+def _order(part: Part, name: str, number: int) -> _Order:
+    names = (f"{part.source.name}/{file.name}" for file in part.files)
+    return part.number, next(index for index, known in enumerate(names) if known == name), number
+
+
+def _name(parts: Sequence[Part], store: Store, document: int) -> tuple[str, int]:
+    """(source and file name, record number) of a document."""
+    row = store.rows(np.array([document], dtype=np.uint64))[0]
+    part = parts[part_number(document)]
+    return f"{part.source.name}/{part.files[row['file']].name}", int(row["number"])
 
 
 def _skipped(names: Sequence[str], found: Sequence[Found]) -> dict[str, Any]:
@@ -198,6 +246,6 @@ def refuse_nothing(report: Mapping[str, Any]) -> None:
 
 def summary_of(report: Mapping[str, Any]) -> dict[str, Any]:
     """The totals for a manifest: the account, the splits, and the splits of each source."""
-    keys = ("total", "loaded", "rejected", "kept", "filtered", "duplicates", "contaminated", "splits")
+    keys = ("total", "loaded", "rejected", "kept", "filtered", "duplicates", "contaminated", "splits", "added")
     sources = {name: source["splits"] for name, source in report["sources"].items()}
     return {**{key: report[key] for key in keys}, "sources": sources}

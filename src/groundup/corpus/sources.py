@@ -184,6 +184,15 @@ class Remote:
 
 
 @dataclass(frozen=True, order=True)
+class LineSection:
+    """Bytes [start, stop) of a file of lines, which begin and end with whole lines."""
+
+    start: int
+    stop: int
+    lines_before: int = 0
+
+
+@dataclass(frozen=True, order=True)
 class RawFile:
     """A regular file or a section of one: its printable name relative to the source's root (a section's ends in `#` and
     its number), and where it lies (or is fetched from)."""
@@ -192,7 +201,9 @@ class RawFile:
     path: Path
     remote: Remote | None = field(default=None, compare=False)
     section: Section | None = None
-    """Only these bytes of the local file at `path`."""
+    """Only these bytes of the dump at `path`."""
+    lines: LineSection | None = None
+    """Only these lines of the file at `path`."""
 
     def state(self) -> tuple[str, int, int]:
         """Cheap stand-in for the content (which is hashed once for the stage): place, size in bytes, time."""
@@ -202,8 +213,12 @@ class RawFile:
             status = self.path.stat()
         except OSError:
             return ascii(str(self.path)), 0, 0
-        size_bytes = self.section.size_bytes if self.section else status.st_size
-        return ascii(str(self.path)), size_bytes, status.st_mtime_ns
+        return ascii(str(self.path)), self._size_bytes(status.st_size), status.st_mtime_ns
+
+    def _size_bytes(self, whole: int) -> int:
+        if self.section:
+            return self.section.size_bytes
+        return self.lines.stop - self.lines.start if self.lines else whole
 
 
 @dataclass(frozen=True, order=True)

@@ -23,8 +23,19 @@ from groundup.models import ModelConfig
 from groundup.tokens import InstructSourceConfig, TokenizerConfig
 from groundup.train.state import ExecutionConfig, TrainingConfig, check_batch
 
-_PATH_LISTS = (("corpus", "sources"), ("instruct", "sources"), ("instruct", "heldout"))
-"""Where a recipe names data."""
+_PATHS = (
+    "corpus.sources.path",
+    "corpus.clean.word_lists.path",
+    "corpus.decontaminate.path",
+    "corpus.augment.path",
+    "corpus.augment.model_folder",
+    "corpus.augment.endpoint.api_key_file",
+    "tokenizer.path",
+    "tokenizer.compare",
+    "instruct.sources.path",
+    "instruct.heldout.path",
+)
+"""Where a recipe names files and folders to read; in each entry where a list is on the way."""
 
 
 class PretrainConfig(TrainingConfig):
@@ -138,22 +149,25 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    for section, key in _PATH_LISTS:
-        sources = values.get(section)
-        for source in (sources.get(key) if isinstance(sources, dict) else None) or ():
-            _anchor_field(source, "path", folder)
-    for key in ("path", "compare"):
-        _anchor_field(values.get("tokenizer"), key, folder)
+    for keys in _PATHS:
+        _anchor_all(values, keys.split("."), folder)
     return values
 
 
-def _anchor_field(values: Any, key: str, folder: Path) -> None:
-    """Anchor the path or the list of paths that `values` has; anything else is left for the check of the recipe."""
-    found = values.get(key) if isinstance(values, dict) else None
-    if isinstance(found, str):
-        values[key] = _anchor(found, folder)
-    elif isinstance(found, list):
-        values[key] = [_anchor(path, folder) if isinstance(path, str) else path for path in found]
+def _anchor_all(values: Any, keys: Sequence[str], folder: Path) -> None:
+    """Anchor the path or list of paths under a chain of keys; other shapes are left for the check of the recipe."""
+    if isinstance(values, list):
+        for each in values:
+            _anchor_all(each, keys, folder)
+    elif isinstance(values, dict):
+        key, *inner = keys
+        found = values.get(key)
+        if inner:
+            _anchor_all(found, inner, folder)
+        elif isinstance(found, str):
+            values[key] = _anchor(found, folder)
+        elif isinstance(found, list):
+            values[key] = [_anchor(path, folder) if isinstance(path, str) else path for path in found]
 
 
 def _anchor(path: str, folder: Path) -> str:

@@ -1,5 +1,6 @@
 """What each stage of a recipe is made of and how it is built, in the order in which text passes through.
 
+    corpus -> contamination
     corpus -> tokenizer -> shards -----------> pretrain -> instruct -> evaluate -> export
                   | \\----> conversations ------------------/             /
                   +-> fertility                                          /
@@ -21,6 +22,7 @@ from typing import Any
 
 from groundup import config, corpus, evaluate, export, stage, tokens
 from groundup.errors import DataError
+from groundup.pipeline.completion import complete_with
 from groundup.pipeline.context import Context
 from groundup.pipeline.phases import (
     build_instruct,
@@ -59,11 +61,36 @@ class StageKind:
 
 
 def _corpus_identity(context: Context) -> Mapping[str, Any]:
-    return dict(corpus.raw_identity(context.recipe.corpus, Path.cwd()))
+    return dict(corpus.raw_identity(context.recipe.corpus, Path.cwd(), _heldout_sets(context)))
 
 
 def _build_corpus(context: Context, work: Path) -> Mapping[str, Any]:
-    return dict(corpus.build_corpus(context.recipe.corpus, Path.cwd(), work, context.recipe.runtime.workers))
+    recipe, heldout = context.recipe, _heldout_sets(context)
+    workers = recipe.runtime.workers
+    return dict(corpus.build_corpus(recipe.corpus, Path.cwd(), work, workers, heldout, complete_with))
+
+
+def _heldout_sets(context: Context) -> list[corpus.EvaluationSetConfig]:
+    """The held-out questions as evaluation sets, treated as the corpus says."""
+    recipe = context.recipe
+    action = recipe.corpus.decontaminate_heldout
+    sources = recipe.instruct.heldout if recipe.instruct else ()
+    return [
+        corpus.EvaluationSetConfig(name=f"heldout-{source.name}"[:64], path=source.path, action=action)
+        for source in sources
+    ]
+
+
+def _contamination_identity(context: Context) -> Mapping[str, Any]:
+    sets = (*context.recipe.corpus.decontaminate, *_heldout_sets(context))
+    return {"sets": [corpus.file_identity(each, Path.cwd()) for each in sets]}
+
+
+def _build_contamination(context: Context, work: Path) -> Mapping[str, Any]:
+    """Measure which evaluation texts are in the train split; a stage of its own, so that it changes no other."""
+    sets = (*context.recipe.corpus.decontaminate, *_heldout_sets(context))
+    workers = context.recipe.runtime.workers
+    return dict(corpus.measure_contamination(context.folder("corpus"), sets, Path.cwd(), work, workers))
 
 
 def _tokenizer_identity(context: Context) -> Mapping[str, Any]:
@@ -221,6 +248,7 @@ def _build_export(context: Context, work: Path) -> Mapping[str, Any]:
 
 _STAGES: tuple[StageKind, ...] = (
     StageKind("corpus", _corpus_identity, (), _build_corpus, resumable=True),
+    StageKind("contamination", _contamination_identity, ("corpus",), _build_contamination),
     StageKind("tokenizer", _tokenizer_identity, ("corpus",), _build_tokenizer),
     StageKind("fertility", _fertility_identity, ("corpus", "tokenizer"), _build_fertility),
     StageKind("shards", lambda context: {}, ("corpus", "tokenizer"), _build_shards, resumable=True),

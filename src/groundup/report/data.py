@@ -35,6 +35,8 @@ def corpus(run: RunFiles) -> dict[str, Any]:
         "reasons": _reasons(report),
         "splits": [_split(name, entry) for name, entry in named(report.get("splits")) if count(entry.get("documents"))],
         "changed": [_changed(name, entry) for name, entry in named(report.get("changed"))],
+        "edits": list(words.pairs(report.get("edits"))),
+        "added": list(words.pairs(report.get("added"))),
         "deduplication": list(words.pairs(report.get("deduplication"))),
         "skipped": _skipped(mapping(report.get("skipped"))),
     }
@@ -68,7 +70,13 @@ def _account(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     exact, near = count(duplicates.get("exact")), count(duplicates.get("near"))
     total, kept = count(entry.get("total")), count(entry.get("kept"))
     rejected, filtered = count(entry.get("rejected")), count(entry.get("filtered"))
-    parts = [(kept, "kept"), (exact + near, "duplicate"), (filtered, "filtered"), (rejected, "rejected")]
+    contaminated = count(entry.get("contaminated"))
+    parts = [
+        (kept, "kept"),
+        (exact + near, "duplicate"),
+        (filtered + contaminated, "filtered"),
+        (rejected, "rejected"),
+    ]
     return {
         "name": name,
         "detail": "; ".join(str(entry[key]) for key in ("detected", "problem") if entry.get(key)),
@@ -79,7 +87,7 @@ def _account(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
         "near": words.exact(near),
         "filtered": words.exact(filtered),
         "rejected": words.exact(rejected),
-        "contaminated": words.exact(count(entry.get("contaminated"))),
+        "contaminated": words.exact(contaminated),
         "bar": bar(parts, total),
     }
 
@@ -94,15 +102,34 @@ def _reasons(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         for reason, amount in mapping(report.get(kind)).items()
         if count(amount)
     ]
+    rows = [
+        (kinds[kind], reason, amount, entries(mapping(samples.get(kind)).get(reason))) for kind, reason, amount in found
+    ]
+    rows += [
+        ("contaminated", str(each.get("name", "")), count(each.get("documents")), _contaminated(each))
+        for each in entries(report.get("decontamination"))
+        if count(each.get("documents"))
+    ]
     return [
         {
-            "kind": kinds[kind],
+            "kind": kind,
             "reason": reason,
             "count": words.exact(amount),
             "share": words.percent(amount / total) if total else words.MISSING,
-            "examples": entries(mapping(samples.get(kind)).get(reason))[:3],
+            "examples": examples[:3],
         }
-        for kind, reason, amount in sorted(found, key=lambda item: -item[2])
+        for kind, reason, amount, examples in sorted(rows, key=lambda row: -row[2])
+    ]
+
+
+def _contaminated(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Examples of documents that hold a text of an evaluation set."""
+    return [
+        {
+            "file": f"{sample.get('document', '')} holds {sample.get('example', '')}",
+            "excerpt": sample.get("excerpt", ""),
+        }
+        for sample in entries(found.get("samples"))
     ]
 
 

@@ -31,6 +31,7 @@ GROUP_ROWS = 40
 GROUP_METRICS = ("exact_match", "bits_per_byte")
 STAGE_WORDS = {
     "corpus": "read, clean, deduplicate, split",
+    "contamination": "look for evaluation texts in the training text",
     "tokenizer": "learn the vocabulary",
     "fertility": "count the tokens that text needs",
     "shards": "text to tokens on disk",

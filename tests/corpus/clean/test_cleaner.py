@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from groundup.corpus.clean import Changes, CleanConfig, clean
+from groundup.corpus.clean import CleanConfig, Cleaner, Dropped
 from groundup.corpus.documents import Document
 
 
 def run(text, **options):
-    changes = Changes()
-    outcome = clean(Document("a:1", text, "s"), CleanConfig(**options), changes)
-    return (outcome.text if isinstance(outcome, Document) else outcome), changes
+    cleaner = Cleaner(CleanConfig(**options))
+    outcome = cleaner.clean(Document("a:1", text, "s"))
+    return (outcome.reason if isinstance(outcome, Dropped) else outcome.text), cleaner.changes
 
 
 def test_mending_is_counted():
