@@ -1,7 +1,7 @@
 """One variant of Groundup's recipe, judged in tokens and not in seconds, so that runs may share a machine.
 
-Most variants are other values of recipe fields. What the product does not offer is made here from outside of it, so that
-it can be judged before it is built: `trick` of the settings names one of TRICKS, `values` are its numbers.
+Most variants are other values of recipe fields. What the product does not offer is made here from outside of it, so
+that it can be judged before it is built: `trick` of the settings names one of TRICKS, `values` are its numbers.
 
 Invariant: a variant sees the same rows in the same order as any other of its seed, unless its trick says otherwise.
 """
@@ -81,6 +81,13 @@ def hold_tables(variant: Variant, progress: float) -> None:
             group["base_learning_rate"] = rate * group["held_rate"]
 
 
+def grow_depth(variant: Variant, progress: float) -> None:
+    """Few blocks first: those that are left out start as the identity, so putting them in changes nothing at once."""
+    model = variant.state.model
+    blocks = variant.values.setdefault("blocks", list(model.layers))
+    model.layers = torch.nn.ModuleList(blocks[: at(variant.values["depths"], progress)])
+
+
 def warm_momentum(variant: Variant, progress: float) -> None:
     """Muon's momentum rises from `low` to the recipe's."""
     part = variant.state.optimizer.parts[0]
@@ -130,6 +137,7 @@ def nothing(variant: Variant, progress: float) -> None:
 
 
 EVERY_STEP: dict[str, Callable[[Variant, float], None]] = {
+    "depth growth": grow_depth,
     "held tables": hold_tables,
     "momentum warm-up": warm_momentum,
 }
