@@ -126,6 +126,31 @@ def normalised_rows(variant: Variant, progress: float) -> None:
     muon.orthogonal = orthogonal
 
 
+def known_moments(variant: Variant, progress: float) -> None:
+    """Adam's second moments of the tables begin as what counted tokens say, instead of with the first batch's gradient.
+
+    A token that makes up the part q of the text has a gradient of variance q / batch (times that of what it is
+    multiplied with); without it, rows of tokens that are not in the first batches move as fast as all others.
+    """
+    session, model = variant.session, variant.state.model
+    rows = session.data
+    assert isinstance(rows, TextRows), "the search is over text"
+    seen = torch.bincount(torch.from_numpy(np.asarray(rows.tokens, dtype=np.int64)), minlength=model.vocab_size)
+    parts = ((seen + 0.5) / seen.sum())[:, None] / (session.rows * session.size.context_length)
+    parameters = dict(model.named_parameters())
+    head = parameters[model.head_name].detach()
+    expected = {model.head_name: 1.0, model.embedding_name: float(head.square().mean())}
+    for part in variant.state.optimizer.parts:
+        for name, square in expected.items():
+            parameter = parameters[name]
+            if any(parameter is member for group in part.param_groups for member in group["params"]):
+                part.state[parameter] = {
+                    "step": torch.tensor(1000.0),
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": (parts * square * variant.values.get("scale", 1.0)).expand_as(parameter).contiguous(),
+                }
+
+
 def scaled_output(variant: Variant, progress: float) -> None:
     """Another scale of the output matrix than its start has given it."""
     with torch.no_grad():
@@ -146,6 +171,7 @@ TRICKS = {
     "in order": in_order,
     "coefficients": other_coefficients,
     "normalised rows": normalised_rows,
+    "known moments": known_moments,
     "scaled output": scaled_output,
     **dict.fromkeys(("none", "average", "batch growth", "sequence growth"), nothing),
 }
