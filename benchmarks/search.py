@@ -92,10 +92,12 @@ def kept(result: Path, wanted: Mapping[str, Any], context: Context) -> Found:
     earlier = json.loads(result.read_text())
     if [earlier["key"], earlier["tokens"]] != [context.key, options.tokens]:
         return {}
-    return {
-        name: {int(s): run for s, run in runs.items() if "failed" not in run and run["settings"] == wanted.get(name)}
+    good = {
+        name: {int(seed): run for seed, run in runs.items() if "failed" not in run and run["settings"] == wanted[name]}
         for name, runs in earlier["runs"].items()
+        if name in wanted
     }
+    return {name: runs for name, runs in good.items() if runs}
 
 
 def difference(runs: Mapping[int, Mapping[str, Any]], base: Mapping[int, Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """One variant of Groundup's recipe, judged in tokens and not in seconds, so that runs may share a machine.
 
-Most variants are other values of recipe fields. What the product does not offer is made here from outside of it, so that
-it can be judged before it is built: `trick` of the settings names one of TRICKS, `values` are its numbers.
+Most variants are other values of recipe fields. What the product does not offer is made here from outside of it, so
+that it can be judged before it is built: `trick` of the settings names one of TRICKS, `values` are its numbers.
 
 Invariant: a variant sees the same rows in the same order as any other of its seed, unless its trick says otherwise.
 """
@@ -81,6 +81,13 @@ def hold_tables(variant: Variant, progress: float) -> None:
             group["base_learning_rate"] = rate * group["held_rate"]
 
 
+def grow_depth(variant: Variant, progress: float) -> None:
+    """Few blocks first: those that are left out start as the identity, so putting them in changes nothing at once."""
+    model = variant.state.model
+    blocks = variant.values.setdefault("blocks", list(model.layers))
+    model.layers = torch.nn.ModuleList(blocks[: at(variant.values["depths"], progress)])
+
+
 def warm_momentum(variant: Variant, progress: float) -> None:
     """Muon's momentum rises from `low` to the recipe's."""
     part = variant.state.optimizer.parts[0]
@@ -119,6 +126,31 @@ def normalised_rows(variant: Variant, progress: float) -> None:
     muon.orthogonal = orthogonal
 
 
+def known_moments(variant: Variant, progress: float) -> None:
+    """Adam's second moments of the tables begin as what counted tokens say, instead of with the first batch's gradient.
+
+    A token that makes up the part q of the text has a gradient of variance q / batch (times that of what it is
+    multiplied with); without it, rows of tokens that are not in the first batches move as fast as all others.
+    """
+    session, model = variant.session, variant.state.model
+    rows = session.data
+    assert isinstance(rows, TextRows), "the search is over text"
+    seen = torch.bincount(torch.from_numpy(np.asarray(rows.tokens, dtype=np.int64)), minlength=model.vocab_size)
+    parts = ((seen + 0.5) / seen.sum())[:, None] / (session.rows * session.size.context_length)
+    parameters = dict(model.named_parameters())
+    head = parameters[model.head_name].detach()
+    expected = {model.head_name: 1.0, model.embedding_name: float(head.square().mean())}
+    for part in variant.state.optimizer.parts:
+        for name, square in expected.items():
+            parameter = parameters[name]
+            if any(parameter is member for group in part.param_groups for member in group["params"]):
+                part.state[parameter] = {
+                    "step": torch.tensor(1000.0),
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": (parts * square * variant.values.get("scale", 1.0)).expand_as(parameter).contiguous(),
+                }
+
+
 def scaled_output(variant: Variant, progress: float) -> None:
     """Another scale of the output matrix than its start has given it."""
     with torch.no_grad():
@@ -130,6 +162,7 @@ def nothing(variant: Variant, progress: float) -> None:
 
 
 EVERY_STEP: dict[str, Callable[[Variant, float], None]] = {
+    "depth growth": grow_depth,
     "held tables": hold_tables,
     "momentum warm-up": warm_momentum,
 }
@@ -138,6 +171,7 @@ TRICKS = {
     "in order": in_order,
     "coefficients": other_coefficients,
     "normalised rows": normalised_rows,
+    "known moments": known_moments,
     "scaled output": scaled_output,
     **dict.fromkeys(("none", "average", "batch growth", "sequence growth"), nothing),
 }

@@ -205,7 +205,7 @@ def test_a_start_from_bigrams_needs_two_tables(project: Path) -> None:
     assert any("pretrain.start: bigrams needs model.tied: false" in line for line in faults(values, project))
 
 
-@pytest.mark.parametrize(("vocab_size", "expected"), [(300, 30), (200_000, 0)])
+@pytest.mark.parametrize(("vocab_size", "expected"), [(300, 60), (200_000, 0)])
 def test_the_fit_of_a_start_never_costs_much_of_the_phase(project: Path, vocab_size: int, expected: int) -> None:
     recipe = load_recipe(project / "recipes" / "toy.yaml", ["pretrain.tokens=1000000"])
     assert phases._fit_steps(recipe, vocab_size) == expected

@@ -116,8 +116,10 @@ static void product_columns(i64 rows, const uint32_t* a, i64 row_step, i64 depth
   i64 r = 0;
   for (; r + 6 <= rows; r += 6)
     product_tile<6, VECTORS>(a + r * row_step, row_step, depth_step, b, b_step, depth, c + r * c_step, c_step, add);
-  for (; r + 4 <= rows; r += 4)
+  if (r + 4 <= rows) {
     product_tile<4, VECTORS>(a + r * row_step, row_step, depth_step, b, b_step, depth, c + r * c_step, c_step, add);
+    r += 4;
+  }
   for (; r < rows; r++)
     product_tile<1, VECTORS>(a + r * row_step, row_step, depth_step, b, b_step, depth, c + r * c_step, c_step, add);
 }

@@ -19,6 +19,7 @@ from groundup import config, evaluate, tokens
 from groundup.errors import DataError
 from groundup.log import logger
 from groundup.models import Decoder, build_model
+from groundup.models.bigrams import flops_of_step
 from groundup.parallel.compile import uncompiled
 from groundup.pipeline.context import Context
 from groundup.pipeline.recipe import Recipe
@@ -203,7 +204,7 @@ def _start_from_bigrams(state: TrainState, mixture: Mixture, recipe: Recipe) -> 
 def _fit_steps(recipe: Recipe, vocab_size: int) -> int:
     """As many as asked for, unless their FLOPs were more than FIT_SHARE of the phase's (at large vocabularies)."""
     phase_flops = recipe.pretrain.tokens * recipe.model.flops_per_token(vocab_size)
-    affordable = FIT_SHARE * phase_flops / (6 * vocab_size**2 * recipe.model.hidden_size)
+    affordable = FIT_SHARE * phase_flops / flops_of_step(vocab_size, recipe.model.hidden_size)
     return min(recipe.pretrain.start_steps, int(affordable))
 
 

@@ -45,8 +45,8 @@ class PretrainConfig(TrainingConfig):
     """Share of each corpus source in every batch; empty: all documents as one stream, in proportion to their size."""
     start: Literal["random", "bigrams"] = "random"
     """Where the tables begin: random, or as the best bigram model of the text, counted and fitted in seconds."""
-    start_steps: int = Field(default=30, ge=0)
-    """Steps of that fit, 6 * vocab_size^2 * hidden_size FLOPs each; fewer where they were over 5% of the phase's."""
+    start_steps: int = Field(default=60, ge=0)
+    """Steps of that fit, 2.6 * vocab_size^2 * hidden_size FLOPs each; fewer where they were over 5% of the phase's."""
 
 
 class InstructConfig(TrainingConfig):
