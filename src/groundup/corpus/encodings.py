@@ -23,7 +23,7 @@ from typing import BinaryIO, Literal
 import cchardet
 from chardetng_py import EncodingDetector
 
-from groundup.corpus.alphabets import is_spelled, is_written
+from groundup.corpus.alphabets import is_spelled, is_western, is_written
 from groundup.corpus.compressed import DamagedFile
 
 BLOCK_BYTES = 1 << 20
@@ -229,6 +229,8 @@ def detect(sample: bytes, fault: int = 0) -> str:
         signs = (by_both, foreign >= _ENOUGH_FOR_ONE, first in _MULTI_BYTE)
         written = first in _MULTI_BYTE or is_written(texts[first])
         if written and (sum(signs) >= 2 or (by_both and spelled)):
+            return first
+        if first == "Windows-1252" and foreign >= _ENOUGH_FOR_ONE and is_western(texts[first]):
             return first
     if len(spelled) == 1 and foreign >= _ENOUGH_TO_SPELL:
         return spelled[0]

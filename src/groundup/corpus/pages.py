@@ -47,6 +47,14 @@ _NEVER_NESTED = re.compile(
     r"area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr|p|li|td|tr|th|dt|dd|option|tbody|thead",
     re.IGNORECASE,
 )
+_LIST = re.compile(r"<ul\b[^<>]*+>((?:[^<]++|<(?!/?ul\b))*+)</ul\s*+>", re.IGNORECASE)
+_ITEM = re.compile(r"<li\b[^<>]*+>(?:\s*+<p\b[^<>]*+>)?+", re.IGNORECASE)
+_ITEM_END = re.compile(r"</li\s*+>", re.IGNORECASE)
+_LINK = re.compile(r"<a\b[^<>]*+>((?:[^<]++|<(?!/?a\b))*+)", re.IGNORECASE)
+_ANY_TAG = re.compile(r"<[^<>]*+>")
+_LIST_DEPTH = 6
+_FORM_WITHOUT_TEXT = "form:not(:has(p, article, h1, h2, table))"
+"""Some sites have the whole page in a form."""
 
 
 @dataclass(frozen=True)
@@ -159,10 +167,29 @@ def _by_trafilatura(markup: str, comments: bool) -> str:
 
 
 def _by_resiliparse(markup: str, comments: bool) -> str:
-    """Resiliparse: rules over a fast parser in Rust."""
+    """Resiliparse: rules over a fast parser in Rust. Its rules drop every `<ul>` and keep the words of small forms, so
+    lists that are no menus become lines before, and forms around no text are left out.
+    """
     html2text = load("resiliparse.extract.html2text", "extractor: resiliparse")
-    options = {"main_content": True, "alt_texts": False, "comments": comments}
+    for _ in range(_LIST_DEPTH if "<ul" in markup or "<UL" in markup else 0):
+        markup, count = _LIST.subn(_as_lines, markup)
+        if not count:
+            break
+    options = {"main_content": True, "alt_texts": False, "comments": comments, "skip_elements": [_FORM_WITHOUT_TEXT]}
     return str(html2text.extract_plain_text(markup, preserve_formatting=True, **options))
+
+
+def _as_lines(match: re.Match[str]) -> str:
+    """An innermost list as lines; nothing for a menu, whose text is mostly links."""
+    items: str = match[1]
+    linked = sum(_text_length(link[1]) for link in _LINK.finditer(items))
+    if linked > _text_length(items) / 2:
+        return ""
+    return f"<div>{_ITEM_END.sub('', _ITEM.sub('<br>- ', items))}</div>"
+
+
+def _text_length(markup: str) -> int:
+    return len("".join(_ANY_TAG.sub("", markup).split()))
 
 
 EXTRACTORS: dict[str, Callable[[str, bool], str]] = {"trafilatura": _by_trafilatura, "resiliparse": _by_resiliparse}
