@@ -34,7 +34,7 @@ PAIRS = [(language, encoding) for language, names in ENCODINGS.items() for encod
 
 
 def encoded(language: str, encoding: str) -> tuple[bytes, str]:
-    """A text in a legacy encoding, and what of it the encoding has; Vietnamese with its tones apart, as Windows has it."""
+    """A text in a legacy encoding, and what of it the encoding has. Windows' Vietnamese has the tones apart."""
     text = "".join(map(_with_tones_apart, TEXTS[language])) if encoding == "windows-1258" else TEXTS[language]
     data = text.encode(encoding, "ignore")
     return data, data.decode(encoding)
