@@ -11,7 +11,7 @@ import zipfile
 import py7zr
 import pytest
 
-from groundup.corpus import archives
+from groundup.corpus import archive_members
 from groundup.corpus.archives import members
 from groundup.corpus.compressed import DamagedFile
 
@@ -134,7 +134,7 @@ def test_a_flipped_bit_or_a_cut_is_found(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", PACK)
 def test_bombs_are_stopped(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "RATIO_FREE_BYTES", 1 << 20)
+    monkeypatch.setattr(archive_members, "RATIO_FREE_BYTES", 1 << 20)
     with pytest.raises(DamagedFile, match="expands too far"):
         read(kind, PACK[kind]({"a.txt": bytes(8 << 20)}), tmp_path, limit_bytes=6 << 20)
     if kind != "tar":

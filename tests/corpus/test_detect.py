@@ -4,7 +4,7 @@ import pytest
 
 from groundup.corpus.compressed import DamagedFile
 from groundup.corpus.detect import Detected, archive_of, compression_of, declared_format_of, format_of, suffix_of
-from groundup.corpus.encodings import Encoding
+from groundup.corpus.encoding_names import Encoding
 
 OBJECT = b'{"text": "a"}\n'
 

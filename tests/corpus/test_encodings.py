@@ -6,16 +6,8 @@ import pytest
 
 from groundup.corpus.alphabets import is_spelled, is_western, is_written
 from groundup.corpus.compressed import DamagedFile
-from groundup.corpus.encodings import (
-    BLOCK_BYTES,
-    UTF_8,
-    Encoding,
-    Transcoder,
-    byte_order_mark,
-    declared_in_xml,
-    find_encoding,
-    named,
-)
+from groundup.corpus.encoding_names import UTF_8, Encoding, byte_order_mark, named
+from groundup.corpus.encodings import BLOCK_BYTES, Transcoder, declared_in_xml, find_encoding
 from tests.corpus.languages import ENCODINGS, PAIRS, TEXTS, WIDE, encoded
 
 GERMAN = TEXTS["de"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundup.corpus import formats
+from groundup.corpus import json_records
 from groundup.corpus.formats import READERS, Rejected, Row
 from groundup.corpus.sources import SourceConfig
 
@@ -39,7 +39,7 @@ def test_long_text_is_cut_at_paragraphs():
     assert all(piece.values["text"].endswith("\n\n") for piece in pieces)
 
 
-@pytest.mark.parametrize("before", [0, 5, formats.BLOCK_BYTES - 1, formats.BLOCK_BYTES + 3])
+@pytest.mark.parametrize("before", [0, 5, json_records.BLOCK_BYTES - 1, json_records.BLOCK_BYTES + 3])
 def test_bad_utf8_is_named_by_its_byte(before):
     rows = read("text", b"a" * before + b"\xc3(" + b"tail")
     assert reasons(rows) == ["not UTF-8 text"]
@@ -97,7 +97,7 @@ VALUES = st.recursive(st.none() | st.integers() | st.text(max_size=8), lambda in
 def test_json_arrays_and_rows_of_objects_come_out_whole(objects, indent, block, as_array):
     texts = [json.dumps(value, indent=indent, ensure_ascii=False) for value in objects]
     data = ("[" + ",\n".join(texts) + "]" if as_array else "\n".join(texts)).encode()
-    scanner = formats._Scanner(1 << 20)
+    scanner = json_records._Scanner(1 << 20)
     found = [e for i in range(0, len(data), block) for e in scanner.feed(data[i : i + block])]
     found += scanner.finish()
     assert [json.loads(element) for element, whole in found if whole] == objects

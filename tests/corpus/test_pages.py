@@ -3,7 +3,7 @@
 import pytest
 
 from groundup.corpus.compressed import DamagedFile
-from groundup.corpus.encodings import Encoding
+from groundup.corpus.encoding_names import Encoding
 from groundup.corpus.pages import ATTRIBUTE_LIMIT, DEPTH_LIMIT, EXTRACTORS, PAGE_LIMIT_BYTES, decode_page, read_page
 from tests.corpus.languages import PAIRS, TEXTS, encoded
 

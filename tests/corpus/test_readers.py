@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from groundup.corpus.documents import Document
+from groundup.corpus.files import RawFile
 from groundup.corpus.readers import Reading, Rejected
-from groundup.corpus.sources import RawFile, SourceConfig
+from groundup.corpus.sources import SourceConfig
 
 
 def read(path, **options):

@@ -5,7 +5,8 @@ import os
 import pytest
 from pydantic import ValidationError
 
-from groundup.corpus.sources import SourceConfig, find_files, resolve_path
+from groundup.corpus.files import find_files, resolve_path
+from groundup.corpus.sources import SourceConfig
 from groundup.errors import DataError, first_line
 
 

@@ -7,8 +7,9 @@ import json
 import pytest
 import zstandard
 
+from groundup.corpus.files import RawFile
 from groundup.corpus.readers import Reading, Rejected
-from groundup.corpus.sources import RawFile, SourceConfig
+from groundup.corpus.sources import SourceConfig
 from groundup.corpus.warc import NoPage, WarcPage, begins_warc, read_warc
 from tests.corpus.languages import TEXTS
 

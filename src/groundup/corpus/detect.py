@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 
 from groundup.corpus.compressed import DamagedFile
-from groundup.corpus.encodings import UTF_8, Encoding
+from groundup.corpus.encoding_names import UTF_8, Encoding
 
 HEAD_BYTES = 1 << 16
 COMPRESSED_SUFFIXES = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz", ".lz4": "lz4"}

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from groundup.corpus.compressed import DamagedFile
-from groundup.corpus.encodings import Encoding, Transcoder, as_in_browsers, byte_order_mark, find_encoding, named
+from groundup.corpus.encoding_names import Encoding, as_in_browsers, byte_order_mark, named
+from groundup.corpus.encodings import Transcoder, find_encoding
 from groundup.corpus.optional import load
 
 _META_BYTES = 4096
