@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from groundup.corpus import line_sections
 from groundup.corpus.documents import Document
 from groundup.corpus.files import RawFile
-from groundup.corpus.line_sections import SectionReading, count_lines, in_line_sections, numbered, reading_of
+from groundup.corpus.line_sections import count_lines, in_line_sections, numbered
 from groundup.corpus.readers import Reading
 from groundup.corpus.sources import SourceConfig
 
@@ -23,7 +23,7 @@ LINES = st.sampled_from(
 def records(file, folder):
     return [
         (record.id, record.text) if isinstance(record, Document) else (record.number, record.reason)
-        for record in reading_of(file, SOURCE, folder)
+        for record in Reading(file, SOURCE, folder)
     ]
 
 
@@ -40,11 +40,7 @@ def test_sections_give_the_records_of_the_file(tmp_path_factory, lines, ended, e
     if len(data) >= 2 * size:
         assert all(section.lines for section in sections)
     sections = numbered(sections, [count_lines(section) for section in sections])
-    whole = [
-        (record.id, record.text) if isinstance(record, Document) else (record.number, record.reason)
-        for record in Reading(file, SOURCE, folder)
-    ]
-    assert [record for section in sections for record in records(section, folder)] == whole
+    assert [record for section in sections for record in records(section, folder)] == records(file, folder)
 
 
 @pytest.mark.parametrize(
@@ -64,4 +60,3 @@ def test_other_files_stay_whole(tmp_path, monkeypatch, name, data):
     file = RawFile(name, tmp_path / name)
     assert in_line_sections(file, SOURCE) == [file]
     assert in_line_sections(RawFile("no", tmp_path / "no"), SOURCE) == [RawFile("no", tmp_path / "no")]
-    assert not isinstance(reading_of(file, SOURCE, tmp_path), SectionReading)
