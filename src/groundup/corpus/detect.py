@@ -77,6 +77,11 @@ _MEDIAWIKI = re.compile(_PROLOGUE + rb"<(?:mediawiki[\s>]|page>\s*+<title>)")
 _DOCUMENT_TYPE = re.compile(_PROLOGUE + rb"<!doctype\s++(?!html[\s>])", re.IGNORECASE)
 _XML = re.compile(rb"\s*+<\?xml[\s?]", re.IGNORECASE)
 
+INDEX_OF_DUMP = "index of a MediaWiki dump"
+_INDEX_LINE = re.compile(rb"(\d{1,14}):\d{1,12}:[^:\s]")
+_FIRST_OFFSET = 100
+"""The header of a dump, packed, has some 600 bytes. Times of the day do not come so far."""
+
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\b\x1b"))
 _CONTROL_SHARE_LIMIT = 0.1
 
@@ -166,9 +171,19 @@ def format_of(head: bytes, name: str, asked: str) -> str:
     if markup:
         return markup
     guess = asked if asked != "auto" else _guess(head, suffix_of(name))
+    if asked == "auto" and guess == "text" and _is_index_of_dump(head):
+        raise DamagedFile(INDEX_OF_DUMP, "give the dump itself, or set format: text to read the index")
     if guess == "text" or head.lstrip()[:1] not in (b"{", b"["):
         _refuse_binary(head)
     return guess
+
+
+def _is_index_of_dump(head: bytes) -> bool:
+    """Whether all lines are `offset:page:title`, with offsets that never fall: Wikimedia's index of a dump."""
+    lines = head.splitlines()[: -1 if len(head) >= HEAD_BYTES else None]
+    found = [_INDEX_LINE.match(line) for line in lines]
+    offsets = [int(match[1]) for match in found if match]
+    return 0 < len(offsets) == len(lines) and offsets[0] >= _FIRST_OFFSET and offsets == sorted(offsets)
 
 
 def _markup_of(head: bytes, name: str, asked: str) -> str:

@@ -10,15 +10,30 @@ import errno
 import glob
 import itertools
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Literal
 
-from groundup.corpus.detect import ARCHIVE_SUFFIXES, COMPRESSED_SUFFIXES, FORMAT_SUFFIXES, REFUSED_SUFFIXES, suffix_of
+from groundup.corpus.detect import (
+    ARCHIVE_SUFFIXES,
+    COMPRESSED_SUFFIXES,
+    FORMAT_SUFFIXES,
+    INDEX_OF_DUMP,
+    REFUSED_SUFFIXES,
+    suffix_of,
+)
 from groundup.corpus.wiki.streams import Section
 from groundup.errors import DataError, printable
+
+_BESIDE_DATA = (
+    (re.compile(r"-multistream-index\d*\.txt"), INDEX_OF_DUMP),
+    (re.compile(r"(?:^|[-_.])(?:md5|sha\d{1,3}|b2)sums?\.txt$"), "list of checksums"),
+)
+"""Parts of names in small letters -> reason. Wikimedia has these in the folder of every dump."""
 
 
 def reason_by_name(name: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> str:
@@ -30,9 +45,17 @@ def reason_by_name(name: str, include: tuple[str, ...], exclude: tuple[str, ...]
         return "left out by exclude"
     if include:
         return "" if _matches(name, last, include) else "not named by include"
+    beside = _reason_beside_data(last)
+    if beside:
+        return beside
     suffix = suffix_of(last)
     known = FORMAT_SUFFIXES.keys() | ARCHIVE_SUFFIXES | REFUSED_SUFFIXES
     return "" if suffix in known else f"not a known file type ({suffix[:12] or 'no ending'})"
+
+
+def _reason_beside_data(name: str) -> str:
+    """Why a file that many sites put beside their data is no text, by its name; "" for all others."""
+    return next((reason for pattern, reason in _BESIDE_DATA if pattern.search(name.lower())), "")
 
 
 def _matches(name: str, last: str, patterns: tuple[str, ...]) -> bool:
@@ -136,12 +159,16 @@ def _labels(paths: Sequence[str]) -> list[str]:
 
 
 def _find(path: str, base: Path, include: tuple[str, ...], exclude: tuple[str, ...]) -> Found:
-    root, entries, is_folder = _entries(path, base)
+    root, entries, kind = _entries(path, base)
     files: list[RawFile] = []
     skipped: list[Skipped] = []
     for entry in entries:
         name = escaped_name(entry, root)
-        reason = _reason_to_skip(entry) or (reason_by_name(name, include, exclude) if is_folder else "")
+        reason = _reason_to_skip(entry)
+        if kind == "folder":
+            reason = reason or reason_by_name(name, include, exclude)
+        elif kind == "glob":
+            reason = reason or _reason_beside_data(entry.name)
         if reason:
             skipped.append(Skipped(name, reason))
         else:
@@ -156,19 +183,19 @@ def escaped_name(path: Path, root: Path) -> str:
     return printable(path.relative_to(root).as_posix()).replace("\n", "\\n")
 
 
-def _entries(path: str, base: Path) -> tuple[Path, Iterable[Path], bool]:
-    """(root for relative names, candidates, whether they come from a folder) of the first place that has `path`."""
+def _entries(path: str, base: Path) -> tuple[Path, Iterable[Path], Literal["folder", "file", "glob"]]:
+    """(root for relative names, candidates, what the path is) of the first place that has `path`."""
     wanted = Path(path).expanduser()
     for place in dict.fromkeys((Path.cwd(), base.absolute())):
         full = place / wanted
         if full.is_dir():
-            return full, _walk(full), True
+            return full, _walk(full), "folder"
         if os.path.lexists(full):
-            return full.parent, [full], False
+            return full.parent, [full], "file"
         matches = [Path(found) for found in glob.iglob(str(full), recursive=True)] if glob.has_magic(path) else []
         if matches:
             fixed = itertools.takewhile(lambda part: not glob.has_magic(part), full.parts[:-1])
-            return Path(*fixed), [match for match in matches if not match.is_dir()], False
+            return Path(*fixed), [match for match in matches if not match.is_dir()], "glob"
     raise DataError(
         f"{_shown(path)}: no such file or folder; correct the source's path",
         details=[f"looked in {place}" for place in dict.fromkeys((Path.cwd(), base.absolute()))],
