@@ -10,15 +10,15 @@ Invariant: a reader never raises for what the file holds; memory is bounded by `
 from __future__ import annotations
 
 import codecs
-import csv
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from groundup.corpus.arrow import read_arrow, read_parquet
 from groundup.corpus.compressed import DamagedFile
-from groundup.corpus.json_records import BLOCK_BYTES, bounded_lines, read_json, read_json_lines
+from groundup.corpus.delimited import read_csv
+from groundup.corpus.json_records import BLOCK_BYTES, read_json, read_json_lines
 from groundup.corpus.pages import PAGE_LIMIT_BYTES, Page, read_page
-from groundup.corpus.records import TOO_LONG, Rejected, Row, columns_hint, needed_fields
+from groundup.corpus.records import Rejected, Row
 from groundup.corpus.sources import SourceConfig
 from groundup.corpus.wiki.articles import read_dump
 
@@ -77,61 +77,6 @@ def _cut(buffer: bytes, limit_bytes: int) -> int:
     while buffer[cut] & 0xC0 == 0x80:
         cut -= 1
     return cut
-
-
-def read_csv(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected]:
-    """CSV or TSV with a header; quoted line ends and long fields are fine, rows of another width are rejected."""
-    csv.field_size_limit(source.max_document_bytes)
-    header = handle.readline(BLOCK_BYTES).decode("utf-8", "surrogateescape")
-    delimiter = max(",;\t|", key=header.count)
-    try:
-        names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
-    except csv.Error as error:
-        yield Rejected("not valid CSV", 0, f"header: {error}")
-        return
-    missing = next((name for name in needed_fields(source) if name not in names), None)
-    if missing is not None:
-        yield Rejected(f"no column '{missing}'", 0, columns_hint(names))
-        return
-    rows = csv.reader(_csv_lines(handle, source.max_document_bytes), delimiter=delimiter, strict=True)
-    number = 0
-    while True:
-        number += 1
-        try:
-            fields = next(rows, None)
-        except csv.Error as error:
-            yield Rejected("not valid CSV", number, str(error))
-            continue
-        except _LineTooLong:
-            yield Rejected(TOO_LONG, 0, f"row {number}; the rest of the file is not read")
-            return
-        if fields is None:
-            return
-        if fields and len(fields) != len(names):
-            yield Rejected("row with another number of columns", number, f"{len(fields)} instead of {len(names)}")
-        elif fields and _has_stray_bytes(fields):
-            yield Rejected("not UTF-8 text", number, ascii(delimiter.join(fields))[:_SAMPLE_BYTES])
-        elif fields:
-            yield Row(number, dict(zip(names, fields)))
-
-
-class _LineTooLong(Exception):
-    pass
-
-
-def _csv_lines(handle: BinaryIO, limit_bytes: int) -> Iterator[str]:
-    for _, line in bounded_lines(handle, limit_bytes):
-        if line is None:
-            raise _LineTooLong
-        yield line.decode("utf-8", "surrogateescape")
-
-
-def _has_stray_bytes(fields: list[str]) -> bool:
-    try:
-        "".join(fields).encode()
-    except UnicodeEncodeError:
-        return True
-    return False
 
 
 def read_html(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected]:

@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from groundup.corpus.records import TOO_LONG, Rejected, Row, needed_fields
 from groundup.corpus.sources import SourceConfig
 
 BLOCK_BYTES = 1 << 20
 _SAMPLE_BYTES = 120
+_WRAPPED_DEPTH = 3
+_REMEDY = "raise max_document_bytes, or write one object a line"
 
 
 def bounded_lines(handle: BinaryIO, limit_bytes: int) -> Iterator[tuple[int, bytes | None]]:
@@ -48,27 +50,51 @@ def read_json(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected
     is_array = handle.read(BLOCK_BYTES).lstrip()[:1] == b"["
     handle.seek(start)
     rows = (
-        parse_object(element, number, cut=not whole) if element is not None else Rejected(TOO_LONG, number)
+        parse_object(element, number, cut=not whole) if element is not None else Rejected(TOO_LONG, number, _REMEDY)
         for number, (element, whole) in enumerate(_elements(handle, 2 * source.max_document_bytes), 1)
     )
     first, second = next(rows, None), next(rows, None)
     alone = isinstance(first, Row) and second is None and not is_array
-    if alone and isinstance(first, Row) and not any(name in first.values for name in needed_fields(source)):
-        yield from _inner_rows(first)
+    if alone and isinstance(first, Row) and not _has_fields(first.values, source):
+        yield from _inner_rows(first, source)
         return
     yield from (row for row in (first, second) if row is not None)
     yield from rows
 
 
-def _inner_rows(row: Row) -> Iterator[Row | Rejected]:
-    """Rows of the only list of objects in an object that wraps them, as in `{"data": [...]}`; else the row itself."""
-    lists = [value for value in row.values.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
-    if len(lists) != 1:
+def _has_fields(value: Any, source: SourceConfig) -> bool:
+    return isinstance(value, dict) and all(name in value for name in needed_fields(source, value))
+
+
+def _inner_rows(row: Row, source: SourceConfig) -> Iterator[Row | Rejected]:
+    """Rows of the list of objects, or of the objects by name, that another object wraps, as in `{"data": [...]}`: the
+    only one whose first has the text, else the only one; else the row itself.
+    """
+    found = list(_collections(row.values, _WRAPPED_DEPTH))
+    lists = [value for value in found if isinstance(value, list)]
+    fitting = [value for value in found if _has_fields(_first(value), source)] or lists
+    if len(fitting) != 1:
         yield row
         return
-    for number, value in enumerate(lists[0], 1):
+    values = fitting[0] if isinstance(fitting[0], list) else fitting[0].values()
+    for number, value in enumerate(values, 1):
         whole = isinstance(value, dict)
         yield Row(number, value) if whole else Rejected("not a JSON object", number, str(value)[:_SAMPLE_BYTES])
+
+
+def _collections(value: dict[str, Any], depth: int) -> Iterator[list[Any] | dict[str, Any]]:
+    """Lists that begin with an object, and objects of objects, at most `depth` levels down."""
+    if len(value) > 1 and all(isinstance(one, dict) for one in value.values()):
+        yield value
+    for one in value.values():
+        if isinstance(one, list) and one and isinstance(one[0], dict):
+            yield one
+        elif isinstance(one, dict) and depth > 1:
+            yield from _collections(one, depth - 1)
+
+
+def _first(collection: list[Any] | dict[str, Any]) -> Any:
+    return collection[0] if isinstance(collection, list) else next(iter(collection.values()))
 
 
 def parse_object(data: bytes, number: int, cut: bool) -> Row | Rejected:

@@ -47,7 +47,8 @@ class SourceConfig(Config):
     """What the encoding does not have: reject the file (in UTF-8 the JSON line, CSV row or page of a dump), or U+FFFD,
     counted."""
     text_field: str = "text"
-    """Field or column that holds the text (jsonl, json, csv, parquet, arrow)."""
+    """Field or column that holds the text (jsonl, json, csv, parquet, arrow); `meta.body` is a field inside a field,
+    `#2` the second column of a CSV file without a header."""
     text_template: str = ""
     """Text of several fields instead, such as `"{title}\\n\\n{body}"`; `{meta.title}` is a field inside a field."""
     extractor: Literal["trafilatura", "resiliparse"] = "trafilatura"
@@ -55,7 +56,7 @@ class SourceConfig(Config):
     comments: bool = False
     """Whether readers' comments under an HTML page belong to its text."""
     metadata_fields: tuple[str, ...] = ()
-    """Fields kept beside the text (strings, numbers, booleans); `id` always is."""
+    """Fields kept beside the text (strings, numbers, booleans, dates); `id` always is."""
     max_document_bytes: int = Field(default=16 << 20, ge=1 << 10, le=1 << 28)
     """Longer text files are split at paragraphs; longer records are rejected (a JSON line may be twice as long)."""
     max_expanded_bytes: int = Field(default=1 << 36, ge=1 << 10)
