@@ -65,9 +65,10 @@ def test_quotes_are_letters_in_tables_without_quoting():
         (b"text\tn\ra\t1\rb\t2\r", ["a", "b"]),
         (b'text,"a\nheader, of lines"\na,1\n', ["a"]),
         (b'"a, b, c";text\n1;x\n', ["x"]),
+        (b"a, b\ttext\n1\tx, y\n2\tz\n", ["x, y", "z"]),
         (b"text,text\na,b\n", ["two columns 'text'"]),
     ],
-    ids=["excel", "macintosh", "header of lines", "delimiter in a quoted name", "twice"],
+    ids=["excel", "macintosh", "header of lines", "delimiter in a quoted name", "comma in a name", "twice"],
 )
 def test_headers_of_all_kinds(data, expected):
     assert texts(data) == expected

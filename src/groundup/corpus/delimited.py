@@ -26,6 +26,8 @@ from groundup.corpus.sources import SourceConfig
 _SAMPLE_CHARACTERS = 120
 _ROWS_NOT_TEXT = 2
 """Lines in a quoted field that are taken for rows if all are as wide as the header."""
+_DELIMITERS = ",;\t|"
+_ROWS_TRIED = 200
 _NUMBERED = re.compile(r"#[1-9][0-9]{0,5}")
 _QUOTED = re.compile(r'"(?:[^"]|"")*+"')
 _EXCEL_DIRECTIVE = re.compile(r"\ufeff?sep=(.)\r?\n", re.IGNORECASE)
@@ -116,15 +118,24 @@ def _layout_of(head: str) -> _Layout:
     said = _EXCEL_DIRECTIVE.match(head)
     if said:
         return _Layout(said[1], skipped_lines=1)
-    header = _QUOTED.sub("", head).partition("\n")[0]
-    delimiter = max(",;\t|", key=header.count)
-    if delimiter != "\t":
-        return _Layout(delimiter)
     lines = head.rstrip("\n").split("\n")
     if len(lines) > 1 and len(head.encode("utf-8", "surrogateescape")) == BLOCK_BYTES:  # the last one may be cut
         lines.pop()
-    quoted, plain = _Layout("\t"), _Layout("\t", has_quotes=False)
-    begins_quoted = any(field.startswith('"') for line in lines for field in line.split("\t"))
+    header = _QUOTED.sub("", head).partition("\n")[0]
+    layouts = [_quoting(delimiter, lines) for delimiter in _DELIMITERS if delimiter in header]
+    if len(layouts) < 2:
+        return layouts[0] if layouts else _Layout(",")
+    first = lines[:_ROWS_TRIED]
+    return min(layouts, key=lambda layout: (_misfits(layout, first), -header.count(layout.delimiter)))
+
+
+def _quoting(delimiter: str, lines: Sequence[str]) -> _Layout:
+    """Between tabs quotes are letters, unless some fields begin with one and the rows fit no better without them."""
+    quoted = _Layout(delimiter)
+    if delimiter != "\t":
+        return quoted
+    plain = _Layout(delimiter, has_quotes=False)
+    begins_quoted = any(field.startswith('"') for line in lines for field in line.split(delimiter))
     return quoted if begins_quoted and _misfits(quoted, lines) <= _misfits(plain, lines) else plain
 
 
