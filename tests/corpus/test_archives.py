@@ -65,6 +65,15 @@ def test_members_come_out_whole_in_order(kind, tmp_path):
     assert [entry for entry in read(kind, PACK[kind](FILES), tmp_path) if entry[0] in wanted] == list(wanted.items())
 
 
+@pytest.mark.parametrize(
+    ("encoding", "name"), [("gbk", "第一章 老城的故事/文本和说明.txt"), ("utf-8", "Größe.txt"), ("cp437", "Größe.txt")]
+)
+def test_zip_names_of_other_machines(encoding, name, tmp_path):
+    raw = name.encode(encoding)
+    data = zipped({"x" * len(raw): b"text", "plain.txt": b"more"}).replace(b"x" * len(raw), raw)
+    assert read("zip", data, tmp_path) == [(name, b"text"), ("plain.txt", b"more")]
+
+
 @pytest.mark.parametrize("kind", PACK)
 def test_only_what_is_chosen_is_unpacked(kind, tmp_path):
     result = read(kind, PACK[kind](FILES), tmp_path, lambda name: "" if name == "a.txt" else "not wanted")

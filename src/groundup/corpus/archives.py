@@ -20,9 +20,13 @@ from typing import Any, BinaryIO, cast
 
 from groundup.corpus.archive_members import FAULTS, Budget, Choose, Member, damaged, reason_by_place, shown_name
 from groundup.corpus.compressed import DamagedFile, spool_blocks
+from groundup.corpus.encoding_names import codec_of
+from groundup.corpus.encodings import SAMPLE_BYTES, detect
 from groundup.corpus.seven_zip import seven_zip_members
 
 _ENCRYPTED = 0x1
+_UTF_8 = 0x800
+_DOS = "cp437"
 
 
 def members(kind: str, handle: BinaryIO, choose: Choose, folder: Path, limit_bytes: int) -> Iterator[Member]:
@@ -87,18 +91,41 @@ def _tar_member(
 def _zip_members(handle: BinaryIO, choose: Choose, folder: Path, budget: Budget) -> Iterator[Member]:
     try:
         with zipfile.ZipFile(handle) as archive:
+            codec = _codec_of_names(archive)
             for info in archive.infolist():
                 if not info.is_dir():
-                    yield from _zip_member(archive, info, choose, folder, budget)
+                    name = info.filename if info.flag_bits & _UTF_8 else info.filename.encode(_DOS).decode(codec)
+                    yield from _zip_member(archive, info, name, choose, folder, budget)
     except (zipfile.BadZipFile, *FAULTS) as error:
         raise damaged("zip", error) from None
 
 
+def _codec_of_names(archive: zipfile.ZipFile) -> str:
+    """Codec of the names that do not say that they are UTF-8: what the packing machine used, and DOS where unsure."""
+    names = [info.filename.encode(_DOS) for info in archive.infolist() if not info.flag_bits & _UTF_8]
+    sample = b"\n".join(name for name in names if not name.isascii())[:SAMPLE_BYTES]
+    for codec in ("utf-8", _found(sample)):
+        try:
+            for name in names:
+                name.decode(codec)
+            return codec
+        except UnicodeDecodeError:
+            continue
+    return _DOS
+
+
+def _found(sample: bytes) -> str:
+    try:
+        return codec_of(detect(sample))
+    except DamagedFile:
+        return _DOS
+
+
 def _zip_member(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, choose: Choose, folder: Path, budget: Budget
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, choose: Choose, folder: Path, budget: Budget
 ) -> Iterator[Member]:
-    name = shown_name(info.filename)
-    reason = reason_by_place(info.orig_filename)
+    reason = reason_by_place(name) or reason_by_place(info.orig_filename.replace("\\", "?"))
+    name = shown_name(name)
     if info.external_attr >> 16 & 0o170000 == 0o120000:
         reason = reason or "archive member that is no file (link)"
     if info.flag_bits & _ENCRYPTED:

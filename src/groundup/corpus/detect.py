@@ -67,6 +67,12 @@ _REFUSED: tuple[tuple[bytes, str], ...] = (
     (b"Rar!\x1a\x07", _UNPACK.format("rar")),
     (b"FEA1", "Feather version 1 is not read; write it as Feather version 2 or Parquet"),
     (b"%PDF-", "PDF is not read; convert it to text"),
+    (b"%!PS", "PostScript is not read; convert it to text"),
+    (b"{\\rtf1", "RTF is not read; convert it to text"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "documents of old office programs are not read; convert it to text"),
+    (b"\x1f\x9d", ".Z files are not read; recompress it with gzip"),
+    (b"LZIP\x01", "lzip is not read; recompress it with xz"),
+    (b"\x5d\x00\x00", "lzma without xz is not read; recompress it with xz"),
     (b"version https://git-lfs", "Git LFS pointer without its content; run `git lfs pull`"),
 )
 REFUSED_SUFFIXES = {".rar", ".pdf"}
@@ -120,12 +126,20 @@ def compression_of(head: bytes) -> str:
         return "xz"
     if head.startswith(b"\x04\x22\x4d\x18"):
         return "lz4"
-    return "bz2" if head[:3] == b"BZh" and head[4:7] == b"1AY" else ""
+    return "bz2" if head[:3] == b"BZh" and head[4:10] in (b"1AY&SY", b"\x17rE8P\x90") else ""
 
 
 def archive_of(head: bytes) -> str:
-    """ "tar", "zip", "7z" or "" by magic bytes."""
-    return next((kind for offset, magic, kind in _ARCHIVES if head[offset : offset + len(magic)] == magic), "")
+    """ "tar", "zip", "7z" or "" by magic bytes, or by the checksum that tars before 1988 have alone."""
+    found = next((kind for offset, magic, kind in _ARCHIVES if head[offset : offset + len(magic)] == magic), "")
+    return found or ("tar" if _is_old_tar(head[:512]) else "")
+
+
+def _is_old_tar(block: bytes) -> bool:
+    digits = block[148:156].strip(b" \0")
+    if len(block) < 512 or not digits.isdigit() or not set(digits) <= set(b"01234567"):
+        return False
+    return int(digits, 8) == sum(block[:148]) + 8 * ord(" ") + sum(block[156:])
 
 
 def declared_format_of(head: bytes, name: str, asked: str) -> str:
