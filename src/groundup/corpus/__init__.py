@@ -7,8 +7,9 @@ compressed.py  packed -> verified plain bytes     archives.py    archive -> memb
 detect.py      first bytes -> format              encodings.py   bytes -> encoding, or candidates
 encoding_names.py  label -> encoding              alphabets.py   text -> whether a language spells so
 formats.py     plain bytes -> rows                json_records.py  JSON of any layout -> rows
-arrow.py       Parquet, Arrow -> rows
-pages.py       HTML -> main text                  warc.py        WARC -> pages
+arrow.py       Parquet, Arrow -> rows             delimited.py   CSV, TSV -> rows
+pages.py       HTML -> main text                  page_markup.py  what extractors lose -> what they know
+warc.py        WARC -> pages
 wiki/          MediaWiki dump -> articles         records.py     row -> document or rejection
 readers.py     file -> documents or rejections    frequent_lines.py  lines that stand in many documents
 clean/         document -> document or reason

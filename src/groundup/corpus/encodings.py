@@ -32,7 +32,8 @@ SURVEY_LIMIT_BYTES = 64 << 20
 SAMPLE_BYTES = 1 << 18
 _MOSTLY_UTF8 = 0.8
 """Share of the non-ASCII bytes that form UTF-8, above which a file is damaged UTF-8. Chinese in GBK has up to 0.5."""
-_MULTI_BYTE = ("GB18030", "Big5", "Shift-JIS", "EUC-JP", "EUC-KR")
+MULTI_BYTE = ("GB18030", "Big5", "Shift-JIS", "EUC-JP", "EUC-KR")
+"""Encodings of more than one byte a character that a detector tells by their patterns."""
 _ENOUGH_FOR_ONE = 32
 """Bytes beyond ASCII after which other text no longer decodes in a multi-byte encoding by chance."""
 _ENOUGH_TO_SPELL = 8
@@ -121,8 +122,8 @@ def detect(sample: bytes, fault: int = 0) -> str:
     spelled = [name for name, text in texts.items() if is_spelled(text)]
     if first and len(set(texts.values())) == 1:
         by_both = len(texts) == 2 or guesses[0] == guesses[1]
-        signs = (by_both, foreign >= _ENOUGH_FOR_ONE, first in _MULTI_BYTE)
-        written = first in _MULTI_BYTE or is_written(texts[first])
+        signs = (by_both, foreign >= _ENOUGH_FOR_ONE, first in MULTI_BYTE)
+        written = first in MULTI_BYTE or is_written(texts[first])
         if written and (sum(signs) >= 2 or (by_both and spelled)):
             return first
         if first == "Windows-1252" and foreign >= _ENOUGH_FOR_ONE and is_western(texts[first]):
