@@ -22,6 +22,24 @@ def test_file_folder_and_glob_relative_to_the_recipe(tmp_path, monkeypatch):
     assert resolve_path("b.txt", tmp_path / "elsewhere") == [tmp_path / "data" / "b.txt"]
 
 
+def test_a_file_that_two_paths_name_is_read_once(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name in ("a/x.txt", "a/b/y.txt"):
+        (tmp_path / name).write_text("x")
+    found = find_files((str(tmp_path / "a/b/*"), str(tmp_path / "a"), str(tmp_path / "a/**/*.txt")), tmp_path)
+    assert [file.name for file in found.files] == ["*/y.txt", "a/x.txt"]
+    assert {skipped.reason for skipped in found.skipped} == {"named by another path of the source"}
+    assert len(found.skipped) == 3
+
+
+def test_folders_that_a_pattern_names_are_said(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "x.txt").write_text("x")
+    assert [one.name for one in find_files(str(tmp_path / "a/*"), tmp_path).skipped] == ["b"]
+    with pytest.raises(DataError, match=r"folder: end the pattern with \*\*"):
+        find_files(str(tmp_path / "*"), tmp_path)
+
+
 def test_what_is_no_file_is_skipped_and_named(tmp_path):
     (tmp_path / "good.txt").write_text("x")
     os.mkfifo(tmp_path / "fifo.jsonl")

@@ -143,9 +143,17 @@ def find_files(
     found = [_find(one, base, include, exclude) for one in paths]
     if len(found) == 1:
         return found[0]
-    labels = _labels(paths)
-    files = [RawFile(f"{label}{file.name}", file.path) for label, one in zip(labels, found) for file in one.files]
-    skipped = [Skipped(f"{label}{one.name}", one.reason) for label, part in zip(labels, found) for one in part.skipped]
+    files: list[RawFile] = []
+    skipped: list[Skipped] = []
+    places: set[Path] = set()
+    for label, one in zip(_labels(paths), found):
+        skipped += [Skipped(f"{label}{each.name}", each.reason) for each in one.skipped]
+        for file in one.files:
+            if file.path.resolve() in places:
+                skipped.append(Skipped(f"{label}{file.name}", "named by another path of the source"))
+            else:
+                files.append(RawFile(f"{label}{file.name}", file.path))
+                places.add(file.path.resolve())
     return Found(tuple(sorted(files)), tuple(sorted(skipped)))
 
 
@@ -168,6 +176,7 @@ def _find(path: str, base: Path, include: tuple[str, ...], exclude: tuple[str, .
         if kind == "folder":
             reason = reason or reason_by_name(name, include, exclude)
         elif kind == "glob":
+            reason = "folder: end the pattern with ** for what is in it" if entry.is_dir() else reason
             reason = reason or _reason_beside_data(entry.name)
         if reason:
             skipped.append(Skipped(name, reason))
@@ -195,7 +204,8 @@ def _entries(path: str, base: Path) -> tuple[Path, Iterable[Path], Literal["fold
         matches = [Path(found) for found in glob.iglob(str(full), recursive=True)] if glob.has_magic(path) else []
         if matches:
             fixed = itertools.takewhile(lambda part: not glob.has_magic(part), full.parts[:-1])
-            return Path(*fixed), [match for match in matches if not match.is_dir()], "glob"
+            with_folders = "**" not in full.parts
+            return Path(*fixed), [match for match in matches if with_folders or not match.is_dir()], "glob"
     raise DataError(
         f"{_shown(path)}: no such file or folder; correct the source's path",
         details=[f"looked in {place}" for place in dict.fromkeys((Path.cwd(), base.absolute()))],
@@ -245,7 +255,7 @@ def _reason_to_skip(path: Path) -> str:
 def _nothing_to_read(path: str, skipped: list[Skipped]) -> str:
     wanted = "give .txt, .jsonl, .parquet, .html or other known files"
     if not skipped:
-        return f"{_shown(path)}: the folder is empty; {wanted}"
+        return f"{_shown(path)}: nothing lies there; {wanted}"
     return f"{_shown(path)}: no file here can be read ({skipped[0].name[:30]}: {skipped[0].reason}); {wanted}"
 
 
