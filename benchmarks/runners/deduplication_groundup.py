@@ -9,9 +9,10 @@ from pathlib import Path
 
 from groundup.corpus.clean import CleanConfig, Resources
 from groundup.corpus.deduplicate import find_duplicates
+from groundup.corpus.files import RawFile
 from groundup.corpus.parts import plan_parts, read_part
 from groundup.corpus.signatures import DeduplicateConfig
-from groundup.corpus.sources import RawFile, SourceConfig
+from groundup.corpus.sources import SourceConfig
 
 
 def with_copies(kept: dict[int, int], path: Path) -> list[int]:

@@ -48,8 +48,9 @@ def groundup_text(language: str = "en") -> Callable[[str], str]:
 
 def groundup_dump(dump: str) -> Iterator[str]:
     from groundup.corpus.documents import Document
+    from groundup.corpus.files import RawFile
     from groundup.corpus.readers import Reading
-    from groundup.corpus.sources import RawFile, SourceConfig
+    from groundup.corpus.sources import SourceConfig
 
     path = Path(dump)
     for record in Reading(RawFile(path.name, path), SourceConfig(name="wiki", path=dump), path.parent):

@@ -11,7 +11,7 @@ import zipfile
 import py7zr
 import pytest
 
-from groundup.corpus import archives
+from groundup.corpus import archive_members
 from groundup.corpus.archives import members
 from groundup.corpus.compressed import DamagedFile
 
@@ -63,6 +63,15 @@ def read(kind, data, folder, choose=everything, limit_bytes=1 << 30):
 def test_members_come_out_whole_in_order(kind, tmp_path):
     wanted = {name: data for name, data in FILES.items() if data or kind != "7z"}
     assert [entry for entry in read(kind, PACK[kind](FILES), tmp_path) if entry[0] in wanted] == list(wanted.items())
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"), [("gbk", "第一章 老城的故事/文本和说明.txt"), ("utf-8", "Größe.txt"), ("cp437", "Größe.txt")]
+)
+def test_zip_names_of_other_machines(encoding, name, tmp_path):
+    raw = name.encode(encoding)
+    data = zipped({"x" * len(raw): b"text", "plain.txt": b"more"}).replace(b"x" * len(raw), raw)
+    assert read("zip", data, tmp_path) == [(name, b"text"), ("plain.txt", b"more")]
 
 
 @pytest.mark.parametrize("kind", PACK)
@@ -134,7 +143,7 @@ def test_a_flipped_bit_or_a_cut_is_found(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", PACK)
 def test_bombs_are_stopped(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "RATIO_FREE_BYTES", 1 << 20)
+    monkeypatch.setattr(archive_members, "RATIO_FREE_BYTES", 1 << 20)
     with pytest.raises(DamagedFile, match="expands too far"):
         read(kind, PACK[kind]({"a.txt": bytes(8 << 20)}), tmp_path, limit_bytes=6 << 20)
     if kind != "tar":

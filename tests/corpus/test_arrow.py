@@ -7,9 +7,10 @@ import pyarrow.feather as feather
 import pytest
 
 from groundup.corpus.arrow import read_arrow
+from groundup.corpus.files import RawFile
 from groundup.corpus.readers import Reading
 from groundup.corpus.records import Rejected, Row
-from groundup.corpus.sources import RawFile, SourceConfig
+from groundup.corpus.sources import SourceConfig
 
 TABLE = pa.table({"text": [f"row {i}" for i in range(700)], "n": range(700), "other": ["x"] * 700})
 

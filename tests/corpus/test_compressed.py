@@ -46,7 +46,7 @@ def test_gzip_checksum_and_padding(tmp_path):
         spool(io.BytesIO(bytes(packed)), "gzip", tmp_path, 1 << 20)
     with spool(io.BytesIO(gzip.compress(TEXT) + bytes(70_000)), "gzip", tmp_path, 1 << 20) as plain:
         assert plain.read() == TEXT
-    with pytest.raises(DamagedFile, match="damaged gzip"):
+    with pytest.raises(DamagedFile, match="foreign bytes behind gzip"):
         spool(io.BytesIO(gzip.compress(TEXT) + b"garbage"), "gzip", tmp_path, 1 << 20)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from groundup.corpus.compressed import DamagedFile
 from groundup.corpus.detect import Detected, archive_of, compression_of, declared_format_of, format_of, suffix_of
-from groundup.corpus.encodings import Encoding
+from groundup.corpus.encoding_names import Encoding
 
 OBJECT = b'{"text": "a"}\n'
 
@@ -63,6 +63,10 @@ def test_format(head, name, expected):
         (b"FEA1", "Feather version 1 is not read"),
         (b'<?xml version="1.0"?>', "XML is not read"),
         (b"%PDF-1.7", "PDF is not read"),
+        (b"{\\rtf1\\ansi Words}", "RTF is not read"),
+        (b"%!PS-Adobe-3.0", "PostScript is not read"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "old office programs"),
+        (b"\x1f\x9d\x90abc", r"\.Z files are not read: recompress it with gzip"),
         (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
         (b"\x1f\x8b\x08", "compressed twice"),
         (b"\x7fELF\x02\x01\x01\x00\xe7\xa6", "binary data"),
@@ -111,3 +115,11 @@ def test_endings_marks_and_description():
     assert compression_of(b"\x50\x2a\x4d\x18....") == "zstd"  # a skippable frame first
     assert str(Detected("jsonl", "gzip", Encoding("UTF-16-LE", "mark"))) == "JSON lines (UTF-16-LE) in gzip"
     assert str(Detected("text", "", Encoding("GB18030", "detected"))) == "plain text (GB18030, detected)"
+
+
+def test_an_old_tar_is_known_by_its_checksum():
+    block = bytearray(b"name.txt".ljust(100, b"\0") + b"0000644\0" * 3 + b"00000000005\0" * 2 + b" " * 8 + bytes(356))
+    block[148:156] = b"%06o\0 " % sum(block)
+    assert archive_of(bytes(block)) == "tar"
+    block[0] += 1
+    assert archive_of(bytes(block)) == ""

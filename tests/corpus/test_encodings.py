@@ -4,18 +4,10 @@ import io
 
 import pytest
 
-from groundup.corpus.alphabets import is_spelled, is_written
+from groundup.corpus.alphabets import is_spelled, is_western, is_written
 from groundup.corpus.compressed import DamagedFile
-from groundup.corpus.encodings import (
-    BLOCK_BYTES,
-    UTF_8,
-    Encoding,
-    Transcoder,
-    byte_order_mark,
-    declared_in_xml,
-    find_encoding,
-    named,
-)
+from groundup.corpus.encoding_names import UTF_8, Encoding, byte_order_mark, named
+from groundup.corpus.encodings import BLOCK_BYTES, Transcoder, declared_in_xml, find_encoding
 from tests.corpus.languages import ENCODINGS, PAIRS, TEXTS, WIDE, encoded
 
 GERMAN = TEXTS["de"]
@@ -190,6 +182,22 @@ def test_english_with_windows_quotes_is_certain():
 def test_a_mixture_of_western_languages_is_certain_when_long():
     text = "Señor Müller aß à la carte, façon naïve; the Ångström café was chère. " * 4
     assert found(text.encode("latin-1"))[1] == text
+
+
+@pytest.mark.parametrize("language", ["hu", "tr", "cs", "vi"])
+def test_other_languages_read_as_western_ones_are_no_mixture(language):
+    data, _ = encoded(language, ENCODINGS[language][0])
+    assert not is_western(data.decode("latin-1"))
+    assert is_western(TEXTS["fr"] + TEXTS["de"] + TEXTS["es"])
+
+
+@pytest.mark.parametrize(("language", "encoding"), [("de", "cp850"), ("fr", "cp437"), ("it", "cp850"), ("hu", "cp852")])
+def test_texts_of_dos_are_not_taken_for_those_of_windows(language, encoding):
+    data = TEXTS[language].encode(encoding, "ignore")
+    for piece in (data, data[:300]):
+        with pytest.raises(DamagedFile, match="encoding not certain"):
+            find_encoding(io.BytesIO(piece))
+    assert found(data, named(encoding))[1] == data.decode(encoding)
 
 
 def test_damaged_chinese_is_not_taken_for_western_text():

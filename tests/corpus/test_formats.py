@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundup.corpus import formats
-from groundup.corpus.formats import READERS, Rejected, Row
+from groundup.corpus import json_records
+from groundup.corpus.formats import READERS, Rejected
 from groundup.corpus.sources import SourceConfig
 
 
@@ -39,7 +39,7 @@ def test_long_text_is_cut_at_paragraphs():
     assert all(piece.values["text"].endswith("\n\n") for piece in pieces)
 
 
-@pytest.mark.parametrize("before", [0, 5, formats.BLOCK_BYTES - 1, formats.BLOCK_BYTES + 3])
+@pytest.mark.parametrize("before", [0, 5, json_records.BLOCK_BYTES - 1, json_records.BLOCK_BYTES + 3])
 def test_bad_utf8_is_named_by_its_byte(before):
     rows = read("text", b"a" * before + b"\xc3(" + b"tail")
     assert reasons(rows) == ["not UTF-8 text"]
@@ -97,7 +97,7 @@ VALUES = st.recursive(st.none() | st.integers() | st.text(max_size=8), lambda in
 def test_json_arrays_and_rows_of_objects_come_out_whole(objects, indent, block, as_array):
     texts = [json.dumps(value, indent=indent, ensure_ascii=False) for value in objects]
     data = ("[" + ",\n".join(texts) + "]" if as_array else "\n".join(texts)).encode()
-    scanner = formats._Scanner(1 << 20)
+    scanner = json_records._Scanner(1 << 20)
     found = [e for i in range(0, len(data), block) for e in scanner.feed(data[i : i + block])]
     found += scanner.finish()
     assert [json.loads(element) for element, whole in found if whole] == objects
@@ -111,6 +111,16 @@ def test_json_wrapped_cut_and_too_long():
         {"text": "a"},
         {"text": "b"},
     ]
+    assert [row.values for row in read("json", b'{"of": {"v": 1, "all": [{"n": 1}], "rows": [{"text": "a"}]}}')] == [
+        {"text": "a"}
+    ]
+    assert [row.values for row in read("json", b'{"k1": {"text": "a"}, "k2": {"text": "b"}}')] == [
+        {"text": "a"},
+        {"text": "b"},
+    ]
+    assert [row.values for row in read("json", b'{"k1": {"n": 1}, "k2": {"n": 2}}')] == [
+        {"k1": {"n": 1}, "k2": {"n": 2}}
+    ]
     assert reasons(read("json", b'[{"text": "a"}, 3, {"tags": [1]}, {"text": "b')) == [
         "ok",
         "not a JSON object",
@@ -119,32 +129,6 @@ def test_json_wrapped_cut_and_too_long():
     ]
     long = json.dumps([{"text": "a"}, {"text": "x" * 5000}, {"text": "b"}]).encode()
     assert reasons(read("json", long, max_document_bytes=1024)) == ["ok", "longer than max_document_bytes", "ok"]
-
-
-def test_csv_quotes_wide_fields_and_ragged_rows():
-    data = 'id;text\n1;"a\nb; c"\n2\n\n3;d;e\n4;' + "w" * 400_000 + "\n"
-    rows = read("csv", data.encode())
-    assert reasons(rows) == ["ok", "row with another number of columns", "row with another number of columns", "ok"]
-    assert rows[0].values == {"id": "1", "text": "a\nb; c"}
-    assert len(rows[3].values["text"]) == 400_000
-
-
-def test_csv_without_the_column_names_those_it_has():
-    (row,) = read("csv", b"id,body\n1,a\n")
-    assert row.reason == "no column 'text'"
-    assert "found: id, body; set text_field" in row.sample
-    (row,) = read("csv", b"id,body\n1,a\n", text_field="body")
-    assert row == Row(1, {"id": "1", "body": "a"})
-
-
-def test_csv_faults_reject_the_row_or_the_rest():
-    assert reasons(read("csv", b"text,n\n\xff,1\nb,2\n")) == ["not UTF-8 text", "ok"]
-    assert reasons(read("csv", b"\r \ntext\n")) == ["not valid CSV"], "a header with a bare carriage return"
-    assert reasons(read("csv", b'text,n\n"never closed,1\nb,2\n')) == ["not valid CSV"]
-    assert (
-        reasons(read("csv", b"text,n\na,1\n" + b"x" * 5000, max_document_bytes=1024))[-1]
-        == "longer than max_document_bytes"
-    )
 
 
 def parquet(table, **options):
@@ -165,6 +149,16 @@ def test_parquet_rows_and_refusals():
     assert (row.reason, row.records) == ("text column is not a string", 2)
     (row,) = read("parquet", parquet(table)[:-20])
     assert row.reason == "damaged Parquet"
+
+
+def test_parquet_fields_inside_structs_and_bytes():
+    table = pa.table({"meta": [{"body": "a", "by": {"name": "Ann"}}, None], "a.b": ["x", "y"], "raw": [b"a", b"\xff"]})
+    rows = read("parquet", parquet(table), text_field="meta.body", metadata_fields=("a.b",))
+    assert [set(row.values) for row in rows] == [{"meta", "a.b"}] * 2, "only the columns that are asked for"
+    (row,) = read("parquet", parquet(table), text_field="meta.none")
+    assert (row.reason, row.records) == ("no field 'meta.none'", 2)
+    assert reasons(read("parquet", parquet(table), text_field="raw")) == ["ok", "ok"]
+    assert reasons(read("parquet", parquet(table), text_field="meta.by")) == ["text column is not a string"]
 
 
 def test_a_flipped_bit_in_a_parquet_page_is_found():

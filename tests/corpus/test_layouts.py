@@ -97,3 +97,27 @@ def test_splits_by_name_where_no_card_says_them(names, train):
 def test_a_configuration_that_nothing_has_is_refused():
     with pytest.raises(DataError, match="no configurations"):
         kept({"a.txt": b""}, Wanted("en", "train"), is_repository=True)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("data/**/*.jsonl", ["data/a.jsonl", "data/x/b.jsonl", "data/x/y/c.jsonl"]),
+        ("data/*.jsonl", ["data/a.jsonl"]),
+        ("data/**", ["data/a.jsonl", "data/x/b.jsonl", "data/x/y/c.jsonl"]),
+        ("{data/x,other}/[!c].*", ["data/x/b.jsonl", "other/d.csv"]),
+        ("**/" * 50 + "*" * 200 + "no", []),
+        ("{a,b}" * 50 + "[z-a]", []),
+    ],
+)
+def test_patterns_of_a_card(pattern, expected):
+    files = {"README.md": card(f"configs:\n- config_name: all\n  data_files: '{pattern}'")}
+    files |= dict.fromkeys(["data/a.jsonl", "data/x/b.jsonl", "data/x/y/c.jsonl", "other/d.csv"], b"")
+    assert kept(files) == expected
+
+
+def test_copies_of_several_repositories_below_one_folder():
+    one = {"one/README.md": card("task_categories: [x]"), "one/data/train.parquet": b"", "one/data/test.parquet": b""}
+    two = {"two/README.md": card("dataset_info: {}"), "two/a.jsonl": b"", "two/dataset_infos.json": b"{}"}
+    assert kept({**one, **two, "LICENSE.txt": b""}) == ["LICENSE.txt", "one/data/train.parquet", "two/a.jsonl"]
+    assert kept({**one, "README.md": card("task_categories: [x]")}) == ["one/data/train.parquet"]

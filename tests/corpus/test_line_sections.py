@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from groundup.corpus import line_sections
 from groundup.corpus.documents import Document
+from groundup.corpus.files import RawFile
 from groundup.corpus.line_sections import count_lines, in_line_sections, numbered
 from groundup.corpus.readers import Reading
-from groundup.corpus.sources import RawFile, SourceConfig
+from groundup.corpus.sources import SourceConfig
 
 SOURCE = SourceConfig(name="s", path="x", max_document_bytes=1 << 10)
 LINES = st.sampled_from(

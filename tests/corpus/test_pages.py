@@ -3,7 +3,7 @@
 import pytest
 
 from groundup.corpus.compressed import DamagedFile
-from groundup.corpus.encodings import Encoding
+from groundup.corpus.encoding_names import Encoding
 from groundup.corpus.pages import ATTRIBUTE_LIMIT, DEPTH_LIMIT, EXTRACTORS, PAGE_LIMIT_BYTES, decode_page, read_page
 from tests.corpus.languages import PAIRS, TEXTS, encoded
 
@@ -68,6 +68,16 @@ def test_wrong_declarations_give_way():
     german = page(TEXTS["de"], '<meta charset="utf-8">')
     markup, found = decode_page(german.encode("cp1252"))
     assert (markup, found) == (german, Encoding("Windows-1252", "detected"))
+    for language, encoding, label in (
+        ("ru", "cp1251", "windows-1252"),
+        ("zh-hant", "big5", "gb2312"),
+        ("ja", "cp932", "big5"),
+    ):
+        lying = page(TEXTS[language], f'<meta charset="{label}">').encode(encoding)
+        markup, found = decode_page(lying, "iso-8859-1")
+        assert (markup, found.how) == (lying.decode(encoding), "detected")
+    euro = page(TEXTS["fr"] + " 12 €" * 9, '<meta charset="iso-8859-15">').encode("iso8859-15", "ignore")
+    assert decode_page(euro)[1] == Encoding("ISO-8859-15", "declared"), "a sister encoding is no reason to doubt it"
     wide = page(TEXTS["zh"], '<meta charset="utf-16">')
     assert decode_page(wide.encode())[0] == wide
     assert decode_page(wide.encode("utf-16"))[0] == wide
@@ -129,3 +139,25 @@ def test_comments_only_when_asked():
     for extractor in EXTRACTORS:
         assert "Reader number" not in read_page(markup.encode(), extractor, comments=False).text
     assert "Reader number" in read_page(markup.encode(), "resiliparse", comments=True).text
+
+
+@pytest.mark.parametrize("extractor", EXTRACTORS)
+def test_readings_powers_and_formulas(extractor):
+    markup = page(
+        TEXTS["ja"] + "<ruby>漢<rp>(</rp><rt>かん</rt><rp>)</rp>字<rt>じ</ruby>です。10<sup>6</sup>、"
+        '<math alttext="{\\displaystyle a&lt;b^2}"><mi>a</mi></math>、<math><mi>x</mi><mo>=</mo><mn>2</mn></math>',
+        language="ja",
+    )
+    text = read_page(markup.encode(), extractor, comments=False).text
+    assert "漢字です。10⁶、$a<b^2$、x=2" in text
+
+
+@pytest.mark.parametrize("extractor", EXTRACTORS)
+def test_lists_within_lists_are_text_and_menus_are_none(extractor):
+    inner = "<ul><li>an inner point that is text</li></ul>"
+    menu = '<ul><li><a href="/a">Sections of the site</a></li><li><a href="/b">Other sections</a></li></ul>'
+    lists = f"<ul><li>an outer point that is text {inner}<LI><p>the second, with <a href='/'>a link</a> in it</p></ul>"
+    markup = page(TEXTS["en"]).replace("</article>", f"{lists}</article>").replace("<aside>", f"<aside>{menu}")
+    text = read_page(markup.encode(), extractor, comments=False).text
+    assert all(words in text for words in ("inner point", "outer point", "the second, with a link in it"))
+    assert "ections" not in text

@@ -1,5 +1,6 @@
 """A file of any kind gives documents and rejections, never an exception."""
 
+import bz2
 import gzip
 import json
 
@@ -8,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from groundup.corpus.documents import Document
+from groundup.corpus.files import RawFile
 from groundup.corpus.readers import Reading, Rejected
-from groundup.corpus.sources import RawFile, SourceConfig
+from groundup.corpus.sources import SourceConfig
 
 
 def read(path, **options):
@@ -48,6 +50,15 @@ def test_json_lines_in_gzip_by_content_not_by_name(tmp_path):
     assert str(reading.detected) == "JSON lines in gzip"
     assert [document.id for document in documents] == ["misnamed.txt:1", "misnamed.txt:2", "misnamed.txt:3"]
     assert [document.metadata for document in documents] == [{"id": 0}, {"id": 1}, {"id": 2}]  # NaN is no JSON
+
+
+def test_the_index_of_a_dump_is_text_only_when_asked_for(tmp_path):
+    data = bz2.compress(b"597:10:AccessibleComputing\n597:12:Anarchism: a history\n52004:290:A\n")
+    _, (record,) = only(tmp_path, data, "index.txt.bz2")
+    assert (record.reason, "format: text" in record.sample) == ("index of a MediaWiki dump", True)
+    assert isinstance(only(tmp_path, data, "index.txt.bz2", format="text")[1][0], Document)
+    for text in (b"12:30:45 the train left\n12:50:11 it came\n", b"597:10:A\n23:11:B\n", b"597:10:A\nand words\n"):
+        assert isinstance(only(tmp_path, text)[1][0], Document)
 
 
 def test_nothing_of_a_cut_file_is_used(tmp_path):

@@ -1,5 +1,7 @@
 """A row becomes a document by field or by template, or is rejected with what is missing."""
 
+from datetime import date, datetime
+
 import pytest
 from pydantic import ValidationError
 
@@ -50,6 +52,28 @@ def test_fields_that_say_code_are_only_names():
 def test_templates_that_are_none(template):
     with pytest.raises(ValidationError, match="fields in braces"):
         SourceConfig(name="s", path="a", text_template=template)
+
+
+def test_a_field_inside_a_field():
+    values = {"meta": {"body": {"text": "deep"}, "by": "Ann"}, "a.b": "by its whole name", "gone": None}
+
+    def taken(field):
+        source = SourceConfig(name="s", path="a", text_field=field, metadata_fields=("meta.by",))
+        return to_document(Row(1, values), source, "a.jsonl")
+
+    assert (taken("meta.body.text").text, taken("a.b").text) == ("deep", "by its whole name")
+    assert taken("a.b").metadata == {"meta.by": "Ann"}
+    assert taken("meta.none").reason == "no field 'meta.none'"
+    assert taken("gone.text").reason == "text is not a string"
+
+
+def test_bytes_and_dates_of_other_writers():
+    values = {"text": b"caf\xc3\xa9", "id": datetime(2020, 1, 2, 3), "day": date(2020, 1, 2)}
+    source = SourceConfig(name="s", path="a", metadata_fields=("day",))
+    document = to_document(Row(1, values), source, "a.parquet")
+    assert document.text == "café"
+    assert document.metadata == {"id": "2020-01-02T03:00:00", "day": "2020-01-02"}
+    assert to_document(Row(1, {"text": b"\xff"}), source, "a.parquet").reason == "not UTF-8 text"
 
 
 def test_needed_fields_are_the_outer_ones():

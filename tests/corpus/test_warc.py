@@ -3,12 +3,14 @@
 import gzip
 import io
 import json
+import zlib
 
 import pytest
 import zstandard
 
+from groundup.corpus.files import RawFile
 from groundup.corpus.readers import Reading, Rejected
-from groundup.corpus.sources import RawFile, SourceConfig
+from groundup.corpus.sources import SourceConfig
 from groundup.corpus.warc import NoPage, WarcPage, begins_warc, read_warc
 from tests.corpus.languages import TEXTS
 
@@ -120,11 +122,14 @@ def test_encodings_of_transfer_and_content(tmp_path):
         response(gzip.compress(body), more="Content-Encoding: gzip\r\n"),
         response(zstandard.compress(body), more="Content-Encoding: zstd\r\n"),
         response(body, more="Content-Encoding: gzip\r\n"),
+        response(zlib.compress(body), more="Content-Encoding: deflate\r\n"),
+        response(zlib.compress(body)[2:-4], more="Content-Encoding: deflate\r\n"),  # as some servers do
+        response(body, more="Content-Encoding: deflate\r\n"),
         response(b"...", more="Content-Encoding: br\r\n"),
         response(gzip.compress(body)[:-9], more="Content-Encoding: gzip\r\n"),
     ]
     found = read(b"".join(packed), tmp_path)
-    assert [one.data if isinstance(one, WarcPage) else one.reason for one in found] == [body] * 5 + [
+    assert [one.data if isinstance(one, WarcPage) else one.reason for one in found] == [body] * 8 + [
         "damaged HTTP response"
     ] * 2
 

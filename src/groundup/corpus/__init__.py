@@ -1,12 +1,15 @@
 """Raw text -> clean, decontaminated, deduplicated, split documents, with every record accounted for.
 
-sources.py     path -> regular files              hub.py         hub name -> files, fetched when read
+sources.py     what a recipe says of a source     files.py       path -> regular files
+hub.py         hub name -> files, fetched when read
 layouts.py     files -> those that are data       line_sections.py  large file -> sections for workers
-compressed.py  packed -> verified plain bytes     archives.py    archive -> members
+compressed.py  packed -> verified plain bytes     archives.py    archive -> members (archive_members.py, seven_zip.py)
 detect.py      first bytes -> format              encodings.py   bytes -> encoding, or candidates
-alphabets.py   text -> whether a language spells so
-formats.py     plain bytes -> rows                arrow.py       Parquet, Arrow -> rows
-pages.py       HTML -> main text                  warc.py        WARC -> pages
+encoding_names.py  label -> encoding              alphabets.py   text -> whether a language spells so
+formats.py     plain bytes -> rows                json_records.py  JSON of any layout -> rows
+arrow.py       Parquet, Arrow -> rows             delimited.py   CSV, TSV -> rows
+pages.py       HTML -> main text                  page_markup.py  what extractors lose -> what they know
+warc.py        WARC -> pages
 wiki/          MediaWiki dump -> articles         records.py     row -> document or rejection
 readers.py     file -> documents or rejections    frequent_lines.py  lines that stand in many documents
 clean/         document -> document or reason
@@ -25,8 +28,9 @@ prepare.py     the whole, and its fingerprint     contamination.py  evaluation t
 from groundup.corpus.contamination import measure_contamination
 from groundup.corpus.documents import Document, read_documents
 from groundup.corpus.evaluation_sets import EvaluationSetConfig
+from groundup.corpus.files import resolve_path
 from groundup.corpus.prepare import CorpusConfig, build_corpus, file_identity, raw_identity
-from groundup.corpus.sources import SourceConfig, resolve_path
+from groundup.corpus.sources import SourceConfig
 
 __all__ = [
     "CorpusConfig",

@@ -55,6 +55,12 @@ _FEWER_THAN_ASCII = frozenset(_ALPHABETS[: len(_LATIN)])
 _SIGNS = frozenset("\u00a0\u00ad–—‘’‚“”„†•…‹›«»€£§©®°±²³´¶·¹½¼¾×№")
 _TYPOGRAPHIC = frozenset("\u00a0–—‘’‚“”„•…«»·°§€£©®")
 _TURNED_CASE = re.compile(r"[^\W\d_]{2,}")
+_SIGN_IN_WORD = re.compile(r"(?<=[^\W\d_])[“”„‚‡†‰ˆ§¤¢£](?=[^\W\d_])|(?<=[^\W\d_])[•…](?=[ ,.])|(?<![^\W\d_])Š(?=[ ,])")
+"""What é, ä, ö, ò, à and è of DOS become in Windows."""
+_WESTERN = frozenset("äöüßéèêëàâáçîïíìôóòûùúñåøæœÿªº" + "äöüéèêëàâáçîïíìôóòûùúñåøæœ".upper())
+_MOSTLY_PLAIN = 0.6
+"""Share of ASCII in words with other letters, in any Western language; in Russian read as one it is 0."""
+_WORD = re.compile(r"[^\W\d_]+")
 _MISFIT_SHARE = 0.02
 _LETTER_SHARE = 0.8
 _CHARACTERS = 20_000
@@ -89,8 +95,25 @@ def is_written(text: str) -> bool:
     return letters >= _LETTER_SHARE * len(foreign) and _turned_share(text) <= _TURNED_SHARE
 
 
+def is_western(text: str) -> bool:
+    """Whether it can be a mixture of Western European languages: no letters but theirs beyond ASCII, in words that are
+    mostly ASCII. Letters that these rarely have and that others turn into (Hungarian ő into õ, Turkish ğ into ð) count
+    against it.
+    """
+    text = text[:_CHARACTERS]
+    words = _WORD.findall(text)
+    foreign = [word for word in words if not word.isascii()]
+    plain = sum(character.isascii() for word in foreign for character in word)
+    return (
+        _WESTERN.issuperset(character for word in foreign for character in word if not character.isascii())
+        and plain >= _MOSTLY_PLAIN * sum(map(len, foreign))
+        and is_written(text)
+    )
+
+
 def _turned_share(text: str) -> float:
     """Share of words with a small first letter and a capital after it, or signs of encodings inside a word."""
     words = _TURNED_CASE.findall(text)
     turned = sum(word[0].islower() and not word.islower() and word[1:] != word[1:].lower() for word in words)
+    turned += sum(1 for _ in _SIGN_IN_WORD.finditer(text))
     return turned / len(words) if words else 0.0

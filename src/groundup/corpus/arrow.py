@@ -11,7 +11,7 @@ import mmap
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from groundup.corpus.records import Rejected, Row, columns_hint, needed_fields
+from groundup.corpus.records import Rejected, Row, columns_hint, needed_fields, outer_fields
 from groundup.corpus.sources import SourceConfig
 
 _ROWS = 256
@@ -92,16 +92,39 @@ def _is_ended(buffer: Any) -> bool:
 def _columns(pa: Any, schema: Any, source: SourceConfig, records: int) -> tuple[list[str], Rejected | None]:
     """Columns to read, or why the text is not in this file."""
     names = schema.names
-    for name in needed_fields(source):
+    needed = needed_fields(source, names)
+    for name in needed:
         if name not in names:
             return [], Rejected(f"no column '{name}'", 0, columns_hint(names), records)
     if not source.text_template:
-        kind = schema.field(source.text_field).type
-        plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if not (pa.types.is_string(plain) or pa.types.is_large_string(plain) or pa.types.is_string_view(plain)):
+        kind = _type_of(pa, schema, source.text_field)
+        if kind is None:
+            shown = str(schema.field(needed[0]).type)[:_SAMPLE_CHARACTERS]
+            return [], Rejected(f"no field '{source.text_field}'", 0, f"'{needed[0]}' is {shown}", records)
+        if not _is_text(pa, kind):
             return [], Rejected("text column is not a string", 0, f"'{source.text_field}' is {kind}", records)
-    wanted = dict.fromkeys((*needed_fields(source), "id", *source.metadata_fields))
+    wanted = dict.fromkeys((*needed, "id", *outer_fields(source.metadata_fields, names)))
     return [name for name in wanted if name in names], None
+
+
+def _type_of(pa: Any, schema: Any, name: str) -> Any:
+    """The type of a column, or of a field inside structs (`meta.title`); None when there is none."""
+    if name in schema.names:
+        return schema.field(name).type
+    first, *steps = name.split(".")
+    kind = schema.field(first).type
+    for step in steps:
+        if not pa.types.is_struct(kind) or kind.get_field_index(step) < 0:
+            return None
+        kind = kind.field(kind.get_field_index(step)).type
+    return kind
+
+
+def _is_text(pa: Any, kind: Any) -> bool:
+    """Whether values are strings, or bytes that may be text: some writers of Parquet do not tell these apart."""
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    tests = ("is_string", "is_large_string", "is_string_view", "is_binary", "is_large_binary", "is_binary_view")
+    return any(getattr(pa.types, test)(plain) for test in tests)
 
 
 def _fault(read: int, error: Exception) -> str:

@@ -74,19 +74,28 @@ def expand(handle: BinaryIO, kind: str) -> Iterator[bytes]:
     """
     make, feed, slice_bytes = _DECODERS[kind]
     data = handle.read(slice_bytes)
+    ended = begun = False
     try:
         while data:
             decoder = make()
+            begun = False
             while not decoder.eof:
                 if not data:
                     raise DamagedFile(f"truncated {kind}", "the file ends inside its compressed stream")
-                yield from feed(decoder, data)
+                for block in feed(decoder, data):
+                    begun = begun or bool(block)
+                    yield block
                 data = b"" if decoder.eof else handle.read(slice_bytes)
+            ended = True
             data = decoder.unused_data or handle.read(slice_bytes)
             if kind in ("gzip", "xz"):  # tape blocks and some uploaders pad with zeros, which gzip and xz ignore
                 while data and not (data := data.lstrip(b"\0")):
                     data = handle.read(slice_bytes)
     except (zlib.error, zstandard.ZstdError, lzma.LZMAError, OSError, ValueError, RuntimeError) as error:
+        if ended and not begun:
+            raise DamagedFile(
+                f"foreign bytes behind {kind}", f"cut them off, or recompress it ({error})"[:120]
+            ) from None
         raise DamagedFile(*_explain(kind, error)) from None
 
 

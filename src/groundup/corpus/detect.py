@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 
 from groundup.corpus.compressed import DamagedFile
-from groundup.corpus.encodings import UTF_8, Encoding
+from groundup.corpus.encoding_names import UTF_8, Encoding
 
 HEAD_BYTES = 1 << 16
 COMPRESSED_SUFFIXES = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz", ".lz4": "lz4"}
@@ -67,6 +67,12 @@ _REFUSED: tuple[tuple[bytes, str], ...] = (
     (b"Rar!\x1a\x07", _UNPACK.format("rar")),
     (b"FEA1", "Feather version 1 is not read; write it as Feather version 2 or Parquet"),
     (b"%PDF-", "PDF is not read; convert it to text"),
+    (b"%!PS", "PostScript is not read; convert it to text"),
+    (b"{\\rtf1", "RTF is not read; convert it to text"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "documents of old office programs are not read; convert it to text"),
+    (b"\x1f\x9d", ".Z files are not read; recompress it with gzip"),
+    (b"LZIP\x01", "lzip is not read; recompress it with xz"),
+    (b"\x5d\x00\x00", "lzma without xz is not read; recompress it with xz"),
     (b"version https://git-lfs", "Git LFS pointer without its content; run `git lfs pull`"),
 )
 REFUSED_SUFFIXES = {".rar", ".pdf"}
@@ -76,6 +82,11 @@ _HTML = re.compile(_PROLOGUE + rb"<(?:!doctype\s+html|html|head|body)[\s>]", re.
 _MEDIAWIKI = re.compile(_PROLOGUE + rb"<(?:mediawiki[\s>]|page>\s*+<title>)")
 _DOCUMENT_TYPE = re.compile(_PROLOGUE + rb"<!doctype\s++(?!html[\s>])", re.IGNORECASE)
 _XML = re.compile(rb"\s*+<\?xml[\s?]", re.IGNORECASE)
+
+INDEX_OF_DUMP = "index of a MediaWiki dump"
+_INDEX_LINE = re.compile(rb"(\d{1,14}):\d{1,12}:[^:\s]")
+_FIRST_OFFSET = 100
+"""The header of a dump, packed, has some 600 bytes. Times of the day do not come so far."""
 
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\b\x1b"))
 _CONTROL_SHARE_LIMIT = 0.1
@@ -115,12 +126,20 @@ def compression_of(head: bytes) -> str:
         return "xz"
     if head.startswith(b"\x04\x22\x4d\x18"):
         return "lz4"
-    return "bz2" if head[:3] == b"BZh" and head[4:7] == b"1AY" else ""
+    return "bz2" if head[:3] == b"BZh" and head[4:10] in (b"1AY&SY", b"\x17rE8P\x90") else ""
 
 
 def archive_of(head: bytes) -> str:
-    """ "tar", "zip", "7z" or "" by magic bytes."""
-    return next((kind for offset, magic, kind in _ARCHIVES if head[offset : offset + len(magic)] == magic), "")
+    """ "tar", "zip", "7z" or "" by magic bytes, or by the checksum that tars before 1988 have alone."""
+    found = next((kind for offset, magic, kind in _ARCHIVES if head[offset : offset + len(magic)] == magic), "")
+    return found or ("tar" if _is_old_tar(head[:512]) else "")
+
+
+def _is_old_tar(block: bytes) -> bool:
+    digits = block[148:156].strip(b" \0")
+    if len(block) < 512 or not digits.isdigit() or not set(digits) <= set(b"01234567"):
+        return False
+    return int(digits, 8) == sum(block[:148]) + 8 * ord(" ") + sum(block[156:])
 
 
 def declared_format_of(head: bytes, name: str, asked: str) -> str:
@@ -166,9 +185,19 @@ def format_of(head: bytes, name: str, asked: str) -> str:
     if markup:
         return markup
     guess = asked if asked != "auto" else _guess(head, suffix_of(name))
+    if asked == "auto" and guess == "text" and _is_index_of_dump(head):
+        raise DamagedFile(INDEX_OF_DUMP, "give the dump itself, or set format: text to read the index")
     if guess == "text" or head.lstrip()[:1] not in (b"{", b"["):
         _refuse_binary(head)
     return guess
+
+
+def _is_index_of_dump(head: bytes) -> bool:
+    """Whether all lines are `offset:page:title`, with offsets that never fall: Wikimedia's index of a dump."""
+    lines = head.splitlines()[: -1 if len(head) >= HEAD_BYTES else None]
+    found = [_INDEX_LINE.match(line) for line in lines]
+    offsets = [int(match[1]) for match in found if match]
+    return 0 < len(offsets) == len(lines) and offsets[0] >= _FIRST_OFFSET and offsets == sorted(offsets)
 
 
 def _markup_of(head: bytes, name: str, asked: str) -> str:

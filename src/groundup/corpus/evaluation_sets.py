@@ -16,9 +16,10 @@ from pydantic import Field, field_validator
 
 from groundup.config import Config, Name
 from groundup.corpus.account import escaped
+from groundup.corpus.files import find_files
 from groundup.corpus.readers import Reading
 from groundup.corpus.records import Row
-from groundup.corpus.sources import SourceConfig, find_files
+from groundup.corpus.sources import SourceConfig
 from groundup.errors import DataError
 
 _DEPTH_LIMIT = 32

@@ -17,9 +17,10 @@ from typing import Any
 
 from groundup.corpus import layouts
 from groundup.corpus.compressed import MACHINE_FAULTS
+from groundup.corpus.files import Found, RawFile, Remote, Skipped, find_files
 from groundup.corpus.layouts import CARD, Wanted
 from groundup.corpus.optional import load
-from groundup.corpus.sources import Found, RawFile, Remote, Skipped, SourceConfig, find_files
+from groundup.corpus.sources import SourceConfig
 from groundup.errors import DataError
 
 _TIMEOUT_SECONDS = 30

@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import translate
+from fnmatch import fnmatchcase
 from typing import Any
 
 from groundup.config import parse_yaml
@@ -39,6 +39,13 @@ _SPLIT_WORDS = {
 _WORD = re.compile(
     r"(?:^|[/._ \-0-9])(" + "|".join(sorted(_SPLIT_WORDS, key=len, reverse=True)) + r")(?=[/._ \-0-9]|$)"
 )
+_ABOUT_DATA = re.compile(
+    r"(?:^|/)(?:dataset_infos?\.json|croissant\.json|requirements[^/]*\.txt"
+    r"|(?:license|licence|notice|citation|changelog|contributing|authors|readme)[^/]*\.(?:txt|md))$"
+)
+"""Files that lie beside the data of many repositories."""
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_ALTERNATIVES = 100
 
 
 @dataclass(frozen=True)
@@ -63,10 +70,24 @@ def left_out(
             reasons |= _beside_state(names, folder + slash, read(name))
         elif last == "dataset_dict.json":
             reasons |= _other_saved_splits(names, folder + slash, read(name), wanted, where)
-    card = _card(read(CARD)) if CARD in names else None
-    if card is not None or is_repository:
-        reasons |= _other_files(names, card or {}, wanted, where)
+    cards = {CARD: _card(read(CARD)) if CARD in names else None} if is_repository else _cards(names, read)
+    for place, card in cards.items():
+        folder = place.removesuffix(CARD)
+        below = [name.removeprefix(folder) for name in names if name.startswith(folder)]
+        others = _other_files(below, card or {}, wanted, f"{where}/{folder}".rstrip("/"))
+        reasons |= {f"{folder}{name}": reason for name, reason in others.items()}
     return reasons
+
+
+def _cards(names: Sequence[str], read: Callable[[str], bytes]) -> dict[str, dict[str, Any]]:
+    """Name of a dataset card -> its values, the outermost ones: the folder may hold copies of several repositories."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in sorted((name for name in names if name.rpartition("/")[2] == CARD), key=lambda name: name.count("/")):
+        if not any(name.startswith(outer.removesuffix(CARD)) for outer in found):
+            card = _card(read(name))
+            if card is not None:
+                found[name] = card
+    return found
 
 
 def _json_object(data: bytes) -> dict[str, Any]:
@@ -129,7 +150,9 @@ def _other_files(names: Sequence[str], card: Mapping[str, Any], wanted: Wanted, 
     elif wanted.config:
         raise DataError(f"{where}: the dataset has no configurations, so remove dataset_config: {wanted.config[:40]}")
     else:
+        data = [name for name in data if not _ABOUT_DATA.search(name.lower())]
         splits, what = _splits_by_name(data), "the dataset"
+        reasons |= {name: "not data of the dataset" for name in names if name not in reasons and name not in data}
     if wanted.split == ALL:
         chosen = {name for files in splits.values() for name in files}
     else:
@@ -172,8 +195,27 @@ def _declared_splits(config: Mapping[str, Any], names: Sequence[str]) -> dict[st
 
 
 def _matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
-    compiled = [re.compile(translate(pattern.removeprefix("./"))) for pattern in patterns]
-    return [name for name in names if any(pattern.match(name) for pattern in compiled)]
+    plain = [one.split("/") for pattern in patterns for one in _alternatives(pattern.removeprefix("./"))]
+    return [name for name in names if any(_fits(name.split("/"), pattern) for pattern in plain)]
+
+
+def _alternatives(pattern: str) -> list[str]:
+    """A pattern with `{a,b}` as patterns without, at most _ALTERNATIVES of them."""
+    found = [pattern]
+    while len(found) < _ALTERNATIVES and (braces := _BRACES.search(found[0])):
+        found = [one.replace(braces[0], choice, 1) for one in found for choice in braces[1].split(",")]
+    return found[:_ALTERNATIVES]
+
+
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether the parts of a path fit those of a pattern, in which `**` stands for any number of folders."""
+    places = {0}
+    for wanted in pattern:
+        if wanted == "**":
+            places = set(range(min(places, default=len(parts) + 1), len(parts) + 1))
+        else:
+            places = {i + 1 for i in places if i < len(parts) and fnmatchcase(parts[i], wanted)}
+    return len(parts) in places
 
 
 def _splits_by_name(names: Sequence[str]) -> dict[str, list[str]]:

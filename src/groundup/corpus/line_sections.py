@@ -15,9 +15,10 @@ from typing import Any, BinaryIO
 from groundup.corpus import detect
 from groundup.corpus.compressed import DamagedFile
 from groundup.corpus.encodings import find_encoding
-from groundup.corpus.formats import BLOCK_BYTES, read_json_lines
+from groundup.corpus.files import LineSection, RawFile
+from groundup.corpus.json_records import BLOCK_BYTES, read_json_lines
 from groundup.corpus.records import Rejected, Row
-from groundup.corpus.sources import LineSection, RawFile, SourceConfig
+from groundup.corpus.sources import SourceConfig
 
 SECTION_BYTES = 32 << 20
 

@@ -17,9 +17,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
+from groundup.corpus.alphabets import is_spelled, is_western
 from groundup.corpus.compressed import DamagedFile
-from groundup.corpus.encodings import Encoding, Transcoder, as_in_browsers, byte_order_mark, find_encoding, named
+from groundup.corpus.encoding_names import Encoding, as_in_browsers, byte_order_mark, named
+from groundup.corpus.encodings import MULTI_BYTE, Transcoder, find_encoding
 from groundup.corpus.optional import load
+from groundup.corpus.page_markup import as_plain_markup, lists_as_lines
 
 _META_BYTES = 4096
 """How far a page's own declaration is looked for; browsers take 1024, many pages have it a little later."""
@@ -32,6 +35,8 @@ _COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
 _TITLE = re.compile(r"<title[^>]{0,200}>([^<]{1,2000})</title", re.IGNORECASE)
 _LANGUAGE = re.compile(r"<html[^>]{0,500}?\slang\s*=\s*[\"']?([A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8}){0,3})", re.IGNORECASE)
 _HEAD_CHARACTERS = 1 << 16
+_FOREIGN_BYTES = bytes(range(128, 256))
+_ENOUGH_TO_CONTRADICT = 64
 _BLANK_LINES = re.compile(r"\n{3,}")
 PAGE_LIMIT_BYTES: Final = 4 << 20
 ELEMENT_LIMIT: Final = 250_000
@@ -47,6 +52,8 @@ _NEVER_NESTED = re.compile(
     r"area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr|p|li|td|tr|th|dt|dd|option|tbody|thead",
     re.IGNORECASE,
 )
+_FORM_WITHOUT_TEXT = "form:not(:has(p, article, h1, h2, table))"
+"""Some sites have the whole page in a form."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ def read_page(
     _refuse_bombs(markup)
     head = markup[:_HEAD_CHARACTERS]
     title, language = _TITLE.search(head), _LANGUAGE.search(head)
-    lines = EXTRACTORS[extractor](markup, comments).split("\n")
+    lines = EXTRACTORS[extractor](as_plain_markup(markup), comments).split("\n")
     return Page(
         _BLANK_LINES.sub("\n\n", "\n".join(map(str.rstrip, lines))).strip(),
         " ".join(html.unescape(title[1]).split()) if title else "",
@@ -85,7 +92,7 @@ def decode_page(data: bytes, declared: str = "", asked: str = "", replace: bool 
     """Characters of a page, and the encoding: byte order mark, asked for, valid UTF-8, server, the page's own, found.
 
     UTF-8 beyond ASCII comes before what server and page say: text is UTF-8 by chance only when it is very short, and
-    declarations are often wrong.
+    declarations are often wrong. A declaration also yields to another encoding that is certain.
     """
     marked, mark_bytes = byte_order_mark(data[:4])
     if marked or asked:
@@ -100,14 +107,33 @@ def decode_page(data: bytes, declared: str = "", asked: str = "", replace: bool 
             pass
     for name in legacy:
         try:
-            return _decoded(data, Encoding(name, "declared"), False), Encoding(name, "declared")
+            markup = _decoded(data, Encoding(name, "declared"), False)
         except DamagedFile:
             continue
+        other = _contradicted(data, markup, name)
+        return (_decoded(data, other, False), other) if other else (markup, Encoding(name, "declared"))
     if replace and says:
         encoding = Encoding(says[0], "declared")
         return _decoded(data, encoding, True), encoding
     encoding, _ = find_encoding(io.BytesIO(data))
     return _decoded(data, encoding, replace), encoding
+
+
+def _contradicted(data: bytes, markup: str, name: str) -> Encoding | None:
+    """The encoding that a page is in where that is certain and not the declared `name`, which its bytes fit as well.
+
+    Servers say ISO-8859-1 of pages in any encoding, and most bytes of Big5 are characters of GB18030.
+    """
+    foreign = len(data) - len(data.translate(None, _FOREIGN_BYTES))
+    if foreign < _ENOUGH_TO_CONTRADICT or (name not in MULTI_BYTE and (is_spelled(markup) or is_western(markup))):
+        return None
+    try:
+        found, _ = find_encoding(io.BytesIO(data))
+        other = _decoded(data, found, False) if found.name != name else markup
+    except DamagedFile:
+        return None
+    differing = sum(a != b for a, b in zip(markup, other)) if len(markup) == len(other) else foreign
+    return found if differing > foreign / 2 else None  # else they are sisters, such as ISO-8859-15 and Windows-1252
 
 
 def _is_escaped(names: list[str]) -> bool:
@@ -159,10 +185,12 @@ def _by_trafilatura(markup: str, comments: bool) -> str:
 
 
 def _by_resiliparse(markup: str, comments: bool) -> str:
-    """Resiliparse: rules over a fast parser in Rust."""
+    """Resiliparse: rules over a fast parser in Rust. Its rules drop every `<ul>` and keep the words of small forms, so
+    lists that are no menus become lines before, and forms around no text are left out.
+    """
     html2text = load("resiliparse.extract.html2text", "extractor: resiliparse")
-    options = {"main_content": True, "alt_texts": False, "comments": comments}
-    return str(html2text.extract_plain_text(markup, preserve_formatting=True, **options))
+    options = {"main_content": True, "alt_texts": False, "comments": comments, "skip_elements": [_FORM_WITHOUT_TEXT]}
+    return str(html2text.extract_plain_text(lists_as_lines(markup), preserve_formatting=True, **options))
 
 
 EXTRACTORS: dict[str, Callable[[str, bool], str]] = {"trafilatura": _by_trafilatura, "resiliparse": _by_resiliparse}

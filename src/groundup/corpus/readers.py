@@ -24,13 +24,16 @@ from groundup.corpus import archives, compressed, detect, warc
 from groundup.corpus.compressed import MACHINE_FAULTS, DamagedFile
 from groundup.corpus.detect import Detected
 from groundup.corpus.documents import Document
-from groundup.corpus.encodings import UTF_8, Transcoder, declared_in_xml, find_encoding
-from groundup.corpus.formats import BLOCK_BYTES, READERS, page_row
+from groundup.corpus.encoding_names import UTF_8
+from groundup.corpus.encodings import Transcoder, declared_in_xml, find_encoding
+from groundup.corpus.files import RawFile, find_files, resolve_path
+from groundup.corpus.formats import READERS, page_row
 from groundup.corpus.hub import fetched
+from groundup.corpus.json_records import BLOCK_BYTES
 from groundup.corpus.line_sections import read_lines
 from groundup.corpus.pages import PAGE_LIMIT_BYTES, Page, decode_page, read_page
 from groundup.corpus.records import Rejected, Row, to_document
-from groundup.corpus.sources import RawFile, SourceConfig, find_files, resolve_path
+from groundup.corpus.sources import SourceConfig
 from groundup.corpus.wiki.articles import read_section
 
 __all__ = ["Document", "Reading", "Rejected", "SourceConfig", "find_files", "resolve_path"]

@@ -5,8 +5,9 @@ Invariant: a row becomes exactly one Document or one Rejected, and every field o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date, time
 from typing import Any
 
 from groundup.corpus.documents import Document
@@ -46,11 +47,19 @@ def columns_hint(names: list[str]) -> str:
     return f"found: {shown or 'none'}; set text_field"
 
 
-def needed_fields(source: SourceConfig) -> tuple[str, ...]:
+def written_fields(source: SourceConfig) -> list[str]:
+    """Fields of which the text is made, as the recipe writes them."""
+    return template_fields(source.text_template) or [source.text_field]
+
+
+def needed_fields(source: SourceConfig, known: Container[str] = ()) -> tuple[str, ...]:
     """Top-level fields that a row must have to become a text."""
-    if not source.text_template:
-        return (source.text_field,)
-    return tuple(dict.fromkeys(name.partition(".")[0] for name in template_fields(source.text_template)))
+    return outer_fields(written_fields(source), known)
+
+
+def outer_fields(names: Iterable[str], known: Container[str]) -> tuple[str, ...]:
+    """`meta` for `meta.title`, unless that is itself a `known` name; each once."""
+    return tuple(dict.fromkeys(name if name in known else name.partition(".")[0] for name in names))
 
 
 def to_document(row: Row, source: SourceConfig, file_name: str) -> Document | Rejected:
@@ -72,11 +81,16 @@ def to_document(row: Row, source: SourceConfig, file_name: str) -> Document | Re
 
 
 def _of_field(row: Row, source: SourceConfig) -> str | Rejected:
-    if source.text_field not in row.values:
-        return Rejected(f"no field '{source.text_field}'", row.number, columns_hint([str(key) for key in row.values]))
-    text = row.values[source.text_field]
+    text = _field(row.values, source.text_field)
+    if isinstance(text, Rejected):
+        return Rejected(text.reason, row.number, text.sample)
     if isinstance(text, str):
         return text
+    if isinstance(text, bytes):  # Parquet files of some writers do not say that their bytes are text
+        try:
+            return text.decode()
+        except UnicodeDecodeError as error:
+            return Rejected("not UTF-8 text", row.number, f"byte {error.start} of the field")
     kind = "null" if text is None else type(text).__name__
     return Rejected("text is not a string", row.number, f"it is {kind}: {str(text)[:60]}")
 
@@ -98,11 +112,13 @@ def _templated(row: Row, source: SourceConfig) -> str | Rejected:
 
 
 def _field(values: Mapping[str, Any], name: str) -> Any:
-    """The value of a field; of a dotted one step by step, unless a field has just that name."""
+    """The value of a field; of a dotted one step by step, unless a field has just that name; null within null."""
     if name in values:
         return values[name]
     value: Any = values
     for step in name.split("."):
+        if value is None:
+            return None
         if not isinstance(value, Mapping) or step not in value:
             return Rejected(f"no field '{name}'", 0, columns_hint([str(key) for key in values]))
         value = value[step]
@@ -110,12 +126,14 @@ def _field(values: Mapping[str, Any], name: str) -> Any:
 
 
 def _metadata(row: Row, source: SourceConfig) -> dict[str, Any]:
-    """Plain and finite values of the wanted fields; long strings are cut."""
+    """Plain and finite values of the wanted fields, dates in ISO 8601; long strings are cut."""
     kept: dict[str, Any] = {}
     for name in (*row.kept, *source.metadata_fields):
-        value = row.values.get(name)
+        value = _field(row.values, name)
         if isinstance(value, str):
             kept[name] = value.encode("utf-8", "replace").decode()[:_METADATA_LIMIT]
+        elif isinstance(value, date | time):
+            kept[name] = value.isoformat()
         elif isinstance(value, bool | int) or (isinstance(value, float) and value - value == 0):
             kept[name] = value
     return kept

@@ -1,31 +1,18 @@
-"""A source's path (file, folder or glob) -> the regular files it means, in an order that every machine agrees on.
-
-Invariant: only regular files are ever opened; pipes, devices, sockets, loops and hidden or foreign files are skipped
-and named, so that `files + skipped` is everything that was found.
-"""
+"""What a recipe says of one source of text: where it lies, how to read it, and what of each record is taken."""
 
 from __future__ import annotations
 
-import errno
-import glob
-import itertools
-import os
 import re
-import stat
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from groundup.config import Config, Name
-from groundup.corpus.detect import ARCHIVE_SUFFIXES, COMPRESSED_SUFFIXES, FORMAT_SUFFIXES, REFUSED_SUFFIXES, suffix_of
-from groundup.corpus.encodings import named
+from groundup.corpus.encoding_names import named
+from groundup.corpus.files import Found, RawFile, find_files, reason_by_name
 from groundup.corpus.wiki.options import WikiConfig
-from groundup.corpus.wiki.streams import Section
-from groundup.errors import DataError, printable
+
+__all__ = ["TEMPLATE_PARTS", "Found", "RawFile", "SourceConfig", "find_files", "template_fields"]
 
 
 class SourceConfig(Config):
@@ -60,7 +47,8 @@ class SourceConfig(Config):
     """What the encoding does not have: reject the file (in UTF-8 the JSON line, CSV row or page of a dump), or U+FFFD,
     counted."""
     text_field: str = "text"
-    """Field or column that holds the text (jsonl, json, csv, parquet, arrow)."""
+    """Field or column that holds the text (jsonl, json, csv, parquet, arrow); `meta.body` is a field inside a field,
+    `#2` the second column of a CSV file without a header."""
     text_template: str = ""
     """Text of several fields instead, such as `"{title}\\n\\n{body}"`; `{meta.title}` is a field inside a field."""
     extractor: Literal["trafilatura", "resiliparse"] = "trafilatura"
@@ -68,7 +56,7 @@ class SourceConfig(Config):
     comments: bool = False
     """Whether readers' comments under an HTML page belong to its text."""
     metadata_fields: tuple[str, ...] = ()
-    """Fields kept beside the text (strings, numbers, booleans); `id` always is."""
+    """Fields kept beside the text (strings, numbers, booleans, dates); `id` always is."""
     max_document_bytes: int = Field(default=16 << 20, ge=1 << 10, le=1 << 28)
     """Longer text files are split at paragraphs; longer records are rejected (a JSON line may be twice as long)."""
     max_expanded_bytes: int = Field(default=1 << 36, ge=1 << 10)
@@ -152,217 +140,3 @@ def template_fields(template: str) -> list[str]:
     if template and (not names or "" in names or "{" in rest or "}" in rest):
         raise ValueError("must hold fields in braces, such as '{title}\\n\\n{body}'; write {{ and }} for braces")
     return names
-
-
-def reason_by_name(name: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> str:
-    """Why a file is not read by its name below the source's path (or in its archive); "" when it is."""
-    last = name.rpartition("/")[2]
-    if any(part.startswith(".") or part == "__MACOSX" for part in name.split("/")):  # macOS adds this to its archives
-        return "hidden"
-    if _matches(name, last, exclude):
-        return "left out by exclude"
-    if include:
-        return "" if _matches(name, last, include) else "not named by include"
-    suffix = suffix_of(last)
-    known = FORMAT_SUFFIXES.keys() | ARCHIVE_SUFFIXES | REFUSED_SUFFIXES
-    return "" if suffix in known else f"not a known file type ({suffix[:12] or 'no ending'})"
-
-
-def _matches(name: str, last: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(name if "/" in pattern else last, pattern) for pattern in patterns)
-
-
-@dataclass(frozen=True)
-class Remote:
-    """A file of a hub dataset at one commit; `digest` is the hub's hash of its content."""
-
-    repository: str
-    commit: str
-    name: str
-    size_bytes: int
-    digest: str
-
-
-@dataclass(frozen=True, order=True)
-class LineSection:
-    """Bytes [start, stop) of a file of lines, which begin and end with whole lines."""
-
-    start: int
-    stop: int
-    lines_before: int = 0
-
-
-@dataclass(frozen=True, order=True)
-class RawFile:
-    """A regular file or a section of one: its printable name relative to the source's root (a section's ends in `#` and
-    its number), and where it lies (or is fetched from)."""
-
-    name: str
-    path: Path
-    remote: Remote | None = field(default=None, compare=False)
-    section: Section | None = None
-    """Only these bytes of the dump at `path`."""
-    lines: LineSection | None = None
-    """Only these lines of the file at `path`."""
-
-    def state(self) -> tuple[str, int, int]:
-        """Cheap stand-in for the content (which is hashed once for the stage): place, size in bytes, time."""
-        if self.remote is not None:
-            return f"{self.remote.commit}:{self.remote.digest}", self.remote.size_bytes, 0
-        try:
-            status = self.path.stat()
-        except OSError:
-            return ascii(str(self.path)), 0, 0
-        return ascii(str(self.path)), self._size_bytes(status.st_size), status.st_mtime_ns
-
-    def _size_bytes(self, whole: int) -> int:
-        if self.section:
-            return self.section.size_bytes
-        return self.lines.stop - self.lines.start if self.lines else whole
-
-
-@dataclass(frozen=True, order=True)
-class Skipped:
-    """Something found that is not read, and why."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Found:
-    """Everything a source's path means, sorted by name."""
-
-    files: tuple[RawFile, ...]
-    skipped: tuple[Skipped, ...]
-
-
-def resolve_path(path: str | tuple[str, ...], base: Path) -> list[Path]:
-    """Regular files that `path` means, sorted by name: tried in the current folder first, then in `base`.
-
-    Raises DataError when nothing is there, or nothing that can be read.
-    """
-    return [file.path for file in find_files(path, base).files]
-
-
-def find_files(
-    path: str | Sequence[str], base: Path, include: tuple[str, ...] = (), exclude: tuple[str, ...] = ()
-) -> Found:
-    """Files and skipped things of files, folders and globs. Raises DataError when one of them has no regular file."""
-    paths = (path,) if isinstance(path, str) else tuple(path)
-    found = [_find(one, base, include, exclude) for one in paths]
-    if len(found) == 1:
-        return found[0]
-    labels = _labels(paths)
-    files = [RawFile(f"{label}{file.name}", file.path) for label, one in zip(labels, found) for file in one.files]
-    skipped = [Skipped(f"{label}{one.name}", one.reason) for label, part in zip(labels, found) for one in part.skipped]
-    return Found(tuple(sorted(files)), tuple(sorted(skipped)))
-
-
-def _labels(paths: Sequence[str]) -> list[str]:
-    """A distinct prefix for the names of each path of a list: its last part, numbered where two are the same."""
-    names = [printable(Path(path).name).replace("\n", "\\n") or "root" for path in paths]
-    return [
-        f"{name}/" if names.count(name) == 1 else f"{name}~{names[: i + 1].count(name)}/"
-        for i, name in enumerate(names)
-    ]
-
-
-def _find(path: str, base: Path, include: tuple[str, ...], exclude: tuple[str, ...]) -> Found:
-    root, entries, is_folder = _entries(path, base)
-    files: list[RawFile] = []
-    skipped: list[Skipped] = []
-    for entry in entries:
-        name = escaped_name(entry, root)
-        reason = _reason_to_skip(entry) or (reason_by_name(name, include, exclude) if is_folder else "")
-        if reason:
-            skipped.append(Skipped(name, reason))
-        else:
-            files.append(RawFile(name, entry))
-    if not files:
-        raise DataError(_nothing_to_read(path, sorted(skipped)), details=_known_types())
-    return Found(tuple(sorted(files)), tuple(sorted(skipped)))
-
-
-def escaped_name(path: Path, root: Path) -> str:
-    """Name of `path` below `root` with `/`, in which control characters and undecodable bytes are escaped."""
-    return printable(path.relative_to(root).as_posix()).replace("\n", "\\n")
-
-
-def _entries(path: str, base: Path) -> tuple[Path, Iterable[Path], bool]:
-    """(root for relative names, candidates, whether they come from a folder) of the first place that has `path`."""
-    wanted = Path(path).expanduser()
-    for place in dict.fromkeys((Path.cwd(), base.absolute())):
-        full = place / wanted
-        if full.is_dir():
-            return full, _walk(full), True
-        if os.path.lexists(full):
-            return full.parent, [full], False
-        matches = [Path(found) for found in glob.iglob(str(full), recursive=True)] if glob.has_magic(path) else []
-        if matches:
-            fixed = itertools.takewhile(lambda part: not glob.has_magic(part), full.parts[:-1])
-            return Path(*fixed), [match for match in matches if not match.is_dir()], False
-    raise DataError(
-        f"{_shown(path)}: no such file or folder; correct the source's path",
-        details=[f"looked in {place}" for place in dict.fromkeys((Path.cwd(), base.absolute()))],
-    )
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Everything below a folder but folders, and of these the ones that cannot be listed or were listed before."""
-    seen: set[tuple[int, int]] = set()
-    pending = [folder]
-    while pending:
-        current = pending.pop()
-        try:
-            status = os.stat(current)
-            entries = list(os.scandir(current))
-        except OSError:
-            yield current
-            continue
-        if (status.st_dev, status.st_ino) in seen:
-            yield current
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        for entry in sorted(entries, key=lambda entry: os.fsencode(entry.name)):
-            below = Path(entry.path)
-            if below.is_dir() and not entry.name.startswith("."):
-                pending.append(below)
-            else:
-                yield below
-
-
-def _reason_to_skip(path: Path) -> str:
-    """Why something is no file that may be opened."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError as error:
-        reasons = {errno.ELOOP: "symlink loop", errno.ENOENT: "broken symlink"}
-        return reasons.get(error.errno or 0, os.strerror(error.errno or 0).lower())
-    kinds = (
-        (stat.S_ISDIR, "folder that cannot be listed, or that a link leads to again"),
-        (stat.S_ISFIFO, "pipe, not a regular file"),
-        (stat.S_ISSOCK, "socket, not a regular file"),
-        (lambda mode: not stat.S_ISREG(mode), "device, not a regular file"),
-    )
-    return next((reason for is_kind, reason in kinds if is_kind(mode)), "")
-
-
-def _nothing_to_read(path: str, skipped: list[Skipped]) -> str:
-    wanted = "give .txt, .jsonl, .parquet, .html or other known files"
-    if not skipped:
-        return f"{_shown(path)}: the folder is empty; {wanted}"
-    return f"{_shown(path)}: no file here can be read ({skipped[0].name[:30]}: {skipped[0].reason}); {wanted}"
-
-
-def _known_types() -> list[str]:
-    kinds: tuple[tuple[str, Iterable[str]], ...] = (
-        ("files", FORMAT_SUFFIXES),
-        ("archives of them", ARCHIVE_SUFFIXES),
-        ("either compressed", COMPRESSED_SUFFIXES),
-    )
-    return [f"{what}: {' '.join(sorted(suffixes))}" for what, suffixes in kinds] + [".xml: dumps of MediaWiki only"]
-
-
-def _shown(path: str) -> str:
-    return path if len(path) <= 60 else path[:57] + "..."

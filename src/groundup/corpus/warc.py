@@ -13,6 +13,7 @@ import io
 import re
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -250,6 +251,9 @@ def _payload(body: bytes, http: Mapping[str, str], limit_bytes: int) -> bytes:
         body = _inflated(body, 31, limit_bytes)
     elif coding == "deflate" and body[:1] == b"\x78":
         body = _inflated(body, 15, limit_bytes)
+    elif coding == "deflate":  # without the header it should have, as some servers do, or taken away by the crawler
+        with suppress(zlib.error):
+            body = _inflated(body, -15, limit_bytes)
     elif coding == "zstd" and body.startswith(zstandard.FRAME_HEADER):
         body = zstandard.ZstdDecompressor(max_window_size=1 << 23).decompress(body, max_output_size=limit_bytes)
     elif coding == "br":

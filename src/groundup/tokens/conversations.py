@@ -3,7 +3,7 @@
     file --corpus.readers--> record --FORMATS--> turns --order of roles--> Conversation | counted reason
 
 Formats: `messages` ({"messages": [{"role", "content"}, ...]}) and `alpaca` ({"instruction", "input", "output",
-"system", "history"}), in JSON lines or JSON, plain or compressed. To add one: a function and a row of FORMATS.
+"system", "history"}), in JSON lines or JSON, plain or compressed; see `conversation_formats.py`.
 
 Invariant: total = accepted + rejected; nothing is repaired but that white space around a turn is cut off, which is
 counted, as the template does not carry it.
@@ -14,22 +14,22 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from pydantic import Field, field_validator
 
 from groundup.config import Config, Name
+from groundup.corpus.files import Found
 from groundup.corpus.readers import Reading, SourceConfig, find_files
 from groundup.corpus.records import Row
-from groundup.corpus.sources import Found
 from groundup.errors import DataError
 from groundup.log import logger
 from groundup.stage import hash_file
-from groundup.tokens.template import ROLES, Turn
+from groundup.tokens.conversation_formats import FORMATS, Refused, check_order, encodable
+from groundup.tokens.template import Turn
 
 SAMPLES_PER_REASON = 3
 READ_FORMATS = ("jsonl", "json")
@@ -75,87 +75,6 @@ class Conversation:
         """The conversation that `as_dict` wrote."""
         turns = tuple(Turn(turn["role"], turn["text"]) for turn in values["turns"])
         return cls(values["id"], turns, values["source"], values["metadata"])
-
-
-class _Refused(Exception):
-    """A record that is no conversation: `reason` is counted, `detail` shown."""
-
-    def __init__(self, reason: str, detail: object = "") -> None:
-        super().__init__(reason)
-        self.reason, self.detail = reason, str(detail)[:80]
-
-
-@dataclass(frozen=True)
-class Format:
-    """A record format: a record that has `marker` is of it; `keys` are read, all others are metadata."""
-
-    marker: str
-    keys: frozenset[str]
-    turns: Callable[[Mapping[str, Any]], list[Turn]]
-
-
-def _text(values: Mapping[str, Any], key: str, required: bool = True) -> str:
-    """A string field as it stands; "" when it may be missing and is."""
-    value = values.get(key)
-    if value is None and not required:
-        return ""
-    if value is None:
-        raise _Refused(f"no {key}", f"found: {', '.join(map(str, values))}")
-    if not isinstance(value, str):
-        raise _Refused(f"{key} is not a string", f"{type(value).__name__}: {value}")
-    if required and not value.strip():
-        raise _Refused(f"empty {key}")
-    return value
-
-
-def _turns_of_messages(values: Mapping[str, Any]) -> list[Turn]:
-    messages = values["messages"]
-    if not isinstance(messages, list):
-        raise _Refused("messages is not a list", type(messages).__name__)
-    turns = []
-    for message in messages:
-        if not isinstance(message, dict):
-            raise _Refused("message is not an object", message)
-        role = message.get("role")
-        if role not in ROLES:
-            raise _Refused("unknown role", role)
-        if message.keys() - {"role", "content"}:
-            raise _Refused("message with keys that would be ignored", sorted(message.keys() - {"role", "content"}))
-        turns.append(Turn(role, _text(message, "content")))
-    return turns
-
-
-def _turns_of_alpaca(values: Mapping[str, Any]) -> list[Turn]:
-    """The user's text is the instruction and, on a new line, the input where there is one (as in LLaMA-Factory)."""
-    system, more = _text(values, "system", required=False), _text(values, "input", required=False)
-    question = _text(values, "instruction")
-    turns = [Turn("system", system)] if system.strip() else []
-    for pair in _history(values.get("history")):
-        turns += [Turn("user", pair[0]), Turn("assistant", pair[1])]
-    turns.append(Turn("user", f"{question}\n{more}" if more.strip() else question))
-    turns.append(Turn("assistant", _text(values, "output")))
-    return turns
-
-
-def _history(value: Any) -> Sequence[Sequence[str]]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise _Refused("history is not a list", type(value).__name__)
-    for pair in value:
-        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(said, str) for said in pair):
-            raise _Refused("history is not of pairs of strings", pair)
-        if not all(said.strip() for said in pair):
-            raise _Refused("empty turn in history", pair)
-    return value
-
-
-FORMATS: Mapping[str, Format] = {
-    "messages": Format("messages", frozenset({"messages"}), _turns_of_messages),
-    "alpaca": Format(
-        "instruction", frozenset({"instruction", "input", "output", "system", "history"}), _turns_of_alpaca
-    ),
-}
 
 
 class ConversationReading:
@@ -210,8 +129,8 @@ class ConversationReading:
             name = self._format_of(row.values)
             turns = FORMATS[name].turns(row.values)
             check_order(turns)
-            trimmed = [Turn(turn.role, _encodable(turn.text.strip())) for turn in turns]
-        except _Refused as refused:
+            trimmed = [Turn(turn.role, encodable(turn.text.strip())) for turn in turns]
+        except Refused as refused:
             self._reject(refused.reason, 1, f"{file_name}:{row.number} {refused.detail}".rstrip())
             return None
         self.formats[name] += 1
@@ -281,32 +200,8 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def check_order(turns: Sequence[Turn]) -> None:
-    """An optional system turn, then user and assistant in turn, the assistant last; raises an internal refusal."""
-    roles = [turn.role for turn in turns]
-    if "system" in roles[1:]:
-        raise _Refused("system turn not at the start")
-    roles = roles[1:] if roles[:1] == ["system"] else roles
-    if not roles:
-        raise _Refused("no turns")
-    if any(a == b for a, b in pairwise(roles)):
-        raise _Refused("two turns of one role in a row")
-    if roles[0] != "user":
-        raise _Refused("does not begin with the user")
-    if roles[-1] != "assistant":
-        raise _Refused("does not end with the assistant")
-
-
 def _refuse_format(values: Mapping[str, Any], reason: str) -> NoReturn:
-    raise _Refused(reason, f"found: {', '.join(str(key)[:20] for key in list(values)[:6])}")
-
-
-def _encodable(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise _Refused("lone surrogate (not a character)", f"at character {error.start}") from None
-    return text
+    raise Refused(reason, f"found: {', '.join(str(key)[:20] for key in list(values)[:6])}")
 
 
 def _is_plain(value: Any) -> bool:

@@ -9,8 +9,9 @@ from xml.sax.saxutils import escape
 
 from groundup.config import build
 from groundup.corpus.documents import Document
+from groundup.corpus.files import RawFile
 from groundup.corpus.readers import Reading, Rejected
-from groundup.corpus.sources import RawFile, SourceConfig
+from groundup.corpus.sources import SourceConfig
 
 HEADER = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" version="0.11" xml:lang="de">
   <siteinfo>

@@ -67,6 +67,20 @@ def test_every_other_page_has_its_reason(tmp_path):
     assert [record.text for record in records if isinstance(record, Document)] == ["Rede"]
 
 
+def test_redirects_in_words_that_nobody_listed(tmp_path):
+    texts = [
+        "#TILVÍSUN [[A]]",
+        "#PREUSMERITEV: [[A#b]]\n",
+        "#Not [[A]]",
+        "#FIRST [[A]] and more",
+        "# [[A]]",
+        "#X [[A]]",
+    ]
+    _, records = only(tmp_path, dump(*(page(i, text) for i, text in enumerate(texts, 1))))
+    assert reasons(records)[:2] == ["redirect", "redirect"]
+    assert all(isinstance(record, Document) for record in records[2:])
+
+
 def test_namespaces_of_old_dumps_are_read_from_the_title(tmp_path):
     old = [
         page(1, "A", "Diskussion:X", 1).replace("    <ns>1</ns>\n", ""),

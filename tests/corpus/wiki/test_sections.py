@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from groundup import config as recipe
 from groundup.corpus import CorpusConfig, build_corpus
+from groundup.corpus.files import RawFile, Remote
 from groundup.corpus.readers import Reading, Rejected
-from groundup.corpus.sources import RawFile, Remote, SourceConfig
+from groundup.corpus.sources import SourceConfig
 from groundup.corpus.wiki import streams
 from groundup.corpus.wiki.sections import in_sections
 from groundup.corpus.wiki.streams import MAGIC, find_stream, plan_sections

@@ -23,7 +23,7 @@ def shown(wikitext, tables="rows"):
 def test_dropped_or_as_rows():
     text = f"Before.\n{TABLE}\nAfter."
     assert shown(text, "drop") == "Before.\n\nAfter."
-    assert shown(text) == "Before.\n\nVisitors | Year | Number\n2018 | 12,400\n2019 | 13,050 more\n\nAfter."
+    assert shown(text) == "Before.\n\nVisitors\nYear | Number\n2018 | 12,400\n2019 | 13,050 more\n\nAfter."
 
 
 def test_nested_and_indented_tables_are_one():

@@ -38,6 +38,8 @@ _FIELDS = {
 }
 _REDIRECT = re.compile(rf"\s*#\s?(?:{'|'.join(sorted(REDIRECTS))})\s*:?\s*\[\[", re.IGNORECASE)
 
+_ANY_REDIRECT = re.compile(r"#([^\W\d_]{4,}) ?:? ?\[\[[^\[\]\n]+\]\]")
+
 
 class _Refused(Exception):
     """XML that is well-formed, perhaps, but nothing that a dump holds."""
@@ -193,13 +195,21 @@ def _row(page: bytes, number: int, header: Header, dialect: Dialect, text_field:
 
 
 def _reason_to_pass(values: dict[str, str], text: str, header: Header, dialect: Dialect) -> str:
-    if "redirect" in values or (text.lstrip()[:1] == "#" and _REDIRECT.match(text)):
+    if "redirect" in values or (text.lstrip()[:1] == "#" and _is_redirect(text)):
         return "redirect"
     if _namespace(values, header) not in dialect.config.namespaces:
         return "page outside wiki.namespaces"
     if values.get("model", "wikitext") not in ("wikitext", ""):
         return "page that is no wikitext"
     return "" if text.strip() else "empty page"
+
+
+def _is_redirect(text: str) -> bool:
+    """Whether a text is `#WORD [[target]]`, with a known word, or nothing but any in capitals and a link."""
+    if _REDIRECT.match(text):
+        return True
+    found = _ANY_REDIRECT.fullmatch(text.strip())
+    return bool(found and found[1].isupper())
 
 
 def _namespace(values: dict[str, str], header: Header) -> int:

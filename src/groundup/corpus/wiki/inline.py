@@ -99,7 +99,7 @@ def _rank(before: str) -> int:
 
 def _without_tags(text: str) -> str:
     if "<sup" in text:
-        text = _SUPERSCRIPT.sub(_superscript, text)
+        text = raised(text)
     for _ in range(_MAX_TABLE_DEPTH if "<table" in text else 0):
         text, count = _HTML_TABLE.subn(GAP, text)
         if not count:
@@ -111,7 +111,11 @@ def _without_tags(text: str) -> str:
     return INLINE_TAG.sub("", _BLOCK_TAG.sub(BREAK, text))
 
 
+def raised(markup: str) -> str:
+    """Digits and signs in `<sup>` become raised ones, so that 10<sup>6</sup> is not 106; words stay as they are."""
+    return _SUPERSCRIPT.sub(_superscript, markup)
+
+
 def _superscript(element: re.Match[str]) -> str:
-    """Digits and signs become raised ones, so that 10<sup>6</sup> is not 106; words stay as they are."""
     inner: str = element[1].strip()
     return inner.translate(_RAISED) if _CAN_BE_RAISED.issuperset(inner) else inner

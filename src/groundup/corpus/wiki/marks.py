@@ -6,6 +6,8 @@ takes them from the input and nothing can be forged.
 
 from __future__ import annotations
 
+import re
+
 GAP = "\ufdd0"
 """Something was dropped here; `lines.close_gaps` mends what it leaves: spaces, separators, empty parentheses."""
 LITERAL_START, LITERAL_END = "\ufdd1", "\ufdd2"
@@ -20,6 +22,7 @@ BREAK = "\ufdd8"
 BAR, EQUALS = "\ufdd5", "\ufdd6"
 """`|` and `=` in the text of a template or link inside another one, where they part no arguments."""
 
+_BREAK_AND_END = re.compile(r"<br\b[^<>]*+>[ \t]*+\n", re.IGNORECASE)
 _MARKS = (GAP, LITERAL_START, LITERAL_END, LINE, CAPTION_START, CAPTION_END, BREAK, BAR, EQUALS)
 _TABLE = dict.fromkeys(map(ord, _MARKS))
 
@@ -27,3 +30,8 @@ _TABLE = dict.fromkeys(map(ord, _MARKS))
 def without_marks(text: str) -> str:
     """`text` without the signs, which is nearly always `text` itself."""
     return text.translate(_TABLE) if any(mark in text for mark in _MARKS) else text
+
+
+def in_lines(text: str) -> str:
+    """`text` as a paragraph whose lines stay lines: verse."""
+    return "\n\n" + _BREAK_AND_END.sub("\n", text.strip()).replace("\n", BREAK) + "\n\n"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from groundup.corpus.wiki.marks import in_lines
+
 Arguments = Mapping[str, str]
 
 _RANGES = {
@@ -44,6 +46,11 @@ _POWERS = {"3": "thousand", "6": "million", "9": "billion"}
 _ACCIDENTALS = {"flat": "♭", "sharp": "♯", "natural": "♮", "b": "♭", "#": "♯"}
 _EXPONENTS = str.maketrans("-−0123456789", "⁻⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MONTHS = "January February March April May June July August September October November December"
+
+
+def verse(given: Arguments) -> str:
+    """`{{poemquote|...}}` with its lines."""
+    return in_lines(_first(given, ("text", "quote", "content", "1")))
 
 
 def numbered(given: Arguments) -> list[str]:
@@ -226,6 +233,7 @@ FUNCTIONS: dict[str, Callable[[Arguments], str]] = {
     ),
     **_named("keypress; key press; key; kbd; button; taste; tasten", keys),
     **_named("respell; pronunciation respelling", respelling),
+    **_named("poemquote; poem quote; verse translation; verse; poem; blockpoem; stanza", verse),
     **_named("gaps; gapnum; dnum", gaps),
     **_named("zh; lang-zh; chinese; zh-full", chinese),
 }

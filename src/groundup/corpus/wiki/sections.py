@@ -13,7 +13,8 @@ from typing import BinaryIO
 from groundup.corpus import detect
 from groundup.corpus.compressed import DamagedFile
 from groundup.corpus.encodings import declared_in_xml, find_encoding
-from groundup.corpus.sources import RawFile, SourceConfig
+from groundup.corpus.files import RawFile
+from groundup.corpus.sources import SourceConfig
 from groundup.corpus.wiki import streams
 from groundup.corpus.wiki.streams import plan_sections
 

@@ -13,6 +13,7 @@ _NOTHING = f"\n\n{GAP}"
 _EDGE = re.compile(r"\n[ \t:*#]*+(\{\||\|\}(?!\}))")
 _INNER_EDGE = re.compile(r"\n[ \t:*#]*+(?:\{\|[^\n]*+|\|\})")
 _ROW = re.compile(r"\n[ \t]*+\|-+[^\n]*")
+_CAPTION = re.compile(r"\n[ \t]*+\|\+[^\n]*+")
 _CELL = re.compile(r"\n[ \t]*+(?:\|\+|[|!])|\|\||!!")
 _ATTRIBUTES = re.compile(r"(?:\s*+[\w-]++\s*+=\s*+(?:\"[^\"\n|]*+\"|'[^'\n|]*+'|[^\s|\"']++))++\s*+\|(?!\|)")
 _STRAY = re.compile(r"\n[ \t]*+\|[^\n]*")
@@ -51,7 +52,7 @@ def _rows(table: str) -> str:
     """Rows as lines, cells between bars; attributes and empty cells are left out, a table within is flattened."""
     lines = []
     _, _, body = table[1:].partition("\n")  # the first line has the attributes of the whole
-    for row in _ROW.split(_INNER_EDGE.sub("", f"\n{body}")):
+    for row in _ROW.split(_CAPTION.sub(r"\g<0>\n|-", _INNER_EDGE.sub("", f"\n{body}"))):
         cells = (" ".join(_without_attributes(cell).split()) for cell in _CELL.split(row))
         line = " | ".join(cell for cell in cells if cell.strip(GAP + " "))
         if line:

@@ -20,7 +20,7 @@ from groundup.corpus.wiki.brackets import resolve
 from groundup.corpus.wiki.inline import INLINE_TAG, unescaped, without_inline_markup
 from groundup.corpus.wiki.lines import lay_out
 from groundup.corpus.wiki.links import shown
-from groundup.corpus.wiki.marks import BREAK, GAP, LINE, LITERAL_END, LITERAL_START, without_marks
+from groundup.corpus.wiki.marks import BREAK, GAP, LINE, LITERAL_END, LITERAL_START, in_lines, without_marks
 from groundup.corpus.wiki.names import CATEGORIES, DISAMBIGUATIONS, FILES
 from groundup.corpus.wiki.options import WikiConfig
 from groundup.corpus.wiki.tables import replace_tables
@@ -29,11 +29,11 @@ from groundup.corpus.wiki.variants import choose_variant
 
 _ELEMENTS = re.compile(
     r"<!--.*?(?:-->|\Z)|<(ref|references|nowiki|pre|math|chem|ce|syntaxhighlight|source|gallery|timeline|score|graph|mapframe"
-    r"|maplink|imagemap|templatestyles|templatedata|hiero|indicator|inputbox|categorytree|includeonly|style|script|rp)\b"
+    r"|maplink|imagemap|templatestyles|templatedata|hiero|indicator|inputbox|categorytree|includeonly|style|script|rp|poem)\b"
     r"([^<>]*+)(?:(?<=/)>|>((?:[^<]++|<(?!/?\1\b))*+)</\1\s*+>)",
     re.IGNORECASE | re.DOTALL,
 )
-_VERBATIM = frozenset(("nowiki", "math", "chem", "ce", "gallery", "pre", "syntaxhighlight", "source"))
+_VERBATIM = frozenset(("nowiki", "math", "chem", "ce", "gallery", "pre", "syntaxhighlight", "source", "poem"))
 _BLOCKS = frozenset(("pre", "syntaxhighlight", "source"))
 _GALLERY_OPTIONS = re.compile(r"(?:(?:alt|link|class)=[^|\n]*+\|)++")
 _PIPED_LINK = re.compile(r"\[\[[^\[\]{}|:\n]*+\|([^\[\]{}|=\n]++)\]\]")
@@ -91,6 +91,8 @@ class _Page:
             text = text.replace("\r\n", "\n").replace("\r", "\n")
         if "<" in text:
             text = _ELEMENTS.sub(self._element, text)
+            if "<ref" in text:  # one within another, which was taken first
+                text = _ELEMENTS.sub(self._element, text)
             if LINE in text:
                 text = text.replace(LINE + "\n", "").replace(LINE, "")
         if "[" in text:  # most links hold nothing and need no decision: both splits and joins run without Python code
@@ -128,7 +130,9 @@ class _Page:
 
     def _verbatim(self, name: str, attributes: str, content: str) -> str:
         if name == "gallery":
-            return self._gallery(content)
+            return self._gallery(_ELEMENTS.sub(self._element, content))
+        if name == "poem":
+            return in_lines(_ELEMENTS.sub(self._element, content))
         if name == "math":
             formula = self._literal(f"${' '.join(content.split())}$")
             return f"{BREAK}{formula}{BREAK}" if "block" in attributes else formula
