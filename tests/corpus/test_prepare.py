@@ -17,6 +17,7 @@ from groundup.corpus import (
     CorpusConfig,
     build_corpus,
     line_sections,
+    part_reader,
     parts,
     prepare,
     raw_identity,
@@ -220,8 +221,8 @@ def test_a_kill_at_any_point_loses_one_part_and_changes_nothing(raw, tmp_path, s
     expected = content(tmp_path / "whole")
     work = tmp_path / "work"
     replace, reads = os.replace, []
-    read = parts._PartReader.read
-    monkeypatch.setattr(parts._PartReader, "read", lambda self, *a: (reads.append(self.part.number), read(self, *a))[1])
+    read = part_reader._PartReader.read
+    monkeypatch.setattr(part_reader._PartReader, "read", lambda self, *a: (reads.append(self.part.number), read(self, *a))[1])
     for fatal in (1, 2, 5, 9, 16, 19, 24, 30, 10_000):
         calls = 0
 
@@ -241,7 +242,7 @@ def test_a_kill_at_any_point_loses_one_part_and_changes_nothing(raw, tmp_path, s
             break
     assert content(work) == expected
     assert len(reads) - len(set(reads)) <= 8  # at most the part in work at each kill was read again
-    monkeypatch.setattr(parts, "read_part", None)
+    monkeypatch.setattr(part_reader, "read_part", None)
     build(config, work)  # finished: nothing is read
     assert content(work) == expected
 

@@ -37,7 +37,8 @@ from groundup.corpus.documents import DOCUMENTS
 from groundup.corpus.evaluation_sets import EvaluationSetConfig
 from groundup.corpus.frequent_lines import lines_folder, with_frequent_lines
 from groundup.corpus.hub import find_source
-from groundup.corpus.parts import Part, plan_parts, read_part, with_line_numbers
+from groundup.corpus.part_reader import read_part
+from groundup.corpus.parts import Part, plan_parts, with_line_numbers
 from groundup.corpus.processes import run_all
 from groundup.corpus.report import log_report, make_report, refuse_nothing, report_text, summary_of
 from groundup.corpus.segments import Segment
@@ -117,8 +118,8 @@ def file_identity(config: SourceConfig | EvaluationSetConfig, base: Path) -> dic
 
     Files of a hub dataset go by the hub's own hash. Raises DataError when there are none.
     """
-    values = to_dict(config)
     found = find_source(config, base) if isinstance(config, SourceConfig) else find_files(config.path, base)
+    values = to_dict(_with_license(config, found) if isinstance(config, SourceConfig) else config)
     with ThreadPoolExecutor(_HASH_THREADS) as threads:
         hashes = list(threads.map(_hash_or_reason, found.files))
     del values["path"]
@@ -194,9 +195,13 @@ def _plan(
 ) -> list[Part]:
     parts: list[Part] = []
     settings = (config.clean, config.deduplicate, parts_folder, index, load_resources(config.clean, _places(base)))
-    for source, files in zip(config.sources, found):
-        parts += plan_parts(source, files.files, *settings, len(parts))
+    for number, (source, files) in enumerate(zip(config.sources, found)):
+        parts += plan_parts(_with_license(source, files), files.files, *settings, len(parts), number)
     return parts
+
+
+def _with_license(source: SourceConfig, found: Found) -> SourceConfig:
+    return source if source.license else source.model_copy(update={"license": found.license})
 
 
 @dataclass(frozen=True)

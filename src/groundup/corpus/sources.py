@@ -69,6 +69,9 @@ class SourceConfig(Config):
     """Whether readers' comments under an HTML page belong to its text."""
     metadata_fields: tuple[str, ...] = ()
     """Fields kept beside the text (strings, numbers, booleans); `id` always is."""
+    license: str = Field(default="", max_length=200)
+    """Licence of the text, for the report; a record's own (`license` in its metadata) goes before it, that of a dataset
+    card is taken where this is empty."""
     max_document_bytes: int = Field(default=16 << 20, ge=1 << 10, le=1 << 28)
     """Longer text files are split at paragraphs; longer records are rejected (a JSON line may be twice as long)."""
     max_expanded_bytes: int = Field(default=1 << 36, ge=1 << 10)
@@ -235,6 +238,8 @@ class Found:
 
     files: tuple[RawFile, ...]
     skipped: tuple[Skipped, ...]
+    license: str = ""
+    """What the dataset's card says, where there is one."""
 
 
 def resolve_path(path: str | tuple[str, ...], base: Path) -> list[Path]:

@@ -69,6 +69,8 @@ class Changes:
     sample_limit: int = 3
     documents: dict[str, int] = field(default_factory=dict)
     characters: dict[str, int] = field(default_factory=dict)
+    bytes: dict[str, int] = field(default_factory=dict)
+    """Of UTF-8 that they became shorter by."""
     edits: dict[str, int] = field(default_factory=dict)
     samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
@@ -76,6 +78,7 @@ class Changes:
         """One document more that `rule` changed."""
         self.documents[rule] = self.documents.get(rule, 0) + 1
         self.characters[rule] = self.characters.get(rule, 0) + len(before) - len(after)
+        self.bytes[rule] = self.bytes.get(rule, 0) + utf8_bytes(before) - utf8_bytes(after)
         for name, amount in edits.items():
             self.edits[name] = self.edits.get(name, 0) + amount
         known = self.samples.setdefault(rule, [])
@@ -87,7 +90,12 @@ class Changes:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values of everything but the limit."""
-        return {name: getattr(self, name) for name in ("documents", "characters", "edits", "samples")}
+        return {name: getattr(self, name) for name in ("documents", "characters", "bytes", "edits", "samples")}
+
+
+def utf8_bytes(string: str) -> int:
+    """Length in UTF-8."""
+    return len(string) if string.isascii() else len(string.encode())
 
 
 def _around_change(string: str, other: str) -> str:
@@ -153,7 +161,7 @@ class Cleaner:
             if outcome is None:
                 continue
             if isinstance(outcome, Dropped):
-                return outcome
+                return replace(outcome, rule=name)
             if outcome.string != text.string:
                 self.changes.count(name, document, text.string, outcome.string, outcome.counts)
                 text = text.edited(outcome.string)
