@@ -222,7 +222,9 @@ def test_a_kill_at_any_point_loses_one_part_and_changes_nothing(raw, tmp_path, s
     work = tmp_path / "work"
     replace, reads = os.replace, []
     read = part_reader._PartReader.read
-    monkeypatch.setattr(part_reader._PartReader, "read", lambda self, *a: (reads.append(self.part.number), read(self, *a))[1])
+    monkeypatch.setattr(
+        part_reader._PartReader, "read", lambda self, *a: (reads.append(self.part.number), read(self, *a))[1]
+    )
     for fatal in (1, 2, 5, 9, 16, 19, 24, 30, 10_000):
         calls = 0
 

@@ -42,6 +42,11 @@ def find_source(source: SourceConfig, base: Path) -> Found:
     return _data(found, lambda name: _start_of(paths[name]), wanted, str(source.paths[0]))
 
 
+def with_license(source: SourceConfig, found: Found) -> SourceConfig:
+    """The source with the licence that its dataset's card names, where the recipe names none."""
+    return source if source.license else source.model_copy(update={"license": found.license})
+
+
 def _start_of(path: Path) -> bytes:
     try:
         with path.open("rb") as handle:

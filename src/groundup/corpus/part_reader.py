@@ -152,7 +152,7 @@ class _PartReader:
             self._sample("duplicates", "exact", *place, "", {SAME_AS: outcome})
         else:
             account.filter(outcome.reason, len(data))
-            self._sample("filtered", outcome.reason, *place, outcome.excerpt or document.text, _measured(outcome))
+            self._sample("filtered", outcome.reason, *place, outcome.excerpt or document.text, measured(outcome))
 
     def copies_in(self, segment: Segment) -> NDArray[np.int64]:
         """Rows of a segment, one for each further record with the same raw text."""
@@ -228,7 +228,7 @@ def license_of(metadata: Mapping[str, Any], source: SourceConfig) -> str:
     return found if isinstance(found, str) else source.license
 
 
-def _measured(outcome: Dropped) -> dict[str, Any]:
+def measured(outcome: Dropped) -> dict[str, Any]:
     """What a rule measured and what it demands, where it compared numbers."""
     if outcome.bound is None:
         return {}

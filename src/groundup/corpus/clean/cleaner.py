@@ -137,6 +137,16 @@ def rules_of(config: CleanConfig, resources: Resources) -> Iterator[tuple[str, R
     yield "length", partial(length, config.min_characters, config.max_characters)
 
 
+@dataclass(frozen=True)
+class RuleEdit:
+    """What one rule did to one document."""
+
+    rule: str
+    before: str
+    after: str
+    counts: dict[str, int]
+
+
 class Cleaner:
     """The rules of a config, ready to be applied; `changes` counts what they changed."""
 
@@ -149,12 +159,19 @@ class Cleaner:
         """All rules in order; stops at the first that drops the document."""
         return self._apply(document, self._rules)
 
+    def follow(self, document: Document) -> tuple[Document | Dropped, list[RuleEdit]]:
+        """The same as `clean`, with each edit on the way."""
+        edits: list[RuleEdit] = []
+        return self._apply(document, self._rules, edits), edits
+
     def clean_up_to(self, document: Document, last: str) -> Document | Dropped:
         """The rules before the one named `last`; a document that one of them drops is dropped here too."""
         names = [name for name, _ in self._rules]
         return self._apply(document, self._rules[: names.index(last)])
 
-    def _apply(self, document: Document, rules: Iterable[tuple[str, Rule]]) -> Document | Dropped:
+    def _apply(
+        self, document: Document, rules: Iterable[tuple[str, Rule]], edits: list[RuleEdit] | None = None
+    ) -> Document | Dropped:
         text = Text(document.text)
         for name, rule in rules:
             outcome = rule(text)
@@ -164,6 +181,8 @@ class Cleaner:
                 return replace(outcome, rule=name)
             if outcome.string != text.string:
                 self.changes.count(name, document, text.string, outcome.string, outcome.counts)
+                if edits is not None:
+                    edits.append(RuleEdit(name, text.string, outcome.string, outcome.counts))
                 text = text.edited(outcome.string)
         if text.identified:
             found = {"language": text.identified, "language_confidence": text.confidence}
