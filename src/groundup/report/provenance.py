@@ -15,7 +15,7 @@ from groundup.report.plain import count, entries, mapping, named
 from groundup.report.read import RunFiles
 
 SOURCES_SHOWN = 50
-BINS_SHOWN = 24
+BINS_SHOWN = 32
 EXAMPLES_SHOWN = 3
 _UNKNOWN = ("not given", "no letters")
 _DUPLICATES = {"exact": "Exact duplicate", "near": "Near duplicate"}
@@ -62,11 +62,11 @@ class _Flow:
         return sum(count(bin_.get("bytes")) for bin_ in map(mapping, mapping(self._account.get("lengths")).values()))
 
     def _rows(self) -> list[dict[str, Any]]:
-        kept = self._row("kept", "Kept", "as it was read", self._account.get("kept"), self._bytes.get("kept"))
+        kept = self._row("kept", "Kept", "its text as it was read", self._account.get("kept"), self._bytes.get("kept"))
         return [
             self._row("total", "Came in", "", self._total, self._bytes.get("loaded")),
             *self._dropped("rejected", "rejected", lambda reason: "Not readable"),
-            *self._dropped("filtered", "filtered", lambda reason: f"Rule: {self._rules.get(reason, 'cleaning')}"),
+            *self._dropped("filtered", "filtered", lambda reason: f"Rule {self._rules.get(reason, 'of cleaning')}"),
             *self._contaminated(),
             *self._dropped("duplicates", "duplicate", lambda kind: _DUPLICATES.get(kind, kind), is_kind=True),
             kept,
@@ -98,7 +98,7 @@ class _Flow:
             self._row(
                 colour,
                 step(reason),
-                "" if is_kind else reason,
+                "" if is_kind else reason.removeprefix(f"{self._rules.get(reason, '')}: "),
                 amount,
                 sizes.get(reason),
                 map(_example, entries(samples.get(reason))),
@@ -137,7 +137,7 @@ class _Flow:
                 f"{one.get('source', '')}/{one.get('id', '')}: {one.get('before', '')} → {one.get('after', '')}"
                 for one in entries(entry.get("samples"))
             ]
-            row = self._row("edited", f"Edited by: {name}", "", entry.get("documents"), 0, shown)
+            row = self._row("edited", f"Edited by {name}", "", entry.get("documents"), 0, shown)
             removed = count(entry.get("bytes_removed"))
             row["bytes"] = (
                 f"{'−' if removed >= 0 else '+'}{words.size(abs(removed))}" if "bytes_removed" in entry else "–"
