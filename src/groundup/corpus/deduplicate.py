@@ -56,6 +56,8 @@ class Duplicates:
     """Clusters by size: "2", "3-4", "5-8" and so on."""
     sizes_by_source: dict[int, dict[str, dict[str, int]]] = field(default_factory=dict)
     """The same for each source (by its position) that documents are kept of, and each of `cluster_sizes.KINDS`."""
+    counted: dict[str, int] = field(default_factory=dict)
+    """Duplicates in the clusters, exact and near: what the account must have too."""
     unchecked: int = 0
     """Documents in buckets so large that not all pairs were compared (counted once a bucket)."""
 
@@ -97,6 +99,7 @@ def find_duplicates(
         max(every, default=1),
         by_powers(every),
         sizes_by_source(sizes),
+        {kind: sum((size - 1) * count for size, count in together(sizes, kind).items()) for kind in ("exact", "near")},
         unchecked,
     )
 

@@ -52,6 +52,8 @@ def make_report(
         _check(name, account, histograms[name], shares[name])
         histograms_of_all.add_all(histograms[name])
     _check("the corpus", total, histograms_of_all, whole)
+    if duplicates.counted != total.duplicates:
+        raise AssertionError(f"clusters hold {duplicates.counted} duplicates, the account {total.duplicates}")
     return {
         **total.to_json(),
         **whole.told(),
