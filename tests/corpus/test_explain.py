@@ -7,11 +7,13 @@ import tarfile
 
 import pytest
 
-from groundup.corpus import Explainer, lines_of, read_documents
+from groundup.corpus import Explainer, line_sections, lines_of, read_documents
 from groundup.corpus.documents import read_lines
 from groundup.corpus.listing import LISTING
+from groundup.corpus.wiki import streams
 from groundup.errors import DataError
 from tests.corpus.test_prepare import build, corpus, jsonl, report_of, texts
+from tests.corpus.wiki.made import FOOTER, HEADER, page
 
 OUTCOMES = {"exact duplicate", "near duplicate", "kept", "rejected", "filtered", "contaminated"}
 
@@ -208,6 +210,28 @@ def test_frequent_lines_are_those_of_the_corpus(tmp_path):
     changed = [told((config, folder), f"s/{name}", tmp_path)["changes"] for name in sorted(kept)]
     assert [len(each) for each in changed] == [int(notice not in kept[name]) for name in sorted(kept)]
     assert sum(map(len, changed)) == 5
+
+
+def test_records_of_files_in_sections(tmp_path, monkeypatch):
+    monkeypatch.setattr(line_sections, "SECTION_BYTES", 2000)
+    monkeypatch.setattr(streams, "SECTION_BYTES", {"bz2": 1 << 20, "": 2000})
+    (tmp_path / "a.jsonl").write_bytes(jsonl(texts(40, 1)))
+    (tmp_path / "b.xml").write_text(HEADER + "".join(page(i, text) for i, text in enumerate(texts(40, 2))) + FOOTER)
+    sources = [{"name": name, "path": str(tmp_path / file)} for name, file in (("a", "a.jsonl"), ("b", "b.xml"))]
+    config = corpus(sources=sources)
+    folder = tmp_path / "work"
+    build(config, folder)
+    kept = {f"{d.source}/{d.id}": d.text for split in ("train", "validation") for d in read_documents(folder, split)}
+    assert len(kept) == 80
+    sections = {name.partition(":")[0] for name in kept}
+    assert "a/a.jsonl" in sections and len(sections) > 4
+    for name in sorted(kept)[::9]:
+        found = told((config, folder), name, tmp_path)
+        assert found["outcome"] == "kept"
+        assert kept[name].startswith(found["excerpt"][:80].replace("\\n", "\n"))
+        assert (found["section_bytes"] is None) == name.startswith("a/")
+    with pytest.raises(DataError, match=r"read in sections; write b/b\.xml#0:3 to b/b\.xml#"):
+        told((config, folder), "b/b.xml:3", tmp_path)
 
 
 def test_every_duplicate_is_listed_once(prepared):

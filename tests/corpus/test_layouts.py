@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from groundup.corpus.layouts import Wanted, left_out
+from groundup.corpus.layouts import Wanted, left_out, license_of_card
 from groundup.errors import DataError, first_line
 
 TRAIN = Wanted("", "train")
@@ -97,3 +97,11 @@ def test_splits_by_name_where_no_card_says_them(names, train):
 def test_a_configuration_that_nothing_has_is_refused():
     with pytest.raises(DataError, match="no configurations"):
         kept({"a.txt": b""}, Wanted("en", "train"), is_repository=True)
+
+
+def test_the_licence_of_a_card():
+    assert license_of_card(card("license: cc-by-4.0")) == "cc-by-4.0"
+    assert license_of_card(card("license: [mit, apache-2.0]")) == "mit, apache-2.0"
+    assert license_of_card(card(f"license: {'x' * 1000}")) == "x" * 200
+    for nothing in (b"# Words\n", card("license: 7"), card("license: {a: b}"), card(": ["), b"\xff"):
+        assert license_of_card(nothing) == ""

@@ -1,14 +1,12 @@
 """The script of a text is that of most of its letters, whatever else stands around it and beside it."""
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.corpus.writing import SCRIPTS, scripts_of
+from tests.corpus.languages import TEXTS
 
-LANGUAGES = Path(__file__).parents[1] / "data" / "languages"
 EXPECTED = {
     "Arabic": ["ar"],
     "Cyrillic": ["bg", "ru", "uk"],
@@ -28,7 +26,7 @@ def names_of(texts):
 
 @pytest.mark.parametrize("script", EXPECTED)
 def test_texts_in_many_languages(script):
-    texts = [(LANGUAGES / f"{name}.txt").read_text(encoding="utf-8") for name in EXPECTED[script]]
+    texts = [TEXTS[name] for name in EXPECTED[script]]
     assert names_of(texts) == [script] * len(texts)
 
 

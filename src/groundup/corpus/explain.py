@@ -41,7 +41,10 @@ DUPLICATES = {"exact": "exact duplicate", "near": "near duplicate"}
 
 _NOT_PREPARED = "whether it is a duplicate, its split and what augmentation makes of it: the corpus is not prepared yet"
 _NO_LINES = "which of its lines are frequent in the corpus: these are counted when the corpus is prepared"
-_NO_LISTING = "whether and of what it is a duplicate: this corpus has no such record of it; prepare it anew"
+_NO_LISTING = (
+    "of what it is a duplicate: this corpus was made before that was kept; remove its stage and prepare it anew"
+)
+_MISMATCH = "what became of it: another version of Groundup made this corpus; remove its stage and prepare it anew"
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,7 @@ class Explainer:
         if self.corpus is None:
             forced = {} if place.source.split == "auto" else {"split_if_kept": place.source.split}
             return {**told, "outcome": UNDECIDED, **forced, "unknown": [*told["unknown"], _NOT_PREPARED]}
-        settled = self._settled(self.corpus, place, cleaned)
-        return {**told, **settled} if settled else {**told, "outcome": UNDECIDED, "unknown": [_NO_LISTING]}
+        return {**told, **self._settled(self.corpus, place, cleaned)}
 
     def _resources(self) -> Resources:
         """What rules need, with the lines that the finished corpus found to be frequent."""
@@ -148,15 +150,14 @@ class Explainer:
             if report["documents"]
         ]
 
-    def _settled(self, corpus: Path, place: Place, document: Document) -> dict[str, Any] | None:
-        """What deduplication, split and augmentation made of a clean document; None when nothing is known."""
+    def _settled(self, corpus: Path, place: Place, document: Document) -> dict[str, Any]:
+        """What deduplication, split and augmentation made of a clean document."""
         duplicate = find_duplicate(corpus, place.source.name, place.id)
         if duplicate:
             return {"outcome": DUPLICATES[duplicate[0]], "duplicate_of": self._original(corpus, *duplicate, document)}
         kept = find_kept(corpus, place.source.name, place.name)
         if kept is None:
-            assert not (corpus / LISTING).is_dir(), f"{place.id} is neither kept nor listed as a duplicate"
-            return None
+            return {"outcome": UNDECIDED, "unknown": [_MISMATCH if (corpus / LISTING).is_dir() else _NO_LISTING]}
         added = [
             {"id": f"{place.source.name}/{one.id}", "method": one.metadata["augmented"], "excerpt": escaped(one.text)}
             for one in kept.added

@@ -91,7 +91,16 @@ def locate(sources: Sequence[SourceConfig], base: Path, document_id: str) -> Pla
             f"{document_id[:80]}: {len(places)} sources have such a file; write the source before it",
             details=[place.id for place in places[:_NEAREST]],
         )
+    _refuse_without_section(places[0])
     return places[0]
+
+
+def _refuse_without_section(place: Place) -> None:
+    """Records of a large dump are numbered within its sections."""
+    sections = [] if place.file.section else in_sections(place.file, place.source)
+    if len(sections) > 1:
+        names = [f"{place.source.name}/{section.name}:{place.number}" for section in (sections[0], sections[-1])]
+        raise DataError(f"{place.id[-80:]}: this dump is read in sections; write {names[0][-40:]} to {names[1][-40:]}")
 
 
 def _places(source: SourceConfig, file: RawFile, where: str, number: int, added: str) -> Iterator[Place]:

@@ -36,7 +36,7 @@ _BATCH_SHINGLES = 1 << 19
 _BATCH_ROWS = 2048
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Origin:
     """Where a document comes from and what is counted of it."""
 
