@@ -35,6 +35,7 @@ def test_texts_in_many_languages(script):
     [
         ("", "no letters"),
         ("12 + 30 = 42 \u00d7 \u2603", "no letters"),
+        ("\U000e0041 \U000f0000", "no letters"),
         ("caf\u00e9", "Latin"),
         ("\u0627\u0644 abc \u0643\u062a\u0627\u0628", "Arabic"),
         ("\u16a0\u16a2\u16a6", "other scripts"),

@@ -15,9 +15,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.corpus.clean.scripts import LETTER, TABLE_SIZE, UNSPACED, kinds
+from groundup.corpus.clean.scripts import LETTER, UNSPACED, kinds
 
-_SAMPLE_CHARACTERS = 1000
+_SAMPLE_CHARACTERS = 500
 _KANA_SHARE = 0.05
 """Of Han and kana together, from which a text counts as Japanese; running Japanese text has more than half."""
 _LETTER = re.compile("[A-Za-z]")
@@ -80,7 +80,7 @@ def _by_counting(samples: Sequence[str]) -> list[int]:
         return []
     characters = np.frombuffer("".join(samples).encode("utf-32-le", "surrogatepass"), dtype="<u4")
     owners = np.repeat(np.arange(len(samples)), [len(sample) for sample in samples]) * len(SCRIPTS)
-    scripts = _table()[np.minimum(characters, TABLE_SIZE - 1)]
+    scripts = _table().take(characters, mode="clip")
     counts = np.bincount(owners + scripts, minlength=len(samples) * len(SCRIPTS)).reshape(len(samples), len(SCRIPTS))
     together = counts[:, _HAN] + counts[:, _KANA]
     japanese = counts[:, _KANA] > _KANA_SHARE * together
@@ -100,4 +100,5 @@ def _table() -> NDArray[np.uint8]:
             inside = slice(first, last + 1)
             table[inside][is_letter[inside]] = SCRIPTS.index(name)
     table[_MARKS_OF_ANY_SCRIPT[0] : _MARKS_OF_ANY_SCRIPT[1] + 1] = _NONE
+    table[-1] = _NONE  # stands for all code points behind the table: tags, private use
     return table
