@@ -5,7 +5,7 @@
                      -> find_duplicates     exact, then near                                   parts/duplicates-<key>/
                      -> tally, assign_codes counts and splits                                  codes.bin of each segment
                      -> write_shards        the kept documents, and those augmentation adds    documents/*.jsonl.zst
-                     -> list_duplicates  which record was dropped for which                    duplicates/*.jsonl.zst
+                     -> list_duplicates     which record was dropped for which                 duplicates/*.jsonl.zst
                      -> report.json
 
 Each arrow runs in all workers, over parts, ranges of keys or segments; between them only counts come together here.
@@ -229,15 +229,14 @@ def _build(config: CorpusConfig, found: Sequence[Found], parts: Sequence[Part], 
     parts = with_line_numbers(with_frequent_lines(parts, workers), workers)
     duplicates_folder = f"duplicates-{digest([config.deduplicate, [part.key for part in parts]])}"
     indices = {part.evaluation.name for part in parts if part.evaluation}
-    listing_folder = f"listing-{duplicates_folder}"
-    wanted = {lines.name, _ANSWERS, duplicates_folder, listing_folder, *indices, *(part.folder.name for part in parts)}
+    wanted = {lines.name, _ANSWERS, duplicates_folder, *indices, *(part.folder.name for part in parts)}
     _remove_all_but(work / _PARTS, wanted)
     with progress("corpus", raw_bytes, "B") as bar:
         read = run_all(read_part, parts, workers, lambda part: bar.advance(part.raw_bytes))
     segments = [segment for part, result in zip(parts, read) for segment in part.segments(result["documents"])]
     duplicates = find_duplicates(segments, config.deduplicate, work / _PARTS / duplicates_folder, workers)
-    listings_of = (parts, segments, config.deduplicate, duplicates)
-    listings = list_duplicates(*listings_of, work / _PARTS / listing_folder, workers)
+    settled = (parts, segments, config.deduplicate, duplicates)
+    listings = list_duplicates(*settled, work / _PARTS / duplicates_folder, workers)
     tasks = [
         Settling(segment, duplicates, config.split, parts[segment.part].forced, config.clean.samples)
         for segment in segments

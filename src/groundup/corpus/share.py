@@ -113,7 +113,8 @@ class Share:
                 segment = self.store.segment_with(same)
                 kept = int(self.duplicates.of(segment)[1][same - segment.first])
                 _, original, original_number = self._place(kept)
-                samples.add("duplicates", kind, name, number, f"the same as {original}:{original_number}")
+                what = "the same as" if kind == "exact" else "nearly the same as"
+                samples.add("duplicates", kind, name, number, f"{what} {original}:{original_number}")
         return samples.values
 
     def _first_duplicates(self, kind: str) -> list[tuple[_Order, str, int, int]]:
