@@ -10,7 +10,8 @@ from pathlib import Path
 from groundup.corpus.clean import CleanConfig, Resources
 from groundup.corpus.deduplicate import find_duplicates
 from groundup.corpus.files import RawFile
-from groundup.corpus.parts import plan_parts, read_part
+from groundup.corpus.part_reader import read_part
+from groundup.corpus.parts import plan_parts
 from groundup.corpus.signatures import DeduplicateConfig
 from groundup.corpus.sources import SourceConfig
 

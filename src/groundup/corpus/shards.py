@@ -134,14 +134,15 @@ def publish(
             place = (shard["split"], source)
             numbers[place] = numbers.get(place, -1) + 1
             name = shard_name(*place, numbers[place])
-            _link(segment.folder / shard["name"], folder / name)
+            link_file(segment.folder / shard["name"], folder / name)
             counts = {"documents": shard["documents"], "bytes": shard["bytes"]}
             shards.append({"file": name, "split": place[0], "source": source, **counts})
     return shards
 
 
-def _link(origin: Path, target: Path) -> None:
-    """A second name for a file; a copy where the file system has no links."""
+def link_file(origin: Path, target: Path) -> None:
+    """A second name for a file in place of what was there; a copy where the file system has no links."""
+    target.unlink(missing_ok=True)
     try:
         os.link(origin, target)
     except OSError as error:

@@ -43,7 +43,7 @@ class Common:
     def write(self, folder: Path) -> Path:
         """Write it into `folder`, from where each process reads it once; returns the file, named by its content."""
         values = {
-            "segments": [[str(s.folder), s.part, s.first, s.rows, s.priority] for s in self.store.segments],
+            "segments": [[str(s.folder), s.part, s.first, s.rows, s.priority, s.source] for s in self.store.segments],
             "config": to_dict(self.config),
             "inputs": [str(path) for path in self.inputs],
         }

@@ -61,16 +61,16 @@ class StageKind:
 
 
 def _corpus_identity(context: Context) -> Mapping[str, Any]:
-    return dict(corpus.raw_identity(context.recipe.corpus, Path.cwd(), _heldout_sets(context)))
+    return dict(corpus.raw_identity(context.recipe.corpus, Path.cwd(), heldout_sets(context)))
 
 
 def _build_corpus(context: Context, work: Path) -> Mapping[str, Any]:
-    recipe, heldout = context.recipe, _heldout_sets(context)
+    recipe, heldout = context.recipe, heldout_sets(context)
     workers = recipe.runtime.workers
     return dict(corpus.build_corpus(recipe.corpus, Path.cwd(), work, workers, heldout, complete_with))
 
 
-def _heldout_sets(context: Context) -> list[corpus.EvaluationSetConfig]:
+def heldout_sets(context: Context) -> list[corpus.EvaluationSetConfig]:
     """The held-out questions as evaluation sets, treated as the corpus says."""
     recipe = context.recipe
     action = recipe.corpus.decontaminate_heldout
@@ -82,13 +82,13 @@ def _heldout_sets(context: Context) -> list[corpus.EvaluationSetConfig]:
 
 
 def _contamination_identity(context: Context) -> Mapping[str, Any]:
-    sets = (*context.recipe.corpus.decontaminate, *_heldout_sets(context))
+    sets = (*context.recipe.corpus.decontaminate, *heldout_sets(context))
     return {"sets": [corpus.file_identity(each, Path.cwd()) for each in sets]}
 
 
 def _build_contamination(context: Context, work: Path) -> Mapping[str, Any]:
     """Measure which evaluation texts are in the train split; a stage of its own, so that it changes no other."""
-    sets = (*context.recipe.corpus.decontaminate, *_heldout_sets(context))
+    sets = (*context.recipe.corpus.decontaminate, *heldout_sets(context))
     workers = context.recipe.runtime.workers
     return dict(corpus.measure_contamination(context.folder("corpus"), sets, Path.cwd(), work, workers))
 
