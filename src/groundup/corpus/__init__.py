@@ -18,24 +18,31 @@ near.py        buckets -> pairs                   components.py  pairs -> cluste
 deduplicate.py segments -> duplicates             groups.py      cluster -> the document that is kept
 settle.py      duplicates -> counts and splits    split.py       cluster -> train, validation or test
 augment/       train document -> further ones     shards.py      segments -> documents by split and source
+engines.py     where tasks run                 processes.py   on this machine; cluster.py: on Ray
 report.py      what became of every record        additions.py   what augmentation added to it
 prepare.py     the whole, and its fingerprint     contamination.py  evaluation texts in the finished corpus
 """
 
 from groundup.corpus.contamination import measure_contamination
 from groundup.corpus.documents import Document, read_documents
+from groundup.corpus.engines import Engine, EngineName, open_engine
 from groundup.corpus.evaluation_sets import EvaluationSetConfig
 from groundup.corpus.prepare import CorpusConfig, build_corpus, file_identity, raw_identity
+from groundup.corpus.processes import LocalEngine
 from groundup.corpus.sources import SourceConfig, resolve_path
 
 __all__ = [
     "CorpusConfig",
     "Document",
+    "Engine",
+    "EngineName",
     "EvaluationSetConfig",
+    "LocalEngine",
     "SourceConfig",
     "build_corpus",
     "file_identity",
     "measure_contamination",
+    "open_engine",
     "raw_identity",
     "read_documents",
     "resolve_path",

@@ -22,8 +22,8 @@ from groundup.corpus.clean import CleanConfig, Cleaner, Dropped, Resources
 from groundup.corpus.closing import finish, finished
 from groundup.corpus.decontaminate import Checker
 from groundup.corpus.documents import SPLITS, Document, hash_text, record_number
+from groundup.corpus.engines import Engine
 from groundup.corpus.line_sections import count_lines, in_line_sections, numbered
-from groundup.corpus.processes import run_all
 from groundup.corpus.readers import Reading, Rejected
 from groundup.corpus.segment_writer import SegmentWriter
 from groundup.corpus.segments import SEGMENT_FILES, Segment, document_number, rows_by_segment
@@ -142,10 +142,10 @@ def with_resources(part: Part, resources: Resources) -> Part:
     return replace(part, key=_part_key(part))
 
 
-def with_line_numbers(parts: Sequence[Part], workers: int) -> list[Part]:
+def with_line_numbers(parts: Sequence[Part], engine: Engine) -> list[Part]:
     """The parts with what their sections must know of those before them in the same file: how many lines these have."""
     sections = [(part.source.name, file) for part in parts for file in part.files if file.lines]
-    counts = run_all(count_lines, [file for _, file in sections], workers, lambda section: None)
+    counts = engine.run_all(count_lines, [file for _, file in sections])
     known: dict[RawFile, RawFile] = {}
     for _, found in groupby(zip(sections, counts), key=lambda pair: (pair[0][0], pair[0][1].path)):
         pieces, lines = zip(*found)

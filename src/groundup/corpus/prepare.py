@@ -9,7 +9,7 @@
 
 Each arrow runs in all workers, over parts, ranges of keys or segments; between them only counts come together here.
 Invariant: the account adds up, per file, per source and in all; the same files and config give the same bytes
-whatever the number of workers, kills and restarts.
+whatever the engine, the number of workers, kills and restarts.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ from groundup.corpus.closing import finish, finished
 from groundup.corpus.decontaminate import build_index, evaluation_set
 from groundup.corpus.deduplicate import find_duplicates
 from groundup.corpus.documents import DOCUMENTS
+from groundup.corpus.engines import Engine
 from groundup.corpus.evaluation_sets import EvaluationSetConfig
 from groundup.corpus.frequent_lines import lines_folder, with_frequent_lines
 from groundup.corpus.hub import find_source
 from groundup.corpus.parts import Part, plan_parts, read_part, with_line_numbers
-from groundup.corpus.processes import run_all
+from groundup.corpus.processes import HERE
 from groundup.corpus.report import log_report, make_report, refuse_nothing, report_text, summary_of
 from groundup.corpus.segments import Segment
 from groundup.corpus.settle import Settling, assign_codes, tally, with_draws
@@ -149,16 +150,16 @@ def build_corpus(
     config: CorpusConfig,
     base: Path,
     work: Path,
-    workers: int = 0,
+    engine: Engine = HERE,
     heldout: Sequence[EvaluationSetConfig] = (),
     complete: Callable[[RewriteConfig], Complete] | None = None,
 ) -> dict[str, Any]:
     """Fill `work` with `documents/` and `report.json`; returns the report's totals. Goes on from what lies in `work`.
 
-    `base`: folder that relative paths are tried in after the current one. `workers`: processes, used from 8 MB on;
-    0: none. The same bytes come out whatever the number. `heldout`: the recipe's own evaluation sets. `complete`:
-    makes the function that asks a model folder, for augmentation by one. Raises DataError when there are no files or
-    nothing is kept.
+    `base`: folder that relative paths are tried in after the current one. `engine`: where the work is done, processes
+    from 8 MB on; the same bytes come out whatever it is. `heldout`: the recipe's own evaluation sets. `complete`: makes
+    the function that asks a model folder, for augmentation by one. Raises DataError when there are no files or nothing
+    is kept.
     """
     found = [find_source(source, base) for source in config.sources]
     sets = [each for each in (*config.decontaminate, *heldout) if drops(each)]
@@ -174,7 +175,7 @@ def build_corpus(
     if not done or done["key"] != key:
         if index:
             build_index([evaluation_set(each, base, work / stage.LOGS) for each in sets], index)
-        built = _build(config, found, parts, work, workers)
+        built = _build(config, found, parts, work, engine)
         report = _written(built, work, augmentation, augmentation_key, complete)
         stage.write_text(work / REPORT, report_text(report))
         shards = [f"{DOCUMENTS}/{shard['file']}" for shard in report["shards"]]
@@ -206,34 +207,34 @@ class _Built:
     parts: Sequence[Part]
     segments: Sequence[Segment]
     report: dict[str, Any]
-    workers: int
+    engine: Engine
 
 
-def _build(config: CorpusConfig, found: Sequence[Found], parts: Sequence[Part], work: Path, workers: int) -> _Built:
+def _build(config: CorpusConfig, found: Sequence[Found], parts: Sequence[Part], work: Path, engine: Engine) -> _Built:
     """Parts, duplicates, splits and the report. Raises DataError when nothing is kept."""
     (work / _PARTS).mkdir(parents=True, exist_ok=True)
     raw_bytes = sum(part.raw_bytes for part in parts)
-    workers = workers if raw_bytes >= _WORTH_PROCESSES_BYTES else 0
+    engine = engine.where_worth(raw_bytes, _WORTH_PROCESSES_BYTES)
     lines = lines_folder(parts)
-    parts = with_line_numbers(with_frequent_lines(parts, workers), workers)
+    parts = with_line_numbers(with_frequent_lines(parts, engine), engine)
     duplicates_folder = f"duplicates-{digest([config.deduplicate, [part.key for part in parts]])}"
     indices = {part.evaluation.name for part in parts if part.evaluation}
     wanted = {lines.name, _ANSWERS, duplicates_folder, *indices, *(part.folder.name for part in parts)}
     _remove_all_but(work / _PARTS, wanted)
     with progress("corpus", raw_bytes, "B") as bar:
-        read = run_all(read_part, parts, workers, lambda part: bar.advance(part.raw_bytes))
+        read = engine.run_all(read_part, parts, lambda part: bar.advance(part.raw_bytes))
     segments = [segment for part, result in zip(parts, read) for segment in part.segments(result["documents"])]
-    duplicates = find_duplicates(segments, config.deduplicate, work / _PARTS / duplicates_folder, workers)
+    duplicates = find_duplicates(segments, config.deduplicate, work / _PARTS / duplicates_folder, engine)
     tasks = [
         Settling(segment, duplicates, config.split, parts[segment.part].forced, config.clean.samples)
         for segment in segments
     ]
-    tallies = run_all(tally, tasks, workers, lambda task: None)
-    sizes = run_all(assign_codes, with_draws(tasks, tallies), workers, lambda task: None)
+    tallies = engine.run_all(tally, tasks)
+    sizes = engine.run_all(assign_codes, with_draws(tasks, tallies))
     report = make_report(config.deduplicate, config.sources, found, parts, read, segments, duplicates, tallies, sizes)
     log_report(report)
     refuse_nothing(report)
-    return _Built(parts, segments, report, workers)
+    return _Built(parts, segments, report, engine)
 
 
 def _written(
@@ -246,9 +247,9 @@ def _written(
     """Write `documents/`; returns the report with its shards and with what augmentation added."""
     tasks = [Sharding(segment, work / _PARTS / _ANSWERS, augmentation, augmentation_key) for segment in built.segments]
     here = augmentation.needs_model  # a model is loaded once, in this process
-    write = partial(write_shards, complete=complete) if here else write_shards
+    write, engine = (partial(write_shards, complete=complete), HERE) if here else (write_shards, built.engine)
     with progress("shards", len(tasks), "segments") as bar:
-        written = run_all(write, tasks, 0 if here else built.workers, lambda task: bar.advance(1))
+        written = engine.run_all(write, tasks, lambda task: bar.advance(1))
     sources = [built.parts[segment.part].source.name for segment in built.segments]
     shards = publish(built.segments, sources, written, work / DOCUMENTS)
     return {**with_added(built.report, sources, written), "shards": shards}

@@ -21,7 +21,7 @@ import numpy as np
 from groundup import stage
 from groundup.config import digest, to_dict
 from groundup.corpus.closing import finish, finished
-from groundup.corpus.processes import run_all
+from groundup.corpus.engines import Engine
 from groundup.corpus.runs import KeyRange, RunWriter, count_records, even_ranges
 from groundup.corpus.segments import Segment, Store
 from groundup.corpus.signatures import DeduplicateConfig
@@ -137,7 +137,7 @@ class Steps:
     store: Store
     config: DeduplicateConfig
     folder: Path
-    workers: int
+    engine: Engine
 
     def by_key(self, name: str, step: Step, inputs: Sequence[Path]) -> Done:
         """One task for each range of the keys of the inputs' records."""
@@ -151,8 +151,8 @@ class Steps:
         self.folder.mkdir(parents=True, exist_ok=True)
         common = Common(self.store, self.config, tuple(inputs)).write(self.folder)
         tasks = [Task(f"{name}-{i:05d}", step, self.folder, common, *span) for i, span in enumerate(spans)]
-        workers = self.workers if len(tasks) >= _WORTH_PROCESSES_TASKS else 0
-        return Done(run_all(_run_task, tasks, workers, lambda task: None), tuple(task.target for task in tasks))
+        engine = self.engine.where_worth(len(tasks), _WORTH_PROCESSES_TASKS)
+        return Done(engine.run_all(_run_task, tasks), tuple(task.target for task in tasks))
 
 
 def _run_task(task: Task) -> dict[str, Any]:
