@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from groundup.corpus.processes import LocalEngine
 from groundup.corpus.runs import KeyRange, RunWriter
 from groundup.corpus.segments import Segment, Store, document_number
 from groundup.corpus.signatures import DeduplicateConfig
@@ -46,7 +47,7 @@ def test_every_record_is_in_one_task_and_finished_tasks_stay(tmp_path, monkeypat
     keys = np.random.default_rng(1).integers(0, 2**64, 100, dtype=np.uint64)
     with RunWriter(tmp_path / "in", KEY) as writer:
         writer.write_columns(key=keys)
-    steps = Steps(store(3), CONFIG, tmp_path / "steps", 0)
+    steps = Steps(store(3), CONFIG, tmp_path / "steps", LocalEngine())
     done = steps.by_key("a", STEP, [tmp_path / "in"])
     assert sum(stats["count"] for stats in done.stats) == 100
     found = np.concatenate(

@@ -14,6 +14,7 @@ import logging
 import os
 import pickle
 import platform
+import shutil
 import signal
 import tempfile
 import threading
@@ -54,7 +55,7 @@ class RayEngine:
         Raises RecipeError when Ray is not installed.
         """
         require("ray", _WHAT, "ray")
-        self._address, self._workers, self._shared = address, max(1, workers), shared
+        self._address, self._workers, self._marks = address, max(1, workers), shared / "ray"
         self._closing = ExitStack()
         self._ray: Any = None
 
@@ -88,10 +89,10 @@ class RayEngine:
             for first in range(0, len(tasks), size)
         ]
         given = ray.data.from_items(rows, override_num_blocks=len(rows))
-        perform = partial(_perform, function, os.getcwd())
+        perform = partial(_perform, function, os.getcwd(), self._marks / uuid.uuid4().hex)
         results: dict[int, Result] = {}
         with _ray_errors(ray):
-            for row in given.flat_map(perform, num_cpus=1, max_retries=_ATTEMPTS - 1).iter_rows():
+            for row in given.flat_map(perform, num_cpus=1).iter_rows():
                 failed, value = pickle.loads(row["outcome"])  # noqa: S301 - written by `_perform`
                 if failed:
                     raise value
@@ -109,7 +110,10 @@ class RayEngine:
             ray = load("ray", _WHAT, "ray")
             load("ray.data", _WHAT, "ray")
             _connect(ray, self._address, self._workers, self._closing)
-            _check_nodes(ray, self._shared)
+            shutil.rmtree(self._marks, ignore_errors=True)
+            self._marks.mkdir(parents=True)
+            self._closing.callback(shutil.rmtree, self._marks, ignore_errors=True)
+            _check_nodes(ray, self._marks)
             self._ray = ray
         return self._ray
 
@@ -149,15 +153,39 @@ def _ray_errors(ray: Any) -> Iterator[None]:
     except ray.exceptions.RayError as error:
         last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise ResourceError(
-            f"Ray lost a worker {_ATTEMPTS} times, perhaps for memory ({type(error).__name__}): use larger nodes or "
-            "fewer tasks a node; the same command goes on from what is finished",
+            f"Ray cannot go on ({type(error).__name__}): see its logs; the same command goes on from what is done",
             details=[last],
         ) from error
 
 
-def _perform(function: Callable[[Any], Any], folder: str, row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """On a worker: (failed, result or error) of each task of a row, up to the first that fails."""
+def _perform(
+    function: Callable[[Any], Any], folder: str, marks: Path, row: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """On a worker: (failed, result or error) of each task of a row, up to the first that fails.
+
+    Ray gives the row of a killed worker to another one, without end; `marks` tells how often.
+    """
     os.chdir(folder)
+    marks.mkdir(exist_ok=True)
+    mark = marks / str(row["first"])
+    with mark.open("ab") as file:
+        file.write(b"x")
+        attempt = file.tell()
+    if attempt > _ATTEMPTS:
+        yield {"number": row["first"], "outcome": pickle.dumps((True, _lost()))}
+        return
+    yield from _outcomes(function, row)
+    mark.unlink(missing_ok=True)
+
+
+def _lost() -> ResourceError:
+    return ResourceError(
+        f"Ray's workers were killed {_ATTEMPTS} times over one task, perhaps for memory: give each more of it (fewer "
+        "processors a node); the same command goes on from what is finished"
+    )
+
+
+def _outcomes(function: Callable[[Any], Any], row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for number, task in enumerate(pickle.loads(row["tasks"]), row["first"]):  # noqa: S301 - written by `run_all`
         try:
             outcome = pickle.dumps((False, function(task)))
@@ -182,7 +210,6 @@ def _packed(error: Exception) -> bytes:
 def _check_nodes(ray: Any, shared: Path) -> None:
     """Raise ResourceError unless every node has this Groundup and sees files here, as this process sees theirs."""
     strategy = load("ray.util.scheduling_strategies", _WHAT, "ray").NodeAffinitySchedulingStrategy
-    shared.mkdir(parents=True, exist_ok=True)
     token, here = uuid.uuid4().hex, _versions()
     mine = shared / f"seen-{token}"
     mine.write_text(token)

@@ -77,9 +77,7 @@ def _run_in_processes(
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Worker processes that end with this one, and at once when an error ends the block."""
     before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_follow_parent
-    )
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_follow_parent)
     try:
         yield pool
         pool.shutdown()

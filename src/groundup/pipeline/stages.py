@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -66,8 +67,14 @@ def _corpus_identity(context: Context) -> Mapping[str, Any]:
 
 def _build_corpus(context: Context, work: Path) -> Mapping[str, Any]:
     recipe, heldout = context.recipe, _heldout_sets(context)
-    workers = recipe.runtime.workers
-    return dict(corpus.build_corpus(recipe.corpus, Path.cwd(), work, workers, heldout, complete_with))
+    with _engine(context, work) as engine:
+        return dict(corpus.build_corpus(recipe.corpus, Path.cwd(), work, engine, heldout, complete_with))
+
+
+def _engine(context: Context, work: Path) -> AbstractContextManager[corpus.Engine]:
+    """What does the work of a stage over text, in its folder."""
+    runtime = context.recipe.runtime
+    return corpus.open_engine(runtime.data_engine, runtime.workers, runtime.ray_address, work)
 
 
 def _heldout_sets(context: Context) -> list[corpus.EvaluationSetConfig]:
@@ -89,8 +96,8 @@ def _contamination_identity(context: Context) -> Mapping[str, Any]:
 def _build_contamination(context: Context, work: Path) -> Mapping[str, Any]:
     """Measure which evaluation texts are in the train split; a stage of its own, so that it changes no other."""
     sets = (*context.recipe.corpus.decontaminate, *_heldout_sets(context))
-    workers = context.recipe.runtime.workers
-    return dict(corpus.measure_contamination(context.folder("corpus"), sets, Path.cwd(), work, workers))
+    with _engine(context, work) as engine:
+        return dict(corpus.measure_contamination(context.folder("corpus"), sets, Path.cwd(), work, engine))
 
 
 def _tokenizer_identity(context: Context) -> Mapping[str, Any]:
