@@ -24,7 +24,7 @@ prepare.py     the whole, and its fingerprint     contamination.py  evaluation t
 """
 
 from groundup.corpus.contamination import measure_contamination
-from groundup.corpus.documents import Document, read_documents
+from groundup.corpus.documents import Document, read_documents, shard_paths
 from groundup.corpus.engines import Engine, EngineName, open_engine
 from groundup.corpus.evaluation_sets import EvaluationSetConfig
 from groundup.corpus.prepare import CorpusConfig, build_corpus, file_identity, raw_identity
@@ -46,4 +46,5 @@ __all__ = [
     "raw_identity",
     "read_documents",
     "resolve_path",
+    "shard_paths",
 ]

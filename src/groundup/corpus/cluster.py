@@ -68,6 +68,11 @@ class RayEngine:
         self._ray = None
         self._closing.close()
 
+    @property
+    def apart(self) -> bool:
+        """Whether tasks run in other processes than this one."""
+        return True
+
     def run_all(
         self,
         function: Callable[[Task], Result],

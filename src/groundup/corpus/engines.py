@@ -24,6 +24,10 @@ Result = TypeVar("Result")
 class Engine(Protocol):
     """Runs one function over many tasks."""
 
+    @property
+    def apart(self) -> bool:
+        """Whether tasks run in other processes than this one."""
+
     def run_all(
         self, function: Callable[[Task], Result], tasks: Sequence[Task], done: Callable[[Task], None] = ignore
     ) -> list[Result]:

@@ -34,6 +34,11 @@ class LocalEngine:
     workers: int = 0
     """0 or 1: tasks run in this process."""
 
+    @property
+    def apart(self) -> bool:
+        """Whether tasks run in other processes than this one."""
+        return self.workers > 1
+
     def run_all(
         self,
         function: Callable[[Task], Result],
@@ -44,9 +49,8 @@ class LocalEngine:
 
         Raises what the function raises, and ResourceError when a worker process was killed.
         """
-        workers = min(self.workers, len(tasks))
-        if workers > 1:
-            return _run_in_processes(function, tasks, workers, done)
+        if self.apart and len(tasks) > 1:
+            return _run_in_processes(function, tasks, min(self.workers, len(tasks)), done)
         results = []
         for task in tasks:
             results.append(function(task))

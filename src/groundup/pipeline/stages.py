@@ -12,6 +12,7 @@ fingerprints mean equal results.
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -41,6 +42,8 @@ BEFORE_INSTRUCT = "before_instruct"
 """Label of the base model's metrics in evaluation.json."""
 FERTILITY_BYTES = 2_000_000
 """So much text of each source is enough to say how many tokens it needs."""
+_ENCODED = "encoded"
+"""Folder of ids that are not in shards yet."""
 _WORTH_PROCESSES_BYTES = 64 << 20
 """Starting worker processes takes longer than encoding less text than this here."""
 
@@ -156,19 +159,28 @@ def _build_fertility(context: Context, work: Path) -> Mapping[str, Any]:
 
 
 def _build_shards(context: Context, work: Path) -> Mapping[str, Any]:
-    tokenizer = context.tokenizer()
     summary: dict[str, Any] = {}
-    for split in ("train", "validation", "test"):
-        for source in context.recipe.corpus.sources:
-            documents = corpus.read_documents(context.folder("corpus"), split, source.name)
-            size_bytes = context.done["corpus"].summary["sources"][source.name][split]["bytes"]
-            workers = context.recipe.runtime.workers if size_bytes >= _WORTH_PROCESSES_BYTES else 0
-            written = tokens.write_shards(documents, tokenizer, work / split / source.name, workers=workers)
-            if written["documents"]:
-                summary.setdefault(split, {})[source.name] = written
+    with _engine(context, work) as engine:
+        for split in ("train", "validation", "test"):
+            for source in context.recipe.corpus.sources:
+                size_bytes = context.done["corpus"].summary["sources"][source.name][split]["bytes"]
+                worth = engine.where_worth(size_bytes, _WORTH_PROCESSES_BYTES)
+                written = _source_shards(context, split, source.name, work, worth)
+                if written["documents"]:
+                    summary.setdefault(split, {})[source.name] = written
+    shutil.rmtree(work / _ENCODED, ignore_errors=True)  # an earlier attempt may have had another engine
     if "train" not in summary:
         raise DataError("the train split holds no document: lower corpus.split or add text to corpus.sources")
     return summary
+
+
+def _source_shards(context: Context, split: str, source: str, work: Path, engine: corpus.Engine) -> Mapping[str, Any]:
+    folder, tokenizer = context.folder("corpus"), context.tokenizer()
+    if engine.apart:
+        files = corpus.shard_paths(folder, split, source)
+        scratch = work / _ENCODED / split / source
+        return tokens.write_file_shards(files, tokenizer, work / split / source, scratch, engine)
+    return tokens.write_shards(corpus.read_documents(folder, split, source), tokenizer, work / split / source)
 
 
 def _conversations_identity(context: Context) -> Mapping[str, Any]:

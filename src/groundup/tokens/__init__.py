@@ -11,6 +11,7 @@ from groundup.tokens.conversations import (
     read_conversations,
 )
 from groundup.tokens.fertility import OWN, measure_fertility
+from groundup.tokens.file_shards import write_file_shards
 from groundup.tokens.foreign import (
     foreign_identity,
     load_foreign,
@@ -78,6 +79,7 @@ __all__ = [
     "train_tokenizer",
     "turns_from_messages",
     "write_conversations",
+    "write_file_shards",
     "write_questions",
     "write_shards",
 ]
