@@ -214,7 +214,6 @@ def _packed(error: Exception) -> bytes:
 
 def _check_nodes(ray: Any, shared: Path) -> None:
     """Raise ResourceError unless every node has this Groundup and sees files here, as this process sees theirs."""
-    strategy = load("ray.util.scheduling_strategies", _WHAT, "ray").NodeAffinitySchedulingStrategy
     token, here = uuid.uuid4().hex, _versions()
     mine = shared / f"seen-{token}"
     mine.write_text(token)
@@ -222,9 +221,7 @@ def _check_nodes(ray: Any, shared: Path) -> None:
     look = ray.remote(num_cpus=0, max_retries=0)(_look)
     try:
         asked = [
-            look.options(scheduling_strategy=strategy(node["NodeID"], soft=False)).remote(
-                os.getcwd(), shared, token, node["NodeID"]
-            )
+            look.options(scheduling_strategy=_on(node["NodeID"])).remote(os.getcwd(), shared, token, node["NodeID"])
             for node in nodes
         ]
         for node, reference in zip(nodes, asked):
@@ -248,6 +245,11 @@ def _check_nodes(ray: Any, shared: Path) -> None:
         for path in (mine, *(_answer(shared, token, node["NodeID"]) for node in nodes)):
             path.unlink(missing_ok=True)
     logger.info(f"Ray: {len(nodes)} nodes, {int(ray.cluster_resources().get('CPU', 0))} processors")
+
+
+def _on(node: str) -> Any:
+    """Where a question to one node is answered."""
+    return load("ray.util.scheduling_strategies", _WHAT, "ray").NodeAffinitySchedulingStrategy(node, soft=False)
 
 
 def _versions() -> dict[str, str]:

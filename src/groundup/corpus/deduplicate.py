@@ -95,9 +95,8 @@ def find_duplicates(
     counts: Counter[int] = Counter()
     for stats in sizes.stats:
         counts.update({int(size): count for size, count in stats["sizes"].items()})
-    return Duplicates(
-        tuple(dropped["dropped"]), sum(counts.values()), max(counts, default=1), _histogram(counts), unchecked
-    )
+    outcomes = tuple(steps.merged("outcomes", DROPPED, dropped["dropped"]))
+    return Duplicates(outcomes, sum(counts.values()), max(counts, default=1), _histogram(counts), unchecked)
 
 
 def _stars(steps: Steps, edges: list[Path]) -> list[Path]:

@@ -33,6 +33,8 @@ from groundup.corpus.sources import RawFile, SourceConfig
 from groundup.corpus.wiki.sections import in_sections
 
 PART_BYTES = 32 << 20
+"""Of raw files in a part; more in a corpus that would have more than MANY_PARTS parts."""
+MANY_PARTS = 1 << 16
 PART_FILES = 2000
 READ = "part.json"
 SAME_AS = "same_as"
@@ -111,23 +113,29 @@ def plan_parts(
     evaluation: Path | None,
     resources: Resources,
     first_number: int,
+    part_bytes: int,
 ) -> list[Part]:
-    """Files of a source, in order, in groups of about PART_BYTES; larger ones alone, or in their sections."""
+    """Files of a source, in order, in groups of about `part_bytes`; larger ones alone, or in their sections."""
     checked = evaluation if source.split in ("auto", "train") else None
     parts: list[Part] = []
     members: list[RawFile] = []
     total = 0
     files = [piece for file in files for piece in _pieces(file, source)]
     sizes = [file.state()[1] for file in files]
-    for file, size, following in zip(files, sizes, [*sizes[1:], PART_BYTES + 1]):
+    for file, size, following in zip(files, sizes, [*sizes[1:], part_bytes + 1]):
         members.append(file)
         total += size
-        if total + following > PART_BYTES or len(members) == PART_FILES:
+        if total + following > part_bytes or len(members) == PART_FILES:
             settings = (clean, deduplicate, parts_folder, checked)
             part = Part(first_number + len(parts), source, tuple(members), total, *settings)
             parts.append(with_resources(part, resources))
             members, total = [], 0
     return parts
+
+
+def part_bytes(total_bytes: int) -> int:
+    """How large the parts of a corpus are: few enough that lists of them are small, whatever its size."""
+    return max(PART_BYTES, total_bytes // MANY_PARTS)
 
 
 def _pieces(file: RawFile, source: SourceConfig) -> list[RawFile]:

@@ -38,7 +38,7 @@ from groundup.corpus.engines import Engine
 from groundup.corpus.evaluation_sets import EvaluationSetConfig
 from groundup.corpus.frequent_lines import lines_folder, with_frequent_lines
 from groundup.corpus.hub import find_source
-from groundup.corpus.parts import Part, plan_parts, read_part, with_line_numbers
+from groundup.corpus.parts import Part, part_bytes, plan_parts, read_part, with_line_numbers
 from groundup.corpus.processes import HERE
 from groundup.corpus.report import log_report, make_report, refuse_nothing, report_text, summary_of
 from groundup.corpus.segments import Segment
@@ -195,8 +195,9 @@ def _plan(
 ) -> list[Part]:
     parts: list[Part] = []
     settings = (config.clean, config.deduplicate, parts_folder, index, load_resources(config.clean, _places(base)))
+    size = part_bytes(sum(file.state()[1] for files in found for file in files.files))
     for source, files in zip(config.sources, found):
-        parts += plan_parts(source, files.files, *settings, len(parts))
+        parts += plan_parts(source, files.files, *settings, len(parts), size)
     return parts
 
 
