@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-
 from benchmarks.prepare_memory import write_files
 
 CHILD = """

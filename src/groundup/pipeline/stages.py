@@ -42,6 +42,8 @@ BEFORE_INSTRUCT = "before_instruct"
 """Label of the base model's metrics in evaluation.json."""
 FERTILITY_BYTES = 2_000_000
 """So much text of each source is enough to say how many tokens it needs."""
+_DRAWN = "drawn"
+"""Folder of the texts that a tokenizer is trained on, as workers found them."""
 _ENCODED = "encoded"
 """Folder of ids that are not in shards yet."""
 _WORTH_PROCESSES_BYTES = 64 << 20
@@ -111,20 +113,29 @@ def _build_tokenizer(context: Context, work: Path) -> Mapping[str, Any]:
     wanted = context.recipe.tokenizer
     if wanted.path is not None:
         return tokens.take_in(Path(wanted.path), wanted.pattern, work)
-    texts = tokens.sample(_train_texts(context), wanted.mixture, wanted.sample_bytes)
-    return tokens.train_tokenizer(wanted, texts, work)
+    with _engine(context, work) as engine:
+        texts = tokens.sample(_train_texts(context, work / _DRAWN, engine), wanted.mixture, wanted.sample_bytes)
+        done = tokens.train_tokenizer(wanted, texts, work)
+    shutil.rmtree(work / _DRAWN, ignore_errors=True)
+    return done
 
 
-def _train_texts(context: Context) -> dict[str, tokens.SourceTexts]:
+def _train_texts(
+    context: Context, scratch: Path, engine: corpus.Engine
+) -> dict[str, tokens.SourceTexts | tokens.SourceFiles]:
     """Train split of each source, in the order in which its documents are read as one."""
     folder, sources = context.folder("corpus"), context.done["corpus"].summary["sources"]
+    engine = engine.where_worth(sum(each["train"]["bytes"] for each in sources.values()), _WORTH_PROCESSES_BYTES)
 
     def texts_of(name: str) -> Iterator[str]:
         return (document.text for document in corpus.read_documents(folder, "train", name))
 
-    return {
-        name: tokens.SourceTexts(partial(texts_of, name), sources[name]["train"]["bytes"]) for name in sorted(sources)
-    }
+    def source(name: str, size_bytes: int) -> tokens.SourceTexts | tokens.SourceFiles:
+        if engine.apart:
+            return tokens.SourceFiles(corpus.shard_paths(folder, "train", name), size_bytes, scratch / name, engine)
+        return tokens.SourceTexts(partial(texts_of, name), size_bytes)
+
+    return {name: source(name, sources[name]["train"]["bytes"]) for name in sorted(sources)}
 
 
 def _fertility_identity(context: Context) -> Mapping[str, Any]:

@@ -23,7 +23,7 @@ from groundup.tokens.mixture import Mixture, MixtureSource
 from groundup.tokens.packing import IGNORE, PackedConversations, PackedText, Row, Rows, examples_of
 from groundup.tokens.questions import Questions, write_questions
 from groundup.tokens.rows import JoinedRows, SelectedRows
-from groundup.tokens.sample import SourceTexts, sample
+from groundup.tokens.sample import SourceFiles, SourceTexts, sample
 from groundup.tokens.shards import write_shards
 from groundup.tokens.template import (
     CHAT_TEMPLATE,
@@ -56,6 +56,7 @@ __all__ = [
     "Row",
     "Rows",
     "SelectedRows",
+    "SourceFiles",
     "SourceTexts",
     "Tokenizer",
     "TokenizerConfig",
