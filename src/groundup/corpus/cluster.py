@@ -143,7 +143,7 @@ def _connect(ray: Any, address: str, workers: int, closing: ExitStack) -> None:
             details=[str(error)],
         ) from None
     finally:  # ray takes the signal over in the main thread
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread() and on_termination is not None:
             signal.signal(signal.SIGTERM, on_termination)
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.data").setLevel(logging.ERROR)

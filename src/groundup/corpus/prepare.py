@@ -176,10 +176,10 @@ def build_corpus(
         if index:
             build_index([evaluation_set(each, base, work / stage.LOGS) for each in sets], index)
         built = _build(config, found, parts, work, engine)
-        report = _written(built, work, augmentation, augmentation_key, complete)
+        report, hashes = _written(built, work, augmentation, augmentation_key, complete)
         stage.write_text(work / REPORT, report_text(report))
-        shards = [f"{DOCUMENTS}/{shard['file']}" for shard in report["shards"]]
-        done = finish(work, f"{stage.LOGS}/corpus.json", {"key": key, "summary": summary_of(report)}, (REPORT, *shards))
+        content = {"key": key, "summary": summary_of(report)}
+        done = finish(work, f"{stage.LOGS}/corpus.json", content, (REPORT,), hashes)
     shutil.rmtree(work / _PARTS, ignore_errors=True)
     summary: dict[str, Any] = done["summary"]
     return summary
@@ -244,16 +244,17 @@ def _written(
     augmentation: Augmentation,
     augmentation_key: str,
     complete: Callable[[RewriteConfig], Complete] | None,
-) -> dict[str, Any]:
-    """Write `documents/`; returns the report with its shards and with what augmentation added."""
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Write `documents/`; returns the report with its shards and what augmentation added, and the hashes of the shards."""
     tasks = [Sharding(segment, work / _PARTS / _ANSWERS, augmentation, augmentation_key) for segment in built.segments]
     here = augmentation.needs_model  # a model is loaded once, in this process
     write, engine = (partial(write_shards, complete=complete), HERE) if here else (write_shards, built.engine)
     with progress("shards", len(tasks), "segments") as bar:
         written = engine.run_all(write, tasks, lambda task: bar.advance(1))
     sources = [built.parts[segment.part].source.name for segment in built.segments]
-    shards = publish(built.segments, sources, written, work / DOCUMENTS)
-    return {**with_added(built.report, sources, written), "shards": shards}
+    shards, hashes = publish(built.segments, sources, written, work / DOCUMENTS)
+    report = {**with_added(built.report, sources, written), "shards": shards}
+    return report, {f"{DOCUMENTS}/{name}": value for name, value in hashes.items()}
 
 
 def _remove_all_but(folder: Path, names: set[str]) -> None:

@@ -2,8 +2,9 @@
 
     source --stretches of a few kB--> each taken as often as its share asks for, until its part is full --> texts
 
-Whether a stretch is taken once more is decided by a hash of its text, so only the size of each source must be known, and
-files of documents can be gone through by workers, each for itself. Invariant: the same texts in the same order give the same sample; the bound is passed by one stretch a source at most.
+Whether a stretch is taken once more is decided by a hash of its text, so only the size of each source must be known,
+and files of documents can be gone through by workers, each for itself. Invariant: the same texts in the same order give
+the same sample; the bound is passed by one stretch a source at most.
 """
 
 from __future__ import annotations
