@@ -96,6 +96,32 @@ if __name__ == "__main__":
     told["left"] = [path.name for path in (folder / "shared").iterdir()]
     print(json.dumps(told))
 """
+TWO_NODES = """
+import json, sys, time
+from pathlib import Path
+import ray
+from ray.cluster_utils import Cluster
+from groundup.corpus.cluster import RayEngine
+from groundup.errors import ResourceError
+def where(number):
+    time.sleep(0.2)
+    return ray.get_runtime_context().get_node_id()
+if __name__ == "__main__":
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    told = []
+    for name in ("first", "second"):  # the cluster is left as it was found
+        with RayEngine(cluster.address, 0, Path(sys.argv[1]) / name) as engine:
+            told.append(len(set(engine.run_all(where, list(range(40))))))
+    cluster.shutdown()
+    try:
+        with RayEngine(cluster.address, 0, Path(sys.argv[1]) / "third") as engine:
+            engine.run_all(where, [1])
+    except ResourceError as error:
+        told.append(str(error))
+    print(json.dumps(told))
+"""
 WAITS = """
 import time
 from pathlib import Path
@@ -209,6 +235,14 @@ def test_errors_come_as_they_are_and_lost_workers_are_replaced(tmp_path):
     assert told["die_once"] == [1, 2, 3]
     assert told["die"][0] == "ResourceError" and "killed 4 times" in told["die"][1]
     assert told["left"] == []
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_running_cluster_is_used_on_all_nodes_and_left(tmp_path):
+    told = json.loads(output_of(run(TWO_NODES, tmp_path, tmp_path, stderr=subprocess.DEVNULL)).splitlines()[-1])
+    assert told[:2] == [2, 2]
+    assert "runtime.ray_address '" in told[2] and "cannot be used" in told[2]
 
 
 @needs_ray

@@ -245,7 +245,7 @@ def _written(
     augmentation_key: str,
     complete: Callable[[RewriteConfig], Complete] | None,
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Write `documents/`; returns the report with its shards and what augmentation added, and the hashes of the shards."""
+    """Write `documents/`; returns the report with its shards and what was added, and the shards' hashes."""
     tasks = [Sharding(segment, work / _PARTS / _ANSWERS, augmentation, augmentation_key) for segment in built.segments]
     here = augmentation.needs_model  # a model is loaded once, in this process
     write, engine = (partial(write_shards, complete=complete), HERE) if here else (write_shards, built.engine)
