@@ -85,12 +85,14 @@ def test_clusters_are_those_of_exact_similarity_in_any_order_parts_and_memory(tm
     rng = random.Random(seed)
     texts = family(rng)
     kept_texts = []
-    for size, bits, records in ((len(texts), 17, 1 << 20), (5, 1, 128), (9, 2, 256)):
+    for size, bits, records, files in ((len(texts), 17, 1 << 20, 512), (5, 1, 128, 3), (9, 2, 256, 512)):
         rng.shuffle(texts)
         parts = [texts[i : i + size] for i in range(0, len(texts), size)]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(segments, "SEGMENT_BITS", bits)
             patch.setattr(runs, "RUN_RECORDS", records)
+            patch.setattr(steps, "MERGED_FILES", files)
+            patch.setattr(steps, "_MERGED_AT_ONCE", 4)
             _, outcome, kept = outcomes(parts, tmp_path_factory.mktemp("order"), CONFIG)
         kept_texts.append({text for text, code in zip(texts, outcome) if code == KEPT})
         assert kept_texts[-1] == set(kept)

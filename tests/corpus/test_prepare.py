@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from groundup import config as recipe
 from groundup.corpus import (
     CorpusConfig,
+    LocalEngine,
     build_corpus,
     line_sections,
     part_reader,
@@ -130,7 +131,7 @@ def raw_config(raw, **values):
 
 def build(config, folder, workers=0):
     folder.mkdir(exist_ok=True)
-    return build_corpus(config, folder, folder, workers)
+    return build_corpus(config, folder, folder, LocalEngine(workers))
 
 
 def test_every_record_is_accounted_for(raw, tmp_path):
@@ -282,7 +283,7 @@ def test_sigkill_of_a_running_build(raw, tmp_path, monkeypatch):
         "def die(part): os.kill(os.getpid(), signal.SIGKILL)\n"
         "if sys.argv[3] == 'die': prepare.write_shards = die\n"
         "recipe = config.build(CorpusConfig, config.parse_yaml(Path(sys.argv[1]).read_text(), 'x'), 'x')\n"
-        "build_corpus(recipe, Path('.'), Path(sys.argv[2]), 0)\n"
+        "build_corpus(recipe, Path('.'), Path(sys.argv[2]))\n"
     )
     config = raw_config(raw)
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml(config))

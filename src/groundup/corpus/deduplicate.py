@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 
 from groundup.corpus.cluster_sizes import MEMBER_OF, by_powers, count_clusters, sizes_by_source, together
 from groundup.corpus.components import EDGE, both_ways, checksum, large_star, small_star
+from groundup.corpus.engines import Engine
 from groundup.corpus.groups import kept_of_groups
 from groundup.corpus.hashing import mixed, unmixed
 from groundup.corpus.near import band_records, pairs_in_buckets, pairs_in_large_bucket
+from groundup.corpus.processes import HERE
 from groundup.corpus.runs import KEYS, KeyRange
 from groundup.corpus.segments import EXACT_RUN, MEMBER, Segment, Store, borders_of_groups
 from groundup.corpus.shingle_store import ShingleSets, write_shingles
@@ -72,13 +74,16 @@ class Duplicates:
 
 
 def find_duplicates(
-    segments: Sequence[Segment], config: DeduplicateConfig, folder: Path, workers: int = 0
+    segments: Sequence[Segment],
+    config: DeduplicateConfig,
+    folder: Path,
+    engine: Engine = HERE,
 ) -> Duplicates:
     """Duplicates over all segments, found in `folder`, where finished tasks of an earlier attempt are used again.
 
     Memory a process: a few arrays of runs.RUN_RECORDS records or of one segment, at most about 300 MB.
     """
-    steps = Steps(Store(tuple(segments)), config, folder, workers)
+    steps = Steps(Store(tuple(segments)), config, folder, engine)
     exact = steps.by_key("exact", _EXACT, [segment.folder / EXACT_RUN for segment in segments])
     near: list[Path] = []
     unchecked = 0
@@ -94,7 +99,7 @@ def find_duplicates(
     sizes = count_clusters(steps, [*dropped["sizes"], *copies["sizes"]])
     every = together(sizes, "all")
     return Duplicates(
-        tuple(dropped["dropped"]),
+        tuple(steps.merged("outcomes", DROPPED, dropped["dropped"])),
         sum(every.values()),
         max(every, default=1),
         by_powers(every),

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from groundup import stage
 from groundup.corpus.deduplicate import DROPPED, EXACT, KEPT, Duplicates
 from groundup.corpus.documents import LineWriter, read_lines
+from groundup.corpus.engines import Engine
 from groundup.corpus.part_reader import COPIES
 from groundup.corpus.parts import Part
 from groundup.corpus.segments import Segment, Store, part_number
@@ -39,13 +40,13 @@ def list_duplicates(
     config: DeduplicateConfig,
     duplicates: Duplicates,
     folder: Path,
-    workers: int,
+    engine: Engine,
 ) -> list[Path]:
     """Write a listing for each segment into `folder`, unless that is done; returns their paths, in order."""
     folder.mkdir(parents=True, exist_ok=True)
     places = [[part.source.name, [file.name for file in part.files]] for part in parts]
     stage.write_text(folder / _PLACES, json.dumps(places))
-    steps = Steps(Store(tuple(segments)), config, folder, workers)
+    steps = Steps(Store(tuple(segments)), config, folder, engine)
     return steps.by_segment("listing", _LISTING, list(duplicates.dropped))["jsonl.zst"]
 
 

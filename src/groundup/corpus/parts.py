@@ -13,15 +13,17 @@ from pathlib import Path
 from groundup.config import digest, to_dict
 from groundup.corpus.clean import CleanConfig, Resources
 from groundup.corpus.documents import SPLITS
+from groundup.corpus.engines import Engine
 from groundup.corpus.files import RawFile
 from groundup.corpus.line_sections import count_lines, in_line_sections, numbered
-from groundup.corpus.processes import run_all
 from groundup.corpus.segments import Segment, document_number, rows_by_segment
 from groundup.corpus.signatures import DeduplicateConfig
 from groundup.corpus.sources import SourceConfig
 from groundup.corpus.wiki.sections import in_sections
 
 PART_BYTES = 32 << 20
+"""Of raw files in a part; more in a corpus that would have more than MANY_PARTS parts."""
+MANY_PARTS = 1 << 16
 PART_FILES = 2000
 _FORMAT = 4
 
@@ -104,25 +106,31 @@ def plan_parts(
     evaluation: Path | None,
     resources: Resources,
     first_number: int,
+    part_bytes: int,
     source_number: int = 0,
 ) -> list[Part]:
-    """Files of a source, in order, in groups of about PART_BYTES; larger ones alone, or in their sections."""
+    """Files of a source, in order, in groups of about `part_bytes`; larger ones alone, or in their sections."""
     checked = evaluation if source.split in ("auto", "train") else None
     parts: list[Part] = []
     members: list[RawFile] = []
     total = 0
     files = [piece for file in files for piece in _pieces(file, source)]
     sizes = [file.state()[1] for file in files]
-    for file, size, following in zip(files, sizes, [*sizes[1:], PART_BYTES + 1]):
+    for file, size, following in zip(files, sizes, [*sizes[1:], part_bytes + 1]):
         members.append(file)
         total += size
-        if total + following > PART_BYTES or len(members) == PART_FILES:
+        if total + following > part_bytes or len(members) == PART_FILES:
             settings = (clean, deduplicate, parts_folder, checked)
             number = first_number + len(parts)
             part = Part(number, source, tuple(members), total, *settings, source_number=source_number)
             parts.append(with_resources(part, resources))
             members, total = [], 0
     return parts
+
+
+def part_bytes(total_bytes: int) -> int:
+    """How large the parts of a corpus are: few enough that lists of them are small, whatever its size."""
+    return max(PART_BYTES, total_bytes // MANY_PARTS)
 
 
 def _pieces(file: RawFile, source: SourceConfig) -> list[RawFile]:
@@ -137,10 +145,10 @@ def with_resources(part: Part, resources: Resources) -> Part:
     return replace(part, key=_part_key(part))
 
 
-def with_line_numbers(parts: Sequence[Part], workers: int) -> list[Part]:
+def with_line_numbers(parts: Sequence[Part], engine: Engine) -> list[Part]:
     """The parts with what their sections must know of those before them in the same file: how many lines these have."""
     sections = [(part.source.name, file) for part in parts for file in part.files if file.lines]
-    counts = run_all(count_lines, [file for _, file in sections], workers, lambda section: None)
+    counts = engine.run_all(count_lines, [file for _, file in sections])
     known: dict[RawFile, RawFile] = {}
     for _, found in groupby(zip(sections, counts), key=lambda pair: (pair[0][0], pair[0][1].path)):
         pieces, lines = zip(*found)
