@@ -4,6 +4,7 @@ import itertools
 import os
 import random
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -55,6 +56,29 @@ def test_exact_and_near_duplicates_are_told_apart(tmp_path):
     assert len(set(kept)) == 2
     _, outcome, _ = find([text, close, text], tmp_path / "b", DeduplicateConfig(near=False))
     assert outcome == [KEPT, KEPT, EXACT]
+
+
+def test_clusters_by_kind_hold_the_duplicates_that_are_dropped(tmp_path):
+    texts = family(random.Random(3))
+    found, outcome, _ = find([*texts, texts[0], texts[0].upper()], tmp_path)
+    assert found.counted == {"exact": outcome.count(EXACT), "near": outcome.count(NEAR)}
+    assert found.counted["exact"] >= 6
+    (sizes,) = found.sizes_by_source.values()
+    assert sizes["all"] == found.cluster_sizes
+    assert sum(sizes["all"].values()) == found.clusters >= sum(sizes["near"].values()) > 0
+
+
+def test_clusters_count_for_the_source_of_what_is_kept_and_with_copies(tmp_path):
+    texts = [sentence(random.Random(seed)) for seed in range(4)]
+    made = segments_of([texts, [texts[1], texts[2]]], tmp_path, CONFIG, priorities=[3, 0])
+    made = [replace(segment, source=segment.part) for segment in made]
+    made[0].count_copies(np.array([0, 0, 2]))  # of text 2 the other source's document is kept
+    found = find_duplicates(made, CONFIG, tmp_path / "duplicates")
+    assert found.counted == {"exact": 5, "near": 0}
+    assert {source: sizes["exact"] for source, sizes in found.sizes_by_source.items()} == {
+        0: {"3-4": 1},
+        1: {"2": 1, "3-4": 1},
+    }
 
 
 def test_chinese_near_duplicates_are_found(tmp_path):

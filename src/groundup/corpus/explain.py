@@ -84,7 +84,7 @@ class Explainer:
     def _of_document(self, place: Place, document: Document) -> dict[str, Any]:
         cleaned, edits = Cleaner(self.config.clean, self._resources()).follow(document)
         last = edits[-1].after if edits else document.text
-        told = {
+        told: dict[str, Any] = {
             "raw": _sizes(document.text),
             "changes": [_change(edit) for edit in edits],
             "differences": differences(self._masked(document.text), self._masked(last)),

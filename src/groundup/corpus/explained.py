@@ -54,10 +54,16 @@ def _text(told: Mapping[str, Any]) -> Iterator[str]:
         yield _row("about", "; ".join(f"{key}: {value}" for key, value in [*known, ("licence", _license(told))]))
     for change in told["changes"]:
         edits = "".join(f", {name}: {count}" for name, count in change["edits"].items())
-        yield _row("cleaned", f"{change['rule']}: {change['bytes_removed']:,} bytes shorter{edits}")
+        yield _row("cleaned", f"{change['rule']}: {_shorter(change['bytes_removed'])}{edits}")
     if not told["changes"]:
         yield _row("cleaned", "nothing was changed")
     yield from (f"    {line}" for line in told["differences"])
+
+
+def _shorter(size_bytes: int) -> str:
+    if not size_bytes:
+        return "as long as before"
+    return f"{abs(size_bytes):,} byte{'s' if abs(size_bytes) != 1 else ''} {'shorter' if size_bytes > 0 else 'longer'}"
 
 
 def _license(told: Mapping[str, Any]) -> str:
