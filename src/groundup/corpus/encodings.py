@@ -119,15 +119,15 @@ def detect(sample: bytes, fault: int = 0) -> str:
             texts[name] = text.translate(_CEDILLAS)
     first = next(iter(texts), "")
     foreign = len(sample) - len(sample.translate(None, _FOREIGN_BYTES))
-    spelled = [name for name, text in texts.items() if is_spelled(text)]
     if first and len(set(texts.values())) == 1:
         by_both = len(texts) == 2 or guesses[0] == guesses[1]
         signs = (by_both, foreign >= _ENOUGH_FOR_ONE, first in MULTI_BYTE)
         written = first in MULTI_BYTE or is_written(texts[first])
-        if written and (sum(signs) >= 2 or (by_both and spelled)):
+        if written and (sum(signs) >= 2 or (by_both and is_spelled(texts[first]))):
             return first
         if first == "Windows-1252" and foreign >= _ENOUGH_FOR_ONE and is_western(texts[first]):
             return first
+    spelled = [name for name, text in texts.items() if is_spelled(text)]
     if len(spelled) == 1 and foreign >= _ENOUGH_TO_SPELL:
         return spelled[0]
     shown = " or ".join(texts) or "none fits"
