@@ -99,7 +99,7 @@ def _templated(row: Row, source: SourceConfig) -> str | Rejected:
     """The template with its fields filled in; null is nothing, numbers are written out, lists and objects refused."""
     filled: dict[str, str] = {}
     for name in template_fields(source.text_template):
-        value = _field(row.values, name)
+        value = _field(row.values, name) if "." in name else row.values.get(name)
         if isinstance(value, Rejected):
             return Rejected(value.reason, row.number, value.sample)
         if isinstance(value, dict | list | bytes):
@@ -129,7 +129,7 @@ def _metadata(row: Row, source: SourceConfig) -> dict[str, Any]:
     """Plain and finite values of the wanted fields, dates in ISO 8601; long strings are cut."""
     kept: dict[str, Any] = {}
     for name in (*row.kept, *source.metadata_fields):
-        value = _field(row.values, name)
+        value = _field(row.values, name) if "." in name else row.values.get(name)
         if isinstance(value, str):
             kept[name] = value.encode("utf-8", "replace").decode()[:_METADATA_LIMIT]
         elif isinstance(value, date | time):
