@@ -99,7 +99,7 @@ def _templated(row: Row, source: SourceConfig) -> str | Rejected:
     """The template with its fields filled in; null is nothing, numbers are written out, lists and objects refused."""
     filled: dict[str, str] = {}
     for name in template_fields(source.text_template):
-        value = _field(row.values, name) if "." in name else row.values.get(name)
+        value = _field(row.values, name)
         if isinstance(value, Rejected):
             return Rejected(value.reason, row.number, value.sample)
         if isinstance(value, dict | list | bytes):
