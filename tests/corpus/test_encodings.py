@@ -119,6 +119,12 @@ def test_ascii_with_a_nul_is_no_utf16():
     assert find_encoding(io.BytesIO(data))[0] == UTF_8
 
 
+def test_a_few_control_characters_do_not_hide_an_encoding():
+    for language, encoding in (("zh", "gb18030"), ("fr", "cp1252"), ("ru", "koi8-r")):
+        data = TEXTS[language].encode(encoding)
+        assert found(data[:40] + b"\x08" + data[40:] + b"\x1a")[1].replace("\x08", "")[:-1] == data.decode(encoding)
+
+
 def test_binary_data_has_no_encoding():
     with pytest.raises(DamagedFile, match="binary data"):
         find_encoding(io.BytesIO(bytes(range(256)) * 4))

@@ -48,6 +48,8 @@ _ESCAPES: tuple[tuple[re.Pattern[bytes], str], ...] = (
 _XML_DECLARATION = re.compile(rb"\s*+<\?xml[^>]*?\sencoding\s*=\s*[\"']([A-Za-z0-9._:-]{1,40})[\"']")
 _XML_DECLARATION_BYTES = 400
 _CONTROL_BYTES = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
+_STRAY_CONTROLS = 0.005
+"""Share of control characters up to which text in a legacy encoding may have some, as the Ctrl-Z at the end of DOS."""
 _ASCII_TEXT = bytes(range(32, 127)) + b"\t\n\r"
 _MOSTLY_ASCII = 0.95
 """Share of ASCII above which a text with NULs is damaged and no UTF-16. Kana in UTF-16 have at most 0.86."""
@@ -88,9 +90,9 @@ def find_encoding(handle: BinaryIO, asked: str = "", declared: str = "") -> tupl
         return Encoding(label, "declared"), 0
     if is_utf8:
         return UTF_8, 0
-    if len(head) != len(head.translate(None, _CONTROL_BYTES)):
+    if len(head) - len(head.translate(None, _CONTROL_BYTES)) > _STRAY_CONTROLS * len(head):
         raise DamagedFile("binary data", f"control characters, and no UTF-8 at byte {start + fault}")
-    return Encoding(detect(sample, start + fault), "detected"), 0
+    return Encoding(detect(sample.translate(None, _CONTROL_BYTES), start + fault), "detected"), 0
 
 
 def _believable(declared: str) -> str:
