@@ -37,6 +37,7 @@ MULTI_BYTE = ("GB18030", "Big5", "Shift-JIS", "EUC-JP", "EUC-KR")
 _ENOUGH_FOR_ONE = 32
 """Bytes beyond ASCII after which other text no longer decodes in a multi-byte encoding by chance."""
 _ENOUGH_TO_SPELL = 8
+_FAULT_SHARE = 0.02
 _CEDILLAS = str.maketrans("\u0219\u021b\u0218\u021a", "\u015f\u0163\u015e\u0162")
 """Romanian with commas below and with cedillas has the same bytes in two encodings."""
 _FOREIGN_BYTES = bytes(range(128, 256))
@@ -132,8 +133,20 @@ def detect(sample: bytes, fault: int = 0) -> str:
     spelled = [name for name, text in texts.items() if is_spelled(text)]
     if len(spelled) == 1 and foreign >= _ENOUGH_TO_SPELL:
         return spelled[0]
-    shown = " or ".join(texts) or "none fits"
-    raise DamagedFile("encoding not certain", f"no UTF-8 at byte {fault}; {shown}? set `encoding:` or save it as UTF-8")
+    damaged = [
+        name
+        for name in dict.fromkeys(guesses)
+        if name in MULTI_BYTE and name not in texts and _is_damaged(sample, name)
+    ]
+    shown = " or ".join([f"{name} with faults" for name in damaged] or texts) or "none fits"
+    remedy = "set `encoding:`" + (" and `invalid_bytes: replace`," if damaged else "")
+    raise DamagedFile("encoding not certain", f"no UTF-8 at byte {fault}; {shown}? {remedy} or save it as UTF-8")
+
+
+def _is_damaged(sample: bytes, name: str) -> bool:
+    """Whether all but a few characters fit."""
+    text = sample.decode(codec_of(name), "replace")
+    return text.count("\ufffd") <= _FAULT_SHARE * len(text)
 
 
 def _decoded(sample: bytes, name: str, final: bool = False) -> str | None:
