@@ -119,6 +119,12 @@ def test_ascii_with_a_nul_is_no_utf16():
     assert find_encoding(io.BytesIO(data))[0] == UTF_8
 
 
+def test_a_few_control_characters_do_not_hide_an_encoding():
+    for language, encoding in (("zh", "gb18030"), ("fr", "cp1252"), ("ru", "koi8-r")):
+        data = TEXTS[language].encode(encoding)
+        assert found(data[:40] + b"\x08" + data[40:] + b"\x1a")[1].replace("\x08", "")[:-1] == data.decode(encoding)
+
+
 def test_binary_data_has_no_encoding():
     with pytest.raises(DamagedFile, match="binary data"):
         find_encoding(io.BytesIO(bytes(range(256)) * 4))
@@ -203,5 +209,5 @@ def test_texts_of_dos_are_not_taken_for_those_of_windows(language, encoding):
 def test_damaged_chinese_is_not_taken_for_western_text():
     data = TEXTS["zh"].encode("gb18030")
     for place in (10, len(data) // 2, len(data) - 20):
-        with pytest.raises(DamagedFile, match="encoding not certain"):
+        with pytest.raises(DamagedFile, match="GB18030 with faults\\? set `encoding:` and `invalid_bytes: replace`"):
             find_encoding(io.BytesIO(data[:place] + b"\xff\xff" + data[place:]))

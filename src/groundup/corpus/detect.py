@@ -194,6 +194,8 @@ def format_of(head: bytes, name: str, asked: str) -> str:
 
 def _is_index_of_dump(head: bytes) -> bool:
     """Whether all lines are `offset:page:title`, with offsets that never fall: Wikimedia's index of a dump."""
+    if not _INDEX_LINE.match(head):
+        return False
     lines = head.splitlines()[: -1 if len(head) >= HEAD_BYTES else None]
     found = [_INDEX_LINE.match(line) for line in lines]
     offsets = [int(match[1]) for match in found if match]

@@ -37,6 +37,7 @@ MULTI_BYTE = ("GB18030", "Big5", "Shift-JIS", "EUC-JP", "EUC-KR")
 _ENOUGH_FOR_ONE = 32
 """Bytes beyond ASCII after which other text no longer decodes in a multi-byte encoding by chance."""
 _ENOUGH_TO_SPELL = 8
+_FAULT_SHARE = 0.02
 _CEDILLAS = str.maketrans("\u0219\u021b\u0218\u021a", "\u015f\u0163\u015e\u0162")
 """Romanian with commas below and with cedillas has the same bytes in two encodings."""
 _FOREIGN_BYTES = bytes(range(128, 256))
@@ -48,6 +49,8 @@ _ESCAPES: tuple[tuple[re.Pattern[bytes], str], ...] = (
 _XML_DECLARATION = re.compile(rb"\s*+<\?xml[^>]*?\sencoding\s*=\s*[\"']([A-Za-z0-9._:-]{1,40})[\"']")
 _XML_DECLARATION_BYTES = 400
 _CONTROL_BYTES = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
+_STRAY_CONTROLS = 0.005
+"""Share of control characters up to which text in a legacy encoding may have some, as the Ctrl-Z at the end of DOS."""
 _ASCII_TEXT = bytes(range(32, 127)) + b"\t\n\r"
 _MOSTLY_ASCII = 0.95
 """Share of ASCII above which a text with NULs is damaged and no UTF-16. Kana in UTF-16 have at most 0.86."""
@@ -88,9 +91,9 @@ def find_encoding(handle: BinaryIO, asked: str = "", declared: str = "") -> tupl
         return Encoding(label, "declared"), 0
     if is_utf8:
         return UTF_8, 0
-    if len(head) != len(head.translate(None, _CONTROL_BYTES)):
+    if len(head) - len(head.translate(None, _CONTROL_BYTES)) > _STRAY_CONTROLS * len(head):
         raise DamagedFile("binary data", f"control characters, and no UTF-8 at byte {start + fault}")
-    return Encoding(detect(sample, start + fault), "detected"), 0
+    return Encoding(detect(sample.translate(None, _CONTROL_BYTES), start + fault), "detected"), 0
 
 
 def _believable(declared: str) -> str:
@@ -119,19 +122,31 @@ def detect(sample: bytes, fault: int = 0) -> str:
             texts[name] = text.translate(_CEDILLAS)
     first = next(iter(texts), "")
     foreign = len(sample) - len(sample.translate(None, _FOREIGN_BYTES))
-    spelled = [name for name, text in texts.items() if is_spelled(text)]
     if first and len(set(texts.values())) == 1:
         by_both = len(texts) == 2 or guesses[0] == guesses[1]
         signs = (by_both, foreign >= _ENOUGH_FOR_ONE, first in MULTI_BYTE)
         written = first in MULTI_BYTE or is_written(texts[first])
-        if written and (sum(signs) >= 2 or (by_both and spelled)):
+        if written and (sum(signs) >= 2 or (by_both and is_spelled(texts[first]))):
             return first
         if first == "Windows-1252" and foreign >= _ENOUGH_FOR_ONE and is_western(texts[first]):
             return first
+    spelled = [name for name, text in texts.items() if is_spelled(text)]
     if len(spelled) == 1 and foreign >= _ENOUGH_TO_SPELL:
         return spelled[0]
-    shown = " or ".join(texts) or "none fits"
-    raise DamagedFile("encoding not certain", f"no UTF-8 at byte {fault}; {shown}? set `encoding:` or save it as UTF-8")
+    damaged = [
+        name
+        for name in dict.fromkeys(guesses)
+        if name in MULTI_BYTE and name not in texts and _is_damaged(sample, name)
+    ]
+    shown = " or ".join([f"{name} with faults" for name in damaged] or texts) or "none fits"
+    remedy = "set `encoding:`" + (" and `invalid_bytes: replace`," if damaged else "")
+    raise DamagedFile("encoding not certain", f"no UTF-8 at byte {fault}; {shown}? {remedy} or save it as UTF-8")
+
+
+def _is_damaged(sample: bytes, name: str) -> bool:
+    """Whether all but a few characters fit."""
+    text = sample.decode(codec_of(name), "replace")
+    return text.count("\ufffd") <= _FAULT_SHARE * len(text)
 
 
 def _decoded(sample: bytes, name: str, final: bool = False) -> str | None:

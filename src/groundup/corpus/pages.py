@@ -19,8 +19,8 @@ from typing import BinaryIO, Final
 
 from groundup.corpus.alphabets import is_spelled, is_western
 from groundup.corpus.compressed import DamagedFile
-from groundup.corpus.encoding_names import Encoding, as_in_browsers, byte_order_mark, named
-from groundup.corpus.encodings import MULTI_BYTE, Transcoder, find_encoding
+from groundup.corpus.encoding_names import Encoding, as_in_browsers, byte_order_mark, codec_of, named
+from groundup.corpus.encodings import MULTI_BYTE, Transcoder, detect, find_encoding
 from groundup.corpus.optional import load
 from groundup.corpus.page_markup import as_plain_markup, lists_as_lines
 
@@ -37,6 +37,7 @@ _LANGUAGE = re.compile(r"<html[^>]{0,500}?\slang\s*=\s*[\"']?([A-Za-z]{2,3}(?:-[
 _HEAD_CHARACTERS = 1 << 16
 _FOREIGN_BYTES = bytes(range(128, 256))
 _ENOUGH_TO_CONTRADICT = 64
+_SAMPLE_BYTES = 1 << 13
 _BLANK_LINES = re.compile(r"\n{3,}")
 PAGE_LIMIT_BYTES: Final = 4 << 20
 ELEMENT_LIMIT: Final = 250_000
@@ -125,15 +126,28 @@ def _contradicted(data: bytes, markup: str, name: str) -> Encoding | None:
     Servers say ISO-8859-1 of pages in any encoding, and most bytes of Big5 are characters of GB18030.
     """
     foreign = len(data) - len(data.translate(None, _FOREIGN_BYTES))
-    if foreign < _ENOUGH_TO_CONTRADICT or (name not in MULTI_BYTE and (is_spelled(markup) or is_western(markup))):
+    if foreign < _ENOUGH_TO_CONTRADICT:
+        return None
+    sample = _foreign_sample(data)
+    text = sample.decode(codec_of(name), "ignore")
+    if name not in MULTI_BYTE and (is_spelled(text) or is_western(text)):
         return None
     try:
-        found, _ = find_encoding(io.BytesIO(data))
-        other = _decoded(data, found, False) if found.name != name else markup
+        found = Encoding(detect(sample), "detected")
+        if found.name == name:
+            return None
+        other = _decoded(data, found, False)
     except DamagedFile:
         return None
     differing = sum(a != b for a, b in zip(markup, other)) if len(markup) == len(other) else foreign
-    return found if differing > foreign / 2 else None  # else they are sisters, such as ISO-8859-15 and Windows-1252
+    return found if differing > foreign / 2 else None  # else they are sisters, as ISO-8859-15 and Windows-1252 are
+
+
+def _foreign_sample(data: bytes) -> bytes:
+    """The first lines with bytes beyond ASCII, cut at a line's or a tag's end."""
+    sample = b"\n".join(line for line in data.split(b"\n") if not line.isascii())
+    cut = max(sample.rfind(b"\n", 0, _SAMPLE_BYTES), sample.rfind(b">", 0, _SAMPLE_BYTES)) + 1
+    return sample[:cut] if len(sample) > _SAMPLE_BYTES and cut else sample[: 4 * _SAMPLE_BYTES]
 
 
 def _is_escaped(names: list[str]) -> bool:

@@ -131,7 +131,7 @@ def _metadata(row: Row, source: SourceConfig) -> dict[str, Any]:
     """Plain and finite values of the wanted fields, dates in ISO 8601; long strings are cut."""
     kept: dict[str, Any] = {}
     for name in (*row.kept, *source.metadata_fields):
-        value = _field(row.values, name)
+        value = _field(row.values, name) if "." in name else row.values.get(name)
         if isinstance(value, str):
             kept[name] = value.encode("utf-8", "replace").decode()[:_METADATA_LIMIT]
         elif isinstance(value, date | time):
