@@ -23,9 +23,9 @@ def test_contaminated_documents_have_their_reason_and_added_ones_their_count(tmp
         "added": {"noise": {"documents": 12, "characters": 900}},
     }
     found = data.corpus(RunFiles("run", tmp_path, corpus=report))
-    row = next(row for row in found["reasons"] if row["kind"] == "contaminated")
-    assert (row["reason"], row["count"], len(row["examples"])) == ("exam", "90", 3)
-    assert row["examples"][0] == {"file": "web/a.jsonl:7 holds exam.jsonl:1", "excerpt": "how many clips"}
+    row = next(row for row in found["flows"]["all"]["rows"] if row["step"] == "Contaminated")
+    assert (row["what"], row["documents"], len(row["examples"])) == ("exam", "90", 3)
+    assert row["examples"][0] == "web/a.jsonl:7 holds exam.jsonl:1: how many clips"
     assert found["all"]["contaminated"] == "90"
     assert len(found["edits"]) == 1
     assert [value for _, value in found["added"]] == ["12", "900"]
@@ -33,5 +33,7 @@ def test_contaminated_documents_have_their_reason_and_added_ones_their_count(tmp
 
 def test_a_report_without_them_has_no_rows_for_them(tmp_path: Path) -> None:
     found = data.corpus(RunFiles("run", tmp_path, corpus=corpus_report()))
-    assert {row["kind"] for row in found["reasons"]} == {"not readable", "filtered", "duplicate"}
+    steps = {row["step"] for row in found["flows"]["all"]["rows"]}
+    assert {"Came in", "Not readable", "Exact duplicate", "Kept"} <= steps
+    assert "Contaminated" not in steps
     assert found["edits"] == found["added"] == []
