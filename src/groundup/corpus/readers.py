@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -50,7 +50,7 @@ class Reading:
         self.continues = False
         """Whether the last record is a further piece of the text of the one before."""
 
-    def __iter__(self) -> Iterator[Document | Rejected]:
+    def __iter__(self) -> Generator[Document | Rejected, None, None]:
         """Documents and rejections in the order of the file."""
         for row in self.rows():
             self.continues = isinstance(row, Row) and row.continues

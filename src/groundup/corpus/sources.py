@@ -55,7 +55,7 @@ class SourceConfig(Config):
     """Whether readers' comments under an HTML page belong to its text."""
     metadata_fields: tuple[str, ...] = ()
     """Fields kept beside the text (strings, numbers, booleans, dates); `id` always is."""
-    license: str = Field(default="", max_length=200)
+    license: str = ""
     """Licence of the text, for the report; a record's own (`license` in its metadata) goes before it, that of a dataset
     card is taken where this is empty."""
     max_document_bytes: int = Field(default=16 << 20, ge=1 << 10, le=1 << 28)
