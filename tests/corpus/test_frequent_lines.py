@@ -73,7 +73,7 @@ def test_what_is_counted_is_not_counted_again(tmp_path, monkeypatch):
         patch.setattr(frequent_lines, "count_lines", stopped)
         with pytest.raises(KeyboardInterrupt):
             with_frequent_lines(planned_parts, 0)
-    monkeypatch.setattr(frequent_lines, "reading_of", None)  # the parts are collected: no file is read again
+    monkeypatch.setattr(frequent_lines, "Reading", None)  # the parts are collected: no file is read again
     found = with_frequent_lines(planned_parts, 0)
     monkeypatch.setattr(frequent_lines, "collect_lines", None)
     assert with_frequent_lines(planned_parts, 0) == found
