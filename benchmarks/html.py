@@ -64,8 +64,8 @@ def precision_recall(found: str, main: str) -> tuple[float, float]:
 def quality(texts: Sequence[str], wanted: Sequence[Page]) -> dict[str, float]:
     """Mean precision and recall, their F1, and pages where nothing was found."""
     pairs = [precision_recall(_without_headline(text, page), page.main) for text, page in zip(texts, wanted)]
-    filled = [pair for pair, text in zip(pairs, texts) if text.strip()] or [(0.0, 0.0)]
-    precision = sum(pair[0] for pair in filled) / len(filled)
+    filled = [pair for pair, text in zip(pairs, texts) if text.strip()]
+    precision = sum(pair[0] for pair in filled) / max(1, len(filled))
     recall = sum(pair[1] for pair in pairs) / len(pairs)
     f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
     return {"f1": f1, "precision": precision, "recall": recall, "empty": len(pairs) - len(filled)}
