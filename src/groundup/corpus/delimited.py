@@ -43,8 +43,9 @@ class _Layout:
 
     def parse(self, lines: Iterator[str]) -> Any:
         """A reader of rows."""
-        quoting = csv.QUOTE_MINIMAL if self.has_quotes else csv.QUOTE_NONE
-        return csv.reader(lines, delimiter=self.delimiter, strict=True, quoting=quoting)
+        if self.has_quotes:
+            return csv.reader(lines, delimiter=self.delimiter, strict=True)
+        return csv.reader(lines, delimiter=self.delimiter, strict=True, quoting=csv.QUOTE_NONE)
 
 
 def read_csv(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected]:
@@ -62,7 +63,7 @@ def read_csv(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected]
     try:
         for _ in range(layout.skipped_lines):
             next(lines)
-        first = next(rows, [])
+        first: list[str] = next(rows, [])
     except (csv.Error, _LineTooLong) as error:
         yield Rejected("not valid CSV", 0, f"header: {error or TOO_LONG}")
         return
