@@ -151,6 +151,10 @@ class Samples:
         if values:
             self.add_all(values)
 
+    def wanted(self, kind: str, reason: str) -> bool:
+        """Whether there is room for another example."""
+        return len(self.values[kind].get(reason, ())) < self.limit
+
     def add(
         self,
         kind: str,

@@ -13,6 +13,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,7 @@ def find_duplicate(folder: Path, source: str, name: str) -> tuple[str, str] | No
 
 
 def _line(name: str, kind: str, kept: str) -> bytes:
-    values = {"id": name, "kind": kind, "kept": kept}
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return f'{{"id":{encode_basestring(name)},"kind":"{kind}","kept":{encode_basestring(kept)}}}\n'.encode()
 
 
 def _list(task: Task, writers: Writers) -> dict[str, Any]:

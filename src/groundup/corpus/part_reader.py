@@ -8,11 +8,11 @@ files and the config, so the number of workers never shows.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from json.encoder import encode_basestring
 from types import TracebackType
 from typing import Any
 
@@ -145,15 +145,18 @@ class _PartReader:
             outcome = cleaned
             self.rules[outcome.reason] = outcome.rule
             self._remember(raw_hash, outcome)
-        place = (index, self._member_of(document, index), record_number(document))
         if isinstance(outcome, int):
             account.drop_duplicates("exact", 1, len(data))
             self._copies_of[outcome] += 1
-            self._copies.write(json.dumps([document.id, outcome], ensure_ascii=False).encode() + b"\n")
-            self._sample("duplicates", "exact", *place, "", {SAME_AS: outcome})
+            self._copies.write(f"[{encode_basestring(document.id)},{outcome}]\n".encode())
+            kind, reason, excerpt, more = "duplicates", "exact", "", {SAME_AS: outcome}
         else:
             account.filter(outcome.reason, len(data))
-            self._sample("filtered", outcome.reason, *place, outcome.excerpt or document.text, measured(outcome))
+            kind, reason = "filtered", outcome.reason
+            excerpt, more = outcome.excerpt or document.text, measured(outcome)
+        if self.samples.wanted(kind, reason):
+            member, number = self._member_of(document, index), record_number(document)
+            self._sample(kind, reason, index, member, number, excerpt, more)
 
     def copies_in(self, segment: Segment) -> NDArray[np.int64]:
         """Rows of a segment, one for each further record with the same raw text."""
@@ -163,7 +166,8 @@ class _PartReader:
 
     def _member_of(self, document: Document, index: int) -> str:
         """Name of the archive member that a document of a file is of."""
-        return document.id.rpartition(":")[0][len(self.part.files[index].name) + 1 :]
+        name = self.part.files[index].name
+        return "" if document.id.startswith(f"{name}:") else document.id.rpartition(":")[0][len(name) + 1 :]
 
     def _remember(self, raw_hash: bytes, outcome: Dropped | int) -> None:
         if len(self._seen) < _SEEN_LIMIT:
