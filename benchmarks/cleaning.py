@@ -6,7 +6,7 @@
           --a process for each tool and round, one thread, interleaved--> seconds of the filters alone, what was kept
 
 The rules are FineWeb's: Gopher's repetition and quality, C4 without terminal punctuation, FineWeb's own; no language
-and no deduplication. datatrove runs in its own environment (`.venv-datatrove`, made once): with its English word
+and no deduplication. datatrove runs in its own environment (`.venv-cleaning`, made once): with its English word
 tokenizer, which FineWeb used, and with the fastest one it assigns to a language. Reading, loading and the first call
 are not counted. Writes benchmarks/results/cleaning.json.
 """
@@ -30,8 +30,8 @@ from benchmarks.corpus import corpus_files, documents
 from benchmarks import harness
 
 HERE = Path(__file__).resolve().parent
-VENV = HERE / ".venv-datatrove"
-INSTALLS = ("datatrove==0.10.1", "spacy>=3.8,<3.9", "numpy>=2,<3")
+PEERS = HERE / ".venv-cleaning"
+INSTALLS = (("datatrove==0.10.1", "spacy>=3.8,<3.9", "numpy>=2,<3"),)
 ROWS = {
     "groundup": ("groundup", ""),
     "datatrove: English words": ("datatrove", "en"),
@@ -82,22 +82,10 @@ def generate(files: Sequence[Path], target: Path, wanted_bytes: int, seed: int) 
     return {"documents": count, "bytes": size_bytes}
 
 
-def datatrove_python() -> str:
-    """The interpreter of datatrove's environment, which is made at the first call."""
-    python, stamp = VENV / "bin" / "python", VENV / ".installed"
-    if not (stamp.exists() and stamp.read_text() == json.dumps(INSTALLS)):
-        print(f"making {VENV} (once)", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
-        (VENV / ".gitignore").write_text("*\n")
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *INSTALLS], check=True)
-        stamp.write_text(json.dumps(INSTALLS))
-    return str(python)
-
-
 def run(label: str, source: Path, outcomes: Path) -> dict[str, Any]:
     """One tool once: its JSON line, with what other programs took of the machine meanwhile."""
     runner, language = ROWS[label]
-    python = sys.executable if runner == "groundup" else datatrove_python()
+    python = sys.executable if runner == "groundup" else harness.peers_python(PEERS, INSTALLS)
     command = [python, "-m", f"benchmarks.runners.cleaning_{runner}", str(source), str(outcomes), language]
     environment = {**os.environ, "PYTHONPATH": f"{HERE.parent}:{HERE.parent / 'src'}", "OMP_NUM_THREADS": "1"}
     busy, own = harness.busy_seconds(), harness.own_seconds()

@@ -33,7 +33,7 @@ from benchmarks import harness
 
 TOOLS = ("groundup", "datatrove: default", "datatrove: split", "datasketch")
 """Rows: a runner, and how datatrove cuts words."""
-PEERS = harness.HERE / ".venv-peers-text"
+PEERS = harness.HERE / ".venv-deduplication"
 INSTALLS = (
     ("datatrove==0.10.1", "orjson", "nltk", "xxhash<4", "regex", "ftfy", "tokenizers", "fasteners", "spacy>=3.8"),
     ("datasketch>=2,<3",),

@@ -27,17 +27,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import HERE, save, shown, spread, table
+from benchmarks.harness import HERE, peers_python, save, shown, spread, table
 from benchmarks.pages import WORDS, Page, pages
 
-VENV = HERE / ".venv-peers-html"
-PACKAGES = (
-    "resiliparse>=2,<3",
-    "trafilatura>=2.3,<3",
-    "lxml_html_clean",
-    "readability-lxml>=0.8",
-    "justext>=3",
-    "selectolax>=0.4",
+PEERS = HERE / ".venv-html"
+INSTALLS = (
+    ("resiliparse>=2,<3",),  # one by one: together they stop some versions of pip, over an extra of lxml
+    ("trafilatura>=2.3,<3",),
+    ("lxml_html_clean",),
+    ("readability-lxml>=0.8",),
+    ("justext>=3",),
+    ("selectolax>=0.4",),
 )
 TOOLS = {
     "groundup": ("trafilatura", "resiliparse"),
@@ -65,7 +65,7 @@ def quality(texts: Sequence[str], wanted: Sequence[Page]) -> dict[str, float]:
     """Mean precision and recall, their F1, and pages where nothing was found."""
     pairs = [precision_recall(_without_headline(text, page), page.main) for text, page in zip(texts, wanted)]
     filled = [pair for pair, text in zip(pairs, texts) if text.strip()]
-    precision = sum(pair[0] for pair in filled) / max(1, len(filled))
+    precision = sum(pair[0] for pair in filled) / max(len(filled), 1)
     recall = sum(pair[1] for pair in pairs) / len(pairs)
     f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
     return {"f1": f1, "precision": precision, "recall": recall, "empty": len(pairs) - len(filled)}
@@ -87,23 +87,9 @@ def real_pages(folder: Path) -> list[Page]:
     return made
 
 
-def peers_python() -> str:
-    """The interpreter of the peers' environment, which is made at the first call."""
-    python, stamp = VENV / "bin" / "python", VENV / ".installed"
-    if not stamp.exists() or stamp.read_text() != json.dumps(PACKAGES):
-        print(f"making {VENV} (once)", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
-        (VENV / ".gitignore").write_text("*\n")
-        for package in PACKAGES:  # one by one: together they stop some versions of pip, over an extra of lxml
-            command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", package]
-            subprocess.run(command, check=True)
-        stamp.write_text(json.dumps(PACKAGES))
-    return str(python)
-
-
 def run(tool: str, setting: str, markups: Path, seconds: float) -> dict[str, Any]:
     """The runner's JSON: `texts` and `megabytes_per_second`; `{"failed": reason}` when there is none."""
-    python = sys.executable if tool == "groundup" else peers_python()
+    python = sys.executable if tool == "groundup" else peers_python(PEERS, INSTALLS)
     command = [python, "-m", "benchmarks.runners.html", tool, setting, str(markups), str(seconds)]
     done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True)
     if done.returncode:

@@ -30,13 +30,13 @@ CHILD = """
 import json, sys, time
 from pathlib import Path
 from groundup import config
-from groundup.corpus import CorpusConfig, build_corpus
+from groundup.corpus import CorpusConfig, LocalEngine, build_corpus
 job = json.loads(sys.argv[1])
 work = Path(job["work"])
 recipe = config.build(CorpusConfig, {"sources": [{"name": "synthetic", "path": job["path"]}]}, "benchmark")
 if __name__ == "__main__":
     started = time.monotonic()
-    summary = build_corpus(recipe, Path("."), work, job["workers"])
+    summary = build_corpus(recipe, Path("."), work, LocalEngine(job["workers"]))
     print(json.dumps({"seconds": time.monotonic() - started, "summary": summary}))
 """
 

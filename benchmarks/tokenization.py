@@ -8,7 +8,7 @@
 
 `shards` reads the tool's own documents and writes token files; `encode` has the texts in memory and ends with their ids
 (arrays, lists, encodings: whatever the tool gives). MB/s is UTF-8 text over processor seconds of the process, beyond
-those of its start; the ids of every row are compared. Peers run in benchmarks/.venv-datatrove, made at the first use.
+those of its start; the ids of every row are compared. Peers: .venv-tokenization, made at the first use.
 Writes benchmarks/results/tokenization.json.
 """
 
@@ -31,8 +31,8 @@ from groundup.corpus.documents import DOCUMENTS, Document, LineWriter, shard_nam
 from groundup.tokens import TokenizerConfig, train_tokenizer
 
 ROOT = harness.HERE.parent
-PEERS_VENV = harness.HERE / ".venv-datatrove"
-INSTALLS = ("datatrove[io,processing]>=0.10,<0.11", "tokenizers>=0.22,<0.24", "orjson", "tiktoken>=0.9,<1")
+PEERS = harness.HERE / ".venv-tokenization"
+INSTALLS = (("datatrove[io,processing]>=0.10,<0.11", "tokenizers>=0.22,<0.24", "orjson", "tiktoken>=0.9,<1"),)
 ROWS = {
     "groundup: shards": "groundup_shards",
     "groundup: encode": "groundup_encode",
@@ -79,7 +79,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> Data:
 def run_row(label: str, data: Data, options: argparse.Namespace) -> dict[str, Any]:
     """The runner's answer with MB/s; `{"failed": reason}` when there is none."""
     tool, name = label.partition(":")[0], ROWS[label]
-    python = sys.executable if tool == "groundup" else peers_python()
+    python = sys.executable if tool == "groundup" else harness.peers_python(PEERS, INSTALLS)
     module = "benchmarks.runners.tokenization" if tool == "groundup" else "benchmarks.runners.tokenization_peers"
     out = data.folder / "out"
     shutil.rmtree(out, ignore_errors=True)
@@ -94,19 +94,6 @@ def run_row(label: str, data: Data, options: argparse.Namespace) -> dict[str, An
         return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1][:300]}
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return {**found, "megabytes_per_second": data.text_bytes / 1e6 / found["processor_seconds"]}
-
-
-def peers_python() -> str:
-    """The interpreter of the peers' environment, made at the first call."""
-    python, stamp = PEERS_VENV / "bin" / "python", PEERS_VENV / ".installed"
-    if not (stamp.exists() and stamp.read_text() == json.dumps(INSTALLS)):
-        print(f"making {PEERS_VENV} (once)", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", str(PEERS_VENV)], check=True)
-        (PEERS_VENV / ".gitignore").write_text("*\n")
-        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *INSTALLS]
-        subprocess.run(install, check=True)
-        stamp.write_text(json.dumps(INSTALLS))
-    return str(python)
 
 
 def table(runs: dict[str, list[dict[str, Any]]]) -> str:

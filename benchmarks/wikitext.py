@@ -28,8 +28,8 @@ from typing import Any
 from benchmarks import harness, wikidump
 
 ARTICLES = Path(__file__).resolve().parents[1] / "tests" / "data" / "wiki"
-PEERS_VENV = harness.HERE / ".venv-wiki"
-PEERS = ("gensim>=4.3,<5", "mwparserfromhell>=0.7,<0.8")
+PEERS = harness.HERE / ".venv-wikitext"
+INSTALLS = (("gensim>=4.3,<5", "mwparserfromhell>=0.7,<0.8"),)
 TOOLS = ("groundup", "gensim: filter_wiki", "gensim: get_texts", "mwparserfromhell")
 SHOWN = ("groundup", "gensim: filter_wiki", "mwparserfromhell")
 WORD = re.compile(r"[぀-ヿ㐀-鿿]|[^\W_぀-ヿ㐀-鿿]+")
@@ -39,18 +39,6 @@ DEBRIS = re.compile(
     r"|\( ?[,;:]? ?\)|（[，；、]?）|(?<=\w) ,|(?<=\S)  (?=\S)"
 )
 """What a reader stumbles over: markup, empty parentheses, blanks before a comma or two in a row."""
-
-
-def peers_python() -> str:
-    """The interpreter of the peers' environment, which is made at the first call."""
-    python, stamp = PEERS_VENV / "bin" / "python", PEERS_VENV / ".installed"
-    if not stamp.exists() or stamp.read_text() != json.dumps(PEERS):
-        subprocess.run([sys.executable, "-m", "venv", str(PEERS_VENV)], check=True)
-        (PEERS_VENV / ".gitignore").write_text("*\n")
-        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PEERS]
-        subprocess.run(install, check=True)
-        stamp.write_text(json.dumps(PEERS))
-    return str(python)
 
 
 def run(job: Mapping[str, Any], peers: str) -> dict[str, Any]:
@@ -170,7 +158,7 @@ def main() -> None:
     parser.add_argument("--peers-python", help="an environment that has gensim and mwparserfromhell")
     parser.add_argument("--name", default="wikitext")
     options = parser.parse_args()
-    peers = options.peers_python or peers_python()
+    peers = options.peers_python or harness.peers_python(PEERS, INSTALLS)
     found = quality(peers, harness.RESULTS / f"{options.name}.md")
     with tempfile.TemporaryDirectory() as folder:
         dump = options.dump or Path(folder) / "made.xml.bz2"

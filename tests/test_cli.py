@@ -73,6 +73,14 @@ class ToyPipeline:
     def run_folder(self, recipe: Any) -> Path:
         return self.folder
 
+    def explain(self, recipe: Any, document_id: str) -> Any:
+        self.asked.append(document_id)
+        if self.failure:
+            raise self.failure
+        place = {"path": "/x/a.jsonl", "record": 7, "member": "", "offset_bytes": 90, "section_bytes": None}
+        said = {"outcome": "rejected", "reason": "not valid JSON", "excerpt": "{\x1b", "reached": True, "added": []}
+        return {"id": document_id, "format": "JSON lines", **place, **said}
+
 
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ToyPipeline:
@@ -159,6 +167,20 @@ def test_wrong_usage_is_one_line_with_the_remedy(
     assert len(first) <= len("groundup: ") + 200
     assert "Traceback" not in captured.err
     assert "\x1b" not in captured.err
+
+
+def test_prepare_explains_a_record_and_prepares_nothing(toy: ToyPipeline, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["prepare", "--explain", "web/a.jsonl:7", "r.yaml", "seed=2"]) == 0
+    assert toy.asked == [("r.yaml", ["seed=2"]), "web/a.jsonl:7"]
+    assert capsys.readouterr().out.splitlines() == [
+        "web/a.jsonl:7: rejected (not valid JSON)",
+        "  found     /x/a.jsonl, record 7, at byte 90 (JSON lines)",
+        "  because   not valid JSON: {\\x1b",
+    ]
+    assert cli.main(["prepare", "r.yaml", "--explain", "web/a.jsonl:7", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["outcome"] == "rejected"
+    toy.failure = DataError("web/a.jsonl:9: the file has no such record", details=["web/a.jsonl:7"])
+    assert cli.main(["prepare", "r.yaml", "--explain", "web/a.jsonl:9"]) == 3
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from pathlib import Path
 from groundup.corpus.clean import CleanConfig, Resources
 from groundup.corpus.deduplicate import find_duplicates
 from groundup.corpus.files import RawFile
-from groundup.corpus.parts import plan_parts, read_part
+from groundup.corpus.part_reader import read_part
+from groundup.corpus.parts import PART_BYTES, plan_parts
 from groundup.corpus.signatures import DeduplicateConfig
 from groundup.corpus.sources import SourceConfig
 
@@ -39,7 +40,7 @@ def main() -> None:
     source = SourceConfig(name="s", path=job["input"])
     file = RawFile(Path(job["input"]).name, Path(job["input"]))
     started = time.process_time()
-    parts = plan_parts(source, [file], CleanConfig(), config, work / "parts", None, Resources(), 0)
+    parts = plan_parts(source, [file], CleanConfig(), config, work / "parts", None, Resources(), 0, PART_BYTES)
     documents = [read_part(part)["documents"] for part in parts]
     signed = time.process_time()
     segments = [segment for part, count in zip(parts, documents) for segment in part.segments(count)]

@@ -160,6 +160,10 @@ def _parser(name: str, verb: Verb) -> _Parser:
         parser.add_argument("--top-p", type=float, metavar="P", help="draw from tokens of this share of probability")
         parser.add_argument("--repetition-penalty", type=float, metavar="R", help="above 1: less repetition")
         parser.add_argument("--seed", type=int, metavar="S", help="start of the random numbers")
+    if verb.options == "explain":
+        parser.add_argument(
+            "--explain", metavar="DOCUMENT_ID", help="prepare nothing: say what happened to source/file:number"
+        )
     if verb.options == "tokenizer":
         parser.add_argument("--text", metavar="TEXT", help="show how this text is cut")
     if verb.options == "markdown":
@@ -225,6 +229,19 @@ def _run(options: argparse.Namespace) -> None:
     if model:
         _show(f"model:  {_near(Path(model))}")
         _show(f'ask it: groundup chat {options.words[0]} "..."')
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    """prepare; with --explain: what happened to one record, and nothing is prepared."""
+    if options.explain is None:
+        _run(options)
+        return
+    told = _room("pipeline").explain(_recipe(options), options.explain)
+    if options.json:
+        _show_json(told)
+        return
+    for line in _room("corpus").lines_of(told):
+        _show(line)
 
 
 def _near(path: Path) -> str:
@@ -405,7 +422,12 @@ def _converse(chat: Any) -> None:
 _RECIPE = "RECIPE [key.path=value ...]"
 VERBS: dict[str, Verb] = {
     "run": Verb(_RECIPE, "every stage of the recipe, in order, then the report", _run, trains=True),
-    "prepare": Verb(_RECIPE, "raw text to clean documents, tokenizer, shards and conversations", _run),
+    "prepare": Verb(
+        f"{_RECIPE} [--explain DOCUMENT_ID]",
+        "raw text to clean documents, tokenizer, shards and conversations; or what happened to one record",
+        _prepare,
+        "explain",
+    ),
     "pretrain": Verb(_RECIPE, "up to and including training on text", _run, trains=True),
     "instruct": Verb(_RECIPE, "up to and including instruction tuning", _run, trains=True),
     "evaluate": Verb(_RECIPE, "up to and including evaluation on held-out text and questions", _run, trains=True),

@@ -7,7 +7,8 @@ import numpy as np
 
 from groundup.corpus.deduplicate import find_duplicates
 from groundup.corpus.documents import Document
-from groundup.corpus.segment_writer import SegmentWriter
+from groundup.corpus.processes import LocalEngine
+from groundup.corpus.segment_writer import Origin, SegmentWriter
 from groundup.corpus.segments import Segment, document_number, rows_by_segment
 from groundup.corpus.shingles import token_hashes
 from groundup.corpus.signatures import DeduplicateConfig
@@ -36,7 +37,7 @@ def segments_of(parts: list[list[str]], folder: Path, config: DeduplicateConfig,
         place.mkdir(parents=True)
         with SegmentWriter(place, number, priority, config) as writer:
             for row, text in enumerate(texts):
-                writer.write(Document(f"f:{row + 1}", text, "s"), token_hashes(text), 0, row)
+                writer.write(Document(f"f:{row + 1}", text, "s"), token_hashes(text), Origin(0, row))
         found += [
             Segment(place / name, number, document_number(number, first), rows, priority)
             for name, first, rows in rows_by_segment(len(texts))
@@ -47,7 +48,7 @@ def segments_of(parts: list[list[str]], folder: Path, config: DeduplicateConfig,
 def outcomes(parts: list[list[str]], folder: Path, config: DeduplicateConfig, priorities=None, workers=0):
     """(Duplicates, outcome of each text, text that is kept for each), over the parts' texts in order."""
     segments = segments_of(parts, folder, config, priorities)
-    duplicates = find_duplicates(segments, config, folder / "duplicates", workers)
+    duplicates = find_duplicates(segments, config, folder / "duplicates", LocalEngine(workers))
     outcome, kept = (
         (
             np.concatenate([np.zeros(0, dtype=np.uint64), *column])

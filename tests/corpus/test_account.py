@@ -6,22 +6,25 @@ from hypothesis import strategies as st
 
 from groundup.corpus.account import Account, Samples, escaped, summed
 
-STEPS = st.lists(st.sampled_from(["rejected", "filtered", "exact", "near", "kept"]), max_size=40)
+FATES = st.sampled_from(["rejected", "filtered", "contaminated", "exact", "near", "kept"])
+STEPS = st.lists(st.tuples(FATES, st.integers(0, 1 << 28)), max_size=40)
 
 
 def account_of(steps):
     account = Account()
-    for step in steps:
+    for step, size_bytes in steps:
         if step == "rejected":
             account.reject("reason", 3)
             continue
-        account.load()
+        account.load(size_bytes)
         if step == "filtered":
-            account.filter("reason")
+            account.filter("reason", size_bytes)
         elif step == "kept":
-            account.kept += 1
+            account.keep(1, size_bytes)
+        elif step == "contaminated":
+            account.contaminate(size_bytes)
         else:
-            account.duplicates[step] += 1
+            account.drop_duplicates(step, 1, size_bytes)
     return account
 
 
@@ -31,12 +34,14 @@ def test_sums_of_accounts_add_up_and_survive_json(several):
     total = summed(accounts)
     total.check("all")
     assert total.total == sum(account.total for account in accounts)
+    assert total.bytes.loaded == sum(size for steps in several for fate, size in steps if fate != "rejected")
     assert Account.from_json(total.to_json()) == total
 
 
-def test_a_lost_record_is_noticed():
-    account = account_of(["kept", "filtered"])
-    account.kept -= 1
+@pytest.mark.parametrize("unit", ["documents", "bytes"])
+def test_what_is_lost_is_noticed(unit):
+    account = account_of([("kept", 5), ("filtered", 7)])
+    account.keep(-1, 0) if unit == "documents" else account.keep(0, -1)
     with pytest.raises(AssertionError, match=r"the account of file\.txt does not add up"):
         account.check("file.txt")
 

@@ -205,7 +205,7 @@ def test_sources_that_are_not_trained_on_keep_their_documents(exam, raw, tmp_pat
 def test_the_recipes_questions_are_dropped_where_asked(exam, raw, tmp_path):
     heldout = [EvaluationSetConfig(name="heldout-q", path=str(exam))]
     (tmp_path / "work").mkdir()
-    summary = build_corpus(corpus_of(raw), tmp_path, tmp_path / "work", 0, heldout)
+    summary = build_corpus(corpus_of(raw), tmp_path, tmp_path / "work", heldout=heldout)
     assert summary["contaminated"] == 4
     identities = [raw_identity(corpus_of(raw), tmp_path, sets) for sets in ((), heldout)]
     assert identities[0] != identities[1]

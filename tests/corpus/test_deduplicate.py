@@ -4,6 +4,7 @@ import itertools
 import os
 import random
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,6 +58,29 @@ def test_exact_and_near_duplicates_are_told_apart(tmp_path):
     assert outcome == [KEPT, KEPT, EXACT]
 
 
+def test_clusters_by_kind_hold_the_duplicates_that_are_dropped(tmp_path):
+    texts = family(random.Random(3))
+    found, outcome, _ = find([*texts, texts[0], texts[0].upper()], tmp_path)
+    assert found.counted == {"exact": outcome.count(EXACT), "near": outcome.count(NEAR)}
+    assert found.counted["exact"] >= 6
+    (sizes,) = found.sizes_by_source.values()
+    assert sizes["all"] == found.cluster_sizes
+    assert sum(sizes["all"].values()) == found.clusters >= sum(sizes["near"].values()) > 0
+
+
+def test_clusters_count_for_the_source_of_what_is_kept_and_with_copies(tmp_path):
+    texts = [sentence(random.Random(seed)) for seed in range(4)]
+    made = segments_of([texts, [texts[1], texts[2]]], tmp_path, CONFIG, priorities=[3, 0])
+    made = [replace(segment, source=segment.part) for segment in made]
+    made[0].count_copies(np.array([0, 0, 2]))  # of text 2 the other source's document is kept
+    found = find_duplicates(made, CONFIG, tmp_path / "duplicates")
+    assert found.counted == {"exact": 5, "near": 0}
+    assert {source: sizes["exact"] for source, sizes in found.sizes_by_source.items()} == {
+        0: {"3-4": 1},
+        1: {"2": 1, "3-4": 1},
+    }
+
+
 def test_chinese_near_duplicates_are_found(tmp_path):
     text = "".join(chr(0x4E00 + (i * i * 31) % 2000) for i in range(300))
     other = "".join(chr(0x4E00 + (i * i * 37) % 2000) for i in range(300))
@@ -85,12 +109,14 @@ def test_clusters_are_those_of_exact_similarity_in_any_order_parts_and_memory(tm
     rng = random.Random(seed)
     texts = family(rng)
     kept_texts = []
-    for size, bits, records in ((len(texts), 17, 1 << 20), (5, 1, 128), (9, 2, 256)):
+    for size, bits, records, files in ((len(texts), 17, 1 << 20, 512), (5, 1, 128, 3), (9, 2, 256, 512)):
         rng.shuffle(texts)
         parts = [texts[i : i + size] for i in range(0, len(texts), size)]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(segments, "SEGMENT_BITS", bits)
             patch.setattr(runs, "RUN_RECORDS", records)
+            patch.setattr(steps, "MERGED_FILES", files)
+            patch.setattr(steps, "_MERGED_AT_ONCE", 4)
             _, outcome, kept = outcomes(parts, tmp_path_factory.mktemp("order"), CONFIG)
         kept_texts.append({text for text, code in zip(texts, outcome) if code == KEPT})
         assert kept_texts[-1] == set(kept)

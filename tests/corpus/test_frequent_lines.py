@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.config import build
-from groundup.corpus import frequent_lines, parts, runs
+from groundup.corpus import frequent_lines, runs
 from groundup.corpus.clean import CleanConfig, Resources
 from groundup.corpus.clean.frequent import FREQUENT_LINE
 from groundup.corpus.clean.lines import document_hash, line_hash
 from groundup.corpus.files import RawFile
 from groundup.corpus.frequent_lines import lines_folder, with_frequent_lines
 from groundup.corpus.parts import plan_parts
+from groundup.corpus.processes import HERE, LocalEngine
 from groundup.corpus.signatures import DeduplicateConfig
 from groundup.corpus.sources import SourceConfig
 
@@ -33,9 +34,7 @@ def planned(folder, files, at_least):
     lines = {"across_documents": at_least, "within_document": False, "min_characters": 1}
     clean = build(CleanConfig, {"repeated_lines": lines}, "test")
     source = SourceConfig(name="s", path=str(folder))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts, "PART_BYTES", 1)
-        return plan_parts(source, made, clean, DeduplicateConfig(), folder / "parts", None, Resources(), 0)
+    return plan_parts(source, made, clean, DeduplicateConfig(), folder / "parts", None, Resources(), 0, part_bytes=1)
 
 
 def expected(files, at_least):
@@ -55,7 +54,7 @@ def test_counted_as_defined(tmp_path_factory, files, at_least, run_records):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "RUN_RECORDS", run_records)
         patch.setattr(frequent_lines, "_BATCH_LINES", 3)
-        found = with_frequent_lines(planned_parts, 0)
+        found = with_frequent_lines(planned_parts, HERE)
     assert len({part.key for part in (*planned_parts, *found)}) == 2 * len(files)
     rows = np.fromfile(found[0].resources.frequent_lines.path, dtype=FREQUENT_LINE)
     assert rows.tolist() == expected(files, at_least)
@@ -72,11 +71,11 @@ def test_what_is_counted_is_not_counted_again(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(frequent_lines, "count_lines", stopped)
         with pytest.raises(KeyboardInterrupt):
-            with_frequent_lines(planned_parts, 0)
+            with_frequent_lines(planned_parts, HERE)
     monkeypatch.setattr(frequent_lines, "Reading", None)  # the parts are collected: no file is read again
-    found = with_frequent_lines(planned_parts, 0)
+    found = with_frequent_lines(planned_parts, HERE)
     monkeypatch.setattr(frequent_lines, "collect_lines", None)
-    assert with_frequent_lines(planned_parts, 0) == found
+    assert with_frequent_lines(planned_parts, HERE) == found
     rows = np.fromfile(found[0].resources.frequent_lines.path, dtype=FREQUENT_LINE)
     assert rows.tolist() == expected(files, 3)
     assert len(rows) == 1
@@ -85,4 +84,4 @@ def test_what_is_counted_is_not_counted_again(tmp_path, monkeypatch):
 def test_nothing_is_read_where_nobody_asks(tmp_path, monkeypatch):
     monkeypatch.setattr(frequent_lines, "collect_lines", None)
     planned_parts = planned(tmp_path, [[["line a"]]], 0)
-    assert with_frequent_lines(planned_parts, 2) == planned_parts
+    assert with_frequent_lines(planned_parts, LocalEngine(2)) == planned_parts

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from groundup.corpus.layouts import Wanted, left_out
+from groundup.corpus.layouts import Wanted, left_out, license_of_card
 from groundup.errors import DataError, first_line
 
 TRAIN = Wanted("", "train")
@@ -121,3 +121,11 @@ def test_copies_of_several_repositories_below_one_folder():
     two = {"two/README.md": card("dataset_info: {}"), "two/a.jsonl": b"", "two/dataset_infos.json": b"{}"}
     assert kept({**one, **two, "LICENSE.txt": b""}) == ["LICENSE.txt", "one/data/train.parquet", "two/a.jsonl"]
     assert kept({**one, "README.md": card("task_categories: [x]")}) == ["one/data/train.parquet"]
+
+
+def test_the_licence_of_a_card():
+    assert license_of_card(card("license: cc-by-4.0")) == "cc-by-4.0"
+    assert license_of_card(card("license: [mit, apache-2.0]")) == "mit, apache-2.0"
+    assert license_of_card(card(f"license: {'x' * 1000}")) == "x" * 200
+    for nothing in (b"# Words\n", card("license: 7"), card("license: {a: b}"), card(": ["), b"\xff"):
+        assert license_of_card(nothing) == ""

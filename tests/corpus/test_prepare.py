@@ -15,8 +15,10 @@ from pydantic import ValidationError
 from groundup import config as recipe
 from groundup.corpus import (
     CorpusConfig,
+    LocalEngine,
     build_corpus,
     line_sections,
+    part_reader,
     parts,
     prepare,
     raw_identity,
@@ -59,11 +61,32 @@ def assert_adds_up(account):
     assert account["total"] == account["loaded"] + sum(account["rejected"].values())
     dropped = sum(account["filtered"].values()) + sum(account["duplicates"].values()) + account["contaminated"]
     assert account["loaded"] == account["kept"] + dropped
+    size = account["bytes"]
+    lost = sum(size["filtered"].values()) + sum(size["duplicates"].values()) + size["contaminated"]
+    assert size["loaded"] == size["kept"] + lost
+    assert set(size["filtered"]) <= set(account["filtered"])
+    assert bool(size["loaded"]) == bool(account["loaded"])
+
+
+def assert_histograms_add_up(share):
+    added = sum(method["bytes"] for method in share["added"].values())
+    text_bytes = sum(split["bytes"] for split in share["splits"].values()) - added
+    for kind in ("lengths", "scripts", "languages", "licenses"):
+        assert sum(one["documents"] for one in share[kind].values()) == share["kept"]
+        assert sum(one["bytes"] for one in share[kind].values()) == text_bytes
 
 
 def assert_report_adds_up(report, added=0):
     for account in (report, *report["sources"].values(), *report["files"]):
         assert_adds_up(account)
+    for share in (report, *report["sources"].values()):
+        assert_histograms_add_up(share)
+    for name, source in report["sources"].items():
+        examples = [one for reasons in source["samples"].values() for known in reasons.values() for one in known]
+        assert all(one["file"].startswith(f"{name}/") for one in examples)
+        for kind in ("rejected", "filtered", "duplicates"):
+            assert {reason for reason, count in source[kind].items() if count} == set(source["samples"][kind])
+        assert source["filtered"].keys() <= report["rules"].keys()
     for key in ("total", "loaded", "kept"):
         assert report[key] == sum(f[key] for f in report["files"]) == sum(s[key] for s in report["sources"].values())
     for account in (report, *report["sources"].values()):
@@ -108,7 +131,7 @@ def raw_config(raw, **values):
 
 def build(config, folder, workers=0):
     folder.mkdir(exist_ok=True)
-    return build_corpus(config, folder, folder, workers)
+    return build_corpus(config, folder, folder, LocalEngine(workers))
 
 
 def test_every_record_is_accounted_for(raw, tmp_path):
@@ -220,8 +243,10 @@ def test_a_kill_at_any_point_loses_one_part_and_changes_nothing(raw, tmp_path, s
     expected = content(tmp_path / "whole")
     work = tmp_path / "work"
     replace, reads = os.replace, []
-    read = parts._PartReader.read
-    monkeypatch.setattr(parts._PartReader, "read", lambda self, *a: (reads.append(self.part.number), read(self, *a))[1])
+    read = part_reader._PartReader.read
+    monkeypatch.setattr(
+        part_reader._PartReader, "read", lambda self, *a: (reads.append(self.part.number), read(self, *a))[1]
+    )
     for fatal in (1, 2, 5, 9, 16, 19, 24, 30, 10_000):
         calls = 0
 
@@ -241,7 +266,7 @@ def test_a_kill_at_any_point_loses_one_part_and_changes_nothing(raw, tmp_path, s
             break
     assert content(work) == expected
     assert len(reads) - len(set(reads)) <= 8  # at most the part in work at each kill was read again
-    monkeypatch.setattr(parts, "read_part", None)
+    monkeypatch.setattr(part_reader, "read_part", None)
     build(config, work)  # finished: nothing is read
     assert content(work) == expected
 
@@ -258,7 +283,7 @@ def test_sigkill_of_a_running_build(raw, tmp_path, monkeypatch):
         "def die(part): os.kill(os.getpid(), signal.SIGKILL)\n"
         "if sys.argv[3] == 'die': prepare.write_shards = die\n"
         "recipe = config.build(CorpusConfig, config.parse_yaml(Path(sys.argv[1]).read_text(), 'x'), 'x')\n"
-        "build_corpus(recipe, Path('.'), Path(sys.argv[2]), 0)\n"
+        "build_corpus(recipe, Path('.'), Path(sys.argv[2]))\n"
     )
     config = raw_config(raw)
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml(config))

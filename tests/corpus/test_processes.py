@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from groundup.corpus.processes import run_all
+from groundup.corpus.processes import LocalEngine
 from groundup.errors import DataError, ResourceError
 
 
@@ -31,28 +31,29 @@ def die(number):
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_results_keep_the_order_of_the_tasks(workers):
     done = []
-    assert run_all(double, [3, 1, 2], workers, done.append) == [6, 2, 4]
+    engine = LocalEngine(workers)
+    assert engine.run_all(double, [3, 1, 2], done.append) == [6, 2, 4]
     assert sorted(done) == [1, 2, 3]
-    assert run_all(double, [], workers, done.append) == []
+    assert engine.run_all(double, []) == []
 
 
 def test_errors_reach_the_caller():
     with pytest.raises(DataError, match="number 2"):
-        run_all(fail, [1, 2, 3], 2, lambda _: None)
+        LocalEngine(2).run_all(fail, [1, 2, 3])
     with pytest.raises(ResourceError, match=r"runtime\.workers below 2"):
-        run_all(die, [1, 2, 3], 2, lambda _: None)
+        LocalEngine(2).run_all(die, [1, 2, 3])
 
 
 def test_workers_end_with_their_parent(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(
         "import os, time\n"
-        "from groundup.corpus.processes import run_all\n"
+        "from groundup.corpus.processes import LocalEngine\n"
         "def wait(_):\n"
         "    print(os.getpid(), flush=True)\n"
         "    time.sleep(60)\n"
         "if __name__ == '__main__':\n"
-        "    run_all(wait, [1, 2], 2, lambda _: None)\n"
+        "    LocalEngine(2).run_all(wait, [1, 2])\n"
     )
     parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
     workers = [int(parent.stdout.readline()) for _ in range(2)]

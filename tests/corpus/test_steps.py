@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from groundup.corpus.processes import LocalEngine
 from groundup.corpus.runs import KeyRange, RunWriter
 from groundup.corpus.segments import Segment, Store, document_number
 from groundup.corpus.signatures import DeduplicateConfig
@@ -46,7 +47,7 @@ def test_every_record_is_in_one_task_and_finished_tasks_stay(tmp_path, monkeypat
     keys = np.random.default_rng(1).integers(0, 2**64, 100, dtype=np.uint64)
     with RunWriter(tmp_path / "in", KEY) as writer:
         writer.write_columns(key=keys)
-    steps = Steps(store(3), CONFIG, tmp_path / "steps", 0)
+    steps = Steps(store(3), CONFIG, tmp_path / "steps", LocalEngine())
     done = steps.by_key("a", STEP, [tmp_path / "in"])
     assert sum(stats["count"] for stats in done.stats) == 100
     found = np.concatenate(
@@ -60,3 +61,29 @@ def test_every_record_is_in_one_task_and_finished_tasks_stay(tmp_path, monkeypat
     assert again.stats == done.stats
     with pytest.raises(FileNotFoundError):
         steps.by_key("b", STEP, [tmp_path / "none"])
+
+
+def test_many_files_are_merged_into_few_that_are_sorted_as_a_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("groundup.corpus.runs.RUN_RECORDS", 16)
+    monkeypatch.setattr("groundup.corpus.steps.MERGED_FILES", 4)
+    monkeypatch.setattr("groundup.corpus.steps._MERGED_AT_ONCE", 2)
+    keys = np.random.default_rng(2).integers(0, 2**64, 300, dtype=np.uint64)
+    keys[100:150] = keys[0]  # more of one key than fit in memory
+    paths = [tmp_path / f"in{i}" for i in range(10)]
+    for path, part in zip(paths, np.split(keys, 10)):
+        with RunWriter(path, KEY) as writer:
+            writer.write_columns(key=part)
+    steps = Steps(store(3), CONFIG, tmp_path / "steps", LocalEngine())
+    assert steps.merged("a", KEY, paths[:4]) == paths[:4]
+    merged = steps.merged("a", KEY, paths)
+    assert len(merged) == 4
+    for path in merged:
+        content = np.fromfile(path, dtype=np.uint64)
+        assert (np.sort(content) == content).all()
+    whole = KeyRange.of(merged, KEY)
+    assert len(whole.slices) == 4
+    pieces = [piece["key"] for part in whole.bounded() for piece in part.pieces()]
+    assert max(map(len, pieces)) <= 16
+    assert sorted(np.concatenate(pieces).tolist()) == sorted(keys.tolist())
+    found = steps.by_key("b", STEP, paths)
+    assert sum(stats["count"] for stats in found.stats) == 300

@@ -110,5 +110,5 @@ def test_missing_sections_and_data_are_named(tmp_path: Path) -> None:
 def test_without_instruction_the_base_model_is_evaluated_and_exported(tmp_path: Path) -> None:
     path = tiny.write_recipe(tmp_path, instruct=None)
     result = groundup.run(groundup.load_recipe(path, ["pretrain.tokens=2048"]))
-    assert [entry["state"] for entry in result.stages] == ["done"] * 7
+    assert [entry["state"] for entry in result.stages] == ["done"] * 8
     assert result.model_folder is not None

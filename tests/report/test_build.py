@@ -71,9 +71,16 @@ def test_a_finished_run_is_told_from_its_answers_to_its_recipe(run_folder: Path)
         "93.4% ± 0.8",
         "What is the capital of France?",
         "It is a truth universally acknowledged, that",
-        "filtered: too short",
-        "not readable: no field 'text'",
-        "factbook.jsonl, record 17",
+        "Rule length:  too short",
+        "Not readable:  no field 'text'",
+        "factbook.jsonl:17: it has id, body",
+        "factbook.jsonl:90 (2, bound 10): NA",
+        "factbook: 5,210 records in, 5,006 kept (96.1%); 4.71 MB of text in, 4.51 MB kept",
+        "austen/austen.jsonl:9: &amp; → &",
+        "Script of most letters",
+        "identified while cleaning",
+        "public domain",
+        "austen/austen.jsonl:7 holds 75% of exam.jsonl:2: in want of a wife",
         "bytes per token of the training text",
         "How many tokens text needs",
         "50,261 tokens",
@@ -149,7 +156,12 @@ def test_text_from_data_is_shown_and_never_obeyed(run_folder: Path) -> None:
             return [spoil(item) for item in value]
         return value + HOSTILE if isinstance(value, str) and value not in ("done", "missing") else value
 
-    for stage, name in (("corpus", "report.json"), ("evaluate", "samples.json"), ("evaluate", "evaluation.json")):
+    for stage, name in (
+        ("corpus", "report.json"),
+        ("contamination", "contamination.json"),
+        ("evaluate", "samples.json"),
+        ("evaluate", "evaluation.json"),
+    ):
         path = stage_file(run_folder, stage, name)
         write_json(path, spoil(json.loads(path.read_text())))
     manifest = stage_file(run_folder, "export", "manifest.json")
@@ -228,6 +240,7 @@ def test_values_of_any_kind_never_raise(run_folder: Path, seed: int) -> None:
         run_folder / "stages.json",
         stage_file(run_folder, "corpus", "report.json"),
         stage_file(run_folder, "corpus", "manifest.json"),
+        stage_file(run_folder, "contamination", "contamination.json"),
         stage_file(run_folder, "evaluate", "samples.json"),
         stage_file(run_folder, "evaluate", "evaluation.json"),
     ):

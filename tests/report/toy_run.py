@@ -14,6 +14,7 @@ STEPS = {"pretrain": 260, "instruct": 180}
 TOKENS_PER_STEP = 8192
 STAGE_SECONDS = {
     "corpus": 3.4,
+    "contamination": 0.6,
     "tokenizer": 2.1,
     "fertility": 0.3,
     "shards": 1.9,
@@ -46,6 +47,49 @@ def account(total: int, rejected: int, short: int, exact: int, near: int) -> dic
         "filtered": {"too short": short} if short else {},
         "duplicates": {"exact": exact, "near": near},
         "contaminated": 0,
+        "bytes": {
+            "loaded": 905 * (total - rejected),
+            "kept": 905 * kept,
+            "filtered": {"too short": 905 * short} if short else {},
+            "duplicates": {"exact": 905 * exact, "near": 905 * near},
+            "contaminated": 0,
+        },
+    }
+
+
+def kept_text(documents: int, license_: str) -> dict[str, Any]:
+    def all_in(**shares: float) -> dict[str, Any]:
+        amounts = {name.replace("_", "-"): round(share * documents) for name, share in shares.items()}
+        return {name: {"documents": amount, "bytes": 900 * amount} for name, amount in amounts.items()}
+
+    return {
+        "lengths": all_in(**{"256_511": 0.2, "512_1023": 0.5, "1024_2047": 0.3}),
+        "scripts": all_in(Latin=0.9, Greek=0.1),
+        "languages": all_in(en=0.9, el=0.1),
+        "licenses": {license_: {"documents": documents, "bytes": 900 * documents}},
+    }
+
+
+def contamination() -> dict[str, Any]:
+    sample = {
+        "document": "austen/austen.jsonl:7",
+        "example": "exam.jsonl:2",
+        "share": 0.75,
+        "excerpt": "in want of a wife",
+    }
+    return {
+        "sets": [
+            {
+                "name": "exam",
+                "examples": 40,
+                "documents": 3,
+                "documents_per_source": {"austen": 3},
+                "examples_found": 2,
+                "examples_found_fraction": 0.05,
+                "samples": [sample],
+            },
+            {"name": "split-validation", "examples": 142, "documents": 0, "documents_per_source": {}, "samples": []},
+        ]
     }
 
 
@@ -55,18 +99,36 @@ def corpus_report() -> dict[str, Any]:
 
     return {
         **account(7431, 7, 61, 118, 43),
+        **kept_text(7202, ""),
+        "licenses": {**kept_text(5006, "public domain")["licenses"], **kept_text(2196, "not given")["licenses"]},
         "splits": {**splits(7060), "validation": {"documents": 142, "characters": 127800, "bytes": 128900}},
         "sources": {
-            "factbook": {**account(5210, 7, 61, 96, 40), "splits": splits(4906)},
-            "austen": {**account(2221, 0, 0, 22, 3), "splits": splits(2154)},
+            "factbook": {
+                **account(5210, 7, 61, 96, 40),
+                **kept_text(5006, "public domain"),
+                "splits": splits(4906),
+                "samples": examples(),
+            },
+            "austen": {**account(2221, 0, 0, 22, 3), **kept_text(2196, "not given"), "splits": splits(2154)},
         },
-        "changed": {"unescape": {"documents": 12, "characters_removed": 480}},
-        "deduplication": {"near": True, "threshold": 0.8, "clusters": 71, "largest_cluster": 9},
-        "samples": {
-            "rejected": {"no field 'text'": [{"file": "factbook.jsonl", "record": 17, "excerpt": "it has id, body"}]},
-            "filtered": {"too short": [{"file": "factbook.jsonl", "record": 90, "excerpt": "NA"}]},
-            "duplicates": {"exact": [{"file": "austen.jsonl", "record": 4, "excerpt": "the same as austen.jsonl:2"}]},
+        "rules": {"too short": "length"},
+        "languages_from": "identification",
+        "changed": {
+            "unescape": {
+                "documents": 12,
+                "characters_removed": 480,
+                "bytes_removed": 481,
+                "samples": [{"id": "austen.jsonl:9", "source": "austen", "before": "&amp;", "after": "&"}],
+            }
         },
+        "deduplication": {
+            "near": True,
+            "threshold": 0.8,
+            "clusters": 71,
+            "largest_cluster": 9,
+            "cluster_sizes": {"exact": {"2": 50, "3-4": 9}, "near": {"2": 12}, "all": {"2": 62, "3-4": 9}},
+        },
+        "samples": examples(),
         "skipped": {
             "total": 1,
             "reasons": {"hidden": 1},
@@ -88,6 +150,16 @@ def corpus_report() -> dict[str, Any]:
                 **account(2221, 0, 0, 22, 3),
             },
         ],
+    }
+
+
+def examples() -> dict[str, Any]:
+    return {
+        "rejected": {"no field 'text'": [{"file": "factbook.jsonl", "record": 17, "excerpt": "it has id, body"}]},
+        "filtered": {
+            "too short": [{"file": "factbook.jsonl", "record": 90, "excerpt": "NA", "value": 2, "bound": 10}],
+        },
+        "duplicates": {"exact": [{"file": "austen.jsonl", "record": 4, "excerpt": "the same as austen.jsonl:2"}]},
     }
 
 
@@ -254,6 +326,7 @@ def summaries() -> dict[str, Any]:
 
     return {
         "corpus": {"kept": 7202},
+        "contamination": {},
         "tokenizer": {"vocab_size": 4096, "merges": 3837, "reserved": 0, "documents": 7060, "text_bytes": 6389300},
         "fertility": {"bytes": 128900, "tokenizers": fertility()["all"]["tokenizers"]},
         "shards": {
@@ -303,16 +376,18 @@ def make_run(work: Path, done: int = len(STAGE_SECONDS)) -> Path:
             }
             write_json(folder / "manifest.json", {**manifest, "summary": summaries()[name], "files": {}})
         entries.append(entry)
-    if done > 0:
-        write_json(work / "stages/corpus/0123456789abcdef/report.json", corpus_report())
-    if done > 2:
-        write_json(work / "stages/fertility/0123456789abcdef/report.json", fertility())
-    if done > 7:
-        write_json(work / "stages/evaluate/0123456789abcdef/evaluation.json", evaluation())
-        write_json(work / "stages/evaluate/0123456789abcdef/samples.json", samples())
+    files = {
+        "corpus": {"report.json": corpus_report()},
+        "contamination": {"contamination.json": contamination()},
+        "fertility": {"report.json": fertility()},
+        "evaluate": {"evaluation.json": evaluation(), "samples.json": samples()},
+    }
+    for name in list(STAGE_SECONDS)[:done]:
+        for file, content in files.get(name, {}).items():
+            write_json(work / "stages" / name / "0123456789abcdef" / file, content)
     write_json(run / "stages.json", entries)
     (run / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
-    phases = [phase for i, phase in ((5, "pretrain"), (6, "instruct")) if i < done]
+    phases = [name for name in ("pretrain", "instruct") if name in list(STAGE_SECONDS)[:done]]
     write_lines(run / "metrics.jsonl", [line for line in metric_lines() if line["phase"] in phases])
     write_lines(run / "events.jsonl", [event for event in events() if event["phase"] in phases])
     return run

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundup.tokens import SourceTexts, sample
-from groundup.tokens.sample import STRETCH_CHARACTERS, rates
+from groundup.corpus import Document
+from groundup.corpus.documents import LineWriter, to_line
+from groundup.corpus.processes import HERE
+from groundup.tokens import SourceFiles, SourceTexts, sample
+from groundup.tokens.sample import STRETCH_CHARACTERS, _drawn, rates
 
 NAMES = st.sampled_from(["a", "b", "c"])
 
@@ -74,3 +78,20 @@ def test_the_same_texts_give_the_same_sample_and_long_ones_are_sampled_in_stretc
 def test_nothing_gives_nothing() -> None:
     assert list(sample({}, {}, 0)) == []
     assert list(sample({"a": source("a", 0)}, {"a": 1.0}, 100)) == []
+
+
+def test_files_that_workers_go_through_give_the_same_sample(tmp_path: Path) -> None:
+    draw, files, texts = random.Random(2), [], []
+    for number in range(3):
+        files.append(tmp_path / f"{number}.zst")
+        with LineWriter(files[-1]) as writer:
+            for row in range(20):
+                texts.append("".join(draw.choices("ab é\n", k=draw.randrange(1, 3 * STRETCH_CHARACTERS))))
+                writer.write(to_line(Document(f"f:{row}", texts[-1], "s")))
+    size = sum(len(text.encode()) for text in texts)
+    whole = {"a": SourceTexts(lambda: texts, size)}
+    for limit, shares in ((0, {}), (size // 3, {}), (0, {"a": 1.0})):
+        cut = {"a": SourceFiles(files, size, tmp_path / "scratch", HERE)}
+        assert list(sample(cut, shares, limit)) == list(sample(whole, shares, limit))
+    twice = [list(_drawn(each.texts(), 2.5)) for each in (whole["a"], cut["a"])]
+    assert twice[0] == twice[1] == list(cut["a"].stretches(2.5))

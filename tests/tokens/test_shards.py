@@ -18,8 +18,6 @@ from groundup.tokens import (
     MixtureSource,
     PackedText,
     Tokenizer,
-    TokenizerConfig,
-    train_tokenizer,
     write_shards,
 )
 from groundup.tokens.arrays import token_dtype
@@ -88,16 +86,6 @@ def test_killed_and_resumed_gives_the_same_bytes_and_keeps_whole_shards(
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
 
 
-def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("groundup.tokens.encoding.BATCH_DOCUMENTS", 3)
-    (tmp_path / "tokenizer").mkdir()
-    train_tokenizer(TokenizerConfig(vocab_size=300), [text.text for text in texts()], tmp_path / "tokenizer")
-    tokenizer = Tokenizer.load(tmp_path / "tokenizer")
-    summaries = [write_shards(texts(), tokenizer, tmp_path / str(workers), 100, workers) for workers in (0, 1, 2)]
-    assert summaries[0] == summaries[1] == summaries[2]
-    assert contents(tmp_path / "0") == contents(tmp_path / "1") == contents(tmp_path / "2")
-
-
 @pytest.mark.parametrize("lost", [["index.json"], ["index.json", "documents.bin"]])
 def test_killed_while_closing(
     tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: list[str]
@@ -105,7 +93,7 @@ def test_killed_while_closing(
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     write_shards(texts(), tokenizer, whole, 100)
     with monkeypatch.context() as patch:
-        patch.setattr("groundup.tokens.shards._remove_marks", lambda folder: None)
+        patch.setattr("groundup.tokens.shards.remove_marks", lambda folder: None)
         write_shards(texts(), tokenizer, resumed, 100)
     for name in lost:
         (resumed / name).unlink()

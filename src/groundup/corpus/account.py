@@ -3,7 +3,10 @@
     total  = loaded + rejected{reason}
     loaded = kept + filtered{reason} + duplicates{exact, near} + contaminated
 
-Invariant: `Account.check` raises when one of the two sums is off, and nothing is reported that was not checked.
+The second line holds for documents and for the bytes of their raw text. A record that could not be read has no text, so
+it is counted as a record only.
+
+Invariant: `Account.check` raises when one of the sums is off, and nothing is reported that was not checked.
 """
 
 from __future__ import annotations
@@ -24,67 +27,109 @@ def _count(counts: dict[str, int], reason: str, amount: int = 1) -> None:
 
 
 @dataclass
-class Account:
-    """Counts of records."""
+class Outcomes:
+    """What became of what was loaded, in some unit: loaded = kept + filtered + duplicates + contaminated."""
 
-    total: int = 0
     loaded: int = 0
-    rejected: dict[str, int] = field(default_factory=dict)
     kept: int = 0
     filtered: dict[str, int] = field(default_factory=dict)
     duplicates: dict[str, int] = field(default_factory=lambda: {"exact": 0, "near": 0})
     contaminated: int = 0
 
-    def reject(self, reason: str, records: int = 1) -> None:
-        """`records` records that could not be read."""
-        self.total += records
-        _count(self.rejected, reason, records)
-
-    def load(self) -> None:
-        """One record that became a document."""
-        self.total += 1
-        self.loaded += 1
-
-    def filter(self, reason: str) -> None:
-        """One loaded document that a filter dropped."""
-        _count(self.filtered, reason)
-
-    def add(self, other: Account) -> None:
-        """Add the counts of `other`."""
-        self.total += other.total
+    def add_outcomes(self, other: Outcomes) -> None:
+        """Add those of `other`."""
         self.loaded += other.loaded
         self.kept += other.kept
         self.contaminated += other.contaminated
-        for mine, theirs in (
-            (self.rejected, other.rejected),
-            (self.filtered, other.filtered),
-            (self.duplicates, other.duplicates),
-        ):
+        for mine, theirs in ((self.filtered, other.filtered), (self.duplicates, other.duplicates)):
             for reason, amount in theirs.items():
                 _count(mine, reason, amount)
 
-    def check(self, what: str) -> None:
-        """Raise AssertionError, naming `what`, when the account does not add up."""
+    @property
+    def adds_up(self) -> bool:
+        """Whether nothing was lost or counted twice."""
         dropped = sum(self.filtered.values()) + sum(self.duplicates.values()) + self.contaminated
-        if self.total != self.loaded + sum(self.rejected.values()) or self.loaded != self.kept + dropped:
-            raise AssertionError(f"the account of {what} does not add up: {self}")
+        return self.loaded == self.kept + dropped
 
-    def to_json(self) -> dict[str, Any]:
-        """Counts with reasons in a fixed order."""
+    def outcomes_json(self) -> dict[str, Any]:
+        """The numbers with reasons in a fixed order."""
         return {
-            "total": self.total,
             "loaded": self.loaded,
-            "rejected": dict(sorted(self.rejected.items())),
             "kept": self.kept,
             "filtered": dict(sorted(self.filtered.items())),
             "duplicates": dict(self.duplicates),
             "contaminated": self.contaminated,
         }
 
+
+@dataclass
+class Account(Outcomes):
+    """Counts of records, and of the UTF-8 bytes of the raw text of those that could be read."""
+
+    total: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+    bytes: Outcomes = field(default_factory=Outcomes)
+
+    def reject(self, reason: str, records: int = 1) -> None:
+        """`records` records that could not be read."""
+        self.total += records
+        _count(self.rejected, reason, records)
+
+    def load(self, size_bytes: int = 0) -> None:
+        """One record that became a document."""
+        self.total += 1
+        self.loaded += 1
+        self.bytes.loaded += size_bytes
+
+    def filter(self, reason: str, size_bytes: int = 0) -> None:
+        """One loaded document that a filter dropped."""
+        _count(self.filtered, reason)
+        _count(self.bytes.filtered, reason, size_bytes)
+
+    def contaminate(self, size_bytes: int = 0) -> None:
+        """One loaded document that holds a text of an evaluation set."""
+        self.contaminated += 1
+        self.bytes.contaminated += size_bytes
+
+    def keep(self, documents: int, size_bytes: int) -> None:
+        """Loaded documents that stay."""
+        self.kept += documents
+        self.bytes.kept += size_bytes
+
+    def drop_duplicates(self, kind: str, documents: int, size_bytes: int) -> None:
+        """Loaded documents that are duplicates of a `kind`, exact or near."""
+        _count(self.duplicates, kind, documents)
+        _count(self.bytes.duplicates, kind, size_bytes)
+
+    def add(self, other: Account) -> None:
+        """Add the counts of `other`."""
+        self.total += other.total
+        for reason, amount in other.rejected.items():
+            _count(self.rejected, reason, amount)
+        self.add_outcomes(other)
+        self.bytes.add_outcomes(other.bytes)
+
+    def check(self, what: str) -> None:
+        """Raise AssertionError, naming `what`, when the account does not add up."""
+        if self.total != self.loaded + sum(self.rejected.values()) or not (self.adds_up and self.bytes.adds_up):
+            raise AssertionError(f"the account of {what} does not add up: {self}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts with reasons in a fixed order."""
+        outcomes = self.outcomes_json()
+        return {
+            "total": self.total,
+            "loaded": outcomes.pop("loaded"),
+            "rejected": dict(sorted(self.rejected.items())),
+            **outcomes,
+            "bytes": self.bytes.outcomes_json(),
+        }
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Account:
         """The account that `to_json` wrote; other keys are ignored."""
-        return cls(**{name: values[name] for name in cls.__dataclass_fields__})
+        counts = {name: values[name] for name in cls.__dataclass_fields__ if name != "bytes"}
+        return cls(**counts, bytes=Outcomes(**values["bytes"]))
 
 
 def summed(accounts: Iterable[Account]) -> Account:

@@ -13,9 +13,18 @@ from typing import Any
 from groundup import stage
 
 
-def finish(folder: Path, marker: str, content: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Write the closing file `marker` with the hashes of the files `names` of `folder`; returns what it holds."""
-    values = {**content, "files": {name: stage.hash_file(folder / name) for name in names}}
+def finish(
+    folder: Path,
+    marker: str,
+    content: Mapping[str, Any],
+    names: Iterable[str],
+    hashed: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Write the closing file `marker` with the hashes of the files `names` of `folder`; returns what it holds.
+
+    `hashed`: further files, whose hashes are known.
+    """
+    values = {**content, "files": {**{name: stage.hash_file(folder / name) for name in names}, **(hashed or {})}}
     stage.write_text(folder / marker, json.dumps(values, allow_nan=False))
     return values
 

@@ -17,9 +17,10 @@ from typing import Any
 from groundup import stage
 from groundup.corpus.decontaminate import Checker, EvaluationSet, build_index, evaluation_set, set_reports
 from groundup.corpus.documents import from_line, read_documents, read_lines, shard_paths
+from groundup.corpus.engines import Engine
 from groundup.corpus.evaluation_sets import EvaluationSetConfig, Example
 from groundup.corpus.ngrams import Lengths
-from groundup.corpus.processes import run_all
+from groundup.corpus.processes import HERE
 from groundup.corpus.shingles import token_hashes
 from groundup.log import logger, progress
 
@@ -31,7 +32,11 @@ _DEFAULTS = EvaluationSetConfig(name="split", path="documents")
 
 
 def measure_contamination(
-    corpus: Path, sets: Sequence[EvaluationSetConfig], base: Path, work: Path, workers: int = 0
+    corpus: Path,
+    sets: Sequence[EvaluationSetConfig],
+    base: Path,
+    work: Path,
+    engine: Engine = HERE,
 ) -> dict[str, Any]:
     """Write contamination.json into `work`; returns what it holds, without samples.
 
@@ -42,9 +47,9 @@ def measure_contamination(
     splits = [_split_set(corpus, split) for split in ("validation", "test") if shard_paths(corpus, split)]
     build_index([*named, *splits], work / _INDEX)
     shards = [_Shard(path, work / _INDEX) for path in shard_paths(corpus, "train")]
-    workers = workers if sum(shard.path.stat().st_size for shard in shards) >= _WORTH_PROCESSES_BYTES else 0
+    engine = engine.where_worth(sum(shard.path.stat().st_size for shard in shards), _WORTH_PROCESSES_BYTES)
     with progress("contamination", len(shards), "shards") as bar:
-        found = run_all(_check_shard, shards, workers, lambda shard: bar.advance(1))
+        found = engine.run_all(_check_shard, shards, lambda shard: bar.advance(1))
     reports = set_reports(work / _INDEX, found)
     shutil.rmtree(work / _INDEX)
     stage.write_json(work / CONTAMINATION, {"sets": reports})

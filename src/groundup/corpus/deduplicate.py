@@ -12,7 +12,6 @@ sides only, never on the order of files, on parts or workers; memory does not gr
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from groundup.corpus.cluster_sizes import MEMBER_OF, by_powers, count_clusters, sizes_by_source, together
 from groundup.corpus.components import EDGE, both_ways, checksum, large_star, small_star
+from groundup.corpus.engines import Engine
 from groundup.corpus.groups import kept_of_groups
 from groundup.corpus.hashing import mixed, unmixed
 from groundup.corpus.near import band_records, pairs_in_buckets, pairs_in_large_bucket
+from groundup.corpus.processes import HERE
 from groundup.corpus.runs import KEYS, KeyRange
 from groundup.corpus.segments import EXACT_RUN, MEMBER, Segment, Store, borders_of_groups
 from groundup.corpus.shingle_store import ShingleSets, write_shingles
@@ -54,6 +56,10 @@ class Duplicates:
     """Documents in the largest cluster, the kept one included."""
     cluster_sizes: dict[str, int] = field(default_factory=dict)
     """Clusters by size: "2", "3-4", "5-8" and so on."""
+    sizes_by_source: dict[int, dict[str, dict[str, int]]] = field(default_factory=dict)
+    """The same for each source (by its position) that documents are kept of, and each of `cluster_sizes.KINDS`."""
+    counted: dict[str, int] = field(default_factory=dict)
+    """Duplicates in the clusters, exact and near: what the account must have too."""
     unchecked: int = 0
     """Documents in buckets so large that not all pairs were compared (counted once a bucket)."""
 
@@ -68,13 +74,16 @@ class Duplicates:
 
 
 def find_duplicates(
-    segments: Sequence[Segment], config: DeduplicateConfig, folder: Path, workers: int = 0
+    segments: Sequence[Segment],
+    config: DeduplicateConfig,
+    folder: Path,
+    engine: Engine = HERE,
 ) -> Duplicates:
     """Duplicates over all segments, found in `folder`, where finished tasks of an earlier attempt are used again.
 
     Memory a process: a few arrays of runs.RUN_RECORDS records or of one segment, at most about 300 MB.
     """
-    steps = Steps(Store(tuple(segments)), config, folder, workers)
+    steps = Steps(Store(tuple(segments)), config, folder, engine)
     exact = steps.by_key("exact", _EXACT, [segment.folder / EXACT_RUN for segment in segments])
     near: list[Path] = []
     unchecked = 0
@@ -86,12 +95,17 @@ def find_duplicates(
         edges = steps.by_key("edges", _EDGES, pairs["pairs"])
         near = steps.by_key("near", _NEAR, _stars(steps, edges["edges"]))["links"]
     dropped = steps.by_key("dropped", _DROPPED, [*exact["links"], *near])
-    sizes = steps.by_key("sizes", _SIZES, dropped["sizes"])
-    counts: Counter[int] = Counter()
-    for stats in sizes.stats:
-        counts.update({int(size): count for size, count in stats["sizes"].items()})
+    copies = steps.by_segment("copies", _COPIES, dropped["dropped"])
+    sizes = count_clusters(steps, [*dropped["sizes"], *copies["sizes"]])
+    every = together(sizes, "all")
     return Duplicates(
-        tuple(dropped["dropped"]), sum(counts.values()), max(counts, default=1), _histogram(counts), unchecked
+        tuple(steps.merged("outcomes", DROPPED, dropped["dropped"])),
+        sum(every.values()),
+        max(every, default=1),
+        by_powers(every),
+        sizes_by_source(sizes),
+        {kind: sum((size - 1) * count for size, count in together(sizes, kind).items()) for kind in ("exact", "near")},
+        unchecked,
     )
 
 
@@ -260,29 +274,17 @@ def _dropped(task: Task, writers: Writers) -> dict[str, Any]:
 
 def _drop(links: NDArray[Any], writers: Writers) -> None:
     writers["dropped"].write_columns(key=links["document"], kept=links["kept"], outcome=links["outcome"])
-    writers["sizes"].write_columns(key=mixed(links["kept"]))
+    ones = np.ones(len(links), dtype=np.uint32)
+    writers["sizes"].write_columns(key=mixed(links["kept"]), near=links["outcome"] == NEAR, count=ones)
 
 
-def _sizes(task: Task, writers: Writers) -> dict[str, Any]:
-    """Kept documents, once for each duplicate of them -> how many clusters there are of each size."""
-    sizes: Counter[int] = Counter()
-    for found in task.ranges():
-        per_kept: Counter[int] = Counter()
-        for piece in found.pieces():
-            kept, counts = np.unique(piece["key"], return_counts=True)
-            per_kept.update(dict(zip(kept.tolist(), counts.tolist())))
-        sizes.update(Counter(count + 1 for count in per_kept.values()))
-    return {"sizes": {str(size): count for size, count in sorted(sizes.items())}}
-
-
-def _histogram(counts: Counter[int]) -> dict[str, int]:
-    """Clusters by size, in powers of two."""
-    powers: Counter[int] = Counter()
-    for size, count in counts.items():
-        powers[(size - 1).bit_length()] += count
-    return {
-        "2" if power == 1 else f"{2 ** (power - 1) + 1}-{2**power}": count for power, count in sorted(powers.items())
-    }
+def _copies(task: Task, writers: Writers) -> dict[str, Any]:
+    """A segment -> its records that have no rows, being copies within their part, under what is kept for them."""
+    copies = task.segment.read_rows()["copies"]
+    _, kept = Duplicates(task.inputs).of(task.segment)
+    rows = np.flatnonzero(copies)
+    writers["sizes"].write_columns(key=mixed(kept[rows]), near=np.zeros(len(rows), dtype=bool), count=copies[rows])
+    return {}
 
 
 _EXACT = Step(_exact, MEMBER, {"links": _LINK, "documents": _KEY})
@@ -293,5 +295,5 @@ _EDGES = Step(_edges, EDGE, {"edges": EDGE})
 _LARGE_STAR = Step(_large_star, EDGE, {"edges": EDGE})
 _SMALL_STAR = Step(_small_star, EDGE, {"edges": EDGE})
 _NEAR = Step(_near, EDGE, {"links": _LINK})
-_DROPPED = Step(_dropped, _LINK, {"dropped": DROPPED, "sizes": _KEY})
-_SIZES = Step(_sizes, _KEY, {})
+_DROPPED = Step(_dropped, _LINK, {"dropped": DROPPED, "sizes": MEMBER_OF})
+_COPIES = Step(_copies, DROPPED, {"sizes": MEMBER_OF})

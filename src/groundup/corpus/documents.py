@@ -148,10 +148,15 @@ def read_documents(folder: Path, split: str, source: str | None = None) -> Itera
     Raises DataError when the folder is no corpus or a shard is damaged.
     """
     for path in shard_paths(folder, split, source):
-        try:
-            yield from map(from_line, read_lines(path))
-        except (DamagedFile, ValueError, TypeError) as error:
-            raise DataError(f"{path}: damaged shard ({error}); remove the corpus stage and run again") from None
+        yield from documents_of(path)
+
+
+def documents_of(path: Path) -> Iterator[Document]:
+    """Documents of one shard of a finished corpus, streamed. Raises DataError when it is damaged."""
+    try:
+        yield from map(from_line, read_lines(path))
+    except (DamagedFile, ValueError, TypeError) as error:
+        raise DataError(f"{path}: damaged shard ({error}); remove the corpus stage and run again") from None
 
 
 def hash_text(data: bytes) -> bytes:

@@ -125,6 +125,8 @@ class Found:
 
     files: tuple[RawFile, ...]
     skipped: tuple[Skipped, ...]
+    license: str = ""
+    """What the dataset's card says, where there is one."""
 
 
 def resolve_path(path: str | tuple[str, ...], base: Path) -> list[Path]:

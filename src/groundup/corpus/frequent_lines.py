@@ -28,8 +28,8 @@ from groundup.corpus.clean import Cleaner, Dropped
 from groundup.corpus.clean.frequent import FREQUENT_LINE, FrequentLines
 from groundup.corpus.clean.lines import LinesConfig, document_hash, is_long_enough, line_hash
 from groundup.corpus.closing import finish, finished
+from groundup.corpus.engines import Engine
 from groundup.corpus.parts import Part, with_resources
-from groundup.corpus.processes import run_all
 from groundup.corpus.readers import Reading, Rejected
 from groundup.corpus.runs import KeyRange, RunWriter, count_records, even_ranges
 from groundup.corpus.segments import borders_of_groups
@@ -42,7 +42,7 @@ _ENTRY = np.dtype([("key", "<u8"), ("document", "<u8")])
 """A line and a document that holds it."""
 
 
-def with_frequent_lines(parts: Sequence[Part], workers: int) -> list[Part]:
+def with_frequent_lines(parts: Sequence[Part], engine: Engine) -> list[Part]:
     """The parts with the lines that are frequent in the whole corpus, where the config asks for these.
 
     What was found lies in `lines_folder(parts)`, where finished work of an earlier attempt is used again.
@@ -51,7 +51,7 @@ def with_frequent_lines(parts: Sequence[Part], workers: int) -> list[Part]:
     if not settings or not settings.across_documents:
         return list(parts)
     folder = lines_folder(parts)
-    done = finished(folder, _COUNTED) or _find(parts, settings.across_documents, folder, workers)
+    done = finished(folder, _COUNTED) or _find(parts, settings.across_documents, folder, engine)
     resources = replace(
         parts[0].resources,
         frequent_lines=FrequentLines(folder / _FREQUENT, settings.keep_one),
@@ -65,16 +65,16 @@ def lines_folder(parts: Sequence[Part]) -> Path:
     return parts[0].parts_folder / f"lines-{digest([part.key for part in parts])}"
 
 
-def _find(parts: Sequence[Part], at_least: int, folder: Path, workers: int) -> dict[str, Any]:
+def _find(parts: Sequence[Part], at_least: int, folder: Path, engine: Engine) -> dict[str, Any]:
     """Write the frequent lines of all parts; returns the closing file."""
     tasks = [_Collecting(part, folder / part.folder.name) for part in parts]
     with progress("frequent lines", sum(part.raw_bytes for part in parts), "B") as bar:
-        run_all(collect_lines, tasks, workers, lambda task: bar.advance(task.part.raw_bytes))
+        engine.run_all(collect_lines, tasks, lambda task: bar.advance(task.part.raw_bytes))
     ranges = [
         _Counting(folder, low, high, at_least, folder / f"range-{number:05d}")
         for number, (low, high) in enumerate(even_ranges(count_records(_runs(folder), _ENTRY)))
     ]
-    run_all(count_lines, ranges, workers, lambda task: None)
+    engine.run_all(count_lines, ranges)
     with (folder / _FREQUENT).open("wb") as together:
         for task in ranges:
             with task.target.open("rb") as found:

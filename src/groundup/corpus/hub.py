@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +40,12 @@ def find_source(source: SourceConfig, base: Path) -> Found:
         return _find_on_hub(source, wanted)
     found = find_files(source.paths, base, source.include, source.exclude)
     paths = {file.name: file.path for file in found.files}
-    reasons = layouts.left_out(list(paths), lambda name: _start_of(paths[name]), wanted, str(source.paths[0]))
-    return _without(found, reasons, str(source.paths[0]))
+    return _data(found, lambda name: _start_of(paths[name]), wanted, str(source.paths[0]))
+
+
+def with_license(source: SourceConfig, found: Found) -> SourceConfig:
+    """The source with the licence that its dataset's card names, where the recipe names none."""
+    return source if source.license else source.model_copy(update={"license": found.license})
 
 
 def _start_of(path: Path) -> bytes:
@@ -48,6 +54,14 @@ def _start_of(path: Path) -> bytes:
             return handle.read(_SMALL_FILE_BYTES)
     except OSError:
         return b""
+
+
+def _data(found: Found, read: Callable[[str], bytes], wanted: Wanted, where: str, is_repository: bool = False) -> Found:
+    """What is data of the wanted part of a dataset, and the licence that its card names."""
+    names, read_once = [file.name for file in found.files], cache(read)
+    reasons = layouts.left_out(names, read_once, wanted, where, is_repository)
+    card = layouts.license_of_card(read_once(CARD)) if CARD in names else ""
+    return replace(_without(found, reasons, where), license=card)
 
 
 def _without(found: Found, reasons: dict[str, str], where: str) -> Found:
@@ -79,10 +93,7 @@ def _find_on_hub(source: SourceConfig, wanted: Wanted) -> Found:
         files.append(RawFile(name, Path(name), remote))
     found = Found(tuple(sorted(files)), tuple(sorted(skipped)))
     remotes = {file.name: file.remote for file in files if file.remote is not None}
-    reasons = layouts.left_out(
-        list(remotes), lambda name: _content(remotes[name]), wanted, source.hub, is_repository=True
-    )
-    return _without(found, reasons, source.hub)
+    return _data(found, lambda name: _content(remotes[name]), wanted, source.hub, is_repository=True)
 
 
 def _content(remote: Remote) -> bytes:

@@ -23,6 +23,8 @@ from groundup.errors import DataError, RecipeError
 ALL = "all"
 CARD = "README.md"
 _CARD_LIMIT_BYTES = 1 << 20
+_CARD_KEYS = {"configs", "dataset_info", "task_categories", "size_categories"}
+_LICENSE_CHARACTERS = 200
 _SPLIT_WORDS = {
     "train": "train",
     "training": "train",
@@ -125,18 +127,30 @@ def _other_saved_splits(names: Sequence[str], folder: str, data: bytes, wanted: 
     return reasons | {name: f"not of split '{wanted.split}'" for name in names if name.startswith(others)}
 
 
+def license_of_card(data: bytes) -> str:
+    """The licence that the YAML head of a README names; several with commas, "" for none."""
+    found = _head(data).get("license")
+    names = found if isinstance(found, list) else [found]
+    return ", ".join(name for name in names if isinstance(name, str))[:_LICENSE_CHARACTERS]
+
+
 def _card(data: bytes) -> dict[str, Any] | None:
     """The YAML head of a dataset card; None for an ordinary README."""
+    head = _head(data)
+    return head if _CARD_KEYS & head.keys() else None
+
+
+def _head(data: bytes) -> dict[str, Any]:
+    """The YAML head of a README; empty where there is none."""
     text = data[:_CARD_LIMIT_BYTES].decode("utf-8", "replace").replace("\r\n", "\n")
     head = re.match(r"\ufeff?---\n(.*?)\n---(?:\n|$)", text, re.DOTALL)
     if not head:
-        return None
+        return {}
     try:
         values = parse_yaml(head[1], CARD)
     except RecipeError:
-        return None
-    keys = {"configs", "dataset_info", "task_categories", "size_categories"}
-    return values if isinstance(values, dict) and keys & values.keys() else None
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def _other_files(names: Sequence[str], card: Mapping[str, Any], wanted: Wanted, where: str) -> dict[str, str]:

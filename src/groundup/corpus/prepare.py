@@ -5,11 +5,12 @@
                      -> find_duplicates     exact, then near                                   parts/duplicates-<key>/
                      -> tally, assign_codes counts and splits                                  codes.bin of each segment
                      -> write_shards        the kept documents, and those augmentation adds    documents/*.jsonl.zst
+                     -> list_duplicates     which record was dropped for which                 duplicates/*.jsonl.zst
                      -> report.json
 
 Each arrow runs in all workers, over parts, ranges of keys or segments; between them only counts come together here.
 Invariant: the account adds up, per file, per source and in all; the same files and config give the same bytes
-whatever the number of workers, kills and restarts.
+whatever the engine, the number of workers, kills and restarts.
 """
 
 from __future__ import annotations
@@ -34,22 +35,27 @@ from groundup.corpus.closing import finish, finished
 from groundup.corpus.decontaminate import build_index, evaluation_set
 from groundup.corpus.deduplicate import find_duplicates
 from groundup.corpus.documents import DOCUMENTS
+from groundup.corpus.engines import Engine
 from groundup.corpus.evaluation_sets import EvaluationSetConfig
+from groundup.corpus.files import Found, RawFile, find_files
 from groundup.corpus.frequent_lines import lines_folder, with_frequent_lines
-from groundup.corpus.hub import find_source
-from groundup.corpus.parts import Part, plan_parts, read_part, with_line_numbers
-from groundup.corpus.processes import run_all
+from groundup.corpus.hub import find_source, with_license
+from groundup.corpus.listing import LISTING, list_duplicates, publish_listing
+from groundup.corpus.part_reader import read_part
+from groundup.corpus.parts import Part, part_bytes, plan_parts, with_line_numbers
+from groundup.corpus.processes import HERE
 from groundup.corpus.report import log_report, make_report, refuse_nothing, report_text, summary_of
 from groundup.corpus.segments import Segment
 from groundup.corpus.settle import Settling, assign_codes, tally, with_draws
-from groundup.corpus.shards import Sharding, publish, write_shards
+from groundup.corpus.shards import Sharding, link_file, publish, write_shards
 from groundup.corpus.signatures import DeduplicateConfig
-from groundup.corpus.sources import Found, RawFile, SourceConfig, find_files
+from groundup.corpus.sources import SourceConfig
 from groundup.corpus.split import SplitConfig
 from groundup.errors import RecipeError
 from groundup.log import progress
 
-REPORT = "report.json"
+REPORT, FREQUENT_LINES = "report.json", "frequent_lines.bin"
+_OUTPUTS = (REPORT, f"{DOCUMENTS}/*", f"{LISTING}/*", FREQUENT_LINES)
 _PARTS = "parts"
 _ANSWERS = "answers"
 """Folder, beside the parts, of the answers of models."""
@@ -102,10 +108,10 @@ def raw_identity(config: CorpusConfig, base: Path, heldout: Sequence[EvaluationS
     a word list or dictionary cannot be read.
     """
     identity = to_dict(config)
-    for words, values in zip(load_resources(config.clean, _places(base)).word_lists, identity["clean"]["word_lists"]):
+    for words, values in zip(load_resources(config.clean, places_of(base)).word_lists, identity["clean"]["word_lists"]):
         del values["path"]
         values["content"] = words.digest()
-    identity["augment"] = load_augmentation(config.augment, config.split.seed, _places(base)).identity()
+    identity["augment"] = load_augmentation(config.augment, config.split.seed, places_of(base)).identity()
     del identity["decontaminate_heldout"]
     identity["sources"] = [file_identity(source, base) for source in config.sources]
     identity["decontaminate"] = [file_identity(each, base) for each in (*config.decontaminate, *heldout) if drops(each)]
@@ -117,8 +123,8 @@ def file_identity(config: SourceConfig | EvaluationSetConfig, base: Path) -> dic
 
     Files of a hub dataset go by the hub's own hash. Raises DataError when there are none.
     """
-    values = to_dict(config)
     found = find_source(config, base) if isinstance(config, SourceConfig) else find_files(config.path, base)
+    values = to_dict(with_license(config, found) if isinstance(config, SourceConfig) else config)
     with ThreadPoolExecutor(_HASH_THREADS) as threads:
         hashes = list(threads.map(_hash_or_reason, found.files))
     del values["path"]
@@ -126,7 +132,7 @@ def file_identity(config: SourceConfig | EvaluationSetConfig, base: Path) -> dic
     return values
 
 
-def _places(base: Path) -> tuple[Path, ...]:
+def places_of(base: Path) -> tuple[Path, ...]:
     """Where relative paths are tried, in order."""
     return (Path.cwd(), base)
 
@@ -149,21 +155,21 @@ def build_corpus(
     config: CorpusConfig,
     base: Path,
     work: Path,
-    workers: int = 0,
+    engine: Engine = HERE,
     heldout: Sequence[EvaluationSetConfig] = (),
     complete: Callable[[RewriteConfig], Complete] | None = None,
 ) -> dict[str, Any]:
-    """Fill `work` with `documents/` and `report.json`; returns the report's totals. Goes on from what lies in `work`.
+    """Fill `work` with `documents/`, `duplicates/` and `report.json`; returns the report's totals.
 
-    `base`: folder that relative paths are tried in after the current one. `workers`: processes, used from 8 MB on;
-    0: none. The same bytes come out whatever the number. `heldout`: the recipe's own evaluation sets. `complete`:
-    makes the function that asks a model folder, for augmentation by one. Raises DataError when there are no files or
-    nothing is kept.
+    Goes on from what lies in `work`. `base`: folder that relative paths are tried in after the current one. `engine`:
+    where the work is done, processes from 8 MB on; the same bytes come out whatever it is. `heldout`: the recipe's own
+    evaluation sets. `complete`: makes the function that asks a model folder, for augmentation by one. Raises DataError
+    when there are no files or nothing is kept.
     """
     found = [find_source(source, base) for source in config.sources]
     sets = [each for each in (*config.decontaminate, *heldout) if drops(each)]
     index = work / _PARTS / f"evaluation-{_sets_key(sets, base)}" if sets else None
-    augmentation = load_augmentation(config.augment, config.split.seed, _places(base))
+    augmentation = load_augmentation(config.augment, config.split.seed, places_of(base))
     if augmentation.needs_model and complete is None:
         raise RecipeError("corpus.augment: nothing here can run a model_folder; use `groundup prepare`, or an endpoint")
     augmentation_key = digest(augmentation.identity())
@@ -174,11 +180,12 @@ def build_corpus(
     if not done or done["key"] != key:
         if index:
             build_index([evaluation_set(each, base, work / stage.LOGS) for each in sets], index)
-        built = _build(config, found, parts, work, workers)
-        report = _written(built, work, augmentation, augmentation_key, complete)
+        built = _build(config, found, parts, work, engine)
+        report, hashes = _written(built, work, augmentation, augmentation_key, complete)
         stage.write_text(work / REPORT, report_text(report))
-        shards = [f"{DOCUMENTS}/{shard['file']}" for shard in report["shards"]]
-        done = finish(work, f"{stage.LOGS}/corpus.json", {"key": key, "summary": summary_of(report)}, (REPORT, *shards))
+        content = {"key": key, "summary": summary_of(report)}
+        names = [path.relative_to(work).as_posix() for name in _OUTPUTS for path in sorted(work.glob(name))]
+        done = finish(work, f"{stage.LOGS}/corpus.json", content, set(names) - set(hashes), hashes)
     shutil.rmtree(work / _PARTS, ignore_errors=True)
     summary: dict[str, Any] = done["summary"]
     return summary
@@ -193,9 +200,10 @@ def _plan(
     config: CorpusConfig, found: Sequence[Found], parts_folder: Path, index: Path | None, base: Path
 ) -> list[Part]:
     parts: list[Part] = []
-    settings = (config.clean, config.deduplicate, parts_folder, index, load_resources(config.clean, _places(base)))
-    for source, files in zip(config.sources, found):
-        parts += plan_parts(source, files.files, *settings, len(parts))
+    settings = (config.clean, config.deduplicate, parts_folder, index, load_resources(config.clean, places_of(base)))
+    size = part_bytes(sum(file.state()[1] for files in found for file in files.files))
+    for number, (source, files) in enumerate(zip(config.sources, found)):
+        parts += plan_parts(with_license(source, files), files.files, *settings, len(parts), size, number)
     return parts
 
 
@@ -206,34 +214,43 @@ class _Built:
     parts: Sequence[Part]
     segments: Sequence[Segment]
     report: dict[str, Any]
-    workers: int
+    listings: Sequence[Path]
+    """Of the duplicates in each segment."""
+    engine: Engine
+
+    @property
+    def owners(self) -> list[str]:
+        """Name of the source of each segment."""
+        return [self.parts[segment.part].source.name for segment in self.segments]
 
 
-def _build(config: CorpusConfig, found: Sequence[Found], parts: Sequence[Part], work: Path, workers: int) -> _Built:
+def _build(config: CorpusConfig, found: Sequence[Found], parts: Sequence[Part], work: Path, engine: Engine) -> _Built:
     """Parts, duplicates, splits and the report. Raises DataError when nothing is kept."""
     (work / _PARTS).mkdir(parents=True, exist_ok=True)
     raw_bytes = sum(part.raw_bytes for part in parts)
-    workers = workers if raw_bytes >= _WORTH_PROCESSES_BYTES else 0
+    engine = engine.where_worth(raw_bytes, _WORTH_PROCESSES_BYTES)
     lines = lines_folder(parts)
-    parts = with_line_numbers(with_frequent_lines(parts, workers), workers)
+    parts = with_line_numbers(with_frequent_lines(parts, engine), engine)
     duplicates_folder = f"duplicates-{digest([config.deduplicate, [part.key for part in parts]])}"
     indices = {part.evaluation.name for part in parts if part.evaluation}
     wanted = {lines.name, _ANSWERS, duplicates_folder, *indices, *(part.folder.name for part in parts)}
     _remove_all_but(work / _PARTS, wanted)
     with progress("corpus", raw_bytes, "B") as bar:
-        read = run_all(read_part, parts, workers, lambda part: bar.advance(part.raw_bytes))
+        read = engine.run_all(read_part, parts, lambda part: bar.advance(part.raw_bytes))
     segments = [segment for part, result in zip(parts, read) for segment in part.segments(result["documents"])]
-    duplicates = find_duplicates(segments, config.deduplicate, work / _PARTS / duplicates_folder, workers)
+    duplicates = find_duplicates(segments, config.deduplicate, work / _PARTS / duplicates_folder, engine)
+    settled = (parts, segments, config.deduplicate, duplicates)
+    listings = list_duplicates(*settled, work / _PARTS / duplicates_folder, engine)
     tasks = [
         Settling(segment, duplicates, config.split, parts[segment.part].forced, config.clean.samples)
         for segment in segments
     ]
-    tallies = run_all(tally, tasks, workers, lambda task: None)
-    sizes = run_all(assign_codes, with_draws(tasks, tallies), workers, lambda task: None)
+    tallies = engine.run_all(tally, tasks)
+    sizes = engine.run_all(assign_codes, with_draws(tasks, tallies))
     report = make_report(config.deduplicate, config.sources, found, parts, read, segments, duplicates, tallies, sizes)
     log_report(report)
     refuse_nothing(report)
-    return _Built(parts, segments, report, workers)
+    return _Built(parts, segments, report, listings, engine)
 
 
 def _written(
@@ -242,16 +259,20 @@ def _written(
     augmentation: Augmentation,
     augmentation_key: str,
     complete: Callable[[RewriteConfig], Complete] | None,
-) -> dict[str, Any]:
-    """Write `documents/`; returns the report with its shards and with what augmentation added."""
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Write `documents/`; returns the report with its shards and what was added, and the shards' hashes."""
     tasks = [Sharding(segment, work / _PARTS / _ANSWERS, augmentation, augmentation_key) for segment in built.segments]
     here = augmentation.needs_model  # a model is loaded once, in this process
-    write = partial(write_shards, complete=complete) if here else write_shards
+    write, engine = (partial(write_shards, complete=complete), HERE) if here else (write_shards, built.engine)
     with progress("shards", len(tasks), "segments") as bar:
-        written = run_all(write, tasks, 0 if here else built.workers, lambda task: bar.advance(1))
-    sources = [built.parts[segment.part].source.name for segment in built.segments]
-    shards = publish(built.segments, sources, written, work / DOCUMENTS)
-    return {**with_added(built.report, sources, written), "shards": shards}
+        written = engine.run_all(write, tasks, lambda task: bar.advance(1))
+    shards, hashes = publish(built.segments, built.owners, written, work / DOCUMENTS)
+    publish_listing(built.segments, built.owners, built.listings, work / LISTING)
+    frequent = built.parts[0].resources.frequent_lines
+    if frequent:
+        link_file(frequent.path, work / FREQUENT_LINES)
+    report = {**with_added(built.report, built.owners, written), "shards": shards}
+    return report, {f"{DOCUMENTS}/{name}": value for name, value in hashes.items()}
 
 
 def _remove_all_but(folder: Path, names: set[str]) -> None:

@@ -9,14 +9,13 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from itertools import islice
+from dataclasses import dataclass
 from multiprocessing.connection import wait
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from groundup.errors import ResourceError
 
@@ -24,40 +23,47 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-def run_all(
-    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, done: Callable[[Task], None]
-) -> list[Result]:
-    """[function(task) for each task], calling `done(task)` here as each one ends. `workers` 0 or 1: no processes.
+def ignore(task: object) -> None:
+    """Nothing, when a task is done."""
 
-    Raises what the function raises, and ResourceError when a worker process was killed.
-    """
-    if min(workers, len(tasks)) < 2:
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """Processes of this machine; see `engines.Engine`."""
+
+    workers: int = 0
+    """0 or 1: tasks run in this process."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether tasks run in other processes than this one."""
+        return self.workers > 1
+
+    def run_all(
+        self,
+        function: Callable[[Task], Result],
+        tasks: Sequence[Task],
+        done: Callable[[Task], None] = ignore,
+    ) -> list[Result]:
+        """[function(task) for each task], calling `done(task)` here as each one ends.
+
+        Raises what the function raises, and ResourceError when a worker process was killed.
+        """
+        if self.apart and len(tasks) > 1:
+            return _run_in_processes(function, tasks, min(self.workers, len(tasks)), done)
         results = []
         for task in tasks:
             results.append(function(task))
             done(task)
         return results
-    return _run_in_processes(function, tasks, min(workers, len(tasks)), done)
+
+    def where_worth(self, amount: int, least: int) -> LocalEngine:
+        """This engine, or this process alone where `amount` is less than starting processes is worth."""
+        return self if amount >= least else HERE
 
 
-def run_in_order(
-    function: Callable[[Task], Result],
-    tasks: Iterable[Task],
-    workers: int,
-    initializer: Callable[..., None] | None = None,
-    arguments: tuple[Any, ...] = (),
-) -> Iterator[Result]:
-    """function(task) for each task as it comes, in order, in `workers` processes that ran `initializer(*arguments)`.
-
-    At most two tasks a worker wait, so memory does not grow with the number of tasks. Raises as `run_all`.
-    """
-    remaining = iter(tasks)
-    with _pool(workers, initializer, arguments) as pool:
-        waiting = deque(pool.submit(function, task) for task in islice(remaining, 2 * workers))
-        while waiting:
-            result = waiting.popleft().result()
-            waiting.extend(pool.submit(function, task) for task in islice(remaining, 1))
-            yield result
+HERE = LocalEngine()
+"""This process alone."""
 
 
 def _run_in_processes(
@@ -72,13 +78,10 @@ def _run_in_processes(
 
 
 @contextmanager
-def _pool(
-    workers: int, initializer: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
-) -> Iterator[ProcessPoolExecutor]:
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Worker processes that end with this one, and at once when an error ends the block."""
     before = set(multiprocessing.active_children())
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(initializer, arguments))
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_follow_parent)
     try:
         yield pool
         pool.shutdown()
@@ -91,12 +94,6 @@ def _pool(
         pool.shutdown(wait=False, cancel_futures=True)
         for child in set(multiprocessing.active_children()) - before:
             child.terminate()
-
-
-def _begin(initializer: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
-    _follow_parent()
-    if initializer:
-        initializer(*arguments)
 
 
 def _follow_parent() -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -50,11 +50,14 @@ class Reading:
         self.continues = False
         """Whether the last record is a further piece of the text of the one before."""
 
-    def __iter__(self) -> Iterator[Document | Rejected]:
+    def __iter__(self) -> Generator[Document | Rejected, None, None]:
         """Documents and rejections in the order of the file."""
         for row in self.rows():
             self.continues = isinstance(row, Row) and row.continues
-            yield to_document(row, self.source, self.file.name) if isinstance(row, Row) else row
+            record = to_document(row, self.source, self.file.name) if isinstance(row, Row) else row
+            if isinstance(row, Row) and isinstance(record, Rejected) and row.member:
+                record = replace(record, member=row.member)
+            yield record
 
     def rows(self) -> Iterator[Row | Rejected]:
         """Records as dictionaries, before a text field is looked for: for readers of other record types."""
@@ -128,7 +131,7 @@ class Reading:
                     yield from self._member(member.name, member.handle, contents)
                 elif member.refused:
                     contents["refused"] += 1
-                    yield Rejected(member.reason, 0, member.name)
+                    yield Rejected(member.reason, 0, member.name, member=member.name)
                 else:
                     contents[f"not read ({member.reason})"] += 1
         finally:
@@ -153,7 +156,7 @@ class Reading:
                 contents[str(detected)] += 1
             except DamagedFile as error:
                 contents["rejected"] += 1
-                yield Rejected(error.reason, 0, f"{name}: {error.detail}")
+                yield Rejected(error.reason, 0, f"{name}: {error.detail}", member=name)
 
     def _warc(self, handle: BinaryIO, compression: str) -> Iterator[Row | Rejected]:
         contents: Counter[str] = Counter()
@@ -192,7 +195,7 @@ def _with_page_encoding(detected: Detected, row: Row | Rejected) -> Detected:
 
 
 def _of_member(rejected: Rejected, name: str) -> Rejected:
-    return replace(rejected, sample=f"{name}: {rejected.sample}".removesuffix(": "))
+    return replace(rejected, sample=f"{name}: {rejected.sample}".removesuffix(": "), member=name)
 
 
 def _counted(contents: Counter[str]) -> str:

@@ -39,6 +39,8 @@ class Rejected:
     number: int = 0
     sample: str = ""
     records: int = 1
+    member: str = ""
+    """Name of the archive member that it is in."""
 
 
 def columns_hint(names: list[str]) -> str:

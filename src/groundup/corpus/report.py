@@ -11,25 +11,23 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from groundup.corpus.account import Account, Samples, summed
+from groundup.corpus.account import Account, summed
+from groundup.corpus.cluster_sizes import KINDS, merged
 from groundup.corpus.decontaminate import set_reports
 from groundup.corpus.deduplicate import Duplicates
-from groundup.corpus.documents import SPLITS
-from groundup.corpus.parts import SAME_AS, Part
-from groundup.corpus.segments import Segment, Store, part_number
+from groundup.corpus.files import Found
+from groundup.corpus.histograms import Named
+from groundup.corpus.parts import Part
+from groundup.corpus.segments import Segment, Store
 from groundup.corpus.settle import Tally
+from groundup.corpus.share import Share
 from groundup.corpus.signatures import SIGNATURE_SEED, DeduplicateConfig
-from groundup.corpus.sources import Found, SourceConfig
+from groundup.corpus.sources import SourceConfig
 from groundup.errors import DataError
 from groundup.log import logger
 
 _LOG_LIMIT = 20
 _SKIPPED_LIMIT = 20
-
-_Order = tuple[int, int, int]
-"""Where a record stands among all: its part, its file within it, its number."""
 
 
 def make_report(
@@ -46,45 +44,62 @@ def make_report(
     """The whole of report.json but for `shards`. Raises AssertionError when an account does not add up."""
     files = _files(parts, read, segments, tallies)
     names = [source.name for source in sources]
-    per_source = {name: summed(account for owner, _, account in files if owner == name) for name in names}
-    owners = [parts[segment.part].source.name for segment in segments]
-    total = summed(per_source.values())
-    limit = parts[0].clean.samples
-    changed, edits = _changes(read, limit)
-    for what, account in (*per_source.items(), ("the corpus", total)):
-        account.check(what)
+    whole = Share(parts, read, segments, tallies, sizes, Store(tuple(segments)), duplicates)
+    shares = {name: whole.of_source(i) for i, name in enumerate(names)}
+    accounts = {name: summed(account for owner, _, account in files if owner == name) for name in names}
+    histograms = {name: share.histograms() for name, share in shares.items()}
+    total, histograms_of_all = summed(accounts.values()), Named()
+    for name, account in accounts.items():
+        _check(name, account, histograms[name], shares[name])
+        histograms_of_all.add_all(histograms[name])
+    _check("the corpus", total, histograms_of_all, whole)
+    if duplicates.counted != total.duplicates:
+        raise AssertionError(f"clusters hold {duplicates.counted} duplicates, the account {total.duplicates}")
     return {
         **total.to_json(),
-        "splits": _sizes(sizes),
+        **whole.told(),
+        **histograms_of_all.to_json(),
         "sources": {
-            name: {**account.to_json(), "splits": _sizes([size for size, owner in zip(sizes, owners) if owner == name])}
-            for name, account in per_source.items()
+            name: {
+                **account.to_json(),
+                **shares[name].told(),
+                **histograms[name].to_json(),
+                "cluster_sizes": _cluster_sizes(duplicates, i),
+            }
+            for i, (name, account) in enumerate(accounts.items())
         },
-        "changed": changed,
-        "edits": edits,
+        "rules": dict(sorted({reason: rule for result in read for reason, rule in result["rules"].items()}.items())),
+        "languages_from": "identification" if parts[0].clean.language else "metadata",
         "deduplication": _deduplication(config, duplicates),
-        "decontamination": _decontamination(parts, read, limit),
-        "samples": _samples(parts, read, segments, tallies, duplicates, limit),
+        "decontamination": _decontamination(parts, read, parts[0].clean.samples),
         "skipped": _skipped(names, found),
         "files": [{"source": owner, **about, **account.to_json()} for owner, about, account in files],
     }
+
+
+def _check(what: str, account: Account, histograms: Named, share: Share) -> None:
+    account.check(what)
+    text_bytes = sum(split["bytes"] for split in share.splits().values())
+    histograms.check(account.kept, text_bytes, what)
 
 
 def _files(
     parts: Sequence[Part], read: Sequence[Mapping[str, Any]], segments: Sequence[Segment], tallies: Sequence[Tally]
 ) -> list[tuple[str, dict[str, str], Account]]:
     """(source, name and findings, checked account) of each file, over all parts."""
-    outcomes: Counter[tuple[int, int, str]] = Counter()
+    outcomes: dict[tuple[int, int, str], tuple[int, int]] = {}
     for segment, tally in zip(segments, tallies):
         for file, counts in tally.files.items():
-            outcomes.update({(segment.part, file, name): count for name, count in counts.items()})
+            for name, (documents, size_bytes) in counts.items():
+                before = outcomes.get((segment.part, file, name), (0, 0))
+                outcomes[segment.part, file, name] = (before[0] + documents, before[1] + size_bytes)
     files: list[tuple[str, dict[str, str], Account]] = []
     for part, result in zip(parts, read):
         for number, values in enumerate(result["accounts"]):
             account = Account.from_json(values)
-            account.kept = outcomes[part.number, number, "kept"]
-            for kind in account.duplicates:
-                account.duplicates[kind] += outcomes[part.number, number, kind]
+            account.keep(*outcomes.get((part.number, number, "kept"), (0, 0)))
+            for kind in ("exact", "near"):
+                account.drop_duplicates(kind, *outcomes.get((part.number, number, kind), (0, 0)))
             account.check(values["name"])
             about = {"name": values["name"], "detected": values["detected"], "problem": values["problem"]}
             if files and (files[-1][0], files[-1][1]["name"]) == (part.source.name, values["name"]):
@@ -93,35 +108,6 @@ def _files(
             else:
                 files.append((part.source.name, about, account))
     return files
-
-
-def _sizes(sizes: Sequence[Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
-    """Documents, characters and UTF-8 bytes of text in each split, over some segments."""
-    return {
-        split: {unit: sum(size[split][unit] for size in sizes) for unit in ("documents", "characters", "bytes")}
-        for split in SPLITS
-    }
-
-
-def _changes(read: Sequence[Mapping[str, Any]], limit: int) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
-    """rule -> documents it changed, characters they became shorter by, examples; and kind of edit -> how many."""
-    totals: dict[str, Counter[str]] = {"documents": Counter(), "characters": Counter(), "edits": Counter()}
-    samples: dict[str, list[dict[str, Any]]] = {}
-    for result in read:
-        for unit, counter in totals.items():
-            counter.update(result["changes"][unit])
-        for name, examples in result["changes"]["samples"].items():
-            known = samples.setdefault(name, [])
-            known.extend(examples[: limit - len(known)])
-    changed = {
-        name: {
-            "documents": documents,
-            "characters_removed": totals["characters"][name],
-            "samples": samples.get(name, []),
-        }
-        for name, documents in sorted(totals["documents"].items())
-    }
-    return changed, dict(sorted(totals["edits"].items()))
 
 
 def _deduplication(config: DeduplicateConfig, duplicates: Duplicates) -> dict[str, Any]:
@@ -135,9 +121,16 @@ def _deduplication(config: DeduplicateConfig, duplicates: Duplicates) -> dict[st
         "chance_compared_at_threshold": round(config.chance_compared(config.threshold), 4),
         "clusters": duplicates.clusters,
         "largest_cluster": duplicates.largest_cluster,
-        "cluster_sizes": duplicates.cluster_sizes,
+        "cluster_sizes": _cluster_sizes(duplicates),
         "unchecked": duplicates.unchecked,
     }
+
+
+def _cluster_sizes(duplicates: Duplicates, source: int | None = None) -> dict[str, dict[str, int]]:
+    """Clusters by size, for each kind: of all sources, or of those that a document of one is kept of."""
+    if source is not None:
+        return duplicates.sizes_by_source.get(source, {kind: {} for kind in KINDS})
+    return {kind: merged(sizes[kind] for sizes in duplicates.sizes_by_source.values()) for kind in KINDS}
 
 
 def _decontamination(parts: Sequence[Part], read: Sequence[Mapping[str, Any]], limit: int) -> list[dict[str, Any]]:
@@ -145,47 +138,6 @@ def _decontamination(parts: Sequence[Part], read: Sequence[Mapping[str, Any]], l
     index = next((part.evaluation for part in parts if part.evaluation), None)
     found = ((part.source.name, result["contaminated"]) for part, result in zip(parts, read))
     return set_reports(index, found, limit) if index else []
-
-
-def _samples(
-    parts: Sequence[Part],
-    read: Sequence[Mapping[str, Any]],
-    segments: Sequence[Segment],
-    tallies: Sequence[Tally],
-    duplicates: Duplicates,
-    limit: int,
-) -> dict[str, Any]:
-    """The first examples of each reason in order of files and records, wherever parts begin and end."""
-    samples, store = Samples(limit=limit), Store(tuple(segments))
-    for result in read:
-        samples.add_all({kind: reasons for kind, reasons in result["samples"].items() if kind != "duplicates"})
-    for kind in ("exact", "near"):
-        found = []
-        for document, kept in [pair for tally in tallies for pair in tally.samples[kind]][:limit]:
-            name, number = _name(parts, store, document)
-            found.append((_order(parts[part_number(document)], name, number), name, number, kept))
-        for part, result in zip(parts, read):
-            for example in result["samples"]["duplicates"].get(kind, ()):
-                name, number = example["file"], example["record"]
-                found.append((_order(part, name, number), name, number, example[SAME_AS]))
-        for _, name, number, same in sorted(found)[:limit]:
-            segment = store.segment_with(same)
-            kept = int(duplicates.of(segment)[1][same - segment.first])
-            original, original_number = _name(parts, store, kept)
-            samples.add("duplicates", kind, name, number, f"the same as {original}:{original_number}")
-    return samples.values
-
-
-def _order(part: Part, name: str, number: int) -> _Order:
-    names = (f"{part.source.name}/{file.name}" for file in part.files)
-    return part.number, next(index for index, known in enumerate(names) if known == name), number
-
-
-def _name(parts: Sequence[Part], store: Store, document: int) -> tuple[str, int]:
-    """(source and file name, record number) of a document."""
-    row = store.rows(np.array([document], dtype=np.uint64))[0]
-    part = parts[part_number(document)]
-    return f"{part.source.name}/{part.files[row['file']].name}", int(row["number"])
 
 
 def _skipped(names: Sequence[str], found: Sequence[Found]) -> dict[str, Any]:

@@ -4,8 +4,8 @@
     files   --ranges-----> ranges of keys --pieces--> all records with these keys, in arrays that fit in memory
 
 It is the shuffle of map-reduce: every step of deduplication is a function from a range of keys to records under other
-keys. Invariant: what is in memory is bounded by RUN_RECORDS, however many records there are and even if all have the
-same key; a file that is there is whole.
+keys. A file whose name ends in SORTED is one run, however long. Invariant: what is in memory is bounded by RUN_RECORDS,
+however many records there are and even if all have the same key; a file that is there is whole.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RUN_RECORDS = 1 << 20
+SORTED = ".sorted"
 KEYS = 1 << 64
 """Keys are below this."""
 
@@ -105,7 +106,8 @@ class KeyRange:
         slices = []
         for number, path in enumerate(paths):
             count = path.stat().st_size // dtype.itemsize
-            slices += [(number, first, min(first + RUN_RECORDS, count)) for first in range(0, count, RUN_RECORDS)]
+            run = max(1, count) if path.suffix == SORTED else RUN_RECORDS
+            slices += [(number, first, min(first + run, count)) for first in range(0, count, run)]
         return cls(paths, dtype, 0, KEYS, tuple(slices))._narrowed(low, high)
 
     def _narrowed(self, low: int, high: int) -> KeyRange:
@@ -156,7 +158,9 @@ class KeyRange:
             parts = [self._read(piece) for piece in self.slices]
             yield np.concatenate(parts) if parts else np.zeros(0, dtype=self.dtype)
         else:
-            yield from map(self._read, self.slices)
+            for number, start, stop in self.slices:
+                for first in range(start, stop, RUN_RECORDS):
+                    yield self._read((number, first, min(first + RUN_RECORDS, stop)))
 
     def _read(self, piece: tuple[int, int, int]) -> NDArray[Any]:
         number, start, stop = piece

@@ -1,6 +1,6 @@
 """Segments of the read documents: what is known of each document, in files that are read by document number.
 
-    parts/<part>/<segment>/   documents.jsonl.zst  rows.bin  signatures.bin  exact.run
+    parts/<part>/<segment>/   documents.jsonl.zst  rows.bin  members.txt  signatures.bin  exact.run
 
 A document's number over the whole corpus is its part's number and its row within the part, in one integer. Invariant:
 numbers ascend in the order of sources, files and records, and every step's memory is bounded by one segment.
@@ -23,8 +23,8 @@ SEGMENT_BITS = 17
 _ROW_BITS = 40
 _DENSE = 8
 DOCUMENTS, ROWS, SIGNATURES = "documents.jsonl.zst", "rows.bin", "signatures.bin"
-EXACT_RUN, CODES = "exact.run", "codes.bin"
-SEGMENT_FILES = (DOCUMENTS, ROWS, SIGNATURES, EXACT_RUN)
+EXACT_RUN, CODES, MEMBERS = "exact.run", "codes.bin", "members.txt"
+SEGMENT_FILES = (DOCUMENTS, ROWS, MEMBERS, SIGNATURES, EXACT_RUN)
 
 ROW = np.dtype(
     [
@@ -36,10 +36,18 @@ ROW = np.dtype(
         ("text_bytes", "<u4"),
         ("characters", "<u4"),
         ("shingles", "<u4"),
+        ("raw_bytes", "<u4"),
+        ("member", "<u4"),
+        ("copies", "<u4"),
+        ("language", "<u2"),
+        ("license", "<u2"),
+        ("script", "u1"),
     ]
 )
-"""A document without its text: hash of normal form and of the text, record number and file (within the part), and the
-row (within the part) of the first piece of the text that it is a piece of."""
+"""A document without its text: hash of normal form and of the text, record number and file (within the part), the row
+(within the part) of the first piece of the text that it is a piece of, sizes before (`raw_bytes`) and after cleaning,
+1 + where the name of its archive member begins in members.txt (0: none), further records of its part with the same raw
+text, which have no rows, and its labels (`labels.py`)."""
 
 MEMBER = np.dtype([("key", "<u8"), ("second", "<u8"), ("priority", "u1"), ("content", "<u8", 2), ("document", "<u8")])
 """A member of a group (key, second) with its rank in it: priority, then content hash, then document number."""
@@ -77,10 +85,18 @@ class Segment:
     rows: int
     priority: int
     """The side that its source is sent to: 0 wins over 1, and so on, where the same text is on both."""
+    source: int = 0
+    """Position of its source among the recipe's."""
 
     def read_rows(self) -> NDArray[Any]:
         """Its rows (dtype ROW)."""
         return np.fromfile(self.folder / ROWS, dtype=ROW)
+
+    def count_copies(self, rows: NDArray[np.int64]) -> None:
+        """Note one further record with the same raw text for each of the rows given (repeats count)."""
+        values = self.read_rows()
+        np.add.at(values["copies"], rows, 1)
+        values.tofile(self.folder / ROWS)
 
     def read_signatures(self, num_perm: int) -> NDArray[np.uint16]:
         """Its signatures [rows, num_perm]."""
@@ -101,6 +117,14 @@ class Store:
         """The segment that holds a document."""
         return self.segments[int(np.searchsorted(self._firsts, np.uint64(document), side="right")) - 1]
 
+    @cached_property
+    def _sources(self) -> NDArray[np.int64]:
+        return np.array([segment.source for segment in self.segments], dtype=np.int64)
+
+    def sources(self, documents: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Position of each document's source among the recipe's."""
+        return self._sources[np.searchsorted(self._firsts, documents, side="right") - 1]
+
     def rows(self, documents: NDArray[np.uint64]) -> NDArray[Any]:
         """The rows (dtype ROW) of some documents, in the order asked for."""
         return self._gather(documents, ROWS, ROW)
@@ -108,6 +132,17 @@ class Store:
     def signatures(self, documents: NDArray[np.uint64], num_perm: int) -> NDArray[np.uint16]:
         """Signatures [documents, num_perm] of some documents, in the order asked for."""
         return self._gather(documents, SIGNATURES, np.dtype(("<u2", (num_perm,))))
+
+    def member_names(self, documents: NDArray[np.uint64], rows: NDArray[Any]) -> list[str]:
+        """Names of the archive members that documents, of which these are the rows, are of; "" for none."""
+        names = [""] * len(documents)
+        inside = np.flatnonzero(rows["member"] > 0)
+        for segment, chosen in self._by_segment(documents[inside]):
+            with (segment.folder / MEMBERS).open("rb") as file:
+                for position in inside[chosen].tolist():
+                    file.seek(int(rows["member"][position]) - 1)
+                    names[position] = file.readline().decode().removesuffix("\n")
+        return names
 
     def members(self, keys: NDArray[np.uint64], documents: NDArray[np.uint64]) -> NDArray[Any]:
         """Documents as members (dtype MEMBER) of the groups `keys`."""

@@ -1,6 +1,6 @@
 """Duplicates -> what is counted of each segment, and the split of each of its documents.
 
-    duplicates + rows --tally--> outcomes per file, samples, draws of its texts
+    duplicates + rows --tally--> outcomes per file, samples, histograms of what is kept, draws of its texts
     all draws --------assign_codes--> codes.bin: 0 nowhere, else 1 + position in SPLITS; sizes of the splits
 
 Pieces of one text go to one side, by the lowest hash of those that are kept, also where a segment ends within the text.
@@ -10,7 +10,7 @@ Invariant: each function sees one segment, and what it returns is of a size that
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from groundup.corpus.account import SAMPLE_LIMIT
 from groundup.corpus.deduplicate import EXACT, KEPT, NEAR, Duplicates
 from groundup.corpus.documents import SPLITS
+from groundup.corpus.histograms import Histograms, count_numbers, histograms_of
 from groundup.corpus.segments import CODES, Segment, borders_of_groups
 from groundup.corpus.split import Drawn, SplitConfig, assign
 
@@ -47,34 +48,48 @@ class Settling:
 class Tally:
     """What is counted of a segment."""
 
-    files: dict[int, dict[str, int]]
-    """Documents `kept`, `exact` and `near` of each file (by its position in the part)."""
+    files: dict[int, dict[str, tuple[int, int]]]
+    """(documents, bytes of raw text) `kept`, `exact` and `near` of each file (by its position in the part)."""
     samples: dict[str, list[tuple[int, int]]]
     """The first (document, document kept for it) for `exact` and `near`."""
     drawn: Drawn
     """Draws of the texts that lie wholly in the segment."""
     shared: dict[int, int]
     """Keys so far of the first and the last text, which may go on in other segments, by their first piece's row."""
+    histograms: Histograms = field(default_factory=dict)
+    """Of the kept documents."""
 
 
 def tally(task: Settling) -> Tally:
     """Count a segment's outcomes."""
     rows = task.segment.read_rows()
     outcome, kept = task.duplicates.of(task.segment)
-    files = {
-        int(file): {name: int((outcome[rows["file"] == file] == code).sum()) for name, code in _OUTCOMES.items()}
-        for file in np.unique(rows["file"])
-    }
+    files = _by_file(rows, outcome)
+    histograms = histograms_of(rows[outcome == KEPT])
     samples = {}
     for name in ("exact", "near"):
         first = np.flatnonzero(outcome == _OUTCOMES[name])[: task.samples]
         samples[name] = [(task.segment.first + row, int(kept[row])) for row in first.tolist()]
     if task.forced:
-        return Tally(files, samples, Drawn(), {})
+        return Tally(files, samples, Drawn(), {}, histograms)
     groups, keys = _text_keys(rows, outcome)
     inner = keys[1:-1]
     shared = {int(groups[i]): int(keys[i]) for i in {0, len(groups) - 1}}
-    return Tally(files, samples, Drawn.of(inner[inner != _NONE], task.split), shared)
+    return Tally(files, samples, Drawn.of(inner[inner != _NONE], task.split), shared, histograms)
+
+
+def _by_file(rows: NDArray[Any], outcome: NDArray[np.uint8]) -> dict[int, dict[str, tuple[int, int]]]:
+    """file -> outcome -> (documents, bytes of raw text)."""
+    found, owners = np.unique(rows["file"], return_inverse=True)
+    size = len(_OUTCOMES) * len(found)
+    documents, size_bytes = count_numbers(owners * len(_OUTCOMES) + outcome, rows["raw_bytes"], size)
+    return {
+        file: {
+            name: (documents[len(_OUTCOMES) * i + code], size_bytes[len(_OUTCOMES) * i + code])
+            for name, code in _OUTCOMES.items()
+        }
+        for i, file in enumerate(found.tolist())
+    }
 
 
 def _text_keys(rows: NDArray[Any], outcome: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:

@@ -120,28 +120,31 @@ class _ShardWriters:
 
 def publish(
     segments: Sequence[Segment], sources: Sequence[str], written: Sequence[Mapping[str, Any]], folder: Path
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Link the segments' shards into `folder` under their final names, numbered per source and split.
 
-    `sources`: the name of each segment's source. Returns {file, split, source, documents, bytes} of each shard.
+    `sources`: the name of each segment's source. Returns {file, split, source, documents, bytes} of each shard, and
+    the hash of each by its final name, as it was when its segment was written.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     numbers: dict[tuple[str, str], int] = {}
-    shards = []
+    shards, hashes = [], {}
     for segment, source, result in zip(segments, sources, written):
         for shard in result["shards"]:
             place = (shard["split"], source)
             numbers[place] = numbers.get(place, -1) + 1
             name = shard_name(*place, numbers[place])
-            _link(segment.folder / shard["name"], folder / name)
+            link_file(segment.folder / shard["name"], folder / name)
+            hashes[name] = result["files"][shard["name"]]
             counts = {"documents": shard["documents"], "bytes": shard["bytes"]}
             shards.append({"file": name, "split": place[0], "source": source, **counts})
-    return shards
+    return shards, hashes
 
 
-def _link(origin: Path, target: Path) -> None:
-    """A second name for a file; a copy where the file system has no links."""
+def link_file(origin: Path, target: Path) -> None:
+    """A second name for a file in place of what was there; a copy where the file system has no links."""
+    target.unlink(missing_ok=True)
     try:
         os.link(origin, target)
     except OSError as error:

@@ -9,10 +9,8 @@ from pydantic import Field, field_validator, model_validator
 
 from groundup.config import Config, Name
 from groundup.corpus.encoding_names import named
-from groundup.corpus.files import Found, RawFile, find_files, reason_by_name
+from groundup.corpus.files import reason_by_name
 from groundup.corpus.wiki.options import WikiConfig
-
-__all__ = ["TEMPLATE_PARTS", "Found", "RawFile", "SourceConfig", "find_files", "template_fields"]
 
 
 class SourceConfig(Config):
@@ -57,6 +55,9 @@ class SourceConfig(Config):
     """Whether readers' comments under an HTML page belong to its text."""
     metadata_fields: tuple[str, ...] = ()
     """Fields kept beside the text (strings, numbers, booleans, dates); `id` always is."""
+    license: str = ""
+    """Licence of the text, for the report; a record's own (`license` in its metadata) goes before it, that of a dataset
+    card is taken where this is empty."""
     max_document_bytes: int = Field(default=16 << 20, ge=1 << 10, le=1 << 28)
     """Longer text files are split at paragraphs; longer records are rejected (a JSON line may be twice as long)."""
     max_expanded_bytes: int = Field(default=1 << 36, ge=1 << 10)

@@ -21,13 +21,16 @@ import numpy as np
 from groundup import stage
 from groundup.config import digest, to_dict
 from groundup.corpus.closing import finish, finished
-from groundup.corpus.processes import run_all
+from groundup.corpus.engines import Engine
 from groundup.corpus.runs import KeyRange, RunWriter, count_records, even_ranges
 from groundup.corpus.segments import Segment, Store
 from groundup.corpus.signatures import DeduplicateConfig
 
 _WORTH_PROCESSES_TASKS = 4
 """Starting worker processes takes about as long as fewer tasks."""
+MERGED_FILES = 512
+"""Each task looks into each file of its inputs, so more files than these are first merged, some at a time."""
+_MERGED_AT_ONCE = 32
 OWN_FILES = "own_files"
 """Key under which a function names the files that it wrote beside those of its writers."""
 
@@ -43,7 +46,7 @@ class Common:
     def write(self, folder: Path) -> Path:
         """Write it into `folder`, from where each process reads it once; returns the file, named by its content."""
         values = {
-            "segments": [[str(s.folder), s.part, s.first, s.rows, s.priority] for s in self.store.segments],
+            "segments": [[str(s.folder), s.part, s.first, s.rows, s.priority, s.source] for s in self.store.segments],
             "config": to_dict(self.config),
             "inputs": [str(path) for path in self.inputs],
         }
@@ -137,22 +140,40 @@ class Steps:
     store: Store
     config: DeduplicateConfig
     folder: Path
-    workers: int
+    engine: Engine
 
     def by_key(self, name: str, step: Step, inputs: Sequence[Path]) -> Done:
         """One task for each range of the keys of the inputs' records."""
+        inputs = self.merged(name, step.dtype, inputs)
         return self._run(name, step, inputs, even_ranges(count_records(inputs, step.dtype)))
 
     def by_segment(self, name: str, step: Step, inputs: Sequence[Path]) -> Done:
         """One task for each segment, with the inputs' records whose keys are its documents."""
+        inputs = self.merged(name, step.dtype, inputs)
         return self._run(name, step, inputs, [(s.first, s.first + s.rows) for s in self.store.segments])
+
+    def merged(self, name: str, dtype: np.dtype[Any], inputs: Sequence[Path]) -> list[Path]:
+        """The records of the inputs in at most MERGED_FILES files; one task for each file where there were more."""
+        if len(inputs) <= MERGED_FILES:
+            return list(inputs)
+        size = max(_MERGED_AT_ONCE, -(-len(inputs) // MERGED_FILES))
+        spans = [(first, min(first + size, len(inputs))) for first in range(0, len(inputs), size)]
+        return self._run(f"{name}-merge", Step(_merge, dtype, {"sorted": dtype}), inputs, spans)["sorted"]
 
     def _run(self, name: str, step: Step, inputs: Sequence[Path], spans: Sequence[tuple[int, int]]) -> Done:
         self.folder.mkdir(parents=True, exist_ok=True)
         common = Common(self.store, self.config, tuple(inputs)).write(self.folder)
         tasks = [Task(f"{name}-{i:05d}", step, self.folder, common, *span) for i, span in enumerate(spans)]
-        workers = self.workers if len(tasks) >= _WORTH_PROCESSES_TASKS else 0
-        return Done(run_all(_run_task, tasks, workers, lambda task: None), tuple(task.target for task in tasks))
+        engine = self.engine.where_worth(len(tasks), _WORTH_PROCESSES_TASKS)
+        return Done(engine.run_all(_run_task, tasks), tuple(task.target for task in tasks))
+
+
+def _merge(task: Task, writers: Writers) -> dict[str, Any]:
+    """Some of the inputs, by their places among them -> all their records in the order of keys."""
+    for found in KeyRange.of(task.inputs[task.low : task.high], task.step.dtype).bounded():
+        for piece in found.pieces():
+            writers["sorted"].write(piece[np.argsort(piece["key"], kind="stable")])
+    return {}
 
 
 def _run_task(task: Task) -> dict[str, Any]:

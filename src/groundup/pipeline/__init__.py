@@ -1,5 +1,6 @@
 """The composition root: the recipe and the list of its stages, in order."""
 
+from groundup.pipeline.explain import explain
 from groundup.pipeline.recipe import InstructConfig, PretrainConfig, Recipe, RuntimeConfig, load_recipe
 from groundup.pipeline.run import VERBS, RunResult, instruct, prepare, pretrain, run, run_folder, status, workdir
 
@@ -10,6 +11,7 @@ __all__ = [
     "Recipe",
     "RunResult",
     "RuntimeConfig",
+    "explain",
     "instruct",
     "load_recipe",
     "prepare",

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from groundup import config
 from groundup.config import Config, Name
-from groundup.corpus import CorpusConfig
+from groundup.corpus import CorpusConfig, EngineName
 from groundup.errors import RecipeError
 from groundup.evaluate import EvaluateConfig
 from groundup.export import ExportConfig
@@ -71,6 +71,10 @@ class RuntimeConfig(ExecutionConfig):
     """Folder of stages and runs, relative to the current folder."""
     workers: int = Field(default=0, ge=0)
     """Processes that read, clean and encode text (0: this one; worth it for gigabytes)."""
+    data_engine: EngineName = "local"
+    """What reads, cleans, deduplicates and encodes text: processes here, or a Ray cluster that shares `workdir`."""
+    ray_address: str = ""
+    """Address of a running Ray cluster, or `auto` on one of its nodes; empty: `workers` processors of this machine."""
 
 
 class Recipe(Config):

@@ -12,8 +12,10 @@ fingerprints mean equal results.
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -40,6 +42,10 @@ BEFORE_INSTRUCT = "before_instruct"
 """Label of the base model's metrics in evaluation.json."""
 FERTILITY_BYTES = 2_000_000
 """So much text of each source is enough to say how many tokens it needs."""
+_DRAWN = "drawn"
+"""Folder of the texts that a tokenizer is trained on, as workers found them."""
+_ENCODED = "encoded"
+"""Folder of ids that are not in shards yet."""
 _WORTH_PROCESSES_BYTES = 64 << 20
 """Starting worker processes takes longer than encoding less text than this here."""
 
@@ -61,16 +67,22 @@ class StageKind:
 
 
 def _corpus_identity(context: Context) -> Mapping[str, Any]:
-    return dict(corpus.raw_identity(context.recipe.corpus, Path.cwd(), _heldout_sets(context)))
+    return dict(corpus.raw_identity(context.recipe.corpus, Path.cwd(), heldout_sets(context)))
 
 
 def _build_corpus(context: Context, work: Path) -> Mapping[str, Any]:
-    recipe, heldout = context.recipe, _heldout_sets(context)
-    workers = recipe.runtime.workers
-    return dict(corpus.build_corpus(recipe.corpus, Path.cwd(), work, workers, heldout, complete_with))
+    recipe, heldout = context.recipe, heldout_sets(context)
+    with _engine(context, work) as engine:
+        return dict(corpus.build_corpus(recipe.corpus, Path.cwd(), work, engine, heldout, complete_with))
 
 
-def _heldout_sets(context: Context) -> list[corpus.EvaluationSetConfig]:
+def _engine(context: Context, work: Path) -> AbstractContextManager[corpus.Engine]:
+    """What does the work of a stage over text, in its folder."""
+    runtime = context.recipe.runtime
+    return corpus.open_engine(runtime.data_engine, runtime.workers, runtime.ray_address, work)
+
+
+def heldout_sets(context: Context) -> list[corpus.EvaluationSetConfig]:
     """The held-out questions as evaluation sets, treated as the corpus says."""
     recipe = context.recipe
     action = recipe.corpus.decontaminate_heldout
@@ -82,15 +94,15 @@ def _heldout_sets(context: Context) -> list[corpus.EvaluationSetConfig]:
 
 
 def _contamination_identity(context: Context) -> Mapping[str, Any]:
-    sets = (*context.recipe.corpus.decontaminate, *_heldout_sets(context))
+    sets = (*context.recipe.corpus.decontaminate, *heldout_sets(context))
     return {"sets": [corpus.file_identity(each, Path.cwd()) for each in sets]}
 
 
 def _build_contamination(context: Context, work: Path) -> Mapping[str, Any]:
     """Measure which evaluation texts are in the train split; a stage of its own, so that it changes no other."""
-    sets = (*context.recipe.corpus.decontaminate, *_heldout_sets(context))
-    workers = context.recipe.runtime.workers
-    return dict(corpus.measure_contamination(context.folder("corpus"), sets, Path.cwd(), work, workers))
+    sets = (*context.recipe.corpus.decontaminate, *heldout_sets(context))
+    with _engine(context, work) as engine:
+        return dict(corpus.measure_contamination(context.folder("corpus"), sets, Path.cwd(), work, engine))
 
 
 def _tokenizer_identity(context: Context) -> Mapping[str, Any]:
@@ -101,20 +113,29 @@ def _build_tokenizer(context: Context, work: Path) -> Mapping[str, Any]:
     wanted = context.recipe.tokenizer
     if wanted.path is not None:
         return tokens.take_in(Path(wanted.path), wanted.pattern, work)
-    texts = tokens.sample(_train_texts(context), wanted.mixture, wanted.sample_bytes)
-    return tokens.train_tokenizer(wanted, texts, work)
+    with _engine(context, work) as engine:
+        texts = tokens.sample(_train_texts(context, work / _DRAWN, engine), wanted.mixture, wanted.sample_bytes)
+        done = tokens.train_tokenizer(wanted, texts, work)
+    shutil.rmtree(work / _DRAWN, ignore_errors=True)
+    return done
 
 
-def _train_texts(context: Context) -> dict[str, tokens.SourceTexts]:
+def _train_texts(
+    context: Context, scratch: Path, engine: corpus.Engine
+) -> dict[str, tokens.SourceTexts | tokens.SourceFiles]:
     """Train split of each source, in the order in which its documents are read as one."""
     folder, sources = context.folder("corpus"), context.done["corpus"].summary["sources"]
+    engine = engine.where_worth(sum(each["train"]["bytes"] for each in sources.values()), _WORTH_PROCESSES_BYTES)
 
     def texts_of(name: str) -> Iterator[str]:
         return (document.text for document in corpus.read_documents(folder, "train", name))
 
-    return {
-        name: tokens.SourceTexts(partial(texts_of, name), sources[name]["train"]["bytes"]) for name in sorted(sources)
-    }
+    def source(name: str, size_bytes: int) -> tokens.SourceTexts | tokens.SourceFiles:
+        if engine.apart:
+            return tokens.SourceFiles(corpus.shard_paths(folder, "train", name), size_bytes, scratch / name, engine)
+        return tokens.SourceTexts(partial(texts_of, name), size_bytes)
+
+    return {name: source(name, sources[name]["train"]["bytes"]) for name in sorted(sources)}
 
 
 def _fertility_identity(context: Context) -> Mapping[str, Any]:
@@ -149,19 +170,28 @@ def _build_fertility(context: Context, work: Path) -> Mapping[str, Any]:
 
 
 def _build_shards(context: Context, work: Path) -> Mapping[str, Any]:
-    tokenizer = context.tokenizer()
     summary: dict[str, Any] = {}
-    for split in ("train", "validation", "test"):
-        for source in context.recipe.corpus.sources:
-            documents = corpus.read_documents(context.folder("corpus"), split, source.name)
-            size_bytes = context.done["corpus"].summary["sources"][source.name][split]["bytes"]
-            workers = context.recipe.runtime.workers if size_bytes >= _WORTH_PROCESSES_BYTES else 0
-            written = tokens.write_shards(documents, tokenizer, work / split / source.name, workers=workers)
-            if written["documents"]:
-                summary.setdefault(split, {})[source.name] = written
+    with _engine(context, work) as engine:
+        for split in ("train", "validation", "test"):
+            for source in context.recipe.corpus.sources:
+                size_bytes = context.done["corpus"].summary["sources"][source.name][split]["bytes"]
+                worth = engine.where_worth(size_bytes, _WORTH_PROCESSES_BYTES)
+                written = _source_shards(context, split, source.name, work, worth)
+                if written["documents"]:
+                    summary.setdefault(split, {})[source.name] = written
+    shutil.rmtree(work / _ENCODED, ignore_errors=True)  # an earlier attempt may have had another engine
     if "train" not in summary:
         raise DataError("the train split holds no document: lower corpus.split or add text to corpus.sources")
     return summary
+
+
+def _source_shards(context: Context, split: str, source: str, work: Path, engine: corpus.Engine) -> Mapping[str, Any]:
+    folder, tokenizer = context.folder("corpus"), context.tokenizer()
+    if engine.apart:
+        files = corpus.shard_paths(folder, split, source)
+        scratch = work / _ENCODED / split / source
+        return tokens.write_file_shards(files, tokenizer, work / split / source, scratch, engine)
+    return tokens.write_shards(corpus.read_documents(folder, split, source), tokenizer, work / split / source)
 
 
 def _conversations_identity(context: Context) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from groundup.report import words
+from groundup.report import provenance, words
 from groundup.report.charts import bar
 from groundup.report.plain import count, entries, mapping, named
 from groundup.report.read import RunFiles
@@ -21,7 +21,7 @@ _FERTILITY_FIGURES = ("tokens_per_word", "tokens_per_character", "bytes_per_toke
 
 
 def corpus(run: RunFiles) -> dict[str, Any]:
-    """Accounts per source and file, reasons with examples."""
+    """Accounts per source and file, what was lost on the way with examples, and what the kept text is."""
     report = run.corpus
     if not report:
         return {}
@@ -32,14 +32,21 @@ def corpus(run: RunFiles) -> dict[str, Any]:
         "sources": sources,
         "files": files[:FILE_ROWS],
         "more_files": max(len(files) - FILE_ROWS, 0),
-        "reasons": _reasons(report),
         "splits": [_split(name, entry) for name, entry in named(report.get("splits")) if count(entry.get("documents"))],
-        "changed": [_changed(name, entry) for name, entry in named(report.get("changed"))],
         "edits": list(words.pairs(report.get("edits"))),
         "added": list(words.pairs(report.get("added"))),
-        "deduplication": list(words.pairs(report.get("deduplication"))),
+        "deduplication": list(words.pairs(_plain(report.get("deduplication")))),
+        "flows": provenance.flows(report),
+        "histograms": provenance.histograms(report),
+        "licenses": provenance.licenses(report),
+        "contamination": provenance.contamination(run),
         "skipped": _skipped(mapping(report.get("skipped"))),
     }
+
+
+def _plain(deduplication: Any) -> dict[str, Any]:
+    """Without the sizes of clusters, which are drawn."""
+    return {key: value for key, value in mapping(deduplication).items() if key != "cluster_sizes"}
 
 
 def _split(name: str, entry: Mapping[str, Any]) -> dict[str, str]:
@@ -49,11 +56,6 @@ def _split(name: str, entry: Mapping[str, Any]) -> dict[str, str]:
         "characters": words.exact(entry.get("characters")),
         "bytes": words.size(entry.get("bytes")),
     }
-
-
-def _changed(name: str, entry: Mapping[str, Any]) -> tuple[str, str]:
-    documents, characters = words.exact(entry.get("documents")), words.exact(entry.get("characters_removed"))
-    return words.name(name), f"{documents} documents, {characters} characters shorter"
 
 
 def _skipped(skipped: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,47 +92,6 @@ def _account(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
         "contaminated": words.exact(contaminated),
         "bar": bar(parts, total),
     }
-
-
-def _reasons(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Each way of being dropped, the most frequent first, with its examples."""
-    samples, total = mapping(report.get("samples")), count(report.get("total"))
-    kinds = {"rejected": "not readable", "filtered": "filtered", "duplicates": "duplicate"}
-    found = [
-        (kind, str(reason), count(amount))
-        for kind in kinds
-        for reason, amount in mapping(report.get(kind)).items()
-        if count(amount)
-    ]
-    rows = [
-        (kinds[kind], reason, amount, entries(mapping(samples.get(kind)).get(reason))) for kind, reason, amount in found
-    ]
-    rows += [
-        ("contaminated", str(each.get("name", "")), count(each.get("documents")), _contaminated(each))
-        for each in entries(report.get("decontamination"))
-        if count(each.get("documents"))
-    ]
-    return [
-        {
-            "kind": kind,
-            "reason": reason,
-            "count": words.exact(amount),
-            "share": words.percent(amount / total) if total else words.MISSING,
-            "examples": examples[:3],
-        }
-        for kind, reason, amount, examples in sorted(rows, key=lambda row: -row[2])
-    ]
-
-
-def _contaminated(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Examples of documents that hold a text of an evaluation set."""
-    return [
-        {
-            "file": f"{sample.get('document', '')} holds {sample.get('example', '')}",
-            "excerpt": sample.get("excerpt", ""),
-        }
-        for sample in entries(found.get("samples"))
-    ]
 
 
 def tokens(run: RunFiles) -> dict[str, Any]:

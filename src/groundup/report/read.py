@@ -1,7 +1,8 @@
 """A run's folder -> what is in it, whatever state it is in: unfinished, cut, damaged, with a million metric lines.
 
     stages.json  recipe.yaml  metrics.jsonl  events.jsonl  <stage>/manifest.json
-    corpus/report.json  fertility/report.json  evaluate/evaluation.json  evaluate/samples.json
+    corpus/report.json  contamination/contamination.json  fertility/report.json
+    evaluate/evaluation.json  evaluate/samples.json
         |
         v
     RunFiles (and `problems`: each thing that could not be read, in words)
@@ -62,6 +63,7 @@ class RunFiles:
     bad_lines: int = 0
     events: list[dict[str, Any]] = field(default_factory=list)
     corpus: dict[str, Any] = field(default_factory=dict)
+    contamination: dict[str, Any] = field(default_factory=dict)
     fertility: dict[str, Any] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
     samples: dict[str, Any] = field(default_factory=dict)
@@ -90,6 +92,7 @@ def read_run(folder: Path) -> RunFiles:
     _read_metrics(run)
     run.events = read_lines(folder / "events.jsonl")
     run.corpus = _stage_json(run, "corpus", "report.json")
+    run.contamination = _stage_json(run, "contamination", "contamination.json")
     run.fertility = _stage_json(run, "fertility", "report.json")
     run.evaluation = _stage_json(run, "evaluate", "evaluation.json")
     run.samples = _stage_json(run, "evaluate", "samples.json")

@@ -11,6 +11,7 @@ from groundup.tokens.conversations import (
     read_conversations,
 )
 from groundup.tokens.fertility import OWN, measure_fertility
+from groundup.tokens.file_shards import write_file_shards
 from groundup.tokens.foreign import (
     foreign_identity,
     load_foreign,
@@ -22,7 +23,7 @@ from groundup.tokens.mixture import Mixture, MixtureSource
 from groundup.tokens.packing import IGNORE, PackedConversations, PackedText, Row, Rows, examples_of
 from groundup.tokens.questions import Questions, write_questions
 from groundup.tokens.rows import JoinedRows, SelectedRows
-from groundup.tokens.sample import SourceTexts, sample
+from groundup.tokens.sample import SourceFiles, SourceTexts, sample
 from groundup.tokens.shards import write_shards
 from groundup.tokens.template import (
     CHAT_TEMPLATE,
@@ -55,6 +56,7 @@ __all__ = [
     "Row",
     "Rows",
     "SelectedRows",
+    "SourceFiles",
     "SourceTexts",
     "Tokenizer",
     "TokenizerConfig",
@@ -78,6 +80,7 @@ __all__ = [
     "train_tokenizer",
     "turns_from_messages",
     "write_conversations",
+    "write_file_shards",
     "write_questions",
     "write_shards",
 ]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,7 +32,7 @@ from groundup.tokens.tokenizer import Tokenizer, Tokens
 INDEX_FILE = "index.json"
 DOCUMENTS_FILE = "documents.bin"
 SHARD_TOKENS = 1 << 23
-_DOCUMENT_ENTRY_BYTES = 16
+_COUNTS = ("documents", "tokens", "text_bytes", "shards")
 
 
 class HasText(Protocol):
@@ -48,24 +48,21 @@ def write_shards(
     tokenizer: Tokenizer,
     folder: Path,
     shard_tokens: int = SHARD_TOKENS,
-    workers: int = 0,
 ) -> dict[str, Any]:
     """Write the token stream of `documents` into `folder`, going on from finished shards of a killed attempt.
 
-    `workers`: processes that encode (0 or 1: this one); the same bytes come out whatever the number. Returns
-    {documents, tokens, text_bytes, shards}. `documents` must come in the same order at every attempt. Without any
-    document nothing is written. Raises DataError when a document cannot be encoded.
+    Returns {documents, tokens, text_bytes, shards}. `documents` must come in the same order at every attempt. Without
+    any document nothing is written. Raises DataError when a document cannot be encoded.
     """
     if not (folder / INDEX_FILE).is_file():
         with progress(f"shards {folder.name}", None, "tokens") as bar:
             writer = _ShardWriter(folder, tokenizer, shard_tokens, bar)
-            writer.write(iter(documents), workers)
+            writer.write(iter(documents))
         if writer.tokens == 0:
             return {"documents": 0, "tokens": 0, "text_bytes": 0, "shards": 0}
         writer.close()
-    index = read_index(folder)
-    _remove_marks(folder)
-    return {key: index[key] for key in ("documents", "tokens", "text_bytes", "shards")}
+    remove_marks(folder)
+    return counts_of(folder)
 
 
 class _ShardWriter:
@@ -98,7 +95,7 @@ class _ShardWriter:
             self._skip_tokens = self.tokens - self._last_start
             self.bar.start_at(self.tokens)
 
-    def write(self, documents: Iterator[HasText], workers: int) -> None:
+    def write(self, documents: Iterator[HasText]) -> None:
         """Encode and append all documents; those in finished shards are only counted past."""
         skipped = sum(1 for _ in islice(documents, max(self.documents - 1, 0)))
         if self.documents and skipped < self.documents - 1:
@@ -107,7 +104,7 @@ class _ShardWriter:
                 "remove the folder and run the same command again"
             )
         texts = (document.text for document in documents)
-        for n_bytes, ids in encode_in_order(texts, self.tokenizer, workers):
+        for n_bytes, ids in encode_in_order(texts, self.tokenizer):
             self._add(n_bytes, ids)
             self.bar.done = self.tokens
             self.bar.advance(0)
@@ -136,10 +133,9 @@ class _ShardWriter:
     def _flush(self) -> None:
         """Write the shard, then its mark: a shard counts as finished only with its mark."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        name = f"tokens-{self.shards:05d}"
-        write_array(self.folder / f"{name}.bin", self._buffer[: self._filled])
+        write_array(shard_file(self.folder, self.shards), self._buffer[: self._filled])
         mark = {"shard_tokens": self.shard_tokens, "tokens": self._filled, "documents": self._begun}
-        write_json(self.folder / f"{name}.json", mark)
+        write_json(shard_file(self.folder, self.shards).with_suffix(".json"), mark)
         self.shards += 1
         self._filled, self._begun = 0, []
 
@@ -154,20 +150,33 @@ class _ShardWriter:
                 np.array(mark["documents"], dtype="<i8").reshape(-1, 2).tofile(handle)
         fsync_file(temporary)
         os.replace(temporary, self.folder / DOCUMENTS_FILE)
-        counts = {key: getattr(self, key) for key in ("documents", "tokens", "text_bytes", "shards")}
-        write_json(
-            self.folder / INDEX_FILE,
-            {
-                **counts,
-                "shard_tokens": self.shard_tokens,
-                "dtype": self.dtype,
-                "vocab_size": self.tokenizer.vocab_size,
-                "end_of_text_id": self.tokenizer.end_of_text_id,
-            },
-        )
+        write_index(self.folder, {key: getattr(self, key) for key in _COUNTS}, self.shard_tokens, self.tokenizer)
 
 
-def _remove_marks(folder: Path) -> None:
+def write_index(folder: Path, counts: Mapping[str, int], shard_tokens: int, tokenizer: Tokenizer) -> None:
+    """Write index.json, which makes the folder whole. `counts`: documents, tokens, text_bytes, shards."""
+    layout = {
+        "shard_tokens": shard_tokens,
+        "dtype": token_dtype(tokenizer.vocab_size),
+        "vocab_size": tokenizer.vocab_size,
+        "end_of_text_id": tokenizer.end_of_text_id,
+    }
+    write_json(folder / INDEX_FILE, {**counts, **layout})
+
+
+def counts_of(folder: Path) -> dict[str, Any]:
+    """{documents, tokens, text_bytes, shards} of a folder with an index."""
+    index = read_index(folder)
+    return {key: index[key] for key in _COUNTS}
+
+
+def shard_file(folder: Path, number: int) -> Path:
+    """Where the ids of a shard lie."""
+    return folder / f"tokens-{number:05d}.bin"
+
+
+def remove_marks(folder: Path) -> None:
+    """Remove what tells of finished shards, once all are."""
     for mark in folder.glob("tokens-*.json"):
         mark.unlink()
 
@@ -223,7 +232,7 @@ class TokenShards:
 
     def shard_path(self, shard: int) -> Path:
         """File of a shard."""
-        return self.folder / f"tokens-{shard:05d}.bin"
+        return shard_file(self.folder, shard)
 
     def window(self, start: int, stop: int) -> NDArray[np.int64]:
         """Tokens `start` to `stop` (exclusive) of the stream, across shards.

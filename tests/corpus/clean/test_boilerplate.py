@@ -49,6 +49,14 @@ def test_licence_blocks_go_with_their_comment_signs(run):
     assert run(half, boilerplate={})[0] == half
 
 
+def test_what_follows_a_licence_in_its_line_stays(run):
+    licence = "This work is licensed under a Creative Commons Attribution 4.0 International License."
+    thanks = "The author thanks the people of the valley, who told him all that he knows of the river."
+    assert run(f"{BODY}\n{licence} {thanks}", boilerplate={})[0] == f"{BODY}\n{thanks}"
+    far = "This work is licensed under a Creative Commons deed.\n" + 50 * f"{thanks}\n" + "Ask for a License."
+    assert run(far, boilerplate={})[0] == far
+
+
 @pytest.mark.parametrize(
     "line",
     [

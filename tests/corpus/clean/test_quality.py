@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from groundup.corpus.clean import Dropped, Text
 from groundup.corpus.clean.repetition import RepetitionConfig, _Grams, repetition
+from groundup.corpus.clean.stop_words import STOP_WORDS
 from groundup.corpus.clean.text import language_of_script
+from tests.corpus.languages import TEXTS
 
 NOUNS = (
     "river",
@@ -103,11 +105,11 @@ CASES = {
     "gopher: too few stop words": (
         "gopher",
         english(6)
-        .replace("The", "El")
-        .replace("the", "el")
-        .replace(" of ", " de ")
-        .replace(" and ", " y ")
-        .replace(" with ", " con "),
+        .replace("The", "Xe")
+        .replace("the", "xe")
+        .replace(" of ", " xof ")
+        .replace(" and ", " xand ")
+        .replace(" with ", " xith "),
     ),
     "repetition: duplicate paragraphs": ("repetition", "\n\n".join([english(7, 1)] * 3)),
     "repetition: duplicate lines": ("repetition", "\n".join([*english(8, 4).split("\n"), "ab", "ab", "ab", "ab"])),
@@ -139,6 +141,12 @@ def test_each_bound_drops(run, reason):
     if rule != "c4" or "sentences" in reason:
         assert dropped.value != dropped.bound
         assert isinstance(dropped.bound, int | float)
+
+
+@pytest.mark.parametrize("language", sorted(STOP_WORDS.keys() & TEXTS.keys() - {"zh", "ja", "ko"}))
+def test_text_of_an_unidentified_language_needs_its_own_stop_words(run, language):
+    assert not isinstance(run(TEXTS[language], gopher={"min_words": 20})[0], Dropped)
+    assert run(TEXTS[language], gopher={"min_words": 20, "stop_words": ["xyzzy", "plugh"]})[0].value == 0
 
 
 CHINESE_CASES = {

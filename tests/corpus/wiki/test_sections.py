@@ -167,10 +167,10 @@ def test_sections_read_in_any_order_give_the_same_bytes(tmp_path, monkeypatch):
     found = []
     for order in (1, -1):  # workers end in any order
 
-        def run_all(function, tasks, workers, done, order=order):
+        def run_all(engine, function, tasks, done=None, order=order):
             return [function(task) for task in tasks[::order]][::order]
 
-        monkeypatch.setattr("groundup.corpus.prepare.run_all", run_all)
+        monkeypatch.setattr("groundup.corpus.processes.LocalEngine.run_all", run_all)
         work = tmp_path / f"work{order}"
         build_corpus(config, tmp_path, work)
         files = sorted(path for path in work.rglob("*") if path.is_file() and "logs" not in path.parts)

@@ -15,7 +15,7 @@ from groundup.config import Config
 from groundup.corpus.clean.text import Edited, Outcome, Text
 
 _NOTICE_CHARACTERS = 250
-_BLOCK_CHARACTERS = 6000
+_BLOCK_CHARACTERS, _LINE_CHARACTERS, _REST_CHARACTERS = 6000, 300, 60
 _HEADER_CHARACTERS = 60_000
 
 _GUTENBERG = re.compile(
@@ -28,19 +28,19 @@ _CREDIT = re.compile(
     r"\s*(?:(?:E-text|Etext|HTML version)[^\n]* )?(?:Produced|Prepared|Transcribed) by [^\n]*(?:\n[^\n]+){0,5}\n\s*\n"
 )
 
-_LICENCES = (  # first words, last words: of the licence's header or of its whole text
-    ("Permission is hereby granted, free of charge", "DEALINGS IN THE SOFTWARE"),
-    ("Permission is hereby granted, free of charge", "dealings in the software"),
-    ("Permission to use, copy, modify, and/or distribute", "PERFORMANCE OF THIS SOFTWARE"),
-    ("Licensed under the Apache License", "limitations under the License"),
-    ("Licensed to the Apache Software Foundation", "limitations under the License"),
-    ("Redistribution and use in source and binary forms", "POSSIBILITY OF SUCH DAMAGE"),
-    ("This program is free software", "www.gnu.org/licenses"),
-    ("This program is free software", "Boston, MA"),
-    ("This library is free software", "www.gnu.org/licenses"),
-    ("This Source Code Form is subject to the terms of the Mozilla", "mozilla.org/MPL/2.0"),
-    ("This work is licensed under a Creative Commons", "License"),
-    ("This work is licensed under the Creative Commons", "License"),
+_LICENCES = (  # first words, last words: of the licence's header or of its whole text; characters between them at most
+    ("Permission is hereby granted, free of charge", "DEALINGS IN THE SOFTWARE", _BLOCK_CHARACTERS),
+    ("Permission is hereby granted, free of charge", "dealings in the software", _BLOCK_CHARACTERS),
+    ("Permission to use, copy, modify, and/or distribute", "PERFORMANCE OF THIS SOFTWARE", _BLOCK_CHARACTERS),
+    ("Licensed under the Apache License", "limitations under the License", _BLOCK_CHARACTERS),
+    ("Licensed to the Apache Software Foundation", "limitations under the License", _BLOCK_CHARACTERS),
+    ("Redistribution and use in source and binary forms", "POSSIBILITY OF SUCH DAMAGE", _BLOCK_CHARACTERS),
+    ("This program is free software", "www.gnu.org/licenses", _BLOCK_CHARACTERS),
+    ("This program is free software", "Boston, MA", _BLOCK_CHARACTERS),
+    ("This library is free software", "www.gnu.org/licenses", _BLOCK_CHARACTERS),
+    ("This Source Code Form is subject to the terms of the Mozilla", "mozilla.org/MPL/2.0", _BLOCK_CHARACTERS),
+    ("This work is licensed under a Creative Commons", "License", _LINE_CHARACTERS),
+    ("This work is licensed under the Creative Commons", "License", _LINE_CHARACTERS),
 )
 _COPYRIGHT = re.compile(
     r"(?:copyright|©|\(c\) ?(?:19|20)\d\d|all rights reserved|spdx-license-identifier"
@@ -135,22 +135,30 @@ def _without_gutenberg(string: str, counts: dict[str, int]) -> str:
 
 
 def _without_licences(string: str, counts: dict[str, int]) -> str:
-    for first, last in _LICENCES:
+    for first, last, limit in _LICENCES:
         start = string.find(first)
         while start >= 0:
-            end = string.find(last, start + len(first), start + _BLOCK_CHARACTERS)
+            end = string.find(last, start + len(first), start + limit)
             if end < 0:
                 start = string.find(first, start + len(first))
                 continue
             line_start = string.rfind("\n", 0, start) + 1
-            line_end = string.find("\n", end)
-            line_end = len(string) if line_end < 0 else line_end + 1
             if not string[line_start:start].strip(" \t#/*;!%-\"'<>"):
                 start = line_start  # comment signs before the block go with it
-            string = string[:start] + string[line_end:]
+            string = string[:start] + string[_end_of_block(string, end + len(last)) :]
             counts["boilerplate: licence blocks"] = counts.get("boilerplate: licence blocks", 0) + 1
             start = string.find(first, start)
     return string
+
+
+def _end_of_block(string: str, position: int) -> int:
+    """Behind a short rest of the line (an address, comment signs); of a long one only up to the sentence's end."""
+    line_end = string.find("\n", position)
+    line_end = len(string) if line_end < 0 else line_end + 1
+    if line_end - position <= _REST_CHARACTERS:
+        return line_end
+    sentence = string.find(". ", position, position + _REST_CHARACTERS)
+    return position if sentence < 0 else sentence + 2
 
 
 def _without_lines(string: str, config: BoilerplateConfig, counts: dict[str, int]) -> str:

@@ -69,6 +69,8 @@ class Changes:
     sample_limit: int = 3
     documents: dict[str, int] = field(default_factory=dict)
     characters: dict[str, int] = field(default_factory=dict)
+    bytes: dict[str, int] = field(default_factory=dict)
+    """Of UTF-8 that they became shorter by."""
     edits: dict[str, int] = field(default_factory=dict)
     samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
@@ -76,6 +78,7 @@ class Changes:
         """One document more that `rule` changed."""
         self.documents[rule] = self.documents.get(rule, 0) + 1
         self.characters[rule] = self.characters.get(rule, 0) + len(before) - len(after)
+        self.bytes[rule] = self.bytes.get(rule, 0) + utf8_bytes(before) - utf8_bytes(after)
         for name, amount in edits.items():
             self.edits[name] = self.edits.get(name, 0) + amount
         known = self.samples.setdefault(rule, [])
@@ -87,7 +90,12 @@ class Changes:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values of everything but the limit."""
-        return {name: getattr(self, name) for name in ("documents", "characters", "edits", "samples")}
+        return {name: getattr(self, name) for name in ("documents", "characters", "bytes", "edits", "samples")}
+
+
+def utf8_bytes(string: str) -> int:
+    """Length in UTF-8."""
+    return len(string) if string.isascii() else len(string.encode())
 
 
 def _around_change(string: str, other: str) -> str:
@@ -129,6 +137,16 @@ def rules_of(config: CleanConfig, resources: Resources) -> Iterator[tuple[str, R
     yield "length", partial(length, config.min_characters, config.max_characters)
 
 
+@dataclass(frozen=True)
+class RuleEdit:
+    """What one rule did to one document."""
+
+    rule: str
+    before: str
+    after: str
+    counts: dict[str, int]
+
+
 class Cleaner:
     """The rules of a config, ready to be applied; `changes` counts what they changed."""
 
@@ -141,21 +159,30 @@ class Cleaner:
         """All rules in order; stops at the first that drops the document."""
         return self._apply(document, self._rules)
 
+    def follow(self, document: Document) -> tuple[Document | Dropped, list[RuleEdit]]:
+        """The same as `clean`, with each edit on the way."""
+        edits: list[RuleEdit] = []
+        return self._apply(document, self._rules, edits), edits
+
     def clean_up_to(self, document: Document, last: str) -> Document | Dropped:
         """The rules before the one named `last`; a document that one of them drops is dropped here too."""
         names = [name for name, _ in self._rules]
         return self._apply(document, self._rules[: names.index(last)])
 
-    def _apply(self, document: Document, rules: Iterable[tuple[str, Rule]]) -> Document | Dropped:
+    def _apply(
+        self, document: Document, rules: Iterable[tuple[str, Rule]], edits: list[RuleEdit] | None = None
+    ) -> Document | Dropped:
         text = Text(document.text)
         for name, rule in rules:
             outcome = rule(text)
             if outcome is None:
                 continue
             if isinstance(outcome, Dropped):
-                return outcome
+                return replace(outcome, rule=name)
             if outcome.string != text.string:
                 self.changes.count(name, document, text.string, outcome.string, outcome.counts)
+                if edits is not None:
+                    edits.append(RuleEdit(name, text.string, outcome.string, outcome.counts))
                 text = text.edited(outcome.string)
         if text.identified:
             found = {"language": text.identified, "language_confidence": text.confidence}

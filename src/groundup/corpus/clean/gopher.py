@@ -20,6 +20,8 @@ from groundup.corpus.clean.text import Dropped, Outcome, Text
 from groundup.corpus.clean.words import word_hash
 
 _ELLIPSES = ("...", "…")
+_MIN_STOP_WORDS_OF_OTHERS = 5
+"""Stop words of one other language that a text must have whose language is not known: lists share some short words."""
 
 
 class GopherThresholds(Config):
@@ -132,12 +134,24 @@ def _stop_words(bounds: GopherThresholds, text: Text) -> Dropped | None:
     wanted = bounds.stop_words or STOP_WORDS.get(text.language, ())
     if not wanted or not bounds.min_stop_words:
         return None
+    found = _found(wanted, text, bounds.min_stop_words)
+    if found >= bounds.min_stop_words:
+        return None
+    if not bounds.stop_words and not text.identified and text.language == "en":  # so called for want of a better word
+        enough = max(_MIN_STOP_WORDS_OF_OTHERS, bounds.min_stop_words)
+        if any(_found(others, text, enough) >= enough for others in STOP_WORDS.values()):
+            return None
+    return Dropped("gopher: too few stop words", found, bounds.min_stop_words)
+
+
+def _found(wanted: tuple[str, ...], text: Text, enough: int) -> int:
+    """How many of the words the text has; counts no further than `enough`."""
     found = 0
     for stop_hash in _stop_hashes(wanted):
         found += bool((text.words.hashes == stop_hash).any())
-        if found >= bounds.min_stop_words:
-            return None
-    return Dropped("gopher: too few stop words", found, bounds.min_stop_words)
+        if found >= enough:
+            break
+    return found
 
 
 @cache

@@ -23,7 +23,7 @@ STOP_WORDS: dict[str, tuple[str, ...]] = {
         "ru": "и в на не что с по как к из у за от для это о он но его",
         "uk": "і в на не що з до та за у як від для це про але він його",
         "pl": "w i na z do się nie to że jest o jak po od za przez dla są",
-        "tr": "ve bir bu da de için ile olarak çok daha gibi olan ne kadar",
+        "tr": "ve bir bu da de için ile olarak çok daha gibi olan ne kadar en her sonra o ki değil ama var göre ise",
         "vi": "và của là có trong được cho một các với không người này những",
         "ar": "في من على أن إلى التي عن مع هذا الذي كان هذه لا ما",
         "hi": "के में की है और का को से पर यह कि एक ने हैं",

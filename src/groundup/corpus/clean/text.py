@@ -30,6 +30,8 @@ class Dropped:
     bound: float | str | None = None
     excerpt: str = ""
     """What to show in place of the document's beginning."""
+    rule: str = field(default="", compare=False)
+    """The rule that said so, once the cleaner has noted it."""
 
 
 @dataclass(frozen=True, slots=True)

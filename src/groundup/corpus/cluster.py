@@ -1,0 +1,288 @@
+"""Tasks of the stages on a Ray cluster, by Ray Data; the files between them lie in a folder that all nodes share.
+
+    tasks --bundles of neighbours, a row each--> Ray Data, flat_map(function) --rows as they end--> results in order
+
+Ray is loaded and started (or asked at `runtime.ray_address`) when the first tasks come, and left when the stage ends.
+Invariant: errors of the function are raised as they are in a process of one's own; what Ray itself cannot do is a
+ResourceError.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import pickle
+import platform
+import shutil
+import signal
+import tempfile
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from groundup.corpus.optional import load, require
+from groundup.corpus.processes import ignore
+from groundup.errors import ResourceError
+from groundup.log import logger
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+ROWS_OF_A_CPU = 32
+"""So many bundles of tasks wait for each processor: enough to be even, few enough for Ray's own bookkeeping."""
+_ATTEMPTS = 4
+_NODE_SECONDS = 60
+_SIGHT_SECONDS = 5
+_LIBRARIES = ("numpy", "pyarrow", "rensa", "tokenizers", "zstandard")
+_WHAT = "runtime.data_engine: ray"
+
+
+class RayEngine:
+    """The processors of a Ray cluster, until the block ends; see `engines.Engine`."""
+
+    def __init__(self, address: str, workers: int, shared: Path) -> None:
+        """`address`: of a running cluster; empty: one of this machine with `workers` processors (at least one).
+
+        Raises RecipeError when Ray is not installed.
+        """
+        require("ray", _WHAT, "ray")
+        self._address, self._workers, self._marks = address, max(1, workers), shared / "ray"
+        self._closing = ExitStack()
+        self._ray: Any = None
+
+    def __enter__(self) -> RayEngine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ray = None
+        self._closing.close()
+
+    @property
+    def apart(self) -> bool:
+        """Whether tasks run in other processes than this one."""
+        return True
+
+    def run_all(
+        self,
+        function: Callable[[Task], Result],
+        tasks: Sequence[Task],
+        done: Callable[[Task], None] = ignore,
+    ) -> list[Result]:
+        """[function(task) for each task], calling `done(task)` here as each one ends.
+
+        A worker that was killed is replaced, and what it held is done again. Raises what the function raises;
+        ResourceError when workers are lost again and again, no cluster answers, or a node does not see the files.
+        """
+        if not tasks:
+            return []
+        ray = self._started()
+        processors = int(ray.cluster_resources().get("CPU", 1))
+        size = -(-len(tasks) // (ROWS_OF_A_CPU * processors))
+        rows = [
+            {"first": first, "tasks": pickle.dumps(list(tasks[first : first + size]))}
+            for first in range(0, len(tasks), size)
+        ]
+        given = ray.data.from_items(rows, override_num_blocks=len(rows))
+        perform = partial(_perform, function, os.getcwd(), self._marks / uuid.uuid4().hex)
+        results: dict[int, Result] = {}
+        with _ray_errors(ray):
+            for row in given.flat_map(perform, num_cpus=1).iter_rows():
+                failed, value = pickle.loads(row["outcome"])  # noqa: S301 - written by `_perform`
+                if failed:
+                    raise value
+                results[row["number"]] = value
+                done(tasks[row["number"]])
+        return [results[number] for number in range(len(tasks))]
+
+    def where_worth(self, amount: int, least: int) -> RayEngine:
+        """This engine: the machine that asks may be too small for any of the work."""
+        return self
+
+    def _started(self) -> Any:
+        """The package ray, connected, with all nodes checked."""
+        if self._ray is None:
+            ray = load("ray", _WHAT, "ray")
+            load("ray.data", _WHAT, "ray")
+            _connect(ray, self._address, self._workers, self._closing)
+            shutil.rmtree(self._marks, ignore_errors=True)
+            self._marks.mkdir(parents=True)
+            self._closing.callback(shutil.rmtree, self._marks, ignore_errors=True)
+            _check_nodes(ray, self._marks)
+            self._ray = ray
+        return self._ray
+
+
+def _connect(ray: Any, address: str, workers: int, closing: ExitStack) -> None:
+    """Start or join a cluster, quietly; `closing` gets what leaves it again."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # a cluster that is started here reports to nobody
+    if address:
+        options: dict[str, Any] = {"address": address}
+    else:
+        folder = closing.enter_context(tempfile.TemporaryDirectory(prefix="groundup-", ignore_cleanup_errors=True))
+        options = {"address": "local", "num_cpus": workers, "include_dashboard": False, "_temp_dir": folder}
+    on_termination = signal.getsignal(signal.SIGTERM)
+    try:
+        closing.callback(ray.shutdown)
+        ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0][:60] if str(error).strip() else type(error).__name__
+        where = f"runtime.ray_address '{address[:40]}'" if address else "a local Ray"
+        raise ResourceError(
+            f"{where} cannot be used ({reason}): start it with `ray start`, or take runtime.data_engine: local",
+            details=[str(error)],
+        ) from None
+    finally:  # ray takes the signal over in the main thread
+        if threading.current_thread() is threading.main_thread() and on_termination is not None:
+            signal.signal(signal.SIGTERM, on_termination)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+
+
+@contextmanager
+def _ray_errors(ray: Any) -> Iterator[None]:
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise ResourceError(
+            f"Ray cannot go on ({type(error).__name__}): see its logs; the same command goes on from what is done",
+            details=[last],
+        ) from error
+
+
+def _perform(
+    function: Callable[[Any], Any], folder: str, marks: Path, row: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """On a worker: (failed, result or error) of each task of a row, up to the first that fails.
+
+    Ray gives the row of a killed worker to another one, without end; `marks` tells how often.
+    """
+    os.chdir(folder)
+    marks.mkdir(exist_ok=True)
+    mark = marks / str(row["first"])
+    with mark.open("ab") as file:
+        file.write(b"x")
+        attempt = file.tell()
+    if attempt > _ATTEMPTS:
+        yield {"number": row["first"], "outcome": pickle.dumps((True, _lost()))}
+        return
+    yield from _outcomes(function, row)
+    mark.unlink(missing_ok=True)
+
+
+def _lost() -> ResourceError:
+    return ResourceError(
+        f"Ray's workers were killed {_ATTEMPTS} times over one task, perhaps for memory: give each more of it (fewer "
+        "processors a node); the same command goes on from what is finished"
+    )
+
+
+def _outcomes(function: Callable[[Any], Any], row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for number, task in enumerate(pickle.loads(row["tasks"]), row["first"]):  # noqa: S301 - written by `run_all`
+        try:
+            outcome = pickle.dumps((False, function(task)))
+        except Exception as error:
+            yield {"number": number, "outcome": _packed(error)}
+            return
+        yield {"number": number, "outcome": outcome}
+
+
+def _packed(error: Exception) -> bytes:
+    """An error with its way on the worker, or its text where it cannot be sent."""
+    way = "".join(traceback.format_exception(error))
+    error.add_note(f"on a Ray worker:\n{way}")
+    try:
+        packed = pickle.dumps((True, error))
+        pickle.loads(packed)  # noqa: S301 - packed here
+    except Exception:
+        return pickle.dumps((True, RuntimeError(way)))
+    return packed
+
+
+def _check_nodes(ray: Any, shared: Path) -> None:
+    """Raise ResourceError unless every node has this Groundup and sees files here, as this process sees theirs."""
+    token, here = uuid.uuid4().hex, _versions()
+    mine = shared / f"seen-{token}"
+    mine.write_text(token)
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    look = ray.remote(num_cpus=0, max_retries=0)(_look)
+    try:
+        asked = [
+            look.options(scheduling_strategy=_on(node["NodeID"])).remote(os.getcwd(), shared, token, node["NodeID"])
+            for node in nodes
+        ]
+        for node, reference in zip(nodes, asked):
+            try:
+                versions, problem = ray.get(reference, timeout=_NODE_SECONDS)
+            except ray.exceptions.RayError as error:
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+                versions, problem = here, f"cannot run Groundup: {reason[:60]}"
+            other = [f"{name} {version}" for name, version in versions.items() if version != here[name]]
+            if other and not problem:
+                problem = f"has {other[0]}, not {here[other[0].rpartition(' ')[0]]}"
+            if not problem and not _appears(_answer(shared, token, node["NodeID"])):
+                problem = f"its files in {shared} are not seen here"
+            if problem:
+                raise ResourceError(
+                    f"Ray node {node['NodeManagerHostname']}: {problem}; all nodes need the same Groundup and "
+                    "runtime.workdir on a shared file system",
+                    details=[f"shared folder: {shared.absolute()}"],
+                )
+    finally:
+        for path in (mine, *(_answer(shared, token, node["NodeID"]) for node in nodes)):
+            path.unlink(missing_ok=True)
+    logger.info(f"Ray: {len(nodes)} nodes, {int(ray.cluster_resources().get('CPU', 0))} processors")
+
+
+def _on(node: str) -> Any:
+    """Where a question to one node is answered."""
+    return load("ray.util.scheduling_strategies", _WHAT, "ray").NodeAffinitySchedulingStrategy(node, soft=False)
+
+
+def _versions() -> dict[str, str]:
+    """What must be the same on all nodes, for the bytes to be."""
+    code = hashlib.sha256()
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        code.update(path.read_bytes())
+    libraries = {name: metadata.version(name) for name in _LIBRARIES}
+    return {"Python": platform.python_version(), **libraries, "Groundup's code": code.hexdigest()[:12]}
+
+
+def _answer(shared: Path, token: str, node: str) -> Path:
+    return shared / f"seen-{token}-{node}"
+
+
+def _appears(path: Path) -> bool:
+    """Whether a file is there, or soon will be: network file systems may be late."""
+    deadline = time.monotonic() + _SIGHT_SECONDS
+    while not path.exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _look(folder: str, shared: Path, token: str, node: str) -> tuple[dict[str, str], str]:
+    """On a node: (its versions, what is wrong with the shared folder), leaving a file there."""
+    try:
+        os.chdir(folder)
+        seen = shared / f"seen-{token}"
+        if not _appears(seen) or seen.read_text() != token:
+            return _versions(), f"does not see files of {shared}"
+        _answer(shared, token, node).write_text(token)
+    except OSError as error:
+        return _versions(), f"{error.strerror}: {error.filename}"
+    return _versions(), ""
