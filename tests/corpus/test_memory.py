@@ -62,5 +62,6 @@ def test_peaks_of_a_child_do_not_grow_with_the_corpus(tmp_path):
     command = [sys.executable, str(tmp_path / "child.py"), str(tmp_path), *(f"raw/{path.name}" for path in raw)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     told = json.loads(done.stdout.splitlines()[-1])
-    for name, (_, small, large) in told.items():
-        assert large < small + (LARGE - SMALL) / 4, f"{name}: {told}"
+    for name, (smallest, small, large) in told.items():
+        known = max(smallest, small)  # what was freed before is used again, so single peaks vary by megabytes
+        assert large < known + (LARGE - SMALL) / 4, f"{name}: {told}"
