@@ -16,6 +16,7 @@ import pickle
 import platform
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -41,6 +42,7 @@ ROWS_OF_A_CPU = 32
 """So many bundles of tasks wait for each processor: enough to be even, few enough for Ray's own bookkeeping."""
 _ATTEMPTS = 4
 _NODE_SECONDS = 60
+_REACH_SECONDS = 10
 _SIGHT_SECONDS = 5
 _LIBRARIES = ("numpy", "pyarrow", "rensa", "tokenizers", "zstandard")
 _WHAT = "runtime.data_engine: ray"
@@ -133,6 +135,7 @@ def _connect(ray: Any, address: str, workers: int, closing: ExitStack) -> None:
         options = {"address": "local", "num_cpus": workers, "include_dashboard": False, "_temp_dir": folder}
     on_termination = signal.getsignal(signal.SIGTERM)
     try:
+        _reach(address)
         closing.callback(ray.shutdown)
         ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
@@ -149,6 +152,13 @@ def _connect(ray: Any, address: str, workers: int, closing: ExitStack) -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
+
+
+def _reach(address: str) -> None:
+    """Raise OSError where nothing listens at `host:port`; Ray itself would wait for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), _REACH_SECONDS).close()
 
 
 @contextmanager
