@@ -81,7 +81,7 @@ def stand_in(monkeypatch, tmp_path):
 
 
 def use_endpoint(monkeypatch, endpoint):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)  # other tests ask for that
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # other tests ask for that
     monkeypatch.setattr(hub_module, "_api", lambda: huggingface_hub.HfApi(endpoint=endpoint, token=False))
 
 
