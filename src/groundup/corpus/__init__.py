@@ -21,6 +21,7 @@ runs.py        sorted records on disk             steps.py       tasks over rang
 near.py        buckets -> pairs                   components.py  pairs -> clusters, star by star
 deduplicate.py segments -> duplicates             groups.py      cluster -> the document that is kept
 settle.py      duplicates -> counts and splits    split.py       cluster -> train, validation or test
+named_files.py files that a recipe names beside its sources
 augment/       train document -> further ones     shards.py      segments -> documents by split and source
 account.py     counts of records that add up      histograms.py  what is kept, by length, script, language, licence
 writing.py     text -> its script                 labels.py      names -> numbers that fit into rows

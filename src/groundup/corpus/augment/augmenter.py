@@ -38,6 +38,7 @@ from groundup.corpus.augment.methods import (
 )
 from groundup.corpus.augment.rewriting import Complete, Endpoint, Refused, RewriteConfig, Rewriter
 from groundup.corpus.documents import Document
+from groundup.corpus.named_files import find_named
 from groundup.errors import DataError
 
 AugmentConfig = Annotated[
@@ -103,14 +104,9 @@ def _model_files(method: RewriteConfig, places: tuple[Path, ...]) -> list[Path]:
 
 def model_folder(method: RewriteConfig, places: tuple[Path, ...]) -> Path:
     """The first place's folder of that name. Raises DataError when there is none."""
-    folders = [place / Path(method.model_folder).expanduser() for place in places]
-    found = next((folder for folder in folders if folder.is_dir()), None)
-    if found is None:
-        raise DataError(
-            f"{method.model_folder}: no such folder; correct model_folder of corpus.augment '{method.name}'",
-            details=[f"looked for {folder}" for folder in folders],
-        )
-    return found
+    return find_named(
+        method.model_folder, places, "folder", f"model_folder of corpus.augment '{method.name}'", Path.is_dir
+    )
 
 
 def _options(method: Any, tables: dict[str, SynonymTable], places: tuple[Path, ...]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from pydantic import Field
 
 from groundup.config import Config, Name
 from groundup.corpus.clean.scripts import UNSPACED_CLASS
+from groundup.corpus.named_files import read_named
 from groundup.corpus.sentences import split_sentences
 from groundup.errors import DataError
 
@@ -27,7 +28,6 @@ _PARAGRAPH = re.compile(r"(\n+)")
 _WORD = re.compile(rf"[{UNSPACED_CLASS}]|[^\s{UNSPACED_CLASS}]+")
 _DICTIONARY_WORD = re.compile(rf"[^\W{UNSPACED_CLASS}]+(?:['’-][^\W{UNSPACED_CLASS}]+)*")
 _UNSPACED = re.compile(f"[{UNSPACED_CLASS}]")
-_FILE_LIMIT_BYTES = 256 << 20
 
 
 class MethodConfig(Config):
@@ -158,19 +158,7 @@ def _entries_in(table: SynonymTable, text: str) -> list[tuple[int, int]]:
 
 def read_synonyms(config: SynonymsConfig, places: tuple[Path, ...]) -> SynonymTable:
     """The dictionary of the first place where its file is. Raises DataError when it cannot be used."""
-    paths = [place / Path(config.path).expanduser() for place in places]
-    path = next((path for path in paths if path.is_file()), None)
-    if path is None:
-        raise DataError(
-            f"{config.path}: no such dictionary; correct the path of corpus.augment '{config.name}'",
-            details=[f"looked for {path}" for path in paths],
-        )
-    if path.stat().st_size > _FILE_LIMIT_BYTES:
-        raise DataError(f"{path}: a dictionary of more than {_FILE_LIMIT_BYTES >> 20} MiB; give a smaller one")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (UnicodeDecodeError, OSError) as error:
-        raise DataError(f"{path}: not readable as UTF-8 text ({error}); save the dictionary as UTF-8") from None
+    path, lines = read_named(config.path, places, "dictionary", f"the path of corpus.augment '{config.name}'")
     entries: dict[str, tuple[str, ...]] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):

@@ -25,7 +25,8 @@ from pydantic import Field, field_validator, model_validator
 from groundup import stage
 from groundup.config import Config, digest
 from groundup.corpus.augment.methods import MethodConfig
-from groundup.errors import DataError, ResourceError
+from groundup.corpus.named_files import find_named
+from groundup.errors import ResourceError
 
 Complete = Callable[[str, int], str]
 """Prompt and seed -> answer. Raises Refused when there is none for this prompt."""
@@ -217,7 +218,5 @@ def _content(data: bytes) -> str:
 
 
 def _read_key(name: str, places: tuple[Path, ...]) -> str:
-    path = next((place / name for place in places if (place / name).is_file()), None)
-    if path is None:
-        raise DataError(f"{name}: no such file; api_key_file must name the file that holds the server's key")
+    path = find_named(name, places, "file", "api_key_file: it names the file that holds the server's key")
     return path.read_text(encoding="utf-8").strip()

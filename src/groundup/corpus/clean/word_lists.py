@@ -19,9 +19,9 @@ from pydantic import Field
 from groundup.config import Config, Name, digest
 from groundup.corpus.clean import scripts
 from groundup.corpus.clean.text import Dropped, Edited, Outcome, Text
+from groundup.corpus.named_files import read_named
 from groundup.errors import DataError
 
-_FILE_LIMIT_BYTES = 64 << 20
 _SPACED_WORD = re.compile(rf"[^\W{scripts.UNSPACED_CLASS}]+(?:['’-][^\W{scripts.UNSPACED_CLASS}]+)*")
 _UNSPACED = re.compile(f"[{scripts.UNSPACED_CLASS}]")
 
@@ -124,19 +124,7 @@ def _is_unspaced(lowered: str, position: int) -> bool:
 
 def read_word_list(config: WordListConfig, places: Iterable[Path]) -> WordList:
     """The list of the first place where its file is. Raises DataError when it is nowhere, not UTF-8 or empty."""
-    paths = [place / Path(config.path).expanduser() for place in places]
-    path = next((path for path in paths if path.is_file()), None)
-    if path is None:
-        raise DataError(
-            f"{config.path}: no such word list; correct the path of corpus.clean.word_lists '{config.name}'",
-            details=[f"looked for {path}" for path in paths],
-        )
-    if path.stat().st_size > _FILE_LIMIT_BYTES:
-        raise DataError(f"{path}: a word list of more than {_FILE_LIMIT_BYTES >> 20} MiB; give a list of words")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (UnicodeDecodeError, OSError) as error:
-        raise DataError(f"{path}: not readable as UTF-8 text ({error}); save the word list as UTF-8") from None
+    path, lines = read_named(config.path, places, "word list", f"the path of corpus.clean.word_lists '{config.name}'")
     entries = frozenset(" ".join(line.lower().split()) for line in lines if line.strip() and not line.startswith("#"))
     if not entries:
         raise DataError(f"{path}: the word list is empty; give one word or phrase a line")
