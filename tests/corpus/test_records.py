@@ -40,6 +40,7 @@ def test_what_is_missing_is_said(template, reason):
     rejected = made(template)
     assert isinstance(rejected, Rejected)
     assert (rejected.reason, rejected.number) == (reason, 3)
+    assert not reason.startswith("no field") or rejected.sample.endswith("correct text_template")
 
 
 def test_fields_that_say_code_are_only_names():

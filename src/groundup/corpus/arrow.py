@@ -95,7 +95,7 @@ def _columns(pa: Any, schema: Any, source: SourceConfig, records: int) -> tuple[
     needed = needed_fields(source, names)
     for name in needed:
         if name not in names:
-            return [], Rejected(f"no column '{name}'", 0, columns_hint(names), records)
+            return [], Rejected(f"no column '{name}'", 0, columns_hint(names, source), records)
     if not source.text_template:
         kind = _type_of(pa, schema, source.text_field)
         if kind is None:

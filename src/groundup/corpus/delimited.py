@@ -98,7 +98,9 @@ def read_csv(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected]
 def _fault_of_header(names: Sequence[str], source: SourceConfig) -> Rejected | None:
     for name in needed_fields(source, names):
         if name not in names:
-            return Rejected(f"no column '{name}'", 0, f"{columns_hint(list(names))}, or '#1' if these are no names")
+            return Rejected(
+                f"no column '{name}'", 0, f"{columns_hint(list(names), source)}, or '#1' if these are no names"
+            )
         if Counter(names)[name] > 1:
             return Rejected(f"two columns '{name}'", 0, "rename one of them in the header")
     return None

@@ -15,6 +15,7 @@ from groundup.corpus.sources import TEMPLATE_PARTS, SourceConfig, template_field
 
 TOO_LONG = "longer than max_document_bytes"
 _METADATA_LIMIT = 1000
+_MISSING = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,10 @@ class Rejected:
     """Name of the archive member that it is in."""
 
 
-def columns_hint(names: list[str]) -> str:
-    """Remedy for a missing text field: the names that are there."""
+def columns_hint(names: list[str], source: SourceConfig) -> str:
+    """Remedy for a missing field: the names that are there, and what to set."""
     shown = ", ".join(name[:30] for name in names[:12]) + (", ..." if len(names) > 12 else "")
-    return f"found: {shown or 'none'}; set text_field"
+    return f"found: {shown or 'none'}; {'correct text_template' if source.text_template else 'set text_field'}"
 
 
 def written_fields(source: SourceConfig) -> list[str]:
@@ -84,8 +85,8 @@ def to_document(row: Row, source: SourceConfig, file_name: str) -> Document | Re
 
 def _of_field(row: Row, source: SourceConfig) -> str | Rejected:
     text = _field(row.values, source.text_field)
-    if isinstance(text, Rejected):
-        return Rejected(text.reason, row.number, text.sample)
+    if text is _MISSING:
+        return _missing(row, source, source.text_field)
     if isinstance(text, str):
         return text
     if isinstance(text, bytes):  # Parquet files of some writers do not say that their bytes are text
@@ -102,8 +103,8 @@ def _templated(row: Row, source: SourceConfig) -> str | Rejected:
     filled: dict[str, str] = {}
     for name in template_fields(source.text_template):
         value = _field(row.values, name)
-        if isinstance(value, Rejected):
-            return Rejected(value.reason, row.number, value.sample)
+        if value is _MISSING:
+            return _missing(row, source, name)
         if isinstance(value, dict | list | bytes):
             return Rejected(f"field '{name}' is not a text", row.number, f"it is a {type(value).__name__}")
         filled[name] = "" if value is None else str(value)
@@ -113,8 +114,14 @@ def _templated(row: Row, source: SourceConfig) -> str | Rejected:
     return TEMPLATE_PARTS.sub(lambda part: part[0][0] if part[1] is None else filled[part[1]], template).strip()
 
 
+def _missing(row: Row, source: SourceConfig, name: str) -> Rejected:
+    return Rejected(f"no field '{name}'", row.number, columns_hint([str(key) for key in row.values], source))
+
+
 def _field(values: Mapping[str, Any], name: str) -> Any:
-    """The value of a field; of a dotted one step by step, unless a field has just that name; null within null."""
+    """The value of a field; of a dotted one step by step, unless a field has just that name; null within null,
+    _MISSING where there is none.
+    """
     if name in values:
         return values[name]
     value: Any = values
@@ -122,7 +129,7 @@ def _field(values: Mapping[str, Any], name: str) -> Any:
         if value is None:
             return None
         if not isinstance(value, Mapping) or step not in value:
-            return Rejected(f"no field '{name}'", 0, columns_hint([str(key) for key in values]))
+            return _MISSING
         value = value[step]
     return value
 
@@ -131,7 +138,7 @@ def _metadata(row: Row, source: SourceConfig) -> dict[str, Any]:
     """Plain and finite values of the wanted fields, dates in ISO 8601; long strings are cut."""
     kept: dict[str, Any] = {}
     for name in (*row.kept, *source.metadata_fields):
-        value = _field(row.values, name) if "." in name else row.values.get(name)
+        value = _field(row.values, name)
         if isinstance(value, str):
             kept[name] = value.encode("utf-8", "replace").decode()[:_METADATA_LIMIT]
         elif isinstance(value, date | time):
