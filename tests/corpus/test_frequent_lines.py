@@ -15,6 +15,7 @@ from groundup.corpus.clean.frequent import FREQUENT_LINE
 from groundup.corpus.clean.lines import document_hash, line_hash
 from groundup.corpus.frequent_lines import lines_folder, with_frequent_lines
 from groundup.corpus.parts import plan_parts
+from groundup.corpus.processes import HERE
 from groundup.corpus.signatures import DeduplicateConfig
 from groundup.corpus.sources import RawFile, SourceConfig
 
@@ -54,7 +55,7 @@ def test_counted_as_defined(tmp_path_factory, files, at_least, run_records):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "RUN_RECORDS", run_records)
         patch.setattr(frequent_lines, "_BATCH_LINES", 3)
-        found = with_frequent_lines(planned_parts, 0)
+        found = with_frequent_lines(planned_parts, HERE)
     assert len({part.key for part in (*planned_parts, *found)}) == 2 * len(files)
     rows = np.fromfile(found[0].resources.frequent_lines.path, dtype=FREQUENT_LINE)
     assert rows.tolist() == expected(files, at_least)
@@ -71,11 +72,11 @@ def test_what_is_counted_is_not_counted_again(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(frequent_lines, "count_lines", stopped)
         with pytest.raises(KeyboardInterrupt):
-            with_frequent_lines(planned_parts, 0)
+            with_frequent_lines(planned_parts, HERE)
     monkeypatch.setattr(frequent_lines, "reading_of", None)  # the parts are collected: no file is read again
-    found = with_frequent_lines(planned_parts, 0)
+    found = with_frequent_lines(planned_parts, HERE)
     monkeypatch.setattr(frequent_lines, "collect_lines", None)
-    assert with_frequent_lines(planned_parts, 0) == found
+    assert with_frequent_lines(planned_parts, HERE) == found
     rows = np.fromfile(found[0].resources.frequent_lines.path, dtype=FREQUENT_LINE)
     assert rows.tolist() == expected(files, 3)
     assert len(rows) == 1
@@ -84,4 +85,4 @@ def test_what_is_counted_is_not_counted_again(tmp_path, monkeypatch):
 def test_nothing_is_read_where_nobody_asks(tmp_path, monkeypatch):
     monkeypatch.setattr(frequent_lines, "collect_lines", None)
     planned_parts = planned(tmp_path, [[["line a"]]], 0)
-    assert with_frequent_lines(planned_parts, 2) == planned_parts
+    assert with_frequent_lines(planned_parts, HERE) == planned_parts
