@@ -35,7 +35,9 @@ def planned(folder, files, at_least):
     source = SourceConfig(name="s", path=str(folder))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parts, "PART_BYTES", 1)
-        return plan_parts(source, made, clean, DeduplicateConfig(), folder / "parts", None, Resources(), 0, parts.part_bytes(0))
+        return plan_parts(
+            source, made, clean, DeduplicateConfig(), folder / "parts", None, Resources(), 0, parts.part_bytes(0)
+        )
 
 
 def expected(files, at_least):
