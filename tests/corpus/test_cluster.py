@@ -4,7 +4,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import pickle
 import random
 import signal
 import socket
@@ -318,28 +317,28 @@ def unsendable(number):
 
 
 def outcomes(function, tasks, marks):
-    row = {"first": 7, "tasks": pickle.dumps(tasks)}
+    row = {"first": 7, "tasks": cluster.Carried(tasks)}
     told = list(cluster._perform(function, os.getcwd(), marks, row))
-    return [each["number"] for each in told], [pickle.loads(each["outcome"]) for each in told]
+    return [each["number"] for each in told], [(each["outcome"].value, each["outcome"].error) for each in told]
 
 
 def test_a_bundle_ends_at_its_first_error(tmp_path):
     numbers, told = outcomes(third_fails, [1, 2, 3, 4], tmp_path / "marks")
-    assert (numbers, told[:2]) == ([7, 8, 9], [(False, 10), (False, 20)])
-    failed, error = told[2]
-    assert failed and isinstance(error, DataError) and error.details == ["why"]
+    assert (numbers, told[:2]) == ([7, 8, 9], [(10, None), (20, None)])
+    _, error = told[2]
+    assert isinstance(error, DataError) and error.details == ["why"]
     assert list((tmp_path / "marks").iterdir()) == []
-    failed, error = outcomes(unsendable, [1], tmp_path / "marks")[1][0]
-    assert failed and isinstance(error, RuntimeError) and "far away" in str(error)
+    _, error = outcomes(unsendable, [1], tmp_path / "marks")[1][0]
+    assert isinstance(error, RuntimeError) and "far away" in str(error)
 
 
 def test_a_bundle_whose_workers_die_is_given_up(tmp_path):
     (tmp_path / "marks").mkdir()
     (tmp_path / "marks" / "7").write_bytes(b"xxx")
-    assert outcomes(third_fails, [1], tmp_path / "marks")[1] == [(False, 10)]
+    assert outcomes(third_fails, [1], tmp_path / "marks")[1] == [(10, None)]
     (tmp_path / "marks" / "7").write_bytes(b"xxxx")
-    failed, error = outcomes(third_fails, [1], tmp_path / "marks")[1][0]
-    assert failed and isinstance(error, ResourceError)
+    _, error = outcomes(third_fails, [1], tmp_path / "marks")[1][0]
+    assert isinstance(error, ResourceError)
     assert "4 times" in first_line(error) and len(error.message) <= 200
 
 

@@ -9,10 +9,10 @@ ResourceError.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 import os
-import pickle
 import platform
 import shutil
 import signal
@@ -24,6 +24,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -46,6 +47,14 @@ _REACH_SECONDS = 10
 _SIGHT_SECONDS = 5
 _LIBRARIES = ("numpy", "pyarrow", "rensa", "tokenizers", "zstandard")
 _WHAT = "runtime.data_engine: ray"
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What a row of Ray Data holds as it is: tasks, or a task's result or error."""
+
+    value: Any = None
+    error: Exception | None = None
 
 
 class RayEngine:
@@ -91,19 +100,16 @@ class RayEngine:
         ray = self._started()
         processors = int(ray.cluster_resources().get("CPU", 1))
         size = -(-len(tasks) // (ROWS_OF_A_CPU * processors))
-        rows = [
-            {"first": first, "tasks": pickle.dumps(list(tasks[first : first + size]))}
-            for first in range(0, len(tasks), size)
-        ]
+        rows = [{"first": first, "tasks": Carried(tasks[first : first + size])} for first in range(0, len(tasks), size)]
         given = ray.data.from_items(rows, override_num_blocks=len(rows))
         perform = partial(_perform, function, os.getcwd(), self._marks / uuid.uuid4().hex)
         results: dict[int, Result] = {}
         with _ray_errors(ray):
             for row in given.flat_map(perform, num_cpus=1).iter_rows():
-                failed, value = pickle.loads(row["outcome"])  # noqa: S301 - written by `_perform`
-                if failed:
-                    raise value
-                results[row["number"]] = value
+                outcome = row["outcome"]
+                if outcome.error is not None:
+                    raise outcome.error
+                results[row["number"]] = outcome.value
                 done(tasks[row["number"]])
         return [results[number] for number in range(len(tasks))]
 
@@ -176,7 +182,7 @@ def _ray_errors(ray: Any) -> Iterator[None]:
 def _perform(
     function: Callable[[Any], Any], folder: str, marks: Path, row: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """On a worker: (failed, result or error) of each task of a row, up to the first that fails.
+    """On a worker: result or error of each task of a row, up to the first that fails.
 
     Ray gives the row of a killed worker to another one, without end; `marks` tells how often.
     """
@@ -187,7 +193,7 @@ def _perform(
         file.write(b"x")
         attempt = file.tell()
     if attempt > _ATTEMPTS:
-        yield {"number": row["first"], "outcome": pickle.dumps((True, _lost()))}
+        yield {"number": row["first"], "outcome": Carried(error=_lost())}
         return
     yield from _outcomes(function, row)
     mark.unlink(missing_ok=True)
@@ -201,25 +207,24 @@ def _lost() -> ResourceError:
 
 
 def _outcomes(function: Callable[[Any], Any], row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for number, task in enumerate(pickle.loads(row["tasks"]), row["first"]):  # noqa: S301 - written by `run_all`
+    for number, task in enumerate(row["tasks"].value, row["first"]):
         try:
-            outcome = pickle.dumps((False, function(task)))
+            outcome = Carried(function(task))
         except Exception as error:
-            yield {"number": number, "outcome": _packed(error)}
+            yield {"number": number, "outcome": Carried(error=_sendable(error))}
             return
         yield {"number": number, "outcome": outcome}
 
 
-def _packed(error: Exception) -> bytes:
-    """An error with its way on the worker, or its text where it cannot be sent."""
+def _sendable(error: Exception) -> Exception:
+    """The error with its way on the worker, or its text where it cannot be made anew elsewhere."""
     way = "".join(traceback.format_exception(error))
     error.add_note(f"on a Ray worker:\n{way}")
     try:
-        packed = pickle.dumps((True, error))
-        pickle.loads(packed)  # noqa: S301 - packed here
+        copy.copy(error)
     except Exception:
-        return pickle.dumps((True, RuntimeError(way)))
-    return packed
+        return RuntimeError(way)
+    return error
 
 
 def _check_nodes(ray: Any, shared: Path) -> None:
