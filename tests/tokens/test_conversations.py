@@ -62,7 +62,20 @@ def test_alpaca_fields_become_turns(tmp_path: Path) -> None:
     assert conversation.metadata == {"kind": "short"}
 
 
+def test_sharegpt_speakers_become_roles(tmp_path: Path) -> None:
+    said = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}, {"from": "user", "value": "c"}]
+    record = {"conversations": [*said, {"from": "assistant", "value": "d"}], "system": "Be brief.", "id": "x1"}
+    (conversation,) = reading(write(tmp_path / "a.jsonl", [record]))
+    roles_and_texts = [(turn.role, turn.text) for turn in conversation.turns]
+    assert roles_and_texts == [
+        ("system", "Be brief."), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"),
+    ]  # fmt: skip
+    assert conversation.metadata == {"id": "x1"}
+
+
 BAD: dict[str, Any] = {
+    "conversations is not a list": {"conversations": None},
+    "no value": {"conversations": [{"from": "human"}, {"from": "gpt", "value": "b"}]},
     "messages is not a list": {"messages": "hi"},
     "message is not an object": {"messages": ["hi"]},
     "no turns": {"messages": []},
@@ -83,7 +96,7 @@ BAD: dict[str, Any] = {
     "history is not a list": {**ALPACA, "history": "a"},
     "history is not of pairs of strings": {**ALPACA, "history": [["a", None]]},
     "empty turn in history": {**ALPACA, "history": [["a", " "]]},
-    "unknown format: neither messages nor instruction": {"conversations": [{"from": "human", "value": "hi"}]},
+    "unknown format: none of messages, conversations, instruction": {"dialog": [{"from": "human", "value": "hi"}]},
     "not a JSON object": [1, 2],
 }
 

@@ -45,20 +45,38 @@ def _text(values: Mapping[str, Any], key: str, required: bool = True) -> str:
 
 
 def _turns_of_messages(values: Mapping[str, Any]) -> list[Turn]:
-    messages = values["messages"]
+    roles = {role: role for role in ROLES}
+    return [_turn(message, "role", "content", roles) for message in _messages(values, "messages")]
+
+
+def _turns_of_sharegpt(values: Mapping[str, Any]) -> list[Turn]:
+    """Turns with `from` and `value`; a `system` beside them comes first."""
+    system = _text(values, "system", required=False)
+    turns = [Turn("system", system)] if system.strip() else []
+    return turns + [_turn(message, "from", "value", _SPEAKERS) for message in _messages(values, "conversations")]
+
+
+_SPEAKERS = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+"""Who speaks in ShareGPT's form, and the role that it is."""
+
+
+def _messages(values: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    messages = values[key]
     if not isinstance(messages, list):
-        raise Refused("messages is not a list", type(messages).__name__)
-    turns = []
+        raise Refused(f"{key} is not a list", type(messages).__name__)
     for message in messages:
         if not isinstance(message, dict):
             raise Refused("message is not an object", message)
-        role = message.get("role")
-        if role not in ROLES:
-            raise Refused("unknown role", role)
-        if message.keys() - {"role", "content"}:
-            raise Refused("message with keys that would be ignored", sorted(message.keys() - {"role", "content"}))
-        turns.append(Turn(role, _text(message, "content")))
-    return turns
+    return messages
+
+
+def _turn(message: Mapping[str, Any], who: str, what: str, roles: Mapping[str, str]) -> Turn:
+    speaker = message.get(who)
+    if not isinstance(speaker, str) or speaker not in roles:
+        raise Refused("unknown role", speaker)
+    if message.keys() - {who, what}:
+        raise Refused("message with keys that would be ignored", sorted(message.keys() - {who, what}))
+    return Turn(roles[speaker], _text(message, what))
 
 
 def _turns_of_alpaca(values: Mapping[str, Any]) -> list[Turn]:
@@ -88,6 +106,7 @@ def _history(value: Any) -> Sequence[Sequence[str]]:
 
 FORMATS: Mapping[str, Format] = {
     "messages": Format("messages", frozenset({"messages"}), _turns_of_messages),
+    "sharegpt": Format("conversations", frozenset({"conversations", "system"}), _turns_of_sharegpt),
     "alpaca": Format(
         "instruction", frozenset({"instruction", "input", "output", "system", "history"}), _turns_of_alpaca
     ),

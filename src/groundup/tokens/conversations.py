@@ -2,8 +2,9 @@
 
     file --corpus.readers--> record --FORMATS--> turns --order of roles--> Conversation | counted reason
 
-Formats: `messages` ({"messages": [{"role", "content"}, ...]}) and `alpaca` ({"instruction", "input", "output",
-"system", "history"}), in JSON lines or JSON, plain or compressed; see `conversation_formats.py`.
+Formats: `messages` ({"messages": [{"role", "content"}, ...]}), `sharegpt` ({"conversations": [{"from", "value"}, ...]})
+and `alpaca` ({"instruction", "input", "output", "system", "history"}), in JSON lines or JSON, plain or compressed; see
+`conversation_formats.py`.
 
 Invariant: total = accepted + rejected; nothing is repaired but that white space around a turn is cut off, which is
 counted, as the template does not carry it.
@@ -42,7 +43,7 @@ class InstructSourceConfig(Config):
     """Name of the source in reports and losses."""
     path: str
     """A file, a folder or a glob; absolute, or relative to the current folder, or to the recipe."""
-    format: Literal["auto", "alpaca", "messages"] = "auto"
+    format: Literal["auto", "alpaca", "messages", "sharegpt"] = "auto"
     """`auto`: each record is recognised by its keys."""
     overlong: Literal["drop", "truncate"] = "drop"
     """A conversation longer than the context is dropped, or cut at its end; both are counted."""
@@ -145,7 +146,7 @@ class ConversationReading:
                 _refuse_format(values, f"no {FORMATS[self.config.format].marker}")
             return self.config.format
         name = next((name for name, known in FORMATS.items() if known.marker in values), None)
-        return name or _refuse_format(values, "unknown format: neither messages nor instruction")
+        return name or _refuse_format(values, "unknown format: none of messages, conversations, instruction")
 
     def _reject(self, reason: str, records: int, sample: str) -> None:
         self.rejected[reason] += records
