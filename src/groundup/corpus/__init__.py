@@ -18,7 +18,7 @@ near.py        buckets -> pairs                   components.py  pairs -> cluste
 deduplicate.py segments -> duplicates             groups.py      cluster -> the document that is kept
 settle.py      duplicates -> counts and splits    split.py       cluster -> train, validation or test
 augment/       train document -> further ones     shards.py      segments -> documents by split and source
-engines.py     where tasks run                 processes.py   on this machine; cluster.py: on Ray
+engines.py     where tasks run                 processes.py   on this machine; cluster.py, cluster_nodes.py: on Ray
 report.py      what became of every record        additions.py   what augmentation added to it
 prepare.py     the whole, and its fingerprint     contamination.py  evaluation texts in the finished corpus
 """
