@@ -26,7 +26,7 @@ augment/       train document -> further ones     shards.py      segments -> doc
 account.py     counts of records that add up      histograms.py  what is kept, by length, script, language, licence
 writing.py     text -> its script                 labels.py      names -> numbers that fit into rows
 share.py       what one source has of it all      cluster_sizes.py  how many duplicates hang together
-engines.py     where tasks run                 processes.py   on this machine; cluster.py: on Ray
+engines.py     where tasks run                 processes.py   on this machine; cluster.py, cluster_nodes.py: on Ray
 report.py      what became of every record        additions.py   what augmentation added to it
 prepare.py     the whole, and its fingerprint     contamination.py  evaluation texts in the finished corpus
 listing.py     duplicates and what is kept for them  lookup.py   a document of the finished corpus by its id
