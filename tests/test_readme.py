@@ -161,7 +161,7 @@ def test_conversations_in_the_documents_are_taken(tmp_path: Path) -> None:
     (tmp_path / "shown.jsonl").write_text("\n".join(records), encoding="utf-8")
     reading = read_conversations(InstructSourceConfig(name="shown", path=str(tmp_path / "shown.jsonl")), tmp_path)
     assert len(list(reading)) == len(records) > 3
-    assert reading.account()["formats"].keys() == {"alpaca", "messages"}
+    assert reading.account()["formats"].keys() == {"alpaca", "messages", "sharegpt"}
 
 
 @pytest.mark.parametrize("page", [*READMES, "docs/guide/troubleshooting.md", "docs/architecture.md"])
