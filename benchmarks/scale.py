@@ -30,14 +30,15 @@ from benchmarks import corpus as texts_of_files
 from benchmarks import harness
 from groundup import stage
 from groundup.config import build
-from groundup.corpus import CorpusConfig, build_corpus, segments, shard_paths, shingle_store, steps
+from groundup.corpus import CorpusConfig, build_corpus, segments, shard_paths
 from groundup.corpus.clean import CleanConfig, Cleaner
 from groundup.corpus.documents import Document
+from groundup.corpus.duplicates import shingle_store, steps
+from groundup.corpus.duplicates.runs import RUN_RECORDS, KeyRange, RunWriter
+from groundup.corpus.duplicates.shingles import token_hashes_of
+from groundup.corpus.duplicates.signatures import Signer
 from groundup.corpus.parts import MANY_PARTS, PART_BYTES, Part
-from groundup.corpus.readers import Reading
-from groundup.corpus.runs import RUN_RECORDS, KeyRange, RunWriter
-from groundup.corpus.shingles import token_hashes_of
-from groundup.corpus.signatures import Signer
+from groundup.corpus.reading.readers import Reading
 from groundup.tokens import Tokenizer, TokenizerConfig, train_tokenizer, write_file_shards
 
 ROOT = harness.HERE.parent

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from groundup import config
-from groundup.corpus.readers import resolve_path
+from groundup.corpus.reading.readers import resolve_path
 from groundup.pipeline import Recipe, load_recipe
 from tests.pipeline.toys import fingerprints
 

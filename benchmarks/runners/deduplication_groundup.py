@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 from groundup.corpus.clean import CleanConfig, Resources
-from groundup.corpus.deduplicate import find_duplicates
-from groundup.corpus.files import RawFile
+from groundup.corpus.duplicates.deduplicate import find_duplicates
+from groundup.corpus.duplicates.signatures import DeduplicateConfig
 from groundup.corpus.part_reader import read_part
 from groundup.corpus.parts import PART_BYTES, plan_parts
-from groundup.corpus.signatures import DeduplicateConfig
-from groundup.corpus.sources import SourceConfig
+from groundup.corpus.reading.files import RawFile
+from groundup.corpus.reading.sources import SourceConfig
 
 
 def with_copies(kept: dict[int, int], path: Path) -> list[int]:

@@ -19,7 +19,7 @@ from typing import Any
 def extractor(tool: str, setting: str) -> Callable[[str], str]:
     """Markup -> main text."""
     if tool == "groundup":
-        read_page = import_module("groundup.corpus.pages").read_page
+        read_page = import_module("groundup.corpus.reading.pages").read_page
         return lambda markup: str(read_page(markup.encode(), setting, False).text)
     return PEERS[setting]()
 

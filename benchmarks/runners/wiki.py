@@ -39,8 +39,8 @@ def articles(dump: str) -> Iterator[str]:
 
 
 def groundup_text(language: str = "en") -> Callable[[str], str]:
-    from groundup.corpus.wiki.options import WikiConfig
-    from groundup.corpus.wiki.wikitext import Dialect, plain_text
+    from groundup.corpus.reading.wiki.options import WikiConfig
+    from groundup.corpus.reading.wiki.wikitext import Dialect, plain_text
 
     dialect = Dialect.of(language, {}, WikiConfig())
     return lambda wikitext: plain_text(wikitext, dialect).text
@@ -48,9 +48,9 @@ def groundup_text(language: str = "en") -> Callable[[str], str]:
 
 def groundup_dump(dump: str) -> Iterator[str]:
     from groundup.corpus.documents import Document
-    from groundup.corpus.files import RawFile
-    from groundup.corpus.readers import Reading
-    from groundup.corpus.sources import SourceConfig
+    from groundup.corpus.reading.files import RawFile
+    from groundup.corpus.reading.readers import Reading
+    from groundup.corpus.reading.sources import SourceConfig
 
     path = Path(dump)
     for record in Reading(RawFile(path.name, path), SourceConfig(name="wiki", path=dump), path.parent):

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from groundup.corpus import Document, SourceConfig
-from groundup.corpus.hub import find_source
-from groundup.corpus.readers import Reading
+from groundup.corpus.reading.hub import find_source
+from groundup.corpus.reading.readers import Reading
 from groundup.errors import ModelFileError
 from groundup.log import logger
 from groundup.pipeline import load_recipe, run_folder

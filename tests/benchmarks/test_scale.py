@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import scale
-from groundup.corpus import segments, shingle_store, steps
+from groundup.corpus import segments
+from groundup.corpus.duplicates import shingle_store, steps
 
 ROOT = Path(__file__).parents[2]
 

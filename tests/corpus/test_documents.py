@@ -2,7 +2,6 @@
 
 import pytest
 
-from groundup.corpus.compressed import DamagedFile
 from groundup.corpus.documents import (
     Document,
     LineWriter,
@@ -14,6 +13,7 @@ from groundup.corpus.documents import (
     shard_paths,
     to_line,
 )
+from groundup.corpus.reading.compressed import DamagedFile
 from groundup.errors import DataError
 
 DOCUMENTS = [Document(f"f.txt:{i}", f"text {i} \u2028 \u0085 <b>", "s", {"id": i}) for i in range(50)]

@@ -9,16 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.config import build
-from groundup.corpus import frequent_lines, runs
+from groundup.corpus import frequent_lines
 from groundup.corpus.clean import CleanConfig, Resources
 from groundup.corpus.clean.frequent import FREQUENT_LINE
 from groundup.corpus.clean.lines import document_hash, line_hash
-from groundup.corpus.files import RawFile
+from groundup.corpus.duplicates import runs
+from groundup.corpus.duplicates.signatures import DeduplicateConfig
+from groundup.corpus.engines.processes import HERE, LocalEngine
 from groundup.corpus.frequent_lines import lines_folder, with_frequent_lines
 from groundup.corpus.parts import plan_parts
-from groundup.corpus.processes import HERE, LocalEngine
-from groundup.corpus.signatures import DeduplicateConfig
-from groundup.corpus.sources import SourceConfig
+from groundup.corpus.reading.files import RawFile
+from groundup.corpus.reading.sources import SourceConfig
 
 LINES = st.sampled_from([f"line {name}" for name in "abcdefgh"])
 FILES = st.lists(st.lists(st.lists(LINES, min_size=1, max_size=6), max_size=8), min_size=1, max_size=4)

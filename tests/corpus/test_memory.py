@@ -12,8 +12,9 @@ CHILD = """
 import json, sys
 from pathlib import Path
 from groundup import config
-from groundup.corpus import CorpusConfig, build_corpus, read_documents, runs, segments, shard_paths
-from groundup.corpus.processes import HERE
+from groundup.corpus import CorpusConfig, build_corpus, read_documents, segments, shard_paths
+from groundup.corpus.duplicates import runs
+from groundup.corpus.engines.processes import HERE
 from groundup.tokens import Tokenizer, TokenizerConfig, encoding, train_tokenizer, write_file_shards, write_shards
 segments.SEGMENT_BITS, runs.RUN_RECORDS, encoding.BATCH_CHARACTERS = 8, 1 << 12, 1 << 16
 

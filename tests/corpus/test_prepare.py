@@ -17,7 +17,6 @@ from groundup.corpus import (
     CorpusConfig,
     LocalEngine,
     build_corpus,
-    line_sections,
     part_reader,
     parts,
     prepare,
@@ -26,6 +25,7 @@ from groundup.corpus import (
     segments,
     shards,
 )
+from groundup.corpus.reading import line_sections
 from groundup.errors import DataError, first_line
 
 WORDS = [f"word{i}" for i in range(300)]

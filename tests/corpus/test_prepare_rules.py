@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from groundup.corpus import part_reader, parts, prepare, raw_identity, read_documents, runs, segments
+from groundup.corpus import part_reader, parts, prepare, raw_identity, read_documents, segments
+from groundup.corpus.duplicates import runs
 from groundup.errors import RecipeError
 from tests.corpus.test_prepare import assert_report_adds_up, build, content, corpus, jsonl, report_of, texts
 

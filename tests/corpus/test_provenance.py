@@ -7,8 +7,8 @@ import pytest
 
 from groundup.corpus import raw_identity
 from tests.corpus.languages import TEXTS
+from tests.corpus.reading.wiki.made import FOOTER, HEADER, page
 from tests.corpus.test_prepare import assert_report_adds_up, build, corpus, jsonl, report_of, texts
-from tests.corpus.wiki.made import FOOTER, HEADER, page
 
 CARD = b"---\nlicense: [mit, apache-2.0]\nconfigs:\n- config_name: default\n---\n# Texts\n"
 PLAIN = "Ein Artikel mit einigen Saetzen, der lang genug ist. Er hat einen zweiten Satz.\n\nUnd einen Absatz mehr."

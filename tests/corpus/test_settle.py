@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from groundup.corpus.deduplicate import EXACT, KEPT
+from groundup.corpus.duplicates.deduplicate import EXACT, KEPT
 from groundup.corpus.segments import CODES, ROW, ROWS, Segment, document_number
 from groundup.corpus.settle import Settling, assign_codes, tally, with_draws
 from groundup.corpus.split import SplitConfig, assign

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from groundup.corpus import Document, LocalEngine
 from groundup.corpus.documents import LineWriter, to_line
-from groundup.corpus.processes import HERE
+from groundup.corpus.engines.processes import HERE
 from groundup.errors import DataError
 from groundup.tokens import (
     Tokenizer,

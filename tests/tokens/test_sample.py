@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from groundup.corpus import Document
 from groundup.corpus.documents import LineWriter, to_line
-from groundup.corpus.processes import HERE
+from groundup.corpus.engines.processes import HERE
 from groundup.tokens import SourceFiles, SourceTexts, sample
 from groundup.tokens.sample import STRETCH_CHARACTERS, _drawn, rates
 

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, cast
 
 import zstandard
 
-from groundup.corpus.compressed import DamagedFile, expand
+from groundup.corpus.reading.compressed import DamagedFile, expand
 from groundup.errors import DataError
 
 SPLITS = ("train", "validation", "test")

@@ -28,10 +28,10 @@ from groundup.corpus.clean import Cleaner, Dropped
 from groundup.corpus.clean.frequent import FREQUENT_LINE, FrequentLines
 from groundup.corpus.clean.lines import LinesConfig, document_hash, is_long_enough, line_hash
 from groundup.corpus.closing import finish, finished
-from groundup.corpus.engines import Engine
+from groundup.corpus.duplicates.runs import KeyRange, RunWriter, count_records, even_ranges
+from groundup.corpus.engines.engine import Engine
 from groundup.corpus.parts import Part, with_resources
-from groundup.corpus.readers import Reading, Rejected
-from groundup.corpus.runs import KeyRange, RunWriter, count_records, even_ranges
+from groundup.corpus.reading.readers import Reading, Rejected
 from groundup.corpus.segments import borders_of_groups
 from groundup.log import progress
 

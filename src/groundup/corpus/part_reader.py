@@ -19,20 +19,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.corpus.account import Account, Samples, escaped
+from groundup.corpus.accounts.account import Account, Samples, escaped
+from groundup.corpus.accounts.labels import Labels
+from groundup.corpus.accounts.scripts import scripts_of
 from groundup.corpus.clean import Cleaner, Dropped
 from groundup.corpus.closing import finish, finished
-from groundup.corpus.decontaminate import Checker
+from groundup.corpus.contamination.decontaminate import Checker
 from groundup.corpus.documents import Document, LineWriter, hash_text, record_number
-from groundup.corpus.files import RawFile
-from groundup.corpus.labels import Labels
+from groundup.corpus.duplicates.shingles import token_hashes_of
 from groundup.corpus.parts import Part
-from groundup.corpus.readers import Reading, Rejected
+from groundup.corpus.reading.files import RawFile
+from groundup.corpus.reading.readers import Reading, Rejected
+from groundup.corpus.reading.sources import SourceConfig
 from groundup.corpus.segment_writer import Origin, SegmentWriter
 from groundup.corpus.segments import SEGMENT_FILES, Segment, document_number
-from groundup.corpus.shingles import token_hashes_of
-from groundup.corpus.sources import SourceConfig
-from groundup.corpus.writing import scripts_of
 
 READ, COPIES = "part.json", "copies.jsonl.zst"
 SAME_AS = "same_as"

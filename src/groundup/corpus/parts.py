@@ -13,13 +13,13 @@ from pathlib import Path
 from groundup.config import digest, to_dict
 from groundup.corpus.clean import CleanConfig, Resources
 from groundup.corpus.documents import SPLITS
-from groundup.corpus.engines import Engine
-from groundup.corpus.files import RawFile
-from groundup.corpus.line_sections import count_lines, in_line_sections, numbered
+from groundup.corpus.duplicates.signatures import DeduplicateConfig
+from groundup.corpus.engines.engine import Engine
+from groundup.corpus.reading.files import RawFile
+from groundup.corpus.reading.line_sections import count_lines, in_line_sections, numbered
+from groundup.corpus.reading.sources import SourceConfig
+from groundup.corpus.reading.wiki.sections import in_sections
 from groundup.corpus.segments import Segment, document_number, rows_by_segment
-from groundup.corpus.signatures import DeduplicateConfig
-from groundup.corpus.sources import SourceConfig
-from groundup.corpus.wiki.sections import in_sections
 
 PART_BYTES = 32 << 20
 """Of raw files in a part; more in a corpus that would have more than MANY_PARTS parts."""

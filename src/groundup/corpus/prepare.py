@@ -28,28 +28,28 @@ from pydantic import Field, model_validator
 
 from groundup import stage
 from groundup.config import Config, digest, to_dict
-from groundup.corpus.additions import with_added
+from groundup.corpus.accounts.additions import with_added
+from groundup.corpus.accounts.report import log_report, make_report, refuse_nothing, report_text, summary_of
 from groundup.corpus.augment import Augmentation, AugmentConfig, Complete, RewriteConfig, load_augmentation
 from groundup.corpus.clean import CleanConfig, load_resources
 from groundup.corpus.closing import finish, finished
-from groundup.corpus.decontaminate import build_index, evaluation_set
-from groundup.corpus.deduplicate import find_duplicates
+from groundup.corpus.contamination.decontaminate import build_index, evaluation_set
+from groundup.corpus.contamination.evaluation_sets import EvaluationSetConfig
 from groundup.corpus.documents import DOCUMENTS
-from groundup.corpus.engines import Engine
-from groundup.corpus.evaluation_sets import EvaluationSetConfig
-from groundup.corpus.files import Found, RawFile, find_files
+from groundup.corpus.duplicates.deduplicate import find_duplicates
+from groundup.corpus.duplicates.signatures import DeduplicateConfig
+from groundup.corpus.engines.engine import Engine
+from groundup.corpus.engines.processes import HERE
+from groundup.corpus.explanation.listing import LISTING, list_duplicates, publish_listing
 from groundup.corpus.frequent_lines import lines_folder, with_frequent_lines
-from groundup.corpus.hub import find_source, with_license
-from groundup.corpus.listing import LISTING, list_duplicates, publish_listing
 from groundup.corpus.part_reader import read_part
 from groundup.corpus.parts import Part, part_bytes, plan_parts, with_line_numbers
-from groundup.corpus.processes import HERE
-from groundup.corpus.report import log_report, make_report, refuse_nothing, report_text, summary_of
+from groundup.corpus.reading.files import Found, RawFile, find_files
+from groundup.corpus.reading.hub import find_source, with_license
+from groundup.corpus.reading.sources import SourceConfig
 from groundup.corpus.segments import Segment
 from groundup.corpus.settle import Settling, assign_codes, tally, with_draws
 from groundup.corpus.shards import Sharding, link_file, publish, write_shards
-from groundup.corpus.signatures import DeduplicateConfig
-from groundup.corpus.sources import SourceConfig
 from groundup.corpus.split import SplitConfig
 from groundup.errors import RecipeError
 from groundup.log import progress

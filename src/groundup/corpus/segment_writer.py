@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from groundup.corpus import segments
 from groundup.corpus.documents import Document, LineWriter, hash_text, record_number, to_line
-from groundup.corpus.runs import RunWriter
+from groundup.corpus.duplicates.runs import RunWriter
+from groundup.corpus.duplicates.shingles import normal_hash
+from groundup.corpus.duplicates.signatures import DeduplicateConfig, Signer
 from groundup.corpus.segments import (
     DOCUMENTS,
     EXACT_RUN,
@@ -29,8 +31,6 @@ from groundup.corpus.segments import (
     document_number,
     segment_name,
 )
-from groundup.corpus.shingles import normal_hash
-from groundup.corpus.signatures import DeduplicateConfig, Signer
 
 _BATCH_SHINGLES = 1 << 19
 _BATCH_ROWS = 2048

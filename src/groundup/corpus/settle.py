@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.corpus.account import SAMPLE_LIMIT
-from groundup.corpus.deduplicate import EXACT, KEPT, NEAR, Duplicates
+from groundup.corpus.accounts.account import SAMPLE_LIMIT
+from groundup.corpus.accounts.histograms import Histograms, count_numbers, histograms_of
 from groundup.corpus.documents import SPLITS
-from groundup.corpus.histograms import Histograms, count_numbers, histograms_of
+from groundup.corpus.duplicates.deduplicate import EXACT, KEPT, NEAR, Duplicates
 from groundup.corpus.segments import CODES, Segment, borders_of_groups
 from groundup.corpus.split import Drawn, SplitConfig, assign
 

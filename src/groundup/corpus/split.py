@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from groundup.config import Config
-from groundup.corpus.hashing import mixed
+from groundup.corpus.duplicates.hashing import mixed
 
 TRAIN, VALIDATION, TEST = 1, 2, 3
 """Codes of the splits, in the order of `documents.SPLITS`."""

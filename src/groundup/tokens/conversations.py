@@ -23,9 +23,9 @@ from typing import Any, Literal, NoReturn
 from pydantic import Field, field_validator
 
 from groundup.config import Config, Name
-from groundup.corpus.files import Found
-from groundup.corpus.readers import Reading, SourceConfig, find_files
-from groundup.corpus.records import Row
+from groundup.corpus.reading.files import Found
+from groundup.corpus.reading.readers import Reading, SourceConfig, find_files
+from groundup.corpus.reading.records import Row
 from groundup.errors import DataError
 from groundup.log import logger
 from groundup.stage import hash_file

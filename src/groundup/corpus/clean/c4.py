@@ -12,7 +12,7 @@ import re
 from pydantic import Field
 
 from groundup.config import Config
-from groundup.corpus.account import EXCERPT_CHARACTERS
+from groundup.corpus.accounts.account import EXCERPT_CHARACTERS
 from groundup.corpus.clean import scripts
 from groundup.corpus.clean.text import Dropped, Edited, Outcome, Text
 from groundup.corpus.sentences import count_sentences

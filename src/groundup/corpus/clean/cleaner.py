@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.config import digest
-from groundup.corpus.account import escaped
+from groundup.corpus.accounts.account import escaped
 from groundup.corpus.clean.boilerplate import boilerplate
 from groundup.corpus.clean.c4 import c4
 from groundup.corpus.clean.config import CleanConfig
