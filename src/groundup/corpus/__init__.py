@@ -1,6 +1,6 @@
 """Raw text -> clean, decontaminated, deduplicated, split documents, with every record accounted for.
 
-prepare.py     the whole, and its fingerprint
+prepare.py     the whole, and its fingerprint            report.py          what became of every record
 reading/       sources -> documents or rejections: files, archives, encodings, formats, pages, MediaWiki dumps
 clean/         document -> document or reason            frequent_lines.py  lines that stand in many documents
 parts.py       the shares that workers read              part_reader.py     one share -> segments and accounts
@@ -9,7 +9,7 @@ contamination/ evaluation sets -> documents that hold their texts
 duplicates/    segments -> which documents are duplicates, and of which
 settle.py      duplicates -> counts and splits           split.py           cluster -> train, validation or test
 augment/       train document -> further ones            shards.py          segments -> documents by split and source
-accounts/      what became of every record               explanation/       what became of one
+accounts/      counts that add up, histograms            explanation/       what became of one
 engines/       where tasks run: here, in processes, on Ray
 documents.py   a document and its files                  closing.py         what says that some work is done
 named_files.py files that a recipe names beside its sources

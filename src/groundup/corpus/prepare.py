@@ -29,7 +29,6 @@ from pydantic import Field, model_validator
 from groundup import stage
 from groundup.config import Config, digest, to_dict
 from groundup.corpus.accounts.additions import with_added
-from groundup.corpus.accounts.report import log_report, make_report, refuse_nothing, report_text, summary_of
 from groundup.corpus.augment import Augmentation, AugmentConfig, Complete, RewriteConfig, load_augmentation
 from groundup.corpus.clean import CleanConfig, load_resources
 from groundup.corpus.closing import finish, finished
@@ -47,6 +46,7 @@ from groundup.corpus.parts import Part, part_bytes, plan_parts, with_line_number
 from groundup.corpus.reading.files import Found, RawFile, find_files
 from groundup.corpus.reading.hub import find_source, with_license
 from groundup.corpus.reading.sources import SourceConfig
+from groundup.corpus.report import log_report, make_report, refuse_nothing, report_text, summary_of
 from groundup.corpus.segments import Segment
 from groundup.corpus.settle import Settling, assign_codes, tally, with_draws
 from groundup.corpus.shards import Sharding, link_file, publish, write_shards
