@@ -31,7 +31,7 @@ from benchmarks import harness
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE / ".venv-cleaning"
-INSTALLS = (("datatrove==0.10.1", "spacy>=3.8,<3.9", "numpy>=2,<3"),)
+INSTALLS = (("datatrove[processing]==0.10.1", "spacy>=3.8,<3.9", "numpy>=2,<3"),)
 ROWS = {
     "groundup": ("groundup", ""),
     "datatrove: English words": ("datatrove", "en"),
