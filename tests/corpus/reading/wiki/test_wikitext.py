@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from groundup.corpus.reading.wiki.options import WikiConfig
 from groundup.corpus.reading.wiki.wikitext import Dialect, plain_text
 
-ARTICLES = Path(__file__).parents[2] / "data" / "wiki"
+ARTICLES = Path(__file__).parents[3] / "data" / "wiki"
 NAMES = sorted(path.stem for path in ARTICLES.glob("*.wikitext"))
 DIALECTS = {language: Dialect.of(language, {}, WikiConfig()) for language in ("en", "de", "zh", "ja", "ar", "fr")}
 
