@@ -52,6 +52,7 @@ bench-step: $(VENV)/.installed
 	$(BIN)/python benchmarks/step.py $(RECIPE)
 
 bench-memory: MODULE = throughput --memory
+bench-html: MODULE = html_text
 bench-prepare: MODULE = prepare_memory
 
 $(BENCHES): $(VENV)/.installed

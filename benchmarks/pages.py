@@ -3,7 +3,7 @@
     text (tests/data/languages) + words around it (menus, banners, comments, footers) --LAYOUTS--> Page(markup, main)
 
 `main` holds what a reader would call the text: paragraphs, inner headings, lists, tables, code, answers of a forum; not
-the headline, dates, captions, teasers, comments. Real pages can be read beside these, see `benchmarks/html.py`.
+the headline, dates, captions, teasers, comments. Real pages can be read beside these, see `benchmarks/html_text.py`.
 
 Invariant: the same number gives the same pages.
 """

@@ -7,7 +7,7 @@ import re
 import pytest
 from benchmarks.pages import LAYOUTS, WORDS, pages
 
-from benchmarks import html
+from benchmarks import html_text as html
 
 
 def test_every_layout_in_every_language_holds_its_text() -> None:

@@ -1,6 +1,6 @@
 """One extractor over the same pages: its texts and its speed, as one JSON object on stdout.
 
-    python -m benchmarks.runners.html groundup|peers SETTING PAGES.json SECONDS
+    python -m benchmarks.runners.html_text groundup|peers SETTING PAGES.json SECONDS
 
 Peers are called as their documentation does. Runs in the peers' environment, where Groundup is not, and in Groundup's.
 """

@@ -1,6 +1,6 @@
 """Main text of web pages: how much of it each extractor finds, how much else it takes, and at what speed.
 
-    python -m benchmarks.html [--real FOLDER] [--rounds 3] [--seconds 3]      (make bench-html)
+    python -m benchmarks.html_text [--real FOLDER] [--rounds 3] [--seconds 3]      (make bench-html)
 
     pages with known text --a process a tool and round--> texts, MB/s --4-grams of tokens--> precision, recall, F1
 
@@ -90,7 +90,7 @@ def real_pages(folder: Path) -> list[Page]:
 def run(tool: str, setting: str, markups: Path, seconds: float) -> dict[str, Any]:
     """The runner's JSON: `texts` and `megabytes_per_second`; `{"failed": reason}` when there is none."""
     python = sys.executable if tool == "groundup" else peers_python(PEERS, INSTALLS)
-    command = [python, "-m", "benchmarks.runners.html", tool, setting, str(markups), str(seconds)]
+    command = [python, "-m", "benchmarks.runners.html_text", tool, setting, str(markups), str(seconds)]
     done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True)
     if done.returncode:
         return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1][:300]}
