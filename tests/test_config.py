@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import Field, model_validator
 
@@ -317,6 +317,7 @@ toys = st.builds(
 )
 
 
+@example(Toy(train=Train(optimizer=Muon()), note="a\x85b\u2028\u2029"))
 @given(toys)
 def test_the_printed_recipe_reads_back_to_the_same_config(toy: Toy) -> None:
     again = config.build(Toy, parse(config.to_yaml(toy)), "again")

@@ -88,6 +88,7 @@ class _RecipeLoader(yaml.SafeLoader):
         return {str(key.value): self.construct_object(value, deep=True) for key, value in node.value}
 
 
+_LINE_SEPARATORS = re.compile("[\x85\u2028\u2029]")
 _FLOAT_TAG = "tag:yaml.org,2002:float"
 _FLOAT = re.compile(
     r"^[-+]?(?:(?:[0-9][0-9_]*)?\.[0-9]+(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*\.?(?:[eE][-+]?[0-9]+)|[0-9][0-9_]*\.)$"
@@ -364,7 +365,12 @@ def to_yaml(config: Config) -> str:
     def represent_float(dumper: yaml.SafeDumper, value: float) -> yaml.Node:
         return dumper.represent_scalar(_FLOAT_TAG, repr(value))
 
+    def represent_string(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
+        style = '"' if _LINE_SEPARATORS.search(value) else None  # PyYAML folds them as line ends in other styles
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style)
+
     Dumper.add_representer(float, represent_float)
+    Dumper.add_representer(str, represent_string)
     Dumper.add_implicit_resolver(_FLOAT_TAG, _FLOAT, list("-+0123456789."))  # else 1e-05 is written as !!float '1e-05'
     return yaml.dump(to_dict(config), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
 
