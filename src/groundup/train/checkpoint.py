@@ -135,8 +135,8 @@ def _fault(path: Path) -> str | None:
 
 def _load(path: Path, state: TrainState) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
-    load_weights(state.model, read_tensors(path / WEIGHTS))
     load_flat_state(state.optimizer, read_tensors(path / OPTIMIZER))
+    load_weights(state.model, read_tensors(path / WEIGHTS))
     state.step = int(content["step"])
     return content
 

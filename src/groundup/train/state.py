@@ -25,8 +25,7 @@ from groundup.kernels import ops
 from groundup.log import logger
 from groundup.models import Decoder, ModelConfig, build_model
 from groundup.models.bigrams import PairCounts, bigram_tables
-from groundup.optim import MuonConfig, OptimizerConfig, ScheduleConfig, WSDConfig, build_optimizer
-from groundup.optim.build import Optimizer
+from groundup.optim import MuonConfig, Optimizer, OptimizerConfig, ScheduleConfig, WSDConfig, build_optimizer
 from groundup.parallel import shard
 from groundup.parallel.host import keep_freed_memory
 from groundup.tokens import Bigrams

@@ -74,8 +74,7 @@ def train_step(
     if state.world_size > 1:
         dist.all_reduce(loss_sums)
     grad_norm = clip_gradients(state, max_grad_norm)
-    for group in state.optimizer.param_groups:
-        group["lr"] = group["base_learning_rate"] * learning_rate_factor
+    state.optimizer.set_rate_factor(learning_rate_factor)
     state.optimizer.step()
     state.optimizer.zero_grad()
     state.step += 1
