@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from groundup.models.decoder import Decoder, DecoderConfig, KeyValueCache
-from groundup.models.heads import IGNORE
 from groundup.models.huggingface import (
     from_huggingface,
     huggingface_config,
@@ -11,6 +10,7 @@ from groundup.models.huggingface import (
     huggingface_tensors,
     to_huggingface,
 )
+from groundup.models.losses import IGNORE, LossConfig
 
 ModelConfig = DecoderConfig
 """Union of all model configs; a second kind makes it discriminated by `kind`."""
@@ -26,6 +26,7 @@ __all__ = [
     "Decoder",
     "DecoderConfig",
     "KeyValueCache",
+    "LossConfig",
     "ModelConfig",
     "build_model",
     "from_huggingface",

@@ -23,6 +23,7 @@ from groundup.kernels import ops
 from groundup.models.attention import Attention, AttentionKind
 from groundup.models.heads import ChunkLoss, LanguageModelHead
 from groundup.models.layers import Embedding, RMSNorm, Rotation, SwiGLU, rotation
+from groundup.models.losses import LossConfig
 
 Role = Literal["matrix", "embedding", "head", "vector"]
 
@@ -238,6 +239,10 @@ class Decoder(nn.Module):
         for module in self.modules():
             if isinstance(module, Embedding | RMSNorm | Attention | SwiGLU | ChunkLoss):
                 module.fused = on
+
+    def set_loss(self, loss: LossConfig) -> None:
+        """What is added to cross-entropy in training."""
+        self.head.chunk_loss.loss = loss
 
     def blocks(self) -> list[Block]:
         """The repeated units: sharded, compiled and recomputed one by one."""

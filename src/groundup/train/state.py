@@ -23,7 +23,7 @@ from groundup.config import Config
 from groundup.errors import ModelFileError, RecipeError, ResourceError
 from groundup.kernels import ops
 from groundup.log import logger
-from groundup.models import Decoder, ModelConfig, build_model
+from groundup.models import Decoder, LossConfig, ModelConfig, build_model
 from groundup.models.bigrams import PairCounts, bigram_tables
 from groundup.optim import MuonConfig, Optimizer, OptimizerConfig, ScheduleConfig, WSDConfig, build_optimizer
 from groundup.parallel import shard
@@ -48,6 +48,8 @@ class TrainingConfig(Config):
     """Which rule updates which parameter."""
     schedule: ScheduleConfig = WSDConfig()
     """Learning rate over the steps."""
+    loss: LossConfig = LossConfig()
+    """What is added to cross-entropy."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients with a larger global norm are scaled down to it."""
     precision: Literal["bf16", "fp32"] = "bf16"
@@ -205,6 +207,7 @@ def build_state(
         recompute=execution.recompute,
         compile_blocks=way == "compiled",
     )
+    model.set_loss(training.loss)
     model.set_kernels(way == "kernels")
     model.to_empty(device=device)
     model.initialise(seed)
