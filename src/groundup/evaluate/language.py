@@ -26,7 +26,7 @@ from groundup.errors import DataError
 from groundup.evaluate.metrics import ClusterRatio, Metric
 from groundup.evaluate.task import EvaluateConfig, Result, Subject
 from groundup.log import progress
-from groundup.models import Decoder
+from groundup.models import LanguageModel
 from groundup.tokens import IGNORE, Batch, Rows, Tokenizer, ordered_batches
 
 MIN_DOCUMENTS = 30
@@ -103,7 +103,11 @@ def _by_cluster() -> dict[str, ClusterRatio]:
 
 
 def measure_text(
-    model: Decoder, rows: Rows, tokenizer: Tokenizer, max_rows: int = 0, advance: Callable[[int], None] | None = None
+    model: LanguageModel,
+    rows: Rows,
+    tokenizer: Tokenizer,
+    max_rows: int = 0,
+    advance: Callable[[int], None] | None = None,
 ) -> TextMeasure:
     """Run `model` over the rows of a text, in order and in the model's compute dtype.
 
@@ -134,7 +138,7 @@ def text_bytes(tokenizer: Tokenizer) -> Int[Tensor, " vocab"]:
 
 
 @torch.inference_mode()
-def target_sums(model: Decoder, batch: Batch, n_bytes: Int[Tensor, " vocab"]) -> Float[Tensor, "4 rows time"]:
+def target_sums(model: LanguageModel, batch: Batch, n_bytes: Int[Tensor, " vocab"]) -> Float[Tensor, "4 rows time"]:
     """Nats, right (1 or 0), tokens (1) and bytes of every target that stands for text; 0 for all others."""
     logits = model(batch.tokens, segments=batch.segments, positions=batch.positions)
     targets = batch.targets.clamp(min=0)

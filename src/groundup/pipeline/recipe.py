@@ -43,6 +43,8 @@ class PretrainConfig(TrainingConfig):
 
     mixture: dict[str, float] = Field(default_factory=dict)
     """Share of each corpus source in every batch; empty: all documents as one stream, in proportion to their size."""
+    order: Literal["shuffled", "continuous"] = "shuffled"
+    """Rows in random order, or each row of a batch along its text from step to step: for models that carry a state."""
     start: Literal["random", "bigrams"] = "random"
     """Where the tables begin: random, or as the best bigram model of the text, counted and fitted in seconds."""
     start_steps: int = Field(default=60, ge=0)
@@ -110,8 +112,11 @@ class Recipe(Config):
             _check_distinct("instruct.sources", [source.name for source in self.instruct.sources])
             _check_distinct("instruct.heldout", [source.name for source in self.instruct.heldout])
             _check_mixture("instruct", self.instruct.mixture, [source.name for source in self.instruct.sources])
-        if self.pretrain.start == "bigrams" and self.model.tied:
-            raise ValueError("pretrain.start: bigrams needs model.tied: false; a token's two tables differ in it")
+        if self.pretrain.start == "bigrams" and (self.model.kind != "decoder" or self.model.tied):
+            raise ValueError(
+                "pretrain.start: bigrams needs model.kind: decoder and model.tied: false;"
+                " a token's two tables differ in it, and the blocks must begin as the identity"
+            )
         for phase in (self.pretrain, self.instruct):
             if phase is not None:
                 _check_phase(phase, self.model.context_length)

@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 
 from groundup.log import Progress, logger, progress
-from groundup.models import Decoder
+from groundup.models import LanguageModel
 from groundup.optim import learning_rate_factor
 from groundup.tokens import Batch, Mixture
 from groundup.train import checkpoint
@@ -30,7 +30,7 @@ from groundup.train.state import ExecutionConfig, TrainingConfig, TrainState, dt
 from groundup.train.step import Objectives, StepResult, train_step
 
 CHECKPOINTS = "checkpoints"
-Validate = Callable[[Decoder], Mapping[str, Any]]
+Validate = Callable[[LanguageModel], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)

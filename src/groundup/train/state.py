@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -23,7 +23,7 @@ from groundup.config import Config
 from groundup.errors import ModelFileError, RecipeError, ResourceError
 from groundup.kernels import ops
 from groundup.log import logger
-from groundup.models import Decoder, LossConfig, ModelConfig, build_model
+from groundup.models import Decoder, DecoderConfig, LanguageModel, LossConfig, ModelConfig, build_model
 from groundup.models.bigrams import PairCounts, bigram_tables
 from groundup.optim import MuonConfig, Optimizer, OptimizerConfig, ScheduleConfig, WSDConfig, build_optimizer
 from groundup.parallel import shard
@@ -101,12 +101,16 @@ class ExecutionConfig(Config):
 class TrainState:
     """Everything a step changes, and where it lives."""
 
-    model: Decoder
+    model: LanguageModel
     optimizer: Optimizer
     device: torch.device
     mesh: DeviceMesh | None = None
     step: int = 0
     uses_kernels: bool = False
+    seed: int = 0
+    """Of dropout, with the step."""
+    memory: dict[str, Tensor] = field(default_factory=dict)
+    """What the model carries from step to step for this rank's rows, [rows, ...] each; most models carry nothing."""
 
     @property
     def world_size(self) -> int:
@@ -159,7 +163,7 @@ def _kernels_obstacle(model: ModelConfig, training: TrainingConfig, device: torc
         return f"they are for the CPU, and the device is {device.type}"
     if training.precision != "bf16":
         return f"they compute in bf16, and precision is {training.precision}"
-    if not ops.fits(model.head_size):
+    if isinstance(model, DecoderConfig) and not ops.fits(model.head_size):
         return f"heads of width {model.head_size} do not fit them (multiples of 16 do)"
     return ops.why_not()
 
@@ -214,7 +218,16 @@ def build_state(
     if start is not None:
         load_weights(model, start)
     optimizer = build_optimizer(training.optimizer, dict(model.named_parameters()), set(model.matrix_parameters()))
-    return TrainState(model=model, optimizer=optimizer, device=device, mesh=mesh, uses_kernels=way == "kernels")
+    rows = training.global_batch_tokens // model_config.context_length // (mesh.size() if mesh is not None else 1)
+    return TrainState(
+        model=model,
+        optimizer=optimizer,
+        device=device,
+        mesh=mesh,
+        uses_kernels=way == "kernels",
+        seed=seed,
+        memory=model.memory(rows, device),
+    )
 
 
 def check_batch(context_length: int, global_batch_tokens: int, world_size: int) -> None:
@@ -240,6 +253,7 @@ def rows_per_micro_batch(execution: ExecutionConfig, context_length: int, rows_o
 def start_from_bigrams(state: TrainState, counted: Bigrams, steps: int, seed: int, training: TrainingConfig) -> None:
     """Replace embedding and output matrix by those of the best bigram model of the counted pairs (models.bigrams)."""
     model = state.model
+    assert isinstance(model, Decoder), "the recipe asks for this start with a decoder only"
     first, second, numbers = map(torch.from_numpy, (counted.first, counted.second, counted.counts))
     counts = PairCounts.of(first, second, numbers, model.vocab_size)
     size, scale = model.config.hidden_size, model.config.embedding_init_std
