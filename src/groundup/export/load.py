@@ -100,12 +100,8 @@ def _load(path: Path, device: torch.device, need_tokenizer: bool) -> LoadedModel
     with torch.device("meta"):
         model = build_model(config, vocab_size)
     tensors = read_tensors(facts)
-    if (
-        isinstance(config, DecoderConfig)
-        and config.tied
-        and HEAD in tensors
-        and not torch.equal(tensors[HEAD], tensors[TABLE])
-    ):
+    copied = isinstance(config, DecoderConfig) and config.tied and HEAD in tensors
+    if copied and not torch.equal(tensors[HEAD], tensors[TABLE]):
         raise fault(folder / CONFIG, "tie_word_embeddings is true, but lm_head differs from the table; export it again")
     state = _state_of(config, vocab_size, tensors)
     model.load_state_dict({name: tensor.to(device, torch.float32) for name, tensor in state.items()}, assign=True)

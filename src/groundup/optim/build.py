@@ -72,10 +72,15 @@ class Optimizer:
             for values, start in zip(now, self.start_values)
         ]
 
+    @property
+    def averages(self) -> list[torch.optim.Optimizer]:
+        """The parts whose rule keeps an average that is meant for use."""
+        return [part for part in self.parts if hasattr(part, "eval") and hasattr(part, "train")]
+
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Inside, parameters hold what is meant for use: the average, where a rule has one; afterwards as before."""
-        averaging: list[Any] = [part for part in self.parts if hasattr(part, "eval") and hasattr(part, "train")]
+        averaging: list[Any] = self.averages
         kept = [p.detach().clone() for part in averaging for group in part.param_groups for p in group["params"]]
         for part in averaging:
             part.eval()

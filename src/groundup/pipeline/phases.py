@@ -128,12 +128,13 @@ def _rows_per_step(training: TrainingConfig, recipe: Recipe) -> int:
     return training.global_batch_tokens // recipe.model.context_length
 
 
-def _validation(context: Context, tokenizer: Tokenizer) -> loop.Validate:
+def _validation(context: Context, tokenizer: Tokenizer, training: TrainingConfig) -> loop.Validate:
     """Bits per byte on an even selection of the validation rows of all sources."""
     parts = list(text_rows(context, "validation").values())
     if not parts:
         return lambda model: {}
-    rows = SelectedRows(JoinedRows("validation", parts), context.recipe.runtime.validation_rows)
+    limit = training.validation.rows if training.validation else context.recipe.runtime.validation_rows
+    rows = SelectedRows(JoinedRows("validation", parts), limit)
 
     def validate(model: LanguageModel) -> Mapping[str, Any]:
         # Eagerly: a second compiled graph, without gradients, would cost more than the few rows save.
@@ -164,7 +165,7 @@ def _train(
         training=training,
         mixture=mixture,
         objectives=objectives,
-        validate=_validation(context, tokenizer),
+        validate=_validation(context, tokenizer, training),
         flops_per_token=recipe.model.flops_per_token(vocab_size),
     )
     summary = loop.train(phase, state, execution, work, Journal(name, work, context.run_folder), context.stop)

@@ -2,6 +2,7 @@
 
     checkpoints/step-00000120/   model.safetensors  optimizer.safetensors  state.json  manifest.json
                                  memory.safetensors (what the model carries from step to step, where it does)
+                                 average.safetensors (the weights meant for use, where they are others)
 
 Invariant: a folder of this name with a manifest is whole or is found damaged by its hashes before anything in it is
 opened; a resume never starts from step 0 when a checkpoint was once announced.
@@ -27,13 +28,20 @@ from groundup.errors import DataError, ModelFileError
 from groundup.log import logger
 from groundup.optim import flat_state, load_flat_state
 from groundup.parallel import shard
-from groundup.train.state import TrainState, load_weights
+from groundup.train.average import weights_for_use
+from groundup.train.state import TrainState, load_tensors, load_weights
 
 NAME = re.compile(r"step-(\d{8})")
 WEIGHTS = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
+AVERAGE = "average.safetensors"
 MEMORY = "memory.safetensors"
 STATE = "state.json"
+
+
+def weights_file(checkpoint: Path) -> str:
+    """Name of the file in a checkpoint whose weights are meant for use."""
+    return AVERAGE if (checkpoint / AVERAGE).exists() else WEIGHTS
 
 
 def full_weights(state: TrainState) -> dict[str, Tensor]:
@@ -50,6 +58,9 @@ def save(folder: Path, state: TrainState, extra: dict[str, Any], keep: int) -> P
     files = {WEIGHTS: weights, OPTIMIZER: optimizer}
     if state.memory:
         files[MEMORY] = {name: shard.gathered_rows(kept, state.mesh).cpu() for name, kept in state.memory.items()}
+    if state.average is not None or state.optimizer.averages:
+        with weights_for_use(state.optimizer, state.average):
+            files[AVERAGE] = full_weights(state)
     target = folder / f"step-{state.step:08d}"
     if state.rank == 0:
         tensors = [value for content in files.values() for value in content.values()]
@@ -140,6 +151,9 @@ def _load(path: Path, state: TrainState) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
     load_flat_state(state.optimizer, read_tensors(path / OPTIMIZER))
     load_weights(state.model, read_tensors(path / WEIGHTS))
+    if state.average is not None:
+        state.average.values = {name: p.detach().clone() for name, p in state.average.parameters.items()}
+        load_tensors(state.average.values, read_tensors(path / AVERAGE))
     if state.memory:
         _load_memory(path / MEMORY, state)
     state.step = int(content["step"])

@@ -25,10 +25,20 @@ from groundup.kernels import ops
 from groundup.log import logger
 from groundup.models import Decoder, DecoderConfig, LanguageModel, LossConfig, ModelConfig, build_model
 from groundup.models.bigrams import PairCounts, bigram_tables
-from groundup.optim import MuonConfig, Optimizer, OptimizerConfig, ScheduleConfig, WSDConfig, build_optimizer
+from groundup.optim import (
+    MuonConfig,
+    Optimizer,
+    OptimizerConfig,
+    PlateauConfig,
+    ScheduleConfig,
+    WSDConfig,
+    build_optimizer,
+)
 from groundup.parallel import shard
 from groundup.parallel.host import keep_freed_memory
 from groundup.tokens import Bigrams
+from groundup.train.average import AverageConfig, WeightAverage
+from groundup.train.stopping import EarlyStoppingConfig, ValidationConfig
 
 Way = Literal["kernels", "compiled", "eager"]
 """How the blocks of a model are computed: by our own kernels, by torch.compile, or operator by operator."""
@@ -54,8 +64,26 @@ class TrainingConfig(Config):
     """Gradients with a larger global norm are scaled down to it."""
     precision: Literal["bf16", "fp32"] = "bf16"
     """Number format of activations and matrix products; weights and optimizer state are always fp32."""
+    validation: ValidationConfig | None = None
+    """When to validate where the schedule or early stopping depends on it; else runtime says when."""
+    early_stopping: EarlyStoppingConfig | None = None
+    """End before the budget is spent, when validation no longer improves; needs `validation`."""
+    average: AverageConfig | None = None
+    """Validate and keep a running mean of the weights."""
     max_skipped_steps: int = Field(default=8, ge=0)
     """The run stops as diverged after this many steps in a row with non-finite gradients."""
+
+    @model_validator(mode="after")
+    def _decided_by_validation(self) -> TrainingConfig:
+        for what, asked in (
+            ("schedule.kind: reduce_on_plateau", isinstance(self.schedule, PlateauConfig)),
+            ("early_stopping", self.early_stopping is not None),
+        ):
+            if asked and self.validation is None:
+                raise ValueError(
+                    f"{what} needs validation: {{every_steps: ..., rows: ...}}; the result depends on both"
+                )
+        return self
 
     def total_steps(self) -> int:
         """Optimizer steps in the budget, at least one."""
@@ -111,6 +139,8 @@ class TrainState:
     """Of dropout, with the step."""
     memory: dict[str, Tensor] = field(default_factory=dict)
     """What the model carries from step to step for this rank's rows, [rows, ...] each; most models carry nothing."""
+    average: WeightAverage | None = None
+    """The mean of the weights, where the recipe asks for one."""
 
     @property
     def world_size(self) -> int:
@@ -217,7 +247,8 @@ def build_state(
     model.initialise(seed)
     if start is not None:
         load_weights(model, start)
-    optimizer = build_optimizer(training.optimizer, dict(model.named_parameters()), set(model.matrix_parameters()))
+    parameters = dict(model.named_parameters())
+    optimizer = build_optimizer(training.optimizer, parameters, model.matrix_parameters())
     rows = training.global_batch_tokens // model_config.context_length // (mesh.size() if mesh is not None else 1)
     return TrainState(
         model=model,
@@ -227,6 +258,7 @@ def build_state(
         uses_kernels=way == "kernels",
         seed=seed,
         memory=model.memory(rows, device),
+        average=WeightAverage(training.average, parameters) if training.average else None,
     )
 
 
@@ -265,7 +297,11 @@ def start_from_bigrams(state: TrainState, counted: Bigrams, steps: int, seed: in
 
 def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Copy full tensors into the (possibly sharded) parameters. Raises ModelFileError naming what does not fit."""
-    parameters = dict(model.named_parameters())
+    load_tensors(dict(model.named_parameters()), weights)
+
+
+def load_tensors(parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    """As `load_weights`, for tensors by name."""
     missing, extra = sorted(parameters.keys() - weights.keys()), sorted(weights.keys() - parameters.keys())
     if missing or extra:
         raise ModelFileError(f"weights do not fit the model: missing {missing[:3]}, not known {extra[:3]}")

@@ -83,6 +83,8 @@ def train_step(
     state.optimizer.step()
     state.optimizer.zero_grad()
     state.step += 1
+    if state.average is not None:
+        state.average.update(state.step)
     return StepResult(
         loss=(loss_sums * row_weights).sum(),
         source_losses=loss_sums / counts,
