@@ -55,15 +55,20 @@ def test_gradient_of_the_mixture_is_the_sum_of_the_gradients_apart() -> None:
         torch.testing.assert_close(three[name] - none[name], 3 * (one[name] - none[name]), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_loss_falls(optimizer: str) -> None:
+MODELS = {"decoder": toys.MODEL, "lstm": toys.LSTM}
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("optimizer", toys.RULES)
+def test_loss_falls(optimizer: str, model: str) -> None:
     config = toys.training(optimizer=optimizer)
-    state, mixture, losses = toys.state(config), toys.mixture(), []
+    state, mixture, losses = toys.state(config, MODELS[model]), toys.mixture(), []
     for step in range(40):
         batch = mixture.batch(step, 0, 8)
-        result = train_step(state, [batch], toys.objectives(1.0), learning_rate_factor=1.0, max_grad_norm=1.0)
+        with torch.compiler.set_stance("force_eager"):  # torchao compiles its step, seconds for each shape
+            result = train_step(state, [batch], toys.objectives(1.0), learning_rate_factor=1.0, max_grad_norm=1.0)
         losses.append(float(result.loss))
-    assert losses[-1] < 0.6 * losses[0]
+    assert losses[-1] < 0.75 * losses[0]
 
 
 def test_non_finite_gradients_are_shown_and_leave_the_weights_finite() -> None:
@@ -80,15 +85,16 @@ def test_non_finite_gradients_are_shown_and_leave_the_weights_finite() -> None:
     torch.testing.assert_close(after, before, rtol=1e-2, atol=1e-3)
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_step_runs_under_fake_tensors_on_eight_fake_ranks(optimizer: str, precision: str) -> None:
-    config = toys.training(optimizer=optimizer, precision=precision)
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("optimizer", toys.RULES)
+def test_step_runs_under_fake_tensors_on_eight_fake_ranks(optimizer: str, model: str) -> None:
+    config = toys.training(optimizer=optimizer, precision="bf16" if optimizer == "muon" else "fp32")
     with fake_world(8) as mesh:
         state = build_state(
-            toys.MODEL, toys.VOCAB_SIZE, config, toys.EAGER, seed=3, device=torch.device("cpu"), mesh=mesh
+            MODELS[model], toys.VOCAB_SIZE, config, toys.EAGER, seed=3, device=torch.device("cpu"), mesh=mesh
         )
         batch = toys.mixture().batch(0, 0, 1)
-        result = train_step(state, [batch], toys.objectives(), learning_rate_factor=1.0, max_grad_norm=1.0)
+        with torch.compiler.set_stance("force_eager"):
+            result = train_step(state, [batch], toys.objectives(), learning_rate_factor=1.0, max_grad_norm=1.0)
         assert result.loss.shape == () and state.step == 1
         assert state.world_size == 8

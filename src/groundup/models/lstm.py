@@ -94,13 +94,14 @@ class LSTMLayer(nn.Module):
         hidden: Float[Tensor, "rows hidden"],
         cell: Float[Tensor, "rows hidden"],
     ) -> tuple[Float[Tensor, "rows time hidden"], Float[Tensor, "rows hidden"], Float[Tensor, "rows hidden"]]:
-        """Outputs, and the states after the last time step, all in the dtype of `x`."""
+        """Outputs, and the states after the last time step (without gradient), all in the dtype of `x`."""
         dtype = x.dtype
         bias = self.bias.to(dtype)
         weights = [self.input.to(dtype), self.recurrent.to(dtype), bias, torch.zeros_like(bias)]
         start = (hidden[None].to(dtype), cell[None].to(dtype))
         outputs, hidden, cell = torch.lstm(x, start, weights, True, 1, 0.0, False, False, True)
-        return outputs, hidden[0], cell[0]
+        # A copy: what a sharded module gives back may not be a view of something else.
+        return outputs.clone(memory_format=torch.contiguous_format), hidden[0].detach(), cell[0].detach()
 
 
 class LSTM(nn.Module):

@@ -30,5 +30,5 @@ class SGDConfig(OneRule):
         return self
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """torch's fused SGD."""
-        return torch.optim.SGD(groups, lr=1.0, momentum=self.momentum, nesterov=self.nesterov, fused=True)
+        """torch's SGD; not its fused form, which sharded tensors do not have."""
+        return torch.optim.SGD(groups, lr=1.0, momentum=self.momentum, nesterov=self.nesterov, foreach=True)

@@ -60,7 +60,8 @@ def save(folder: Path, state: TrainState, extra: dict[str, Any], keep: int) -> P
         files[MEMORY] = {name: shard.gathered_rows(kept, state.mesh).cpu() for name, kept in state.memory.items()}
     if state.average is not None or state.optimizer.averages:
         with weights_for_use(state.optimizer, state.average):
-            files[AVERAGE] = full_weights(state)
+            # Copies: on a CPU these are the parameters themselves, which hold other values outside of this block.
+            files[AVERAGE] = {name: value.clone() for name, value in full_weights(state).items()}
     target = folder / f"step-{state.step:08d}"
     if state.rank == 0:
         tensors = [value for content in files.values() for value in content.values()]
