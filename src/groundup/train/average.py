@@ -42,7 +42,8 @@ class WeightAverage:
             self.values = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
             return
         decay = min(self.decay, (1 + step) / (10 + step))
-        get_ema_multi_avg_fn(decay)(list(self.values.values()), [self.parameters[name] for name in self.values], 0)
+        update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        update(list(self.values.values()), [self.parameters[name] for name in self.values], 0)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
