@@ -74,13 +74,7 @@ def test_every_optimizer_resumes_to_the_same_bits(tmp_path: Path, optimizer: str
     """With all that has a state: moments, carried states, the mean of the weights; and dropout, which has none."""
     config = toys.training(steps=4, optimizer=optimizer, average=AverageConfig(decay=0.9))
 
-    @pytest.fixture(autouse=True)
-def known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measuring the machine takes longer than the toys' training."""
-    monkeypatch.setattr(loop, "measured_peak_flops", lambda device, dtype: 1e12)
-
-
-def run(folder: Path, stop: StopRequest) -> TrainState:
+    def run(folder: Path, stop: StopRequest) -> TrainState:
         state = toys.state(config, model)
         with torch.compiler.set_stance("force_eager"):  # torchao compiles its step, seconds for each shape
             loop.train(toys.phase(config, "continuous"), state, toys.EAGER, folder, toys.journal(folder), stop)

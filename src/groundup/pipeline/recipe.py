@@ -19,7 +19,7 @@ from groundup.corpus import CorpusConfig, EngineName
 from groundup.errors import RecipeError
 from groundup.evaluate import EvaluateConfig
 from groundup.export import ExportConfig
-from groundup.models import ModelConfig
+from groundup.models import DecoderConfig, ModelConfig
 from groundup.tokens import InstructSourceConfig, TokenizerConfig
 from groundup.train.state import ExecutionConfig, TrainingConfig, check_batch
 
@@ -112,11 +112,10 @@ class Recipe(Config):
             _check_distinct("instruct.sources", [source.name for source in self.instruct.sources])
             _check_distinct("instruct.heldout", [source.name for source in self.instruct.heldout])
             _check_mixture("instruct", self.instruct.mixture, [source.name for source in self.instruct.sources])
-        if self.pretrain.start == "bigrams" and (self.model.kind != "decoder" or self.model.tied):
-            raise ValueError(
-                "pretrain.start: bigrams needs model.kind: decoder and model.tied: false;"
-                " a token's two tables differ in it, and the blocks must begin as the identity"
-            )
+        if self.pretrain.start == "bigrams" and not isinstance(self.model, DecoderConfig):
+            raise ValueError("pretrain.start: bigrams needs model.kind: decoder; its blocks can begin as the identity")
+        if self.pretrain.start == "bigrams" and self.model.tied:
+            raise ValueError("pretrain.start: bigrams needs model.tied: false; a token's two tables differ in it")
         for phase in (self.pretrain, self.instruct):
             if phase is not None:
                 _check_phase(phase, self.model.context_length)
