@@ -44,8 +44,9 @@ class LayerNoise(NamedTuple):
 
 def row_keys(seed: int, step: int, rows: Int[Tensor, " rows"]) -> Int32[Tensor, " rows"]:
     """Keys of the rows with these numbers in the global batch of a step."""
-    # Two words of the seed and two of the step go in one after the other, so that none is lost.
-    keys = rows.to(torch.int32)
+    # Hashed before the seed goes in: else row 3 of seed 1 would drop what row 0 of seed 2 drops. Two words each of
+    # seed and step go in one after the other, so that none is lost.
+    keys = _hash(rows.to(torch.int32) ^ _signed(0x9E3779B9))
     for word in (seed, seed >> 32, step, step >> 32):
         keys = _hash(keys ^ _signed(word))
     return keys
