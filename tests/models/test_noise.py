@@ -7,9 +7,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from groundup.kernels import ops
 from groundup.models import DecoderConfig, RowContext, build_model
 from groundup.models.attention import attend
-from groundup.models.noise import INPUT, dropout, kept, layer_noise, row_keys
+from groundup.models.noise import (
+    FFN_BRANCH,
+    FFN_DEPTH,
+    INPUT,
+    NoiseConfig,
+    dropout,
+    kept,
+    layer_noise,
+    residual_branch,
+    row_keys,
+)
+from groundup.parallel.recompute import recompute_blocks
 
 NUMBERS = torch.arange(6)
 EVERYTHING = {"embedding_dropout": 0.1, "attention_dropout": 0.2, "residual_dropout": 0.1, "stochastic_depth": 0.4}
@@ -85,8 +97,6 @@ def test_a_row_drops_the_same_alone_and_among_others() -> None:
 
 
 def test_recomputed_blocks_have_the_same_gradients() -> None:
-    from groundup.parallel.recompute import recompute_blocks
-
     tokens, gradients = torch.randint(0, 20, (6, 8)), []
     for recompute in (False, True):
         noisy = model(**EVERYTHING)
@@ -107,8 +117,6 @@ def test_attention_weights_are_dropped_and_scaled() -> None:
 
 
 def test_stochastic_depth_skips_whole_rows_the_deeper_the_more() -> None:
-    from groundup.models.noise import FFN_BRANCH, FFN_DEPTH, NoiseConfig, residual_branch
-
     config, many = NoiseConfig(stochastic_depth=0.6), row_keys(1, 1, torch.arange(4000))
     for layer, rate in ((0, 0.2), (2, 0.6)):
         branch = residual_branch(torch.ones(4000, 5), layer_noise(many, layer, 3, 0.6), (FFN_BRANCH, FFN_DEPTH), config)
@@ -116,3 +124,20 @@ def test_stochastic_depth_skips_whole_rows_the_deeper_the_more() -> None:
         assert ((branch == 0).any(1) == skipped).all()
         assert abs(float(skipped.float().mean()) - rate) < 0.04
         assert torch.allclose(branch[~skipped], torch.tensor(1 / (1 - rate)))
+
+
+def test_the_kernels_drop_what_the_plain_layers_drop() -> None:
+    if not ops.usable():
+        pytest.skip(f"kernels: {ops.why_not()}")
+    tokens, found = torch.randint(0, 20, (6, 8)), []
+    for fused in (False, True):
+        config = DecoderConfig(
+            context_length=8, num_layers=2, hidden_size=32, num_heads=2, num_kv_heads=1, ffn_size=32,
+            residual_dropout=0.3, stochastic_depth=0.4,
+        )  # fmt: skip
+        made = build_model(config, vocab_size=20)
+        made.initialise(1)
+        made.set_compute_dtype(torch.bfloat16)
+        made.set_kernels(fused)
+        found.append(made(tokens, context=RowContext(keys())))
+    torch.testing.assert_close(found[1], found[0], rtol=0.05, atol=0.02)

@@ -213,7 +213,8 @@ class Decoder(nn.Module):
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
         by = rotation(positions, self.config.head_size, self.config.rope_theta)
-        keys, config = context.keys if context else None, self.config
+        config = self.config
+        keys = context.keys if context and config.drops else None
         x = dropout(self.embedding(tokens, self.compute_dtype), keys, INPUT, config.embedding_dropout)
         for index, block in enumerate(self.layers):
             x = block(x, by, segments, layer_noise(keys, index, config.num_layers, config.stochastic_depth))

@@ -34,6 +34,11 @@ class NoiseConfig(Config):
     stochastic_depth: float = Field(default=0.0, ge=0, lt=1)
     """How often a row skips a branch of the last layer; in proportion less below (Huang et al. 2016, 1603.09382)."""
 
+    @property
+    def drops(self) -> bool:
+        """Whether anything is dropped at all."""
+        return any((self.embedding_dropout, self.attention_dropout, self.residual_dropout, self.stochastic_depth))
+
 
 class LayerNoise(NamedTuple):
     """What one layer needs in order to drop; the rates of depth are tensors, so that layers share a compiled graph."""
