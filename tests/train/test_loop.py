@@ -110,6 +110,7 @@ def test_a_phase_ends_early_with_the_weights_of_its_best_validation(tmp_path: Pa
     state, summary = run_validated(tmp_path / "whole", losses, StopRequest(), early_stopping=stopping)
     assert state.step == summary["steps"] == 10
     assert summary["weights"] == "best/step-00000004/model.safetensors"
+    assert summary["best_validation"] == {"step": 4, "loss": 2.0}
     assert (tmp_path / "whole" / summary["weights"]).exists()
     assert "stopped_early" in [e["event"] for e in read_lines(tmp_path / "whole" / "logs" / "events.jsonl")]
     with pytest.raises(Interrupted):

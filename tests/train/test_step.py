@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from groundup.errors import RecipeError
 from groundup.models import LossConfig, ModelConfig
 from groundup.parallel.fake import fake_world
 from groundup.tokens import IGNORE
@@ -133,7 +134,8 @@ def test_non_finite_gradients_are_shown_and_leave_the_weights_finite() -> None:
 @pytest.mark.parametrize("optimizer", toys.RULES)
 def test_step_runs_under_fake_tensors_on_eight_fake_ranks(optimizer: str, model: str) -> None:
     config = toys.training(optimizer=optimizer, precision="bf16" if optimizer == "muon" else "fp32")
-    with fake_world(8) as mesh:
+    world_size = 1 if optimizer == "adamw_8bit" else 8
+    with fake_world(world_size) as mesh:
         state = build_state(
             MODELS[model], toys.VOCAB_SIZE, config, toys.EAGER, seed=3, device=torch.device("cpu"), mesh=mesh
         )
@@ -141,4 +143,10 @@ def test_step_runs_under_fake_tensors_on_eight_fake_ranks(optimizer: str, model:
         with torch.compiler.set_stance("force_eager"):
             result = train_step(state, [batch], toys.objectives(), learning_rate_factor=1.0, max_grad_norm=1.0)
         assert result.loss.shape == () and state.step == 1
-        assert state.world_size == 8
+        assert state.world_size == world_size
+
+
+def test_moments_that_no_checkpoint_can_hold_are_refused() -> None:
+    config = toys.training(optimizer="adamw_8bit")
+    with fake_world(2) as mesh, pytest.raises(RecipeError, match="adamw_8bit"):
+        build_state(toys.MODEL, toys.VOCAB_SIZE, config, toys.EAGER, seed=3, device=torch.device("cpu"), mesh=mesh)

@@ -1,6 +1,7 @@
 """AdamW with moments of 8 bits in blocks of 256 (Dettmers et al. 2022), by torchao: a quarter of the state.
 
-Invariant: parameters of fewer than 4,096 numbers keep moments of 32 bits, as in the paper.
+Parameters must be whole: sharded ones are refused. Invariant: parameters of fewer than 4,096 numbers keep moments of 32
+bits, as in the paper.
 """
 
 from __future__ import annotations
@@ -9,10 +10,16 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
+from torch._subclasses.fake_tensor import unset_fake_temporarily
+from torch.distributed.tensor import DTensor
 
+from groundup.errors import RecipeError
 from groundup.optim.adamw import AdamRates
 from groundup.optim.groups import OneRule
 from groundup.optim.optional import optimizer_class
+
+BLOCK = 256
+"""Numbers that share a scale."""
 
 
 class AdamW8bitConfig(AdamRates, OneRule):
@@ -25,7 +32,15 @@ class AdamW8bitConfig(AdamRates, OneRule):
     """Part of a hidden matrix that decays per step, times the learning rate."""
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """torchao's optimizer. Raises RecipeError when it is not installed."""
+        """torchao's optimizer. Raises RecipeError when it is not installed, or the parameters are sharded."""
+        if any(isinstance(p, DTensor) and p.device_mesh.size() > 1 for group in groups for p in group["params"]):
+            raise RecipeError(
+                "optimizer.kind: adamw_8bit: a checkpoint cannot hold 8-bit moments of sharded parameters;"
+                " use one rank, or kind: adamw or adafactor"
+            )
         rule: Any = optimizer_class("torchao.optim.AdamW8bit", "run pip install 'groundup[optim]'")
+        with unset_fake_temporarily():  # its tables are made at their first use, from numbers that fakes do not have
+            for signed in (True, False):
+                rule._subclass_zeros(torch.empty(BLOCK), signed, BLOCK)
         found: torch.optim.Optimizer = rule(groups, betas=(self.beta1, self.beta2), eps=self.epsilon)
         return found

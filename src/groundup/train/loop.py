@@ -230,10 +230,14 @@ class _Loop:
             **({"validations": self.validations} if self.validations else {}),
         }
 
+    def _best(self) -> int | None:
+        """Position of the best validation, where the phase looks for it."""
+        stopping = self.phase.training.early_stopping
+        return best_validation(stopping, self.validations) if stopping else None
+
     def _result(self) -> Path:
         """The weights that the phase is about, relative to its folder: the best where it looked for them."""
-        stopping = self.phase.training.early_stopping
-        best = best_validation(stopping, self.validations) if stopping else None
+        best = self._best()
         kept = f"{CHECKPOINTS}/step-{self.state.step:08d}"
         if best is not None:
             kept = f"{BEST}/step-{self.validations[best][0]:08d}"
@@ -246,13 +250,14 @@ class _Loop:
 
     def summary(self) -> dict[str, Any]:
         """Figures of the phase for manifests and reports."""
-        seconds = self.watch.seconds
+        seconds, best = self.watch.seconds, self._best()
         return {
             "weights": self._result().as_posix(),
             "steps": self.state.step,
             "tokens": self.state.step * self.phase.training.global_batch_tokens,
             "skipped_steps": self.guard.total,
             "validation": self.validation,
+            **({"best_validation": dict(zip(("step", "loss"), self.validations[best]))} if best is not None else {}),
             "train_seconds": round(seconds, 2),
             "peak_memory_bytes": peak_memory_bytes(self.state.device),
             "world_size": self.state.world_size,
