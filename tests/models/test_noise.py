@@ -12,7 +12,6 @@ from groundup.models import DecoderConfig, RowContext, build_model
 from groundup.models.attention import attend
 from groundup.models.noise import (
     FFN_BRANCH,
-    FFN_DEPTH,
     INPUT,
     NoiseConfig,
     dropout,
@@ -119,7 +118,7 @@ def test_attention_weights_are_dropped_and_scaled() -> None:
 def test_stochastic_depth_skips_whole_rows_the_deeper_the_more() -> None:
     config, many = NoiseConfig(stochastic_depth=0.6), row_keys(1, 1, torch.arange(4000))
     for layer, rate in ((0, 0.2), (2, 0.6)):
-        branch = residual_branch(torch.ones(4000, 5), layer_noise(many, layer, 3, 0.6), (FFN_BRANCH, FFN_DEPTH), config)
+        branch = residual_branch(torch.ones(4000, 5), layer_noise(many, layer, 3, 0.6), FFN_BRANCH, config)
         skipped = (branch == 0).all(1)
         assert ((branch == 0).any(1) == skipped).all()
         assert abs(float(skipped.float().mean()) - rate) < 0.04

@@ -25,9 +25,7 @@ from groundup.models.layers import Embedding, RMSNorm, Rotation, SwiGLU, rotatio
 from groundup.models.losses import LossConfig
 from groundup.models.noise import (
     ATTENTION_BRANCH,
-    ATTENTION_DEPTH,
     FFN_BRANCH,
-    FFN_DEPTH,
     INPUT,
     LayerNoise,
     NoiseConfig,
@@ -158,13 +156,13 @@ class Block(nn.Module):
     ) -> Float[Tensor, "rows time hidden"]:
         """[rows, time, hidden_size] -> the same shape."""
         mixed = self.attention(self.attention_norm(x), by, segments, noise)
-        mixed = residual_branch(mixed, noise, (ATTENTION_BRANCH, ATTENTION_DEPTH), self.config)
+        mixed = residual_branch(mixed, noise, ATTENTION_BRANCH, self.config)
         if self.ffn_norm.fused and x.dtype == torch.bfloat16:
             x, normed = ops.add_rms_norm(x, mixed, self.ffn_norm.weight, self.ffn_norm.epsilon)
         else:
             x = x + mixed
             normed = self.ffn_norm(x)
-        y: Tensor = x + residual_branch(self.ffn(normed), noise, (FFN_BRANCH, FFN_DEPTH), self.config)
+        y: Tensor = x + residual_branch(self.ffn(normed), noise, FFN_BRANCH, self.config)
         return y
 
     def cached(

@@ -18,8 +18,10 @@ from torch import Tensor
 
 from groundup.config import Config
 
-ATTENTION_WEIGHTS, ATTENTION_BRANCH, FFN_BRANCH, ATTENTION_DEPTH, FFN_DEPTH, INPUT = range(1, 7)
-"""Places of a layer at which something is dropped; each has random numbers of its own."""
+ATTENTION_WEIGHTS, INPUT = 1, 6
+"""Places at which numbers are dropped; each has random numbers of its own."""
+ATTENTION_BRANCH, FFN_BRANCH = (2, 4), (3, 5)
+"""Two places each: for dropout, and for whole branches."""
 
 
 class NoiseConfig(Config):
