@@ -27,6 +27,9 @@ class EvaluateConfig(Config):
     """At most this many questions, evenly spread over all of them (0: all)."""
     max_rows: int = Field(default=0, ge=0)
     """At most this many rows of context_length tokens of every text, from its start (0: all)."""
+    carry_states: bool = False
+    """Read each text as one stream, with the states of a model that carries them (an LSTM); else, as a decoder does,
+    each row starts afresh."""
     batch_rows: int = Field(default=64, ge=1)
     """Questions answered at a time; more is faster and takes more memory."""
     continuations: tuple[str, ...] = ("It is a truth universally acknowledged, that",)
