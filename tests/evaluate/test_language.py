@@ -13,8 +13,8 @@ from torch.nn import functional
 from groundup.errors import DataError
 from groundup.evaluate import EvaluateConfig, Subject, measure_text
 from groundup.evaluate.language import MIN_DOCUMENTS, measure_language
-from groundup.models import Decoder
-from groundup.tokens import PackedText, Tokenizer
+from groundup.models import Decoder, LSTMConfig, build_model
+from groundup.tokens import IGNORE, PackedText, Tokenizer
 
 Pack = Callable[..., PackedText]
 DOCUMENTS = ("Paris, 北京 café", "the cat sat on the mat. " * 7, "x", "Zürich 1815: naïve Emma <|end|>")
@@ -104,3 +104,25 @@ def test_the_first_text_is_the_headline(model: Decoder, tokenizer: Tokenizer, pa
         assert result.metrics[f"{metric}/test/emma"] != result.metrics[metric]
     texts_found: dict[str, Any] = result.samples["texts"]
     assert texts_found["test/emma"]["n_bytes"] == len("Emma 1815")
+
+
+def test_a_text_can_be_read_as_one_stream(tokenizer: Tokenizer, packed: Pack) -> None:
+    lstm = build_model(LSTMConfig(context_length=48, num_layers=2, hidden_size=24), tokenizer.vocab_size)
+    lstm.initialise(3)
+    with torch.no_grad():
+        lstm.head.weight.mul_(50.0)  # type: ignore[operator, union-attr]
+    rows = packed(*DOCUMENTS * 6)
+    stream = [rows.row(index) for index in range(rows.num_rows)]
+    tokens, targets = (torch.cat([torch.from_numpy(row[plane]) for row in stream]) for plane in (0, 1))
+    with torch.no_grad():
+        nats = functional.cross_entropy(lstm(tokens[None])[0], targets, ignore_index=IGNORE, reduction="none")
+    is_text = (targets != IGNORE) & (targets != tokenizer.end_of_text_id)
+    carried = measure_text(lstm, rows, tokenizer, carry_states=True).summary()["loss"]
+    assert carried == pytest.approx(float(nats[is_text].mean()), rel=1e-4)
+    assert carried != pytest.approx(measure_text(lstm, rows, tokenizer).summary()["loss"], rel=1e-4)
+
+
+def test_a_decoder_carries_nothing(model: Decoder, tokenizer: Tokenizer, packed: Pack) -> None:
+    rows = packed(*DOCUMENTS * 6)
+    carried = measure_text(model, rows, tokenizer, carry_states=True).summary()
+    assert carried == measure_text(model, rows, tokenizer).summary()

@@ -143,18 +143,22 @@ def test_attention_does_not_see_later_positions_or_other_documents() -> None:
     assert not torch.equal(before[:, :70], after[:, :70])
 
 
-def test_losses_and_their_gradient() -> None:
+@pytest.mark.parametrize(("smoothing", "z_loss"), [(0.0, 0.0), (0.2, 0.0), (0.0, 0.02), (0.1, 0.01)])
+def test_losses_and_their_gradient(smoothing: float, z_loss: float) -> None:
     scores, targets = 4 * number(33, 77).bfloat16(), torch.arange(33)
     targets[5] = -100
     weights = number(33).abs()
     plain = scores.float().requires_grad_()
-    wanted = F.cross_entropy(plain, targets, reduction="none", ignore_index=-100)
+    wanted = F.cross_entropy(plain, targets, reduction="none", ignore_index=-100, label_smoothing=smoothing)
+    wanted = wanted + z_loss * plain.logsumexp(-1).square() * (targets != -100)
     (wanted * weights).sum().backward()
+    extra = (smoothing, z_loss)
     without = scores.clone()
     assert torch.equal(
-        ops.token_losses_(without, targets, None, -100), ops.token_losses_(scores, targets, weights, -100)
+        ops.token_losses_(without, targets, None, -100, *extra),
+        ops.token_losses_(scores, targets, weights, -100, *extra),
     )
-    close(ops.token_losses_(without, targets, None, -100), wanted.detach())
+    close(ops.token_losses_(without, targets, None, -100, *extra), wanted.detach())
     close(scores, plain.grad)
     assert scores[5].abs().max() == 0
 

@@ -9,7 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from groundup.models import heads
-from groundup.models.heads import IGNORE, LanguageModelHead
+from groundup.models.heads import LanguageModelHead
+from groundup.models.losses import IGNORE, LossConfig
 
 ROWS, TIME, SIZE, VOCAB = 3, 10, 8, 23
 
@@ -30,18 +31,33 @@ def make(dtype: torch.dtype = torch.float32) -> tuple[LanguageModelHead, torch.T
     return head, hidden, targets
 
 
-def reference(head: LanguageModelHead, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    logits = (hidden @ head.weight.to(hidden.dtype).t()).float()
-    losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none")
+def reference(
+    head: LanguageModelHead, hidden: torch.Tensor, targets: torch.Tensor, loss: LossConfig | None = None
+) -> torch.Tensor:
+    """The plain form: all logits, torch's own cross-entropy."""
+    loss = loss or LossConfig()
+    logits, flat = (hidden @ head.weight.to(hidden.dtype).t()).float().flatten(0, 1), targets.flatten()
+    losses = F.cross_entropy(logits, flat, ignore_index=IGNORE, reduction="none", label_smoothing=loss.label_smoothing)
+    losses = losses + loss.z_loss * logits.logsumexp(-1).square() * (flat != IGNORE)
     return losses.view(targets.shape).sum(1)
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        LossConfig(),
+        LossConfig(label_smoothing=0.2),
+        LossConfig(z_loss=0.05),
+        LossConfig(label_smoothing=0.1, z_loss=0.01),
+    ],
+)
 @pytest.mark.parametrize("known", [False, True])
-def test_row_losses_and_their_gradients_are_cross_entropy(known: bool) -> None:
+def test_row_losses_and_their_gradients_are_cross_entropy(known: bool, loss: LossConfig) -> None:
     head, hidden, targets = make()
+    head.chunk_loss.loss = loss
     weights = torch.tensor([0.5, -2.0, 3.0])
     sums, counts = head(hidden, head.weight, targets, weights if known else None)
-    expected = reference(head, hidden, targets)
+    expected = reference(head, hidden, targets, loss)
     torch.testing.assert_close(sums, expected)
     assert counts.tolist() == [6, 10, 0] and sums[2] == 0 and sums.dtype == torch.float32
     ours = torch.autograd.grad((sums * weights).sum(), [hidden, head.weight])

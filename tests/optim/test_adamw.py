@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from groundup.optim.adamw import AdamWConfig, adamw, role_of
+from groundup.optim.adamw import AdamWConfig
+from groundup.optim.groups import role_of
 
 
 def test_roles_come_from_names_then_from_dimensions() -> None:
@@ -15,9 +16,11 @@ def test_roles_come_from_names_then_from_dimensions() -> None:
 
 
 def test_only_matrices_decay_and_each_role_has_its_rate() -> None:
-    rates = AdamWConfig(embedding_multiplier=4.0, head_multiplier=0.5, vector_multiplier=0.0)
+    rates = AdamWConfig(
+        learning_rate=0.1, weight_decay=0.5, embedding_multiplier=4.0, head_multiplier=0.5, vector_multiplier=0.0
+    )
     ones = {name: torch.nn.Parameter(torch.ones(2, 2)) for name in ("matrix", "embedding", "head", "vector")}
-    optimizer = adamw(rates, [(name, p, name) for name, p in ones.items()], learning_rate=0.1, weight_decay=0.5)  # type: ignore[misc]
+    (optimizer,) = rates.parts([(name, p, name) for name, p in ones.items()])  # type: ignore[misc]
     groups = {group["role"]: group for group in optimizer.param_groups}
     assert {role: group["weight_decay"] for role, group in groups.items()} == {
         "matrix": 0.5,
@@ -35,7 +38,5 @@ def test_only_matrices_decay_and_each_role_has_its_rate() -> None:
 
 
 def test_roles_that_do_not_occur_make_no_group() -> None:
-    optimizer = adamw(
-        AdamWConfig(), [("v", torch.nn.Parameter(torch.ones(2)), "vector")], learning_rate=0.1, weight_decay=0.1
-    )
+    (optimizer,) = AdamWConfig().parts([("v", torch.nn.Parameter(torch.ones(2)), "vector")])
     assert [group["role"] for group in optimizer.param_groups] == ["vector"]

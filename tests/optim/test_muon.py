@@ -14,7 +14,7 @@ def random(*shape: int) -> torch.Tensor:
 
 def moved(config: MuonConfig, gradients: list[torch.Tensor], start: torch.Tensor) -> torch.Tensor:
     matrix = torch.nn.Parameter(start.clone())
-    optimizer = muon(config, [("w", matrix)])
+    optimizer = muon(config, [("w", matrix, "matrix")])
     for gradient in gradients:
         matrix.grad = gradient.clone()
         optimizer.step()
@@ -83,4 +83,4 @@ def test_a_gradient_of_zeros_moves_nothing() -> None:
 
 def test_only_matrices_are_taken() -> None:
     with pytest.raises(ValueError, match="2D"):
-        muon(MuonConfig(), [("gain", torch.nn.Parameter(torch.ones(3)))])
+        muon(MuonConfig(), [("gain", torch.nn.Parameter(torch.ones(3)), "matrix")])

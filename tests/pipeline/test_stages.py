@@ -63,6 +63,7 @@ def other_values(folder: Path) -> dict[str, list[Any]]:
         "text_template": ["{text}"],
         "namespaces": [[1]],
         "templates": [{"height": "$1 m"}],
+        "arguments": [{"momentum_decay": 0.01}],
     }
 
 

@@ -23,6 +23,14 @@ Step = str | int
 Kinds = tuple[tuple[tuple[Step, ...], str], ...]
 
 
+REQUIRED: dict[str, dict[str, Any]] = {
+    "decoder": tiny.recipe(Path("nowhere"))["model"],
+    "lstm": {"context_length": 64, "num_layers": 2, "hidden_size": 32},
+    "named": {"name": "torch.optim.NAdam"},
+}
+"""Fields without default, of the classes in unions, by kind."""
+
+
 @dataclass(frozen=True)
 class Leaf:
     """One field: its key path, the class's field, and which `kind` the unions on the way must have."""
@@ -65,6 +73,8 @@ def base_values(folder: Path) -> dict[str, Any]:
     )
     values["corpus"]["decontaminate"] = [{"name": "exam", "path": str(folder / "exam.jsonl")}]
     values["instruct"]["sources"].append({"name": "again", "path": str(folder / "heldout.jsonl")})
+    for phase in ("pretrain", "instruct"):
+        values[phase] |= {"validation": {}, "early_stopping": {}, "average": {}}
     return json.loads(json.dumps(config.to_dict(config.build(Recipe, values, "toy"))))
 
 
@@ -72,7 +82,8 @@ def with_kinds(values: dict[str, Any], kinds: Kinds) -> dict[str, Any]:
     """`values` with the unions of `kinds` set to a class's defaults."""
     values = copy.deepcopy(values)
     for path, kind in kinds:
-        replace_at(values, path, {"kind": kind})
+        rules = {"rules": [{"parameters": "*"}]} if path[-1] == "optimizer" else {}
+        replace_at(values, path, {"kind": kind, **REQUIRED.get(kind, {}), **rules})
     return json.loads(json.dumps(config.to_dict(config.build(Recipe, values, "toy"))))
 
 

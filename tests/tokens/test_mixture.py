@@ -179,3 +179,30 @@ def test_the_order_of_asking_does_not_matter(steps: list[int], rows_per_step: in
             rank = sum(int(mixed.sample(step * rows_per_step + j)[0] == source) for j in range(slot))
             epoch, index = divmod(step * mixed.rows_of_sources[source] + rank, (13, 500)[source])
             assert row == permute(np.array([index]), (13, 500)[source], 1, f"source{source}", epoch)[0]
+
+
+@settings(deadline=None)
+@given(size=st.integers(1, 60), share=st.floats(0.1, 0.9), first=st.integers(0, 400))
+def test_continuous_rows_go_on_where_the_step_before_ended(size: int, share: float, first: int) -> None:
+    sources = [MixtureSource(Toy("text", size), share), MixtureSource(Toy("more", 17), 1 - share)]
+    mix = Mixture(sources, 8, 1, order="continuous")
+    before, after = (mix.batch(step, 0, 8) for step in (first, first + 1))
+    assert torch.equal(before.sources, after.sources) and after.continues is not None
+    for slot, source in enumerate(after.sources.tolist()):
+        rows = sources[source].rows.num_rows
+        row = int(after.tokens[slot, 0])
+        assert row == (int(before.tokens[slot, 0]) + 1) % rows
+        assert bool(after.continues[slot]) == (row > 0)
+
+
+def test_continuous_slots_share_a_source_evenly_and_the_first_step_goes_on_from_nothing() -> None:
+    mix = Mixture([MixtureSource(Toy("text", 40), 1.0)], 4, 1, order="continuous")
+    assert mix.batch(0, 0, 4).tokens[:, 0].tolist() == [0, 10, 20, 30]
+    assert mix.batch(0, 0, 4).continues.tolist() == [False] * 4
+    seen = [row for step in range(10) for row in mix.batch(step, 0, 4).tokens[:, 0].tolist()]
+    assert sorted(seen) == list(range(40))
+    assert mix.batch(3, 2, 2).continues.tolist() == [True, True]
+
+
+def test_shuffled_rows_go_on_from_nothing() -> None:
+    assert mixture([5], [1.0]).batch(3, 0, 8).continues is None

@@ -114,3 +114,11 @@ def test_says_what_it_needs_when_the_disk_is_too_small(tmp_path: Path, monkeypat
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10))
     with pytest.raises(ResourceError, match="MB are free"):
         checkpoint.save(tmp_path, trained(1), {}, keep=2)
+
+
+def test_what_the_model_carries_must_fit_and_is_named_where_it_does_not(tmp_path: Path) -> None:
+    state = toys.state(model=toys.LSTM)
+    checkpoint.save(tmp_path, state, {}, keep=2)
+    smaller = toys.state(toys.training(global_batch_tokens=4 * toys.CONTEXT_LENGTH), model=toys.LSTM)
+    with pytest.raises(ModelFileError, match=r"memory 'hidden' has shape \[8, 2, 32\]"):
+        checkpoint.resume(tmp_path, smaller, False, lambda path, fault: None)

@@ -5,16 +5,27 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from groundup.errors import DivergedError, Interrupted
+from groundup.errors import DataError, DivergedError, Interrupted
 from groundup.log import read_lines
+from groundup.models import ModelConfig
+from groundup.optim import PlateauConfig
 from groundup.train import loop
+from groundup.train.average import AverageConfig
 from groundup.train.guards import StopRequest
 from groundup.train.state import ExecutionConfig, TrainState
+from groundup.train.stopping import EarlyStoppingConfig, ValidationConfig
 from tests.train import toys
+
+
+@pytest.fixture(autouse=True)
+def known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measuring the machine takes longer than the toys' training."""
+    monkeypatch.setattr(loop, "measured_peak_flops", lambda device, dtype: 1e12)
 
 
 def run(folder: Path, stop: StopRequest | None = None, execution: ExecutionConfig = toys.EAGER) -> TrainState:
@@ -52,6 +63,107 @@ def test_a_stopped_run_resumes_to_the_same_bits(tmp_path: Path, stopped_after: i
     assert [event["event"] for event in read_lines(tmp_path / "parts_run" / "events.jsonl")] == [
         "checkpoint_saved", "preempted", "resumed", "checkpoint_saved",
     ]  # fmt: skip
+
+
+NOISE = {"embedding_dropout": 0.1, "attention_dropout": 0.1, "residual_dropout": 0.2, "stochastic_depth": 0.3}
+
+
+@pytest.mark.parametrize("model", [toys.MODEL.model_copy(update=NOISE), toys.LSTM.model_copy(update={"dropout": 0.3})])
+@pytest.mark.parametrize("optimizer", toys.RULES)
+def test_every_optimizer_resumes_to_the_same_bits(tmp_path: Path, optimizer: str, model: ModelConfig) -> None:
+    """With all that has a state: moments, carried states, the mean of the weights; and dropout, which has none."""
+    config = toys.training(steps=4, optimizer=optimizer, average=AverageConfig(decay=0.9))
+
+    def run(folder: Path, stop: StopRequest) -> TrainState:
+        state = toys.state(config, model)
+        with torch.compiler.set_stance("force_eager"):  # torchao compiles its step, seconds for each shape
+            loop.train(toys.phase(config, "continuous"), state, toys.EAGER, folder, toys.journal(folder), stop)
+        return state
+
+    whole = run(tmp_path / "whole", StopRequest())
+    with pytest.raises(Interrupted):
+        run(tmp_path / "parts", StopAfter(1))
+    assert toys.equal_states(whole, run(tmp_path / "parts", StopRequest()))
+    assert whole.average is not None and len(whole.average.values) > 3
+    assert all(kept.abs().sum() > 0 for kept in whole.memory.values())
+
+
+class Losses:
+    """A validation that gives these losses, one after the other, by the step it is asked at."""
+
+    def __init__(self, losses: list[float], state: TrainState, every_steps: int) -> None:
+        self.losses, self.state, self.every_steps = losses, state, every_steps
+
+    def __call__(self, model: object) -> dict[str, float]:
+        return {"loss": self.losses[self.state.step // self.every_steps - 1]}
+
+
+def run_validated(folder: Path, losses: list[float], stop: StopRequest, **changes: object) -> tuple[TrainState, Any]:
+    config = toys.training(validation=ValidationConfig(every_steps=2, rows=4), **changes)
+    state = toys.state(config)
+    phase = toys.phase(config, validate=Losses(losses, state, 2))
+    return state, loop.train(phase, state, toys.EAGER, folder, toys.journal(folder), stop)
+
+
+def test_a_phase_ends_early_with_the_weights_of_its_best_validation(tmp_path: Path) -> None:
+    losses, stopping = [3.0, 2.0, 2.5, 2.2, 2.1, 1.0], EarlyStoppingConfig(patience=2)
+    state, summary = run_validated(tmp_path / "whole", losses, StopRequest(), early_stopping=stopping)
+    assert state.step == summary["steps"] == 10
+    assert summary["weights"] == "best/step-00000004/model.safetensors"
+    assert summary["best_validation"] == {"step": 4, "loss": 2.0}
+    assert (tmp_path / "whole" / summary["weights"]).exists()
+    assert "stopped_early" in [e["event"] for e in read_lines(tmp_path / "whole" / "logs" / "events.jsonl")]
+    with pytest.raises(Interrupted):
+        run_validated(tmp_path / "parts", losses, StopAfter(6), early_stopping=stopping)
+    resumed, again = run_validated(tmp_path / "parts", losses, StopRequest(), early_stopping=stopping)
+    assert again["weights"] == summary["weights"] and toys.equal_states(state, resumed)
+    saved = [loop.checkpoint.read_tensors(tmp_path / name / summary["weights"]) for name in ("whole", "parts")]
+    assert all(torch.equal(tensor, saved[1][name]) for name, tensor in saved[0].items())
+
+
+def test_the_rate_falls_when_validation_stands_still_after_a_resume_too(tmp_path: Path) -> None:
+    losses = [3.0, 2.0, 2.5, 2.2, 2.1, 1.0]
+    schedule = PlateauConfig(warmup_fraction=0.0, patience=1, factor=0.1)
+    run_validated(tmp_path / "whole", losses, StopRequest(), schedule=schedule)
+    with pytest.raises(Interrupted):
+        run_validated(tmp_path / "parts", losses, StopAfter(8), schedule=schedule)
+    run_validated(tmp_path / "parts", losses, StopRequest(), schedule=schedule)
+    for name in ("whole", "parts"):
+        lines = read_lines(tmp_path / name / "logs" / "metrics.jsonl")
+        rates = [line["learning_rate"] for line in lines if "learning_rate" in line]
+        assert rates == [pytest.approx(rate) for rate in [0.05] * 8 + [0.005] * 4]
+
+
+def test_without_held_out_text_nothing_can_depend_on_it(tmp_path: Path) -> None:
+    config = toys.training(validation=ValidationConfig(every_steps=2))
+    phase = toys.phase(config, validate=lambda model: {})
+    with pytest.raises(DataError, match="validation split is empty"):
+        loop.train(phase, toys.state(config), toys.EAGER, tmp_path, toys.journal(tmp_path), StopRequest())
+
+
+@pytest.mark.parametrize("changes", [{"schedule": PlateauConfig()}, {"early_stopping": EarlyStoppingConfig()}])
+def test_what_depends_on_validation_must_say_when_it_is(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="needs validation"):
+        toys.training(**changes)
+
+
+@pytest.mark.parametrize(("optimizer", "average"), [("adamw", AverageConfig(decay=0.9)), ("schedule_free_adamw", None)])
+def test_averaged_weights_are_validated_and_are_the_result(
+    tmp_path: Path, optimizer: str, average: AverageConfig | None
+) -> None:
+    config = toys.training(steps=5, optimizer=optimizer, average=average)
+    state, seen = toys.state(config), {}
+
+    def validate(model: torch.nn.Module) -> dict[str, float]:
+        seen.update({name: p.detach().clone() for name, p in model.named_parameters()})
+        return {"loss": 1.0}
+
+    phase = toys.phase(config, validate=validate)
+    summary = loop.train(phase, state, toys.EAGER, tmp_path, toys.journal(tmp_path), StopRequest())
+    assert summary["weights"] == "checkpoints/step-00000005/average.safetensors"
+    saved = loop.checkpoint.read_tensors(tmp_path / summary["weights"])
+    for name, parameter in state.model.named_parameters():
+        assert torch.equal(saved[name], seen[name]) and not torch.equal(saved[name], parameter)
 
 
 def test_lines_of_a_killed_attempt_are_taken_back(tmp_path: Path) -> None:

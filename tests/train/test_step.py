@@ -6,16 +6,20 @@ import pytest
 import torch
 from torch.nn import functional
 
+from groundup.errors import RecipeError
+from groundup.models import LossConfig, ModelConfig
 from groundup.parallel.fake import fake_world
 from groundup.tokens import IGNORE
 from groundup.train.state import build_state
-from groundup.train.step import train_step
+from groundup.train.step import row_contexts, train_step
 from tests.train import toys
 
 
-def gradients(rows_per_micro_batch: int, weight: float = 2.0) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def gradients(
+    rows_per_micro_batch: int, weight: float = 2.0, model: ModelConfig = toys.MODEL
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Loss and gradients of the first step, read off before the update by an optimizer that does nothing."""
-    state = toys.state()
+    state = toys.state(model=model)
     state.optimizer.step = lambda: None  # type: ignore[method-assign]
     state.optimizer.zero_grad = lambda: None  # type: ignore[method-assign,assignment]
     batches = [toys.mixture().batch(0, at, rows_per_micro_batch) for at in range(0, 8, rows_per_micro_batch)]
@@ -23,10 +27,16 @@ def gradients(rows_per_micro_batch: int, weight: float = 2.0) -> tuple[torch.Ten
     return result.loss, {name: p.grad.clone() for name, p in state.model.named_parameters() if p.grad is not None}
 
 
+NOISE = {"embedding_dropout": 0.1, "attention_dropout": 0.1, "residual_dropout": 0.2, "stochastic_depth": 0.3}
+MODELS = {"decoder": toys.MODEL, "lstm": toys.LSTM}
+NOISY = [toys.MODEL, toys.MODEL.model_copy(update=NOISE), toys.LSTM.model_copy(update={"dropout": 0.3})]
+
+
+@pytest.mark.parametrize("model", NOISY, ids=["decoder", "noisy decoder", "noisy lstm"])
 @pytest.mark.parametrize("rows_per_micro_batch", [1, 2, 4])
-def test_micro_batches_do_not_change_loss_and_gradient(rows_per_micro_batch: int) -> None:
-    whole_loss, whole = gradients(8)
-    loss, parts = gradients(rows_per_micro_batch)
+def test_micro_batches_do_not_change_loss_and_gradient(rows_per_micro_batch: int, model: ModelConfig) -> None:
+    whole_loss, whole = gradients(8, model=model)
+    loss, parts = gradients(rows_per_micro_batch, model=model)
     torch.testing.assert_close(loss, whole_loss, rtol=1e-6, atol=1e-6)
     for name in whole:
         torch.testing.assert_close(parts[name], whole[name], rtol=1e-5, atol=1e-6)
@@ -55,15 +65,55 @@ def test_gradient_of_the_mixture_is_the_sum_of_the_gradients_apart() -> None:
         torch.testing.assert_close(three[name] - none[name], 3 * (one[name] - none[name]), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_loss_falls(optimizer: str) -> None:
+class Place:
+    """A mesh as far as a state looks at it."""
+
+    def __init__(self, rank: int, size: int) -> None:
+        self.get_rank, self.size = lambda: rank, lambda: size
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_a_row_has_the_same_key_on_any_rank_and_in_any_micro_batch(size: int) -> None:
+    state = toys.state()
+    (whole,) = row_contexts(state, [toys.mixture().batch(0, 0, 8)])
+    keys = []
+    for rank in range(size):
+        state.mesh = Place(rank, size)  # type: ignore[assignment]
+        starts = range(rank * 8 // size, (rank + 1) * 8 // size, 2)
+        contexts = row_contexts(state, [toys.mixture().batch(0, at, 2) for at in starts])
+        keys += [context.keys for context in contexts if context.keys is not None]
+    assert whole.keys is not None and torch.equal(torch.cat(keys), whole.keys)
+
+
+def test_states_are_carried_between_steps_row_by_row() -> None:
+    state, mixture = toys.state(model=toys.LSTM), toys.mixture(order="continuous")
+    for step, rows in ((0, 8), (1, 2)):
+        batches = [mixture.batch(step, at, rows) for at in range(0, 8, rows)]
+        train_step(state, batches, toys.objectives(), learning_rate_factor=1.0, max_grad_norm=1.0)
+    assert state.memory["hidden"].shape == (8, 2, 32) and state.memory["hidden"].abs().min() > 0
+
+
+def test_label_smoothing_and_z_loss_are_in_the_loss_that_is_trained() -> None:
+    losses = []
+    for loss in (LossConfig(), LossConfig(label_smoothing=0.1), LossConfig(z_loss=0.1)):
+        state = toys.state(toys.training(loss=loss))
+        batch = toys.mixture().batch(0, 0, 8)
+        result = train_step(state, [batch], toys.objectives(), learning_rate_factor=1.0, max_grad_norm=1.0)
+        losses.append(float(result.loss))
+    assert len(set(losses)) == 3 and losses[2] > losses[0]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("optimizer", toys.RULES)
+def test_loss_falls(optimizer: str, model: str) -> None:
     config = toys.training(optimizer=optimizer)
-    state, mixture, losses = toys.state(config), toys.mixture(), []
+    state, mixture, losses = toys.state(config, MODELS[model]), toys.mixture(), []
     for step in range(40):
         batch = mixture.batch(step, 0, 8)
-        result = train_step(state, [batch], toys.objectives(1.0), learning_rate_factor=1.0, max_grad_norm=1.0)
+        with torch.compiler.set_stance("force_eager"):  # torchao compiles its step, seconds for each shape
+            result = train_step(state, [batch], toys.objectives(1.0), learning_rate_factor=1.0, max_grad_norm=1.0)
         losses.append(float(result.loss))
-    assert losses[-1] < 0.6 * losses[0]
+    assert losses[-1] < 0.75 * losses[0]
 
 
 def test_non_finite_gradients_are_shown_and_leave_the_weights_finite() -> None:
@@ -80,15 +130,23 @@ def test_non_finite_gradients_are_shown_and_leave_the_weights_finite() -> None:
     torch.testing.assert_close(after, before, rtol=1e-2, atol=1e-3)
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_step_runs_under_fake_tensors_on_eight_fake_ranks(optimizer: str, precision: str) -> None:
-    config = toys.training(optimizer=optimizer, precision=precision)
-    with fake_world(8) as mesh:
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("optimizer", toys.RULES)
+def test_step_runs_under_fake_tensors_on_eight_fake_ranks(optimizer: str, model: str) -> None:
+    config = toys.training(optimizer=optimizer, precision="bf16" if optimizer == "muon" else "fp32")
+    world_size = 1 if optimizer == "adamw_8bit" else 8
+    with fake_world(world_size) as mesh:
         state = build_state(
-            toys.MODEL, toys.VOCAB_SIZE, config, toys.EAGER, seed=3, device=torch.device("cpu"), mesh=mesh
+            MODELS[model], toys.VOCAB_SIZE, config, toys.EAGER, seed=3, device=torch.device("cpu"), mesh=mesh
         )
         batch = toys.mixture().batch(0, 0, 1)
-        result = train_step(state, [batch], toys.objectives(), learning_rate_factor=1.0, max_grad_norm=1.0)
+        with torch.compiler.set_stance("force_eager"):
+            result = train_step(state, [batch], toys.objectives(), learning_rate_factor=1.0, max_grad_norm=1.0)
         assert result.loss.shape == () and state.step == 1
-        assert state.world_size == 8
+        assert state.world_size == world_size
+
+
+def test_moments_that_no_checkpoint_can_hold_are_refused() -> None:
+    config = toys.training(optimizer="adamw_8bit")
+    with fake_world(2) as mesh, pytest.raises(RecipeError, match="adamw_8bit"):
+        build_state(toys.MODEL, toys.VOCAB_SIZE, config, toys.EAGER, seed=3, device=torch.device("cpu"), mesh=mesh)

@@ -8,12 +8,27 @@ from typing import Any
 import numpy as np
 import torch
 
-from groundup.models import DecoderConfig
-from groundup.optim import AdamWConfig, ConstantConfig, MuonConfig
+from groundup.models import DecoderConfig, LSTMConfig, ModelConfig
+from groundup.optim import (
+    AdafactorConfig,
+    AdagradConfig,
+    AdamConfig,
+    AdamW8bitConfig,
+    AdamWConfig,
+    ConstantConfig,
+    LionConfig,
+    MuonConfig,
+    NamedConfig,
+    Rates,
+    RMSpropConfig,
+    ScheduleFreeConfig,
+    SGDConfig,
+)
 from groundup.tokens import IGNORE, Mixture, MixtureSource
+from groundup.tokens.mixture import Order
 from groundup.tokens.packing import Row, segments_and_positions
 from groundup.train.journal import Journal
-from groundup.train.loop import Phase
+from groundup.train.loop import Phase, Validate
 from groundup.train.state import ExecutionConfig, TrainingConfig, TrainState, build_state
 from groundup.train.step import Objectives
 
@@ -22,6 +37,7 @@ CONTEXT_LENGTH = 16
 MODEL = DecoderConfig(
     context_length=CONTEXT_LENGTH, num_layers=2, hidden_size=16, num_heads=2, num_kv_heads=1, ffn_size=32
 )
+LSTM = LSTMConfig(context_length=CONTEXT_LENGTH, num_layers=2, hidden_size=32)
 EAGER = ExecutionConfig(device="cpu", threads=1, compile="off", checkpoint_every_seconds=1e6, validate_every_steps=5)
 
 
@@ -42,13 +58,24 @@ class ToyRows:
         return Row(tokens.astype(np.int64), targets.astype(np.int64), segments, positions)
 
 
+RULES: dict[str, Rates] = {
+    "muon": MuonConfig(learning_rate=0.05, adam_learning_rate=0.01),
+    "adamw": AdamWConfig(learning_rate=0.01),
+    "adam": AdamConfig(learning_rate=0.01),
+    "sgd": SGDConfig(learning_rate=1.0),
+    "adagrad": AdagradConfig(learning_rate=0.05),
+    "adafactor": AdafactorConfig(learning_rate=0.3),
+    "rmsprop": RMSpropConfig(learning_rate=0.003),
+    "lion": LionConfig(learning_rate=0.01, weight_decay=0.1),
+    "schedule_free_adamw": ScheduleFreeConfig(learning_rate=0.02),
+    "adamw_8bit": AdamW8bitConfig(learning_rate=0.01),
+    "named": NamedConfig(name="torch.optim.NAdam", learning_rate=0.01),
+}
+
+
 def training(steps: int = 12, optimizer: str = "muon", **changes: Any) -> TrainingConfig:
     """A training config of `steps` steps of eight rows."""
-    rule = (
-        MuonConfig(learning_rate=0.05, adam_learning_rate=0.01)
-        if optimizer == "muon"
-        else AdamWConfig(learning_rate=0.01)
-    )
+    rule = RULES[optimizer]
     values = {
         "tokens": steps * 8 * CONTEXT_LENGTH,
         "global_batch_tokens": 8 * CONTEXT_LENGTH,
@@ -59,9 +86,10 @@ def training(steps: int = 12, optimizer: str = "muon", **changes: Any) -> Traini
     return TrainingConfig(**{**values, **changes})
 
 
-def mixture(seed: int = 1) -> Mixture:
+def mixture(seed: int = 1, order: Order = "shuffled") -> Mixture:
     """Two sources: text without masks at a quarter of the rows, conversations with masks at the rest."""
-    return Mixture([MixtureSource(ToyRows("text"), 0.25), MixtureSource(ToyRows("chat", masked=0.6), 0.75)], 8, seed)
+    sources = [MixtureSource(ToyRows("text"), 0.25), MixtureSource(ToyRows("chat", masked=0.6), 0.75)]
+    return Mixture(sources, 8, seed, order)
 
 
 def objectives(weight: float = 2.0) -> Objectives:
@@ -69,14 +97,16 @@ def objectives(weight: float = 2.0) -> Objectives:
     return Objectives(("text", "chat"), (0, 1), ("pretrain", "instruct"), (1.0, weight))
 
 
-def state(config: TrainingConfig | None = None, **changes: Any) -> TrainState:
+def state(config: TrainingConfig | None = None, model: ModelConfig = MODEL, **changes: Any) -> TrainState:
     """A fresh state on the CPU."""
-    return build_state(MODEL, VOCAB_SIZE, config or training(), EAGER, seed=3, device=torch.device("cpu"), **changes)
+    return build_state(model, VOCAB_SIZE, config or training(), EAGER, seed=3, device=torch.device("cpu"), **changes)
 
 
-def phase(config: TrainingConfig) -> Phase:
+def phase(
+    config: TrainingConfig, order: Order = "shuffled", validate: Validate = lambda model: {"bits_per_byte": 1.0}
+) -> Phase:
     """A phase over the toy mixture."""
-    return Phase("pretrain", config, mixture(), objectives(), lambda model: {"bits_per_byte": 1.0}, 1000.0)
+    return Phase("pretrain", config, mixture(order=order), objectives(), validate, 1000.0)
 
 
 def journal(folder: Path) -> Journal:
@@ -88,6 +118,13 @@ def equal_states(one: TrainState, other: TrainState) -> bool:
     """True when all parameters and all optimizer state are equal to the bit."""
     from groundup.optim import flat_state
 
-    left = {**dict(one.model.named_parameters()), **flat_state(one.optimizer)}
-    right = {**dict(other.model.named_parameters()), **flat_state(other.optimizer)}
+    left, right = (
+        {**dict(each.model.named_parameters()), **flat_state(each.optimizer), **each.memory, **averages(each)}
+        for each in (one, other)
+    )
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def averages(state: TrainState) -> dict[str, torch.Tensor]:
+    """The mean of the weights by `average.<name>`, where there is one."""
+    return {f"average.{name}": value for name, value in (state.average.values if state.average else {}).items()}

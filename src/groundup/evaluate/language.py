@@ -26,7 +26,7 @@ from groundup.errors import DataError
 from groundup.evaluate.metrics import ClusterRatio, Metric
 from groundup.evaluate.task import EvaluateConfig, Result, Subject
 from groundup.log import progress
-from groundup.models import Decoder
+from groundup.models import LanguageModel, RowContext
 from groundup.tokens import IGNORE, Batch, Rows, Tokenizer, ordered_batches
 
 MIN_DOCUMENTS = 30
@@ -103,20 +103,29 @@ def _by_cluster() -> dict[str, ClusterRatio]:
 
 
 def measure_text(
-    model: Decoder, rows: Rows, tokenizer: Tokenizer, max_rows: int = 0, advance: Callable[[int], None] | None = None
+    model: LanguageModel,
+    rows: Rows,
+    tokenizer: Tokenizer,
+    max_rows: int = 0,
+    advance: Callable[[int], None] | None = None,
+    carry_states: bool = False,
 ) -> TextMeasure:
     """Run `model` over the rows of a text, in order and in the model's compute dtype.
 
-    `max_rows`: only that many from the start (0: all). `advance(n)` is called after n more rows. Raises DataError when
-    no row predicts any text.
+    `max_rows`: only that many from the start (0: all). `advance(n)` is called after n more rows. `carry_states`: what
+    the model carries goes from row to row, one row at a time; else each row starts afresh. Raises DataError when no row
+    predicts any text.
     """
     device = next(model.parameters()).device
     n_bytes = text_bytes(tokenizer).to(device)
     measure = TextMeasure()
     batch_tokens = min(BATCH_TOKENS, BATCH_LOGITS // tokenizer.vocab_size)
-    for batch in ordered_batches(rows, max(1, batch_tokens // rows.context_length), max_rows):
+    memory = model.memory(1, device) if carry_states else {}
+    rows_at_once = 1 if memory else max(1, batch_tokens // rows.context_length)
+    for index, batch in enumerate(ordered_batches(rows, rows_at_once, max_rows)):
         batch = batch.to(device)
-        sums = target_sums(model, batch, n_bytes).double().cpu().numpy()
+        context = RowContext(memory=memory, continues=torch.tensor([index > 0], device=device)) if memory else None
+        sums = target_sums(model, batch, n_bytes, context).double().cpu().numpy()
         measure.add(sums, (batch.tokens == tokenizer.end_of_text_id).cpu().numpy())
         if advance:
             advance(batch.tokens.shape[0])
@@ -134,9 +143,11 @@ def text_bytes(tokenizer: Tokenizer) -> Int[Tensor, " vocab"]:
 
 
 @torch.inference_mode()
-def target_sums(model: Decoder, batch: Batch, n_bytes: Int[Tensor, " vocab"]) -> Float[Tensor, "4 rows time"]:
+def target_sums(
+    model: LanguageModel, batch: Batch, n_bytes: Int[Tensor, " vocab"], context: RowContext | None = None
+) -> Float[Tensor, "4 rows time"]:
     """Nats, right (1 or 0), tokens (1) and bytes of every target that stands for text; 0 for all others."""
-    logits = model(batch.tokens, segments=batch.segments, positions=batch.positions)
+    logits = model(batch.tokens, segments=batch.segments, positions=batch.positions, context=context)
     targets = batch.targets.clamp(min=0)
     counted = ((batch.targets != IGNORE) & (n_bytes[targets] > 0)).float()
     # Row by row: the copies that cross-entropy makes of all logits would be the peak of an evaluation.
@@ -151,7 +162,9 @@ def measure_language(subject: Subject, config: EvaluateConfig) -> Result:
     samples: dict[str, Any] = {}
     for name, rows in subject.texts.items():
         with progress(name, min(config.max_rows or rows.num_rows, rows.num_rows), "rows") as bar:
-            measure = measure_text(subject.model, rows, subject.tokenizer, config.max_rows, bar.advance)
+            measure = measure_text(
+                subject.model, rows, subject.tokenizer, config.max_rows, bar.advance, config.carry_states
+            )
         found = measure.metrics()
         if not metrics:
             metrics.update(found)

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from groundup.config import Config
 from groundup.evaluate.metrics import Metric
-from groundup.models import Decoder
+from groundup.models import LanguageModel
 from groundup.tokens import Conversation, Rows, Tokenizer
 
 
@@ -27,6 +27,9 @@ class EvaluateConfig(Config):
     """At most this many questions, evenly spread over all of them (0: all)."""
     max_rows: int = Field(default=0, ge=0)
     """At most this many rows of context_length tokens of every text, from its start (0: all)."""
+    carry_states: bool = False
+    """Read each text as one stream, with the states of a model that carries them (an LSTM); else, as a decoder does,
+    each row starts afresh."""
     batch_rows: int = Field(default=64, ge=1)
     """Questions answered at a time; more is faster and takes more memory."""
     continuations: tuple[str, ...] = ("It is a truth universally acknowledged, that",)
@@ -45,7 +48,7 @@ class EvaluateConfig(Config):
 class Subject:
     """A model and the material it is measured on."""
 
-    model: Decoder
+    model: LanguageModel
     tokenizer: Tokenizer
     texts: Mapping[str, Rows] = field(default_factory=dict)
     """Held-out text by name; the first is the headline."""

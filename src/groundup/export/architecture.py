@@ -14,8 +14,10 @@ from typing import Any
 
 from groundup import config
 from groundup.errors import RecipeError
+from groundup.export import own
 from groundup.export.weights import fault
-from groundup.models import DecoderConfig
+from groundup.models import DecoderConfig, LSTMConfig
+from groundup.models.lstm import LAYOUT
 
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 REMOTE_CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
@@ -49,14 +51,16 @@ FIRST_LLAMA_THETA = 10_000.0
 """Base of the rotary angles where the file, as those of the first Llama models, does not say."""
 
 
-def read_architecture(values: Mapping[str, Any], where: Path) -> tuple[DecoderConfig, int]:
-    """The decoder and its vocabulary size. Raises ModelFileError naming the key that is missing, wrong or unknown."""
+def read_architecture(values: Mapping[str, Any], where: Path) -> tuple[DecoderConfig | LSTMConfig, int]:
+    """The model and its vocabulary size. Raises ModelFileError naming the key that is missing, wrong or unknown."""
     for key in REMOTE_CODE:
         if values.get(key):
             raise fault(
                 where, f"'{key}' asks for code that comes with the model, which is never run; use a plain model"
             )
     kind = values.get("model_type")
+    if kind == LAYOUT:
+        return own.read(values, where), _vocab_size(values, where)
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise fault(
             where, f"model_type {str(kind)[:30]!r} is not known; use a model of type {' or '.join(ARCHITECTURES)}"

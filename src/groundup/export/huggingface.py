@@ -3,6 +3,8 @@
     config.json  model.safetensors  generation_config.json     from the model
     tokenizer.json  tokenizer_config.json  chat_template.jinja  from the tokenizer
 
+An LSTM has no layout there: its folder is Groundup's own (`export.own`), and transformers is not asked.
+
 Invariant: config.json is written last and taken away again when the check fails, so a folder that has one is whole and
 gives the model's logits. The same model gives the same bytes.
 """
@@ -20,10 +22,11 @@ from safetensors.torch import save_file
 
 from groundup.config import Config
 from groundup.errors import resource_errors
+from groundup.export import own
 from groundup.export.check import check_export
 from groundup.export.load import CONFIG, LoadedModel
 from groundup.export.weights import WEIGHTS
-from groundup.models import Decoder, huggingface_config, to_huggingface
+from groundup.models import LSTM, Decoder, LanguageModel, huggingface_config, to_huggingface
 from groundup.stage import fsync_file, fsync_folder, require_space, write_json
 from groundup.tokens import Tokenizer
 
@@ -41,7 +44,7 @@ class ExportConfig(Config):
 
 @singledispatch
 def save_model(
-    model: Decoder | LoadedModel,
+    model: LanguageModel | LoadedModel,
     tokenizer: Tokenizer,
     folder: Path | str,
     config: ExportConfig | None = None,
@@ -53,8 +56,8 @@ def save_model(
     comparison with transformers, whose import takes some ten seconds. Returns {dtype, parameters, bytes, checks}.
     Raises ModelFileError when the check fails, ResourceError when the disk refuses.
     """
-    if not isinstance(model, Decoder):
-        raise TypeError(f"save_model takes a Decoder or a LoadedModel, not a {type(model).__name__}")
+    if not isinstance(model, Decoder | LSTM):
+        raise TypeError(f"save_model takes a Decoder, an LSTM or a LoadedModel, not a {type(model).__name__}")
     folder, config = Path(folder), config or ExportConfig()
     with resource_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,10 +88,11 @@ def _save_loaded(
     return save_model(model.model, model.tokenizer, folder, config, with_transformers)
 
 
-def _write_weights(model: Decoder, folder: Path, config: ExportConfig) -> None:
+def _write_weights(model: LanguageModel, folder: Path, config: ExportConfig) -> None:
     """model.safetensors with all training tricks folded in; written beside its place, then renamed."""
     dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
-    tensors = to_huggingface(model.config, {name: tensor.detach() for name, tensor in model.state_dict().items()})
+    state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    tensors = to_huggingface(model.config, state) if isinstance(model, Decoder) else state
     require_space(folder, sum(tensor.numel() for tensor in tensors.values()) * dtype.itemsize, "the exported model")
     temporary = folder / f"{WEIGHTS}.tmp"
     save_file({name: t.to("cpu", dtype).contiguous() for name, t in tensors.items()}, temporary, {"format": "pt"})
@@ -97,14 +101,13 @@ def _write_weights(model: Decoder, folder: Path, config: ExportConfig) -> None:
     os.replace(temporary, folder / WEIGHTS)
 
 
-def _model_config(model: Decoder, tokenizer: Tokenizer, config: ExportConfig) -> dict[str, Any]:
+def _model_config(model: LanguageModel, tokenizer: Tokenizer, config: ExportConfig) -> dict[str, Any]:
+    end, stops = tokenizer.end_of_text_id, _stop_ids(tokenizer)
+    if isinstance(model, LSTM):
+        ids = {"bos_token_id": end, "eos_token_id": stops, "pad_token_id": end}
+        return own.describe(model.config, model.vocab_size, config.dtype, ids)
     return huggingface_config(
-        model.config,
-        model.vocab_size,
-        bos_token_id=tokenizer.end_of_text_id,
-        eos_token_id=_stop_ids(tokenizer),
-        pad_token_id=tokenizer.end_of_text_id,
-        dtype=config.dtype,
+        model.config, model.vocab_size, bos_token_id=end, eos_token_id=stops, pad_token_id=end, dtype=config.dtype
     )
 
 
@@ -112,7 +115,7 @@ def _stop_ids(tokenizer: Tokenizer) -> list[int]:
     return [tokenizer.turn_end_id, tokenizer.end_of_text_id]
 
 
-def _generation_config(model: Decoder, tokenizer: Tokenizer, config: ExportConfig) -> dict[str, Any]:
+def _generation_config(model: LanguageModel, tokenizer: Tokenizer, config: ExportConfig) -> dict[str, Any]:
     """What engines do when they are told nothing: stop at the end of a turn, never pass the trained context."""
     sampling = {"do_sample": True, "temperature": config.temperature, "top_p": config.top_p}
     return {

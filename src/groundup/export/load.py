@@ -18,10 +18,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from groundup.errors import DataError, ModelFileError
+from groundup.export import own
 from groundup.export.architecture import read_architecture
 from groundup.export.weights import TensorFacts, fault, find_weights, read_json, read_tensors
 from groundup.inference import Chat, GenerateConfig, stream
-from groundup.models import Decoder, DecoderConfig, build_model, from_huggingface
+from groundup.models import DecoderConfig, LanguageModel, LSTMConfig, build_model, from_huggingface
 from groundup.tokens import CHAT_TEMPLATE, Tokenizer
 
 CONFIG = "config.json"
@@ -36,7 +37,7 @@ TABLE, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 class LoadedModel:
     """A model with its tokenizer, ready for use."""
 
-    model: Decoder
+    model: LanguageModel
     folder: Path
     loaded_tokenizer: Tokenizer | None
 
@@ -99,9 +100,10 @@ def _load(path: Path, device: torch.device, need_tokenizer: bool) -> LoadedModel
     with torch.device("meta"):
         model = build_model(config, vocab_size)
     tensors = read_tensors(facts)
-    if config.tied and HEAD in tensors and not torch.equal(tensors[HEAD], tensors[TABLE]):
+    copied = isinstance(config, DecoderConfig) and config.tied and HEAD in tensors
+    if copied and not torch.equal(tensors[HEAD], tensors[TABLE]):
         raise fault(folder / CONFIG, "tie_word_embeddings is true, but lm_head differs from the table; export it again")
-    state = from_huggingface(config, vocab_size, tensors)
+    state = _state_of(config, vocab_size, tensors)
     model.load_state_dict({name: tensor.to(device, torch.float32) for name, tensor in state.items()}, assign=True)
     return LoadedModel(model.eval().requires_grad_(False), folder, tokenizer)
 
@@ -119,7 +121,16 @@ def model_folder(path: Path) -> Path:
     raise fault(path, f"no {CONFIG} here, so this is no model; give a folder with a Hugging Face model, or a run")
 
 
-def _check_weights(config: DecoderConfig, vocab_size: int, facts: Mapping[str, TensorFacts], folder: Path) -> None:
+def _state_of(config: DecoderConfig | LSTMConfig, vocab_size: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """By the names of the model's layout."""
+    if isinstance(config, LSTMConfig):
+        return own.state_of(config, vocab_size, tensors)
+    return from_huggingface(config, vocab_size, tensors)
+
+
+def _check_weights(
+    config: DecoderConfig | LSTMConfig, vocab_size: int, facts: Mapping[str, TensorFacts], folder: Path
+) -> None:
     """Compare what config.json describes with what the headers declare; first by count, so a giant costs nothing."""
     declared, described = sum(math.prod(fact.shape) for fact in facts.values()), config.num_parameters(vocab_size)
     if described > declared or config.num_layers > len(facts):
@@ -128,7 +139,7 @@ def _check_weights(config: DecoderConfig, vocab_size: int, facts: Mapping[str, T
             f"describes {described:.4g} parameters, the weight files hold {declared:.4g}; copy them again",
         )
     try:
-        from_huggingface(config, vocab_size, {name: torch.empty(f.shape, device="meta") for name, f in facts.items()})
+        _state_of(config, vocab_size, {name: torch.empty(f.shape, device="meta") for name, f in facts.items()})
     except ModelFileError as error:
         raise fault(folder, error.message) from None
 

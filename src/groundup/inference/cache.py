@@ -3,6 +3,8 @@
     keys[layer], values[layer]    [rows, kv_heads, max_time, head_dim], allocated once
     length                        number of positions filled; the same for all rows, since a batch has no padding
 
+    hidden, cell                  [rows, layers, size]: all that a recurrent model keeps, however long the text
+
 Invariant: positions `length` and beyond hold nothing that attention may look at.
 """
 
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from groundup.models import Decoder
+    from groundup.models import LSTM, Decoder
 
 
 class Cache:
@@ -50,3 +52,22 @@ class Cache:
         """Drop all sequences but `rows` (Int64 [kept], positions in the batch), in that order."""
         self.keys = [tensor[rows] for tensor in self.keys]
         self.values = [tensor[rows] for tensor in self.values]
+
+
+class States:
+    """Hidden and cell states of one batch. `model.prefill` and `model.decode` replace them and move `length` on."""
+
+    def __init__(self, hidden: torch.Tensor, cell: torch.Tensor) -> None:
+        self.hidden = hidden
+        self.cell = cell
+        self.length = 0
+
+    @classmethod
+    def for_model(cls, model: LSTM, rows: int) -> States:
+        """The states before the first token of `rows` sequences."""
+        start = model.memory(rows, next(model.parameters()).device)
+        return cls(start["hidden"], start["cell"])
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Drop all sequences but `rows` (Int64 [kept], positions in the batch), in that order."""
+        self.hidden, self.cell = self.hidden[rows], self.cell[rows]

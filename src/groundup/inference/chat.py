@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from groundup.errors import RecipeError
 from groundup.inference.generate import GenerateConfig, stream
 from groundup.log import logger
-from groundup.models import Decoder
+from groundup.models import LanguageModel
 from groundup.tokens import Tokenizer, Turn
 
 RESERVE_SHARE = 4
@@ -25,7 +25,11 @@ class Chat:
     """History of one conversation. `system` is an instruction that stays at its top."""
 
     def __init__(
-        self, model: Decoder, tokenizer: Tokenizer, config: GenerateConfig | None = None, system: str | None = None
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        config: GenerateConfig | None = None,
+        system: str | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from groundup.kernels.decode import DecoderShape, PackedDecoder, obstacle
-from groundup.models import Decoder, build_model, to_huggingface
+from groundup.models import Decoder, LanguageModel, build_model, to_huggingface
 
-Form = PackedDecoder | Decoder
-_FORMS: weakref.WeakKeyDictionary[Decoder, tuple[Any, Form]] = weakref.WeakKeyDictionary()
+Form = PackedDecoder | LanguageModel
+_FORMS: weakref.WeakKeyDictionary[LanguageModel, tuple[Any, Form]] = weakref.WeakKeyDictionary()
 
 
-def serving_form(model: Decoder) -> Form:
+def serving_form(model: LanguageModel) -> Form:
     """`model` packed where that is possible, else with its matrices in its compute dtype; the same function of tokens.
 
     The numbers are those of `model.prefill` up to rounding in its compute dtype.
@@ -31,13 +31,13 @@ def serving_form(model: Decoder) -> Form:
     kept = _FORMS.get(model)
     if kept is not None and kept[0] == state:
         return kept[1]
-    form = _packed(model) or _cast(model)
+    form = (_packed(model) if isinstance(model, Decoder) else None) or _cast(model)
     if form is not model and not any(parameter.requires_grad for parameter in model.parameters()):
         _FORMS[model] = (state, form)
     return form
 
 
-def _state(model: Decoder) -> tuple[Any, ...]:
+def _state(model: LanguageModel) -> tuple[Any, ...]:
     """Changes whenever the model computes in another dtype or torch writes to its weights."""
     weights = ((p.data_ptr(), 0 if p.is_inference() else p._version) for p in model.parameters())
     return model.compute_dtype, *weights
@@ -63,7 +63,7 @@ def _packed(model: Decoder) -> PackedDecoder | None:
     return PackedDecoder(shape, tensors, model.compute_dtype)
 
 
-def _cast(model: Decoder) -> Decoder:
+def _cast(model: LanguageModel) -> LanguageModel:
     """A decoder that shares the vectors of `model`, and whose matrices are cast beforehand instead of at each token."""
     parameters = dict(model.named_parameters())
     if all(parameter.dtype == model.compute_dtype for parameter in parameters.values()):
@@ -75,7 +75,8 @@ def _cast(model: Decoder) -> Decoder:
     return form.eval().requires_grad_(False)
 
 
-def _cast_weight(model: Decoder, name: str, weight: Tensor) -> Tensor:
+def _cast_weight(model: LanguageModel, name: str, weight: Tensor) -> Tensor:
     # Norms are computed in float32, that of the embedding too: rounding what goes into them would change the result.
-    exact = model.role(name) == "vector" or (name == model.embedding_name and model.config.embedding_norm)
+    normed = isinstance(model, Decoder) and model.config.embedding_norm
+    exact = model.role(name) == "vector" or (name == model.embedding_name and normed)
     return weight if exact else weight.to(model.compute_dtype)

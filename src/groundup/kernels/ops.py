@@ -384,18 +384,28 @@ def scale_finite_(x: Tensor, scale: Tensor) -> None:
     _call("pointwise", "scale_finite", x, scale, x.numel())
 
 
-def _losses_shape(scores: Tensor, targets: Tensor, weights: Tensor | None, ignore: int) -> Tensor:
+def _losses_shape(
+    scores: Tensor, targets: Tensor, weights: Tensor | None, ignore: int, smoothing: float = 0.0, z_loss: float = 0.0
+) -> Tensor:
     return scores.new_empty(len(scores), dtype=torch.float32)
 
 
-@_operator("token_losses_(Tensor(a!) scores, Tensor targets, Tensor? weights, int ignore) -> Tensor", _losses_shape)
-def token_losses_(scores: Tensor, targets: Tensor, weights: Tensor | None, ignore: int) -> Tensor:
+@_operator(
+    "token_losses_(Tensor(a!) scores, Tensor targets, Tensor? weights, int ignore, float smoothing=0, float z_loss=0)"
+    " -> Tensor",
+    _losses_shape,
+)
+def token_losses_(
+    scores: Tensor, targets: Tensor, weights: Tensor | None, ignore: int, smoothing: float = 0.0, z_loss: float = 0.0
+) -> Tensor:
     """Cross-entropy [tokens] in nats of bfloat16 scores [tokens, vocab]; 0 where the target is `ignore`.
 
-    With `weights` [tokens] the scores are replaced by the gradient of `sum(weights * losses)`.
+    `smoothing` of the labels and `z_loss` as in `models.losses`. With `weights` [tokens] the scores are replaced by the
+    gradient of `sum(weights * losses)`.
     """
     losses = _losses_shape(scores, targets, weights, ignore)
-    _call("pointwise", "token_losses", scores, targets, weights, losses, *scores.shape, ignore)
+    extra = (float(smoothing), float(z_loss))
+    _call("pointwise", "token_losses", scores, targets, weights, losses, *scores.shape, ignore, *extra)
     return losses
 
 

@@ -231,9 +231,9 @@ extern "C" void scale_finite(float* x, const float* scale, i64 count) {
 }
 
 // scores [rows][vocab], targets [rows] (`ignore`: none) -> losses [rows] in nats; with `weights` [rows] the scores are
-// replaced by the gradient of sum(weights * losses).
+// replaced by the gradient of sum(weights * losses). `smoothing`: of the labels; `z`: weight of (log sum exp)^2.
 extern "C" void token_losses(bf16* scores, const i64* targets, const float* weights, float* losses, i64 rows, i64 vocab,
-                             i64 ignore) {
+                             i64 ignore, float smoothing, float z) {
   const __m512 log2e = _mm512_set1_ps(1.44269504f);
 #pragma omp parallel for schedule(static)
   for (i64 row = 0; row < rows; row++) {
@@ -244,28 +244,33 @@ extern "C" void token_losses(bf16* scores, const i64* targets, const float* weig
       top = _mm512_mask_max_ps(top, m, top, load(s + i, m));
     }
     float highest = _mm512_reduce_max_ps(top);
-    __m512 shift = _mm512_set1_ps(highest * 1.44269504f), sum = _mm512_setzero_ps();
+    __m512 shift = _mm512_set1_ps(highest * 1.44269504f), sum = _mm512_setzero_ps(), plain = _mm512_setzero_ps();
     for (i64 i = 0; i < vocab; i += 16) {
       __mmask16 m = lanes(vocab - i);
-      sum = _mm512_mask_add_ps(sum, m, sum, exp2_of(_mm512_fmsub_ps(load(s + i, m), log2e, shift)));
+      __m512 v = load(s + i, m);
+      sum = _mm512_mask_add_ps(sum, m, sum, exp2_of(_mm512_fmsub_ps(v, log2e, shift)));
+      plain = _mm512_mask_add_ps(plain, m, plain, v);
     }
     float total = _mm512_reduce_add_ps(sum);
     bool valid = targets[row] != ignore;
     uint32_t bits = (uint32_t)s[valid ? targets[row] : 0] << 16;
     float own;
     memcpy(&own, &bits, 4);
-    losses[row] = valid ? highest + std::log(total) - own : 0.0f;
+    float log_total = highest + std::log(total);
+    float loss = log_total - own;
+    if (smoothing != 0.0f) loss += smoothing * (own - _mm512_reduce_add_ps(plain) / vocab);
+    losses[row] = valid ? loss + z * log_total * log_total : 0.0f;
     if (!weights) continue;
-    float weight = valid ? weights[row] : 0.0f;
-    __m512 by = _mm512_set1_ps(weight / total);
+    float weight = valid ? weights[row] : 0.0f, steeper = 1.0f + 2.0f * z * log_total, even = smoothing / vocab;
+    __m512 by = _mm512_set1_ps(weight * steeper / total), less = _mm512_set1_ps(weight * even);
     for (i64 i = 0; i < vocab; i += 16) {
       __mmask16 m = lanes(vocab - i);
-      store(s + i, m, _mm512_mul_ps(by, exp2_of(_mm512_fmsub_ps(load(s + i, m), log2e, shift))));
+      store(s + i, m, _mm512_fmsub_ps(by, exp2_of(_mm512_fmsub_ps(load(s + i, m), log2e, shift)), less));
     }
     if (valid) {
       // The target's own gradient afresh: rounded once, like the others.
       float share = std::exp(own - highest) / total;
-      __m512 hit = _mm512_set1_ps((share - 1.0f) * weight);
+      __m512 hit = _mm512_set1_ps((share * steeper - even - (1.0f - smoothing)) * weight);
       store(s + targets[row], 1, hit);
     }
   }

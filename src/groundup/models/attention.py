@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from groundup.kernels import ops
 from groundup.models.layers import Linear, RMSNorm, Rotation, joined_linear, rotate
+from groundup.models.noise import ATTENTION_WEIGHTS, LayerNoise, dropout
 
 AttentionKind = Literal["auto", "blocks", "sdpa"]
 MAX_BLOCKS = 4
@@ -43,15 +44,25 @@ def attend(
     value: KeyValueHeads,
     segments: Int[Tensor, "rows time"] | None,
     kind: AttentionKind = "auto",
+    noise: LayerNoise | None = None,
+    rate: float = 0.0,
 ) -> Heads:
-    """Causal attention over equally long queries and keys; num_heads is a multiple of num_kv_heads."""
+    """Causal attention over equally long queries and keys; num_heads is a multiple of num_kv_heads.
+
+    With `noise` a share `rate` of the attention weights is dropped, which the block form alone can do.
+    """
     time = query.shape[2]
+    dropping = noise is not None and rate > 0
+    if dropping:
+        kind = "blocks"
     if kind == "auto":
         blocks = query.device.type == "cpu" and time <= BLOCKS_TIME_LIMIT and torch.compiler.is_compiling()
         kind = "blocks" if blocks else "sdpa"
     if kind == "sdpa":
         return sdpa_attention(query, key, value, segments)
     num_blocks = min(MAX_BLOCKS, max(1, time // MIN_BLOCK_QUERIES))
+    if dropping:
+        return block_causal_attention(query, key, value, segments, num_blocks, noise, rate)
     return block_causal_attention(query, key, value, segments, num_blocks)
 
 
@@ -61,6 +72,8 @@ def block_causal_attention(
     value: KeyValueHeads,
     segments: Int[Tensor, "rows time"] | None,
     num_blocks: int,
+    noise: LayerNoise | None = None,
+    rate: float = 0.0,
 ) -> Heads:
     """Causal attention as matrix products over `num_blocks` blocks of queries; softmax in float32.
 
@@ -78,6 +91,9 @@ def block_causal_attention(
         scores = scores.view(rows, kv_heads, -1, end - start, end)
         scores = scores.masked_fill(~visible(segments, start, end, query.device), float("-inf"))
         weights = torch.softmax(scores, dim=-1).to(query.dtype).view(rows, kv_heads, -1, end)
+        if noise is not None:
+            # Keys differ by the block's end, so that no two blocks drop alike.
+            weights = dropout(weights, noise.keys + end, ATTENTION_WEIGHTS, rate)
         mixed.append((weights @ value[:, :, :end]).view(rows, kv_heads, -1, end - start, head_dim))
     return torch.cat(mixed, dim=3).view(rows, heads, time, head_dim)
 
@@ -121,6 +137,8 @@ class Attention(nn.Module):
 
     fused = False
     """Use the kernel where the input is bfloat16."""
+    dropout = 0.0
+    """Share of the attention weights that is dropped where there is noise."""
 
     def __init__(
         self, hidden_size: int, num_heads: int, num_kv_heads: int, head_dim: int, *, qk_norm: bool, epsilon: float
@@ -137,12 +155,17 @@ class Attention(nn.Module):
         self.key_norm = RMSNorm(head_dim, epsilon) if qk_norm else None
 
     def forward(
-        self, x: Float[Tensor, "rows time hidden"], by: Rotation, segments: Int[Tensor, "rows time"] | None
+        self,
+        x: Float[Tensor, "rows time hidden"],
+        by: Rotation,
+        segments: Int[Tensor, "rows time"] | None,
+        noise: LayerNoise | None = None,
     ) -> Float[Tensor, "rows time hidden"]:
         """Each position mixed with the earlier ones of its segment."""
-        if self.fused and x.dtype == torch.bfloat16:
+        dropping = noise is not None and self.dropout > 0
+        if self.fused and x.dtype == torch.bfloat16 and not dropping:
             return self._fused(x, by, segments)
-        return self._merge(attend(*self._project(x, by), segments, self.kind))
+        return self._merge(attend(*self._project(x, by), segments, self.kind, noise, self.dropout))
 
     def _fused(
         self, x: Float[Tensor, "rows time hidden"], by: Rotation, segments: Int[Tensor, "rows time"] | None

@@ -8,7 +8,6 @@ Invariant: parameters are float32 masters in the layout and the naming that fold
 
 from __future__ import annotations
 
-import hashlib
 import math
 from typing import Literal, Protocol, runtime_checkable
 
@@ -16,18 +15,29 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
-from groundup.config import Config
 from groundup.kernels import ops
 from groundup.models.attention import Attention, AttentionKind
+from groundup.models.context import RowContext
 from groundup.models.heads import ChunkLoss, LanguageModelHead
+from groundup.models.initial import fill, generator
 from groundup.models.layers import Embedding, RMSNorm, Rotation, SwiGLU, rotation
+from groundup.models.losses import LossConfig
+from groundup.models.noise import (
+    ATTENTION_BRANCH,
+    FFN_BRANCH,
+    INPUT,
+    LayerNoise,
+    NoiseConfig,
+    dropout,
+    layer_noise,
+    residual_branch,
+)
 
 Role = Literal["matrix", "embedding", "head", "vector"]
 
 
-class DecoderConfig(Config):
+class DecoderConfig(NoiseConfig):
     """A decoder that exports to a native Hugging Face layout: Llama, or Qwen3 with `qk_norm`."""
 
     kind: Literal["decoder"] = "decoder"
@@ -127,25 +137,32 @@ class Block(nn.Module):
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
+        self.config = config
         size, epsilon = config.hidden_size, config.norm_epsilon
         self.attention_norm = RMSNorm(size, epsilon)
         self.attention = Attention(
             size, config.num_heads, config.num_kv_heads, config.head_size, qk_norm=config.qk_norm, epsilon=epsilon
         )
+        self.attention.dropout = config.attention_dropout
         self.ffn_norm = RMSNorm(size, epsilon)
         self.ffn = SwiGLU(size, config.ffn_size)
 
     def forward(
-        self, x: Float[Tensor, "rows time hidden"], by: Rotation, segments: Int[Tensor, "rows time"] | None
+        self,
+        x: Float[Tensor, "rows time hidden"],
+        by: Rotation,
+        segments: Int[Tensor, "rows time"] | None,
+        noise: LayerNoise | None = None,
     ) -> Float[Tensor, "rows time hidden"]:
         """[rows, time, hidden_size] -> the same shape."""
+        mixed = self.attention(self.attention_norm(x), by, segments, noise)
+        mixed = residual_branch(mixed, noise, ATTENTION_BRANCH, self.config)
         if self.ffn_norm.fused and x.dtype == torch.bfloat16:
-            mixed = self.attention(self.attention_norm(x), by, segments)
             x, normed = ops.add_rms_norm(x, mixed, self.ffn_norm.weight, self.ffn_norm.epsilon)
-            out: Tensor = x + self.ffn(normed)
-            return out
-        x = x + self.attention(self.attention_norm(x), by, segments)
-        y: Tensor = x + self.ffn(self.ffn_norm(x))
+        else:
+            x = x + mixed
+            normed = self.ffn_norm(x)
+        y: Tensor = x + residual_branch(self.ffn(normed), noise, FFN_BRANCH, self.config)
         return y
 
     def cached(
@@ -181,20 +198,24 @@ class Decoder(nn.Module):
         segments: Int[Tensor, "rows time"] | None = None,
         positions: Int[Tensor, "rows time"] | None = None,
         row_weights: Float[Tensor, " rows"] | None = None,
+        context: RowContext | None = None,
     ) -> tuple[Float[Tensor, " rows"], Int[Tensor, " rows"]] | Float[Tensor, "rows time vocab"]:
         """With targets: the sum of the losses (nats, float32) and the number of valid targets of each row; else logits.
 
         `segments` keeps documents apart, `positions` (default 0, 1, 2 ...) are the rotary positions.
         `row_weights`: the derivative of the objective by each row's loss sum, if known beforehand. The head then makes
         its gradients at once instead of computing the logits a second time in the backward; the gradient that comes
-        back must be a multiple of these weights, or all gradients become NaN.
+        back must be a multiple of these weights, or all gradients become NaN. `context`: the rows' keys for dropout;
+        without, nothing is dropped.
         """
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
         by = rotation(positions, self.config.head_size, self.config.rope_theta)
-        x = self.embedding(tokens, self.compute_dtype)
-        for block in self.layers:
-            x = block(x, by, segments)
+        config = self.config
+        keys = context.keys if context and config.drops else None
+        x = dropout(self.embedding(tokens, self.compute_dtype), keys, INPUT, config.embedding_dropout)
+        for index, block in enumerate(self.layers):
+            x = block(x, by, segments, layer_noise(keys, index, config.num_layers, config.stochastic_depth))
         x = self.norm(x)
         if targets is None:
             return self.head.logits(x, self.embedding.weight)
@@ -224,6 +245,10 @@ class Decoder(nn.Module):
         """Append one token a row at `cache.length`; float32 logits of the next one. Raises ValueError when full."""
         return self.prefill(tokens, cache)
 
+    def memory(self, rows: int, device: torch.device) -> dict[str, Tensor]:
+        """Nothing is carried from window to window: attention sees its own row only."""
+        return {}
+
     def set_compute_dtype(self, dtype: torch.dtype) -> None:
         """Compute in float32 or bfloat16; parameters keep their own dtype."""
         self.compute_dtype = dtype
@@ -238,6 +263,10 @@ class Decoder(nn.Module):
         for module in self.modules():
             if isinstance(module, Embedding | RMSNorm | Attention | SwiGLU | ChunkLoss):
                 module.fused = on
+
+    def set_loss(self, loss: LossConfig) -> None:
+        """What is added to cross-entropy in training."""
+        self.head.chunk_loss.loss = loss
 
     def blocks(self) -> list[Block]:
         """The repeated units: sharded, compiled and recomputed one by one."""
@@ -259,19 +288,10 @@ class Decoder(nn.Module):
             return "head"
         return "vector" if name.endswith("norm.weight") else "matrix"
 
-    @torch.no_grad()
     def initialise(self, seed: int) -> None:
-        """Fill every parameter from its own generator, seeded by (seed, name): the same for any number of ranks.
-
-        Drawn on the CPU in float32 whole, then copied (of a sharded parameter the own shard only).
-        """
+        """Fill every parameter from its own generator, seeded by (seed, name): the same for any number of ranks."""
         for name, parameter in self.named_parameters():
-            start = self._start(name, parameter.shape, seed)
-            if isinstance(parameter, DTensor):
-                start = distribute_tensor(
-                    start.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None
-                )
-            parameter.copy_(start)
+            fill(parameter, self._start(name, parameter.shape, seed))
 
     def _start(self, name: str, shape: torch.Size, seed: int) -> Tensor:
         role, config = self.role(name), self.config
@@ -285,9 +305,4 @@ class Decoder(nn.Module):
             "head": config.head_init_std,
             "matrix": config.init_std or fan_in,
         }
-        return torch.empty(shape, device="cpu").normal_(0.0, std[role], generator=_generator(seed, name))
-
-
-def _generator(seed: int, name: str) -> torch.Generator:
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    return torch.Generator(device="cpu").manual_seed(int.from_bytes(digest[:7], "big"))
+        return torch.empty(shape, device="cpu").normal_(0.0, std[role], generator=generator(seed, name))

@@ -17,9 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from groundup.kernels import ops
-
-IGNORE = -100
-"""Target of a position at which nothing is predicted."""
+from groundup.models.losses import IGNORE, LossConfig, loss_from_total
 
 CHUNK_ELEMENTS = 2**22
 MIN_CHUNK_TOKENS = 256
@@ -38,6 +36,8 @@ class ChunkLoss(nn.Module):
 
     fused = False
     """Use the kernel where the logits are bfloat16; it overwrites them with the gradient."""
+    loss = LossConfig()
+    """What is added to cross-entropy."""
 
     def forward(
         self,
@@ -47,18 +47,19 @@ class ChunkLoss(nn.Module):
     ) -> tuple[Float[Tensor, " chunk"], Float[Tensor, "chunk vocab"] | None]:
         """Cross-entropy in float32; the gradient comes in the dtype of the logits."""
         if self.fused and logits.dtype == torch.bfloat16:
-            losses = ops.token_losses_(logits, targets, weights, IGNORE)
+            extra = (self.loss.label_smoothing, self.loss.z_loss)
+            losses = ops.token_losses_(logits, targets, weights, IGNORE, *extra)
             return losses, None if weights is None else logits
         scores = logits.float()
-        valid = targets != IGNORE
-        safe = targets.clamp(min=0)
         log_total = torch.logsumexp(scores, dim=-1)
-        losses = (log_total - scores.gather(1, safe[:, None]).squeeze(1)) * valid
+        losses = loss_from_total(scores, log_total, targets, self.loss)
         if weights is None:
             return losses, None
-        scale = (weights * valid)[:, None]
-        hit = torch.arange(scores.shape[1], device=scores.device) == safe[:, None]
-        gradient = (torch.exp(scores - log_total[:, None]) - hit.float()) * scale
+        scale = (weights * (targets != IGNORE))[:, None]
+        hit = torch.arange(scores.shape[1], device=scores.device) == targets.clamp(min=0)[:, None]
+        steeper = (1 + 2 * self.loss.z_loss * log_total)[:, None]
+        wanted = (1 - self.loss.label_smoothing) * hit.float() + self.loss.label_smoothing / scores.shape[1]
+        gradient = (torch.exp(scores - log_total[:, None]) * steeper - wanted) * scale
         return losses, gradient.to(logits.dtype)
 
 

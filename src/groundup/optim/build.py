@@ -1,32 +1,46 @@
-"""An optimizer config and a model's parameters -> one optimizer, and its state as flat tensors by parameter name.
+"""An optimizer config and a model's parameters -> one optimizer of one or more torch optimizers.
 
-    "layers.0.attention.query.weight" + ".momentum_buffer" -> tensor       (what a checkpoint writes as safetensors)
-
-Invariant: `load_flat_state(flat_state(...))` gives back the same optimizer to the bit; hyper-parameters are not state,
-they come from the config.
+Invariant: every parameter that may be trained is in exactly one group; hyper-parameters come from the config, state
+comes from the steps (`optim.state`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
 
-from groundup.errors import ModelFileError
-from groundup.optim.adamw import AdamWConfig, adamw, role_of
-from groundup.optim.muon import Muon, MuonConfig, muon
+from groundup.optim.adafactor import AdafactorConfig
+from groundup.optim.adagrad import AdagradConfig
+from groundup.optim.adamw import AdamConfig, AdamWConfig
+from groundup.optim.adamw8bit import AdamW8bitConfig
+from groundup.optim.groups import Rates, check_rules, role_of
+from groundup.optim.lion import LionConfig
+from groundup.optim.muon import MuonConfig
+from groundup.optim.named import NamedConfig
+from groundup.optim.rmsprop import RMSpropConfig
+from groundup.optim.schedule_free import ScheduleFreeConfig
+from groundup.optim.sgd import SGDConfig
 
-OptimizerConfig = Annotated[MuonConfig | AdamWConfig, Field(discriminator="kind")]
+OptimizerConfig = Annotated[
+    MuonConfig
+    | AdamWConfig
+    | AdamConfig
+    | SGDConfig
+    | AdagradConfig
+    | AdafactorConfig
+    | RMSpropConfig
+    | LionConfig
+    | ScheduleFreeConfig
+    | AdamW8bitConfig
+    | NamedConfig,
+    Field(discriminator="kind"),
+]
 """Any optimizer, told apart by `kind`."""
-
-_STATE_FIELDS: dict[type, tuple[str, ...]] = {
-    torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq"),
-    Muon: ("momentum_buffer",),
-}
 
 
 class Optimizer:
@@ -34,11 +48,51 @@ class Optimizer:
 
     def __init__(self, parts: list[torch.optim.Optimizer]) -> None:
         self.parts = parts
+        self.start_values = [_plain_values(group) for group in self.param_groups]
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
         """All groups; each has `lr`, `base_learning_rate`, `role`, `params` and `names`."""
         return [group for part in self.parts for group in part.param_groups]
+
+    def set_rate_factor(self, factor: float) -> None:
+        """Let every group learn at its base rate times `factor` from now on."""
+        for group in self.param_groups:
+            rate = group["base_learning_rate"] * factor
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)  # torchao's compiled step keeps the tensor
+            else:
+                group["lr"] = rate
+
+    def moved_values(self) -> list[dict[str, bool | int | float]]:
+        """Of each group the plain values that steps have changed, as schedule-free AdamW's do (its count of steps)."""
+        now = map(_plain_values, self.param_groups)
+        return [
+            {key: value for key, value in values.items() if value != start.get(key)}
+            for values, start in zip(now, self.start_values)
+        ]
+
+    @property
+    def averages(self) -> list[torch.optim.Optimizer]:
+        """The parts whose rule keeps an average that is meant for use."""
+        return [part for part in self.parts if hasattr(part, "eval") and hasattr(part, "train")]
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, parameters hold what is meant for use: the average, where a rule has one; afterwards as before."""
+        averaging: list[Any] = self.averages
+        kept = [p.detach().clone() for part in averaging for group in part.param_groups for p in group["params"]]
+        for part in averaging:
+            part.eval()
+        try:
+            yield
+        finally:
+            for part in averaging:
+                part.train()
+            members = (p for part in averaging for group in part.param_groups for p in group["params"])
+            with torch.no_grad():  # the way back by arithmetic is not exact
+                for parameter, copy in zip(members, kept):
+                    parameter.copy_(copy)
 
     def step(self) -> None:
         """Update every parameter that has a gradient."""
@@ -60,82 +114,29 @@ class Optimizer:
             part.load_state_dict(part_state)
 
 
+def _plain_values(group: Mapping[str, Any]) -> dict[str, bool | int | float]:
+    """Numbers of a group that are no rates: those are set before every step."""
+    return {k: v for k, v in group.items() if isinstance(v, bool | int | float) and k != "lr"}
+
+
 def build_optimizer(
-    config: MuonConfig | AdamWConfig,
+    config: Rates,
     named_parameters: Mapping[str, Tensor],
     matrix_names: Collection[str],
     head_name: str = "head.weight",
 ) -> Optimizer:
-    """The optimizer over materialised parameters; `matrix_names`: hidden matrices, `head_name`: the output matrix.
+    """Optimizer over materialised parameters; `matrix_names`: hidden matrices, `head_name`: the output matrix.
 
-    Raises ValueError when a matrix name is no parameter.
+    Parameters that require no gradient are left out. Raises ValueError when a matrix name is no parameter, RecipeError
+    when a rule fits none or the optimizer cannot be had.
     """
     unknown = set(matrix_names) - set(named_parameters)
     if unknown:
         raise ValueError(f"matrix names {sorted(unknown)[:3]} are no parameters of the model")
-    named = [(name, p, role_of(name, p, matrix_names, head_name)) for name, p in named_parameters.items()]
-    if isinstance(config, AdamWConfig):
-        return Optimizer([adamw(config, named, learning_rate=config.learning_rate, weight_decay=config.weight_decay)])
-    matrices = [(name, parameter) for name, parameter, role in named if role == "matrix"]
-    others = [entry for entry in named if entry[2] != "matrix"]
-    parts: list[torch.optim.Optimizer] = [muon(config, matrices)] if matrices else []
-    if others:
-        parts.append(adamw(config, others, learning_rate=config.adam_learning_rate, weight_decay=0.0))
-    return Optimizer(parts)
-
-
-def flat_state(optimizer: Optimizer) -> dict[str, Tensor]:
-    """`<parameter name>.<field>` -> state tensor (sharded like its parameter); empty before the first step."""
-    return {
-        f"{name}.{field}": value
-        for part in optimizer.parts
-        for name, parameter in _members(part)
-        for field, value in part.state.get(parameter, {}).items()
-    }
-
-
-def load_flat_state(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Take back what `flat_state` gave, whole or sharded tensors; an empty mapping is the state before the first step.
-
-    Raises ModelFileError naming the first tensor that is missing, unknown or of another shape.
-    """
-    expected = {
-        f"{name}.{field}": (part, parameter, field)
-        for part in optimizer.parts
-        for name, parameter in _members(part)
-        for field in _fields(part)
-    }
-    wrong = sorted(expected.keys() ^ tensors.keys())
-    if tensors and wrong:
-        what = "missing" if wrong[0] in expected else "unknown"
-        raise ModelFileError(
-            f"optimizer state: {len(wrong)} tensors do not fit, first {what}: {wrong[0][:90]}; "
-            "go on with the optimizer that wrote it"
-        )
-    for part in optimizer.parts:
-        part.state.clear()
-    for key, value in tensors.items():
-        part, parameter, field = expected[key]
-        part.state[parameter][field] = (
-            value.to(parameter.device, copy=True) if field == "step" else _placed(key, value, parameter)
-        )
-
-
-def _placed(key: str, value: Tensor, parameter: Tensor) -> Tensor:
-    """A copy of `value` on the parameter's device, sharded as the parameter is."""
-    if value.shape != parameter.shape:
-        raise ModelFileError(
-            f"optimizer state {key[:80]}: shape {list(value.shape)}, the parameter has {list(parameter.shape)}"
-        )
-    value = value.to(parameter.device, copy=True)
-    if isinstance(parameter, DTensor) and not isinstance(value, DTensor):
-        return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
-    return value
-
-
-def _fields(part: torch.optim.Optimizer) -> tuple[str, ...]:
-    return next(fields for kind, fields in _STATE_FIELDS.items() if isinstance(part, kind))
-
-
-def _members(part: torch.optim.Optimizer) -> list[tuple[str, Tensor]]:
-    return [pair for group in part.param_groups for pair in zip(group["names"], group["params"], strict=True)]
+    check_rules(config, named_parameters.keys())
+    named = [
+        (name, parameter, role_of(name, parameter, matrix_names, head_name))
+        for name, parameter in named_parameters.items()
+        if parameter.requires_grad
+    ]
+    return Optimizer(config.parts(named))

@@ -13,7 +13,7 @@ Invariant: only two-dimensional hidden matrices are given to Muon; sharded ones 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from groundup.kernels import ops
-from groundup.optim.adamw import AdamRates
+from groundup.optim.adamw import AdamRates, adamw
+from groundup.optim.groups import Named, groups
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic iteration; the slope at zero is as steep as can be, the end within 0.7 .. 1.2 (Jordan 2024)."""
@@ -50,25 +51,34 @@ class MuonConfig(AdamRates):
     adam_learning_rate: float = Field(default=2e-3, gt=0)
     """Peak learning rate of AdamW for everything else, before its multipliers."""
 
+    def parts(self, named: Sequence[Named]) -> list[torch.optim.Optimizer]:
+        """Muon over the matrices and AdamW over the rest, each where there is any."""
+        matrices = [entry for entry in named if entry[2] == "matrix"]
+        others = [entry for entry in named if entry[2] != "matrix"]
+        parts: list[torch.optim.Optimizer] = [muon(self, matrices)] if matrices else []
+        if others:
+            parts.append(adamw(self, groups(self, others, learning_rate=self.adam_learning_rate, weight_decay=0.0)))
+        return parts
+
 
 class Muon(torch.optim.Optimizer):
-    """One group of matrices; the state of each is its `momentum_buffer`."""
+    """Groups of matrices; the state of each matrix is its `momentum_buffer`."""
 
-    def __init__(self, group: dict[str, Any], config: MuonConfig) -> None:
+    def __init__(self, groups: list[dict[str, Any]], config: MuonConfig) -> None:
         self.config = config
-        super().__init__([group], {"lr": config.learning_rate})
+        super().__init__(groups, {"lr": config.learning_rate})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update every matrix that has a gradient."""
         assert closure is None, "the training step has made the gradients already"
-        by_shape: dict[tuple[int, int], list[Tensor]] = {}
-        (group,) = self.param_groups
-        for parameter in group["params"]:
-            if parameter.grad is not None:
-                by_shape.setdefault(block_shape(parameter.shape, self.config.block_rows), []).append(parameter)
-        for shape, members in by_shape.items():
-            self._update(members, shape, group["lr"], group["weight_decay"])
+        for group in self.param_groups:
+            by_shape: dict[tuple[int, int], list[Tensor]] = {}
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape.setdefault(block_shape(parameter.shape, self.config.block_rows), []).append(parameter)
+            for shape, members in by_shape.items():
+                self._update(members, shape, group["lr"], group["weight_decay"])
 
     def _update(
         self, parameters: list[Tensor], shape: tuple[int, int], learning_rate: float, weight_decay: float
@@ -101,20 +111,12 @@ class Muon(torch.optim.Optimizer):
             torch.lerp(gradient, momentum, weight, out=out)
 
 
-def muon(config: MuonConfig, named: Iterable[tuple[str, Tensor]]) -> Muon:
-    """Muon with one group of all hidden matrices. Raises ValueError when one of them is no matrix."""
-    members = list(named)
-    unfit = next((name for name, parameter in members if parameter.ndim != 2), None)
+def muon(config: MuonConfig, named: Sequence[Named]) -> Muon:
+    """Muon over hidden matrices. Raises ValueError when one of them is no matrix."""
+    unfit = next((name for name, parameter, _ in named if parameter.ndim != 2), None)
     if unfit is not None:
         raise ValueError(f"{unfit} is no matrix; Muon takes 2D parameters only")
-    group = {
-        "params": [parameter for _, parameter in members],
-        "names": [name for name, _ in members],
-        "role": "matrix",
-        "base_learning_rate": config.learning_rate,
-        "weight_decay": config.weight_decay,
-    }
-    return Muon(group, config)
+    return Muon(groups(config, named, learning_rate=config.learning_rate, weight_decay=config.weight_decay), config)
 
 
 def block_shape(shape: torch.Size, block_rows: int) -> tuple[int, int]:

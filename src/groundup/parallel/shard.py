@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -70,6 +71,15 @@ def full_tensor(tensor: Tensor) -> Tensor:
 def local_tensor(tensor: Tensor) -> Tensor:
     """This rank's part of a sharded tensor, sharing its memory; others are given back as they are."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def gathered_rows(tensor: Tensor, mesh: DeviceMesh | None) -> Tensor:
+    """The rows [rows, ...] of all ranks behind each other (a collective: every rank must call it)."""
+    if mesh is None or mesh.size() == 1:
+        return tensor.clone()
+    parts = [torch.empty_like(tensor) for _ in range(mesh.size())]
+    dist.all_gather(parts, tensor.contiguous())
+    return torch.cat(parts)
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ import torch
 from groundup import config, evaluate, tokens
 from groundup.errors import DataError
 from groundup.log import logger
-from groundup.models import Decoder, build_model
+from groundup.models import LanguageModel, build_model
 from groundup.models.bigrams import flops_of_step
 from groundup.parallel.compile import uncompiled
 from groundup.pipeline.context import Context
@@ -92,7 +92,8 @@ def _pretrain_sources(context: Context) -> list[MixtureSource]:
 
 def _pretrain_data(context: Context) -> tuple[Mixture, Objectives]:
     recipe = context.recipe
-    mixture = Mixture(_pretrain_sources(context), _rows_per_step(recipe.pretrain, recipe), recipe.seed)
+    rows_per_step = _rows_per_step(recipe.pretrain, recipe)
+    mixture = Mixture(_pretrain_sources(context), rows_per_step, recipe.seed, recipe.pretrain.order)
     names = tuple(mixture.names)
     return mixture, Objectives(names, (0,) * len(names), ("pretrain",), (1.0,))
 
@@ -127,14 +128,15 @@ def _rows_per_step(training: TrainingConfig, recipe: Recipe) -> int:
     return training.global_batch_tokens // recipe.model.context_length
 
 
-def _validation(context: Context, tokenizer: Tokenizer) -> loop.Validate:
+def _validation(context: Context, tokenizer: Tokenizer, training: TrainingConfig) -> loop.Validate:
     """Bits per byte on an even selection of the validation rows of all sources."""
     parts = list(text_rows(context, "validation").values())
     if not parts:
         return lambda model: {}
-    rows = SelectedRows(JoinedRows("validation", parts), context.recipe.runtime.validation_rows)
+    limit = training.validation.rows if training.validation else context.recipe.runtime.validation_rows
+    rows = SelectedRows(JoinedRows("validation", parts), limit)
 
-    def validate(model: Decoder) -> Mapping[str, Any]:
+    def validate(model: LanguageModel) -> Mapping[str, Any]:
         # Eagerly: a second compiled graph, without gradients, would cost more than the few rows save.
         with uncompiled():
             return evaluate.measure_text(model, rows, tokenizer).summary()
@@ -163,7 +165,7 @@ def _train(
         training=training,
         mixture=mixture,
         objectives=objectives,
-        validate=_validation(context, tokenizer),
+        validate=_validation(context, tokenizer, training),
         flops_per_token=recipe.model.flops_per_token(vocab_size),
     )
     summary = loop.train(phase, state, execution, work, Journal(name, work, context.run_folder), context.stop)
@@ -233,7 +235,7 @@ def trained_weights(context: Context, phase: str) -> dict[str, torch.Tensor]:
     return checkpoint.read_tensors(found.path / str(found.summary["weights"]))
 
 
-def trained_model(context: Context, phase: str, compute_dtype: torch.dtype = torch.float32) -> Decoder:
+def trained_model(context: Context, phase: str, compute_dtype: torch.dtype = torch.float32) -> LanguageModel:
     """The model as a finished phase left it: float32 weights, computing in `compute_dtype`."""
     recipe = context.recipe
     configure_threads(recipe.runtime)

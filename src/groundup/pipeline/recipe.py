@@ -19,7 +19,7 @@ from groundup.corpus import CorpusConfig, EngineName
 from groundup.errors import RecipeError
 from groundup.evaluate import EvaluateConfig
 from groundup.export import ExportConfig
-from groundup.models import ModelConfig
+from groundup.models import DecoderConfig, ModelConfig
 from groundup.tokens import InstructSourceConfig, TokenizerConfig
 from groundup.train.state import ExecutionConfig, TrainingConfig, check_batch
 
@@ -43,6 +43,8 @@ class PretrainConfig(TrainingConfig):
 
     mixture: dict[str, float] = Field(default_factory=dict)
     """Share of each corpus source in every batch; empty: all documents as one stream, in proportion to their size."""
+    order: Literal["shuffled", "continuous"] = "shuffled"
+    """Rows in random order, or each row of a batch along its text from step to step: for models that carry a state."""
     start: Literal["random", "bigrams"] = "random"
     """Where the tables begin: random, or as the best bigram model of the text, counted and fitted in seconds."""
     start_steps: int = Field(default=60, ge=0)
@@ -110,6 +112,8 @@ class Recipe(Config):
             _check_distinct("instruct.sources", [source.name for source in self.instruct.sources])
             _check_distinct("instruct.heldout", [source.name for source in self.instruct.heldout])
             _check_mixture("instruct", self.instruct.mixture, [source.name for source in self.instruct.sources])
+        if self.pretrain.start == "bigrams" and not isinstance(self.model, DecoderConfig):
+            raise ValueError("pretrain.start: bigrams needs model.kind: decoder; its blocks can begin as the identity")
         if self.pretrain.start == "bigrams" and self.model.tied:
             raise ValueError("pretrain.start: bigrams needs model.tied: false; a token's two tables differ in it")
         for phase in (self.pretrain, self.instruct):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int32, Int64
+from jaxtyping import Bool, Int32, Int64
 from torch import Tensor
 
 from groundup.tokens.packing import Row, Rows
@@ -26,16 +27,21 @@ class Batch:
     """Position within the segment, from 0."""
     sources: Int64[Tensor, " rows"]
     """Mixture source that each row comes from."""
+    continues: Bool[Tensor, " rows"] | None = None
+    """Whether a row goes on in its stream where the same row of the step before ended; None: none does."""
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device`."""
-        return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: dict[str, Any] = {n: p if p is None else p.to(device, non_blocking=True) for n, p in parts.items()}
+        return Batch(**moved)
 
 
-def collate(rows: Sequence[Row], sources: Sequence[int]) -> Batch:
+def collate(rows: Sequence[Row], sources: Sequence[int], continues: Sequence[bool] | None = None) -> Batch:
     """Stack rows into one batch on the CPU; `sources[i]` is the mixture source of `rows[i]`."""
     tokens, targets, segments, positions = (torch.from_numpy(np.stack(planes)) for planes in zip(*rows))
-    return Batch(tokens, targets, segments, positions, torch.tensor(sources, dtype=torch.int64))
+    going_on = None if continues is None else torch.tensor(continues, dtype=torch.bool)
+    return Batch(tokens, targets, segments, positions, torch.tensor(sources, dtype=torch.int64), going_on)
 
 
 def ordered_batches(rows: Rows, rows_per_batch: int, max_rows: int = 0) -> Iterator[Batch]:

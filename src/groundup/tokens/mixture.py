@@ -3,7 +3,11 @@
     step s, slot j --pattern of slots--> source, its k-th row in use --k = epoch * num_rows + i--> permutation(epoch)(i)
 
 The rows that each source has per step are fixed, so every step has every source. Within a source every row is used once
-before any is used again. Invariant: what a step trains on is a function of (sources, rows_per_step, seed, step) alone,
+before any is used again. In continuous order a slot reads its source from a place of its own on, window after window:
+
+    slot j of c     row j * num_rows / c + s in step s, from the end on at the beginning; `continues` but for row 0
+
+Invariant: what a step trains on is a function of (sources, rows_per_step, seed, step) alone,
 so resuming needs only the step number, whatever the number of ranks or micro-batches.
 """
 
@@ -12,6 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +92,10 @@ def rows_by_share(shares: Sequence[float], rows_per_step: int) -> list[int]:
     return rows
 
 
+Order = Literal["shuffled", "continuous"]
+"""Rows of a source in random order, or each slot along its stream, for models that carry a state."""
+
+
 class Mixture:
     """Sources mixed in fixed shares. Row `j` of step `s` is sample `s * rows_per_step + j`.
 
@@ -94,11 +103,14 @@ class Mixture:
     lengths, or more sources than rows in a step.
     """
 
-    def __init__(self, sources: Sequence[MixtureSource], rows_per_step: int, seed: int) -> None:
+    def __init__(
+        self, sources: Sequence[MixtureSource], rows_per_step: int, seed: int, order: Order = "shuffled"
+    ) -> None:
         _check(sources, rows_per_step)
         self.sources = tuple(sources)
         self.rows_per_step = rows_per_step
         self.seed = seed
+        self.order: Order = order
         self.context_length = sources[0].rows.context_length
         self.rows_of_sources = rows_by_share([source.share for source in sources], rows_per_step)
         self._slots = _interleave(self.rows_of_sources)
@@ -127,7 +139,8 @@ class Mixture:
         chosen = slice(first_row, first_row + num_rows)
         sources = self._slots[chosen].tolist()
         indices = self._rows_of_step(step)[chosen].tolist()
-        return collate([self.sources[s].rows.row(i) for s, i in zip(sources, indices)], sources)
+        continues = [step > 0 and index > 0 for index in indices] if self.order == "continuous" else None
+        return collate([self.sources[s].rows.row(i) for s, i in zip(sources, indices)], sources, continues)
 
     def sample_ids_hash(self, step: int) -> str:
         """16 hex digits over the source names and rows of a step, in order; equal for any ranks and micro-batches."""
@@ -147,6 +160,9 @@ class Mixture:
         steps = self._steps_at_once
         rows = np.empty((steps, self.rows_per_step), dtype=np.int64)
         for number, (source, count) in enumerate(zip(self.sources, self.rows_of_sources)):
+            if self.order == "continuous":
+                rows[:, self._slots == number] = _rows_in_order(source.rows.num_rows, count, block * steps, steps)
+                continue
             used = np.arange(block * steps * count, (block + 1) * steps * count, dtype=np.int64)
             rows[:, self._slots == number] = self._rows_of_uses(source, used).reshape(steps, count)
         return rows
@@ -156,6 +172,12 @@ class Mixture:
         seen, which = np.unique(epochs, return_inverse=True)
         keys = np.stack([_round_keys((self.seed, source.rows.name, epoch)) for epoch in seen.tolist()], axis=1)
         return _walk(index, source.rows.num_rows, keys[:, which])
+
+
+def _rows_in_order(num_rows: int, count: int, first_step: int, steps: int) -> NDArray[np.int64]:
+    """Rows [steps, count] of a source of which `count` slots read on from evenly spaced places."""
+    starts = np.arange(count, dtype=np.int64) * num_rows // count
+    return (starts + np.arange(first_step, first_step + steps, dtype=np.int64)[:, None]) % num_rows
 
 
 def _check(sources: Sequence[MixtureSource], rows_per_step: int) -> None:

@@ -1,6 +1,8 @@
 """Checkpoints: training state <-> folder with hashes. Fresh folder, fsync, manifest last, rename; newest good one wins.
 
     checkpoints/step-00000120/   model.safetensors  optimizer.safetensors  state.json  manifest.json
+                                 memory.safetensors (what the model carries from step to step, where it does)
+                                 average.safetensors (the weights meant for use, where they are others)
 
 Invariant: a folder of this name with a manifest is whole or is found damaged by its hashes before anything in it is
 opened; a resume never starts from step 0 when a checkpoint was once announced.
@@ -26,12 +28,20 @@ from groundup.errors import DataError, ModelFileError
 from groundup.log import logger
 from groundup.optim import flat_state, load_flat_state
 from groundup.parallel import shard
-from groundup.train.state import TrainState, load_weights
+from groundup.train.average import weights_for_use
+from groundup.train.state import TrainState, load_tensors, load_weights
 
 NAME = re.compile(r"step-(\d{8})")
 WEIGHTS = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
+AVERAGE = "average.safetensors"
+MEMORY = "memory.safetensors"
 STATE = "state.json"
+
+
+def weights_file(checkpoint: Path) -> str:
+    """Name of the file in a checkpoint whose weights are meant for use."""
+    return AVERAGE if (checkpoint / AVERAGE).exists() else WEIGHTS
 
 
 def full_weights(state: TrainState) -> dict[str, Tensor]:
@@ -45,27 +55,32 @@ def save(folder: Path, state: TrainState, extra: dict[str, Any], keep: int) -> P
     optimizer = {
         name: shard.full_tensor(value).cpu().contiguous() for name, value in flat_state(state.optimizer).items()
     }
+    files = {WEIGHTS: weights, OPTIMIZER: optimizer}
+    if state.memory:
+        files[MEMORY] = {name: shard.gathered_rows(kept, state.mesh).cpu() for name, kept in state.memory.items()}
+    if state.average is not None or state.optimizer.averages:
+        with weights_for_use(state.optimizer, state.average):
+            # Copies: on a CPU these are the parameters themselves, which hold other values outside of this block.
+            files[AVERAGE] = {name: value.clone() for name, value in full_weights(state).items()}
     target = folder / f"step-{state.step:08d}"
     if state.rank == 0:
-        needed = sum(value.numel() * value.element_size() for value in (*weights.values(), *optimizer.values()))
+        tensors = [value for content in files.values() for value in content.values()]
+        needed = sum(value.numel() * value.element_size() for value in tensors)
         folder.mkdir(parents=True, exist_ok=True)
         stage.require_space(folder, int(needed * 1.1), "a checkpoint")
-        _write(folder, target, weights, optimizer, {"step": state.step, **extra})
+        _write(folder, target, files, {"step": state.step, **extra})
         prune(folder, keep)
     return target
 
 
-def _write(
-    folder: Path, target: Path, weights: dict[str, Tensor], optimizer: dict[str, Tensor], content: dict[str, Any]
-) -> None:
+def _write(folder: Path, target: Path, files: dict[str, dict[str, Tensor]], content: dict[str, Any]) -> None:
     partial = folder / f"{target.name}.partial-{os.getpid()}"
     for leftover in folder.glob("step-*.partial-*"):
         shutil.rmtree(leftover)
     partial.mkdir()
     try:
-        save_file(weights, partial / WEIGHTS, metadata={"format": "pt"})
-        save_file(optimizer, partial / OPTIMIZER, metadata={"format": "pt"})
-        for name in (WEIGHTS, OPTIMIZER):
+        for name, tensors in files.items():
+            save_file(tensors, partial / name, metadata={"format": "pt"})
             (partial / name).chmod(0o644)  # safetensors makes files that only their owner may read
         stage.write_json(partial / STATE, content)
         stage.seal(partial, {"stage": "checkpoint", "fingerprint": target.name, "summary": content})
@@ -135,10 +150,26 @@ def _fault(path: Path) -> str | None:
 
 def _load(path: Path, state: TrainState) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
-    load_weights(state.model, read_tensors(path / WEIGHTS))
     load_flat_state(state.optimizer, read_tensors(path / OPTIMIZER))
+    load_weights(state.model, read_tensors(path / WEIGHTS))
+    if state.average is not None:
+        state.average.values = {name: p.detach().clone() for name, p in state.average.parameters.items()}
+        load_tensors(state.average.values, read_tensors(path / AVERAGE))
+    if state.memory:
+        _load_memory(path / MEMORY, state)
     state.step = int(content["step"])
     return content
+
+
+def _load_memory(path: Path, state: TrainState) -> None:
+    """This rank's rows of what the model carried, by their numbers in the global batch."""
+    whole = read_tensors(path)
+    for name, kept in state.memory.items():
+        first, found = state.rank * len(kept), whole.get(name)
+        if found is None or found.shape != (len(kept) * state.world_size, *kept.shape[1:]):
+            what = "is missing" if found is None else f"has shape {list(found.shape)}"
+            raise ModelFileError(f"{path}: the model's memory {name!r} {what}; go on with the model that wrote it")
+        kept.copy_(found[first : first + len(kept)])
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

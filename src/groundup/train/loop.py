@@ -9,6 +9,7 @@ ends with the same bits as one never killed.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,19 +19,24 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from groundup.errors import DataError
 from groundup.log import Progress, logger, progress
-from groundup.models import Decoder
+from groundup.models import LanguageModel
 from groundup.optim import learning_rate_factor
 from groundup.tokens import Batch, Mixture
 from groundup.train import checkpoint
+from groundup.train.average import weights_for_use
 from groundup.train.guards import DivergenceGuard, StopRequest
 from groundup.train.journal import Journal
 from groundup.train.meter import Stopwatch, measured_peak_flops, peak_memory_bytes
 from groundup.train.state import ExecutionConfig, TrainingConfig, TrainState, dtype_of, rows_per_micro_batch
 from groundup.train.step import Objectives, StepResult, train_step
+from groundup.train.stopping import best_validation, is_over
 
 CHECKPOINTS = "checkpoints"
-Validate = Callable[[Decoder], Mapping[str, Any]]
+BEST = "best"
+"""Folder of the checkpoint with the best validation, where early stopping looks for it."""
+Validate = Callable[[LanguageModel], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ def train(
     loop = _Loop(phase, state, execution, folder, journal)
     with stop.deferred(), progress(phase.name, loop.total_steps, "steps") as bar:
         bar.start_at(state.step)
-        while state.step < loop.total_steps:
+        while not loop.over:
             loop.one_step(bar)
             loop.after_step(stop)
     loop.finish()
@@ -69,14 +75,17 @@ class _Loop:
     ) -> None:
         self.phase, self.state, self.journal = phase, state, journal
         self.keep_checkpoints = execution.keep_checkpoints
-        self.validate_every_steps = execution.validate_every_steps
+        decisive = phase.training.validation
+        self.validate_every_steps = decisive.every_steps if decisive else execution.validate_every_steps
         self.checkpoint_every_seconds = execution.checkpoint_every_seconds
+        self.folder = folder
         self.checkpoints = folder / CHECKPOINTS
         self.total_steps = phase.training.total_steps()
         self.rows_of_rank = phase.mixture.rows_per_step // state.world_size
         self.micro_batch_rows = rows_per_micro_batch(execution, phase.mixture.context_length, self.rows_of_rank)
         self.guard = DivergenceGuard(phase.training.max_skipped_steps)
         self.validation: dict[str, Any] = {}
+        self.validations: list[tuple[int, float]] = []
         self.watch = Stopwatch(self._resume())
         self.saved_at = time.monotonic()
         dtype = dtype_of(phase.training.precision)
@@ -95,12 +104,19 @@ class _Loop:
         self.journal.event("resumed", step=self.state.step)
         logger.info(f"{self.phase.name}: resumed at step {self.state.step} of {self.total_steps}")
         self.validation = dict(found["validation"])
+        self.validations = [(int(step), float(loss)) for step, loss in found.get("validations", [])]
         self.guard.total = int(found["skipped"])
         return earlier_seconds
 
+    @property
+    def over(self) -> bool:
+        """Whether the budget is spent, or validation has not improved for too long."""
+        return self.state.step >= self.total_steps or is_over(self.phase.training.early_stopping, self.validations)
+
     def one_step(self, bar: Progress) -> None:
         """Make the rank's micro-batches, do the step, write its line."""
-        factor = learning_rate_factor(self.phase.training.schedule, self.state.step, self.total_steps)
+        schedule = self.phase.training.schedule
+        factor = learning_rate_factor(schedule, self.state.step, self.total_steps, self.validations)
         self.watch.restart_lap()
         result = train_step(
             self.state,
@@ -157,9 +173,9 @@ class _Loop:
             self._validate()
         due = time.monotonic() - self.saved_at >= self.checkpoint_every_seconds
         stopping, due = self._agree(stop.requested, due)
-        if stopping or due or self.state.step == self.total_steps:
+        if stopping or due or self.over:
             self._save()
-        if stopping and self.state.step < self.total_steps:
+        if stopping and not self.over:
             error = stop.interrupted(f"{self.phase.name} saved at step {self.state.step} of {self.total_steps}")
             name = "preempted" if error.exit_code == 75 else "interrupted"
             self.journal.event(name, step=self.state.step)
@@ -174,22 +190,58 @@ class _Loop:
         return [bool(vote) for vote in votes.tolist()]
 
     def _validate(self) -> None:
-        self.validation = dict(self.phase.validate(self.state.model))
+        with weights_for_use(self.state.optimizer, self.state.average):
+            self.validation = dict(self.phase.validate(self.state.model))
         if self.state.rank == 0:
             self.journal.metric(step=self.state.step, seconds=round(self.watch.seconds, 3), validation=self.validation)
+        if self.phase.training.validation is not None:
+            self._decide()
+
+    def _decide(self) -> None:
+        """Record the validation's loss, and keep the weights when it is the best."""
+        if "loss" not in self.validation:
+            raise DataError(
+                f"{self.phase.name}.validation: the validation split is empty; raise corpus.split.validation"
+            )
+        loss = float(self.validation["loss"])
+        self.validations.append((self.state.step, loss if math.isfinite(loss) else sys.float_info.max))
+        stopping = self.phase.training.early_stopping
+        if stopping is None:
+            return
+        if best_validation(stopping, self.validations) == len(self.validations) - 1:
+            checkpoint.save(self.folder / BEST, self.state, self._account(), keep=1)
+        if is_over(stopping, self.validations) and self.state.rank == 0:
+            self.journal.event("stopped_early", step=self.state.step, validations=len(self.validations))
 
     def _save(self) -> None:
+        path = checkpoint.save(self.checkpoints, self.state, self._account(), self.keep_checkpoints)
+        self.saved_at = time.monotonic()
+        if self.state.rank == 0:
+            self.journal.event("checkpoint_saved", step=self.state.step, checkpoint=path.name)
+
+    def _account(self) -> dict[str, Any]:
+        """What a checkpoint tells beside the tensors."""
         # Nothing that differs from run to run, as times do: equal training gives equal bytes, manifest included.
-        extra = {
+        return {
             "phase": self.phase.name,
             "tokens_seen": self.state.step * self.phase.training.global_batch_tokens,
             "validation": self.validation,
             "skipped": self.guard.total,
+            **({"validations": self.validations} if self.validations else {}),
         }
-        path = checkpoint.save(self.checkpoints, self.state, extra, self.keep_checkpoints)
-        self.saved_at = time.monotonic()
-        if self.state.rank == 0:
-            self.journal.event("checkpoint_saved", step=self.state.step, checkpoint=path.name)
+
+    def _best(self) -> int | None:
+        """Position of the best validation, where the phase looks for it."""
+        stopping = self.phase.training.early_stopping
+        return best_validation(stopping, self.validations) if stopping else None
+
+    def _result(self) -> Path:
+        """The weights that the phase is about, relative to its folder: the best where it looked for them."""
+        best = self._best()
+        kept = f"{CHECKPOINTS}/step-{self.state.step:08d}"
+        if best is not None:
+            kept = f"{BEST}/step-{self.validations[best][0]:08d}"
+        return Path(kept) / checkpoint.weights_file(self.folder / kept)
 
     def finish(self) -> None:
         """Leave only the last checkpoint, which is the phase's result."""
@@ -198,13 +250,14 @@ class _Loop:
 
     def summary(self) -> dict[str, Any]:
         """Figures of the phase for manifests and reports."""
-        seconds = self.watch.seconds
+        seconds, best = self.watch.seconds, self._best()
         return {
-            "weights": f"{CHECKPOINTS}/step-{self.state.step:08d}/{checkpoint.WEIGHTS}",
+            "weights": self._result().as_posix(),
             "steps": self.state.step,
             "tokens": self.state.step * self.phase.training.global_batch_tokens,
             "skipped_steps": self.guard.total,
             "validation": self.validation,
+            **({"best_validation": dict(zip(("step", "loss"), self.validations[best]))} if best is not None else {}),
             "train_seconds": round(seconds, 2),
             "peak_memory_bytes": peak_memory_bytes(self.state.device),
             "world_size": self.state.world_size,

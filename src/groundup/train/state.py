@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -23,13 +23,22 @@ from groundup.config import Config
 from groundup.errors import ModelFileError, RecipeError, ResourceError
 from groundup.kernels import ops
 from groundup.log import logger
-from groundup.models import Decoder, ModelConfig, build_model
+from groundup.models import Decoder, DecoderConfig, LanguageModel, LossConfig, ModelConfig, build_model
 from groundup.models.bigrams import PairCounts, bigram_tables
-from groundup.optim import MuonConfig, OptimizerConfig, ScheduleConfig, WSDConfig, build_optimizer
-from groundup.optim.build import Optimizer
+from groundup.optim import (
+    MuonConfig,
+    Optimizer,
+    OptimizerConfig,
+    PlateauConfig,
+    ScheduleConfig,
+    WSDConfig,
+    build_optimizer,
+)
 from groundup.parallel import shard
 from groundup.parallel.host import keep_freed_memory
 from groundup.tokens import Bigrams
+from groundup.train.average import AverageConfig, WeightAverage
+from groundup.train.stopping import EarlyStoppingConfig, ValidationConfig
 
 Way = Literal["kernels", "compiled", "eager"]
 """How the blocks of a model are computed: by our own kernels, by torch.compile, or operator by operator."""
@@ -49,12 +58,32 @@ class TrainingConfig(Config):
     """Which rule updates which parameter."""
     schedule: ScheduleConfig = WSDConfig()
     """Learning rate over the steps."""
+    loss: LossConfig = LossConfig()
+    """What is added to cross-entropy."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients with a larger global norm are scaled down to it."""
     precision: Literal["bf16", "fp32"] = "bf16"
     """Number format of activations and matrix products; weights and optimizer state are always fp32."""
+    validation: ValidationConfig | None = None
+    """When to validate where the schedule or early stopping depends on it; else runtime says when."""
+    early_stopping: EarlyStoppingConfig | None = None
+    """End before the budget is spent, when validation no longer improves; needs `validation`."""
+    average: AverageConfig | None = None
+    """Validate and keep a running mean of the weights."""
     max_skipped_steps: int = Field(default=8, ge=0)
     """The run stops as diverged after this many steps in a row with non-finite gradients."""
+
+    @model_validator(mode="after")
+    def _decided_by_validation(self) -> TrainingConfig:
+        for what, asked in (
+            ("schedule.kind: reduce_on_plateau", isinstance(self.schedule, PlateauConfig)),
+            ("early_stopping", self.early_stopping is not None),
+        ):
+            if asked and self.validation is None:
+                raise ValueError(
+                    f"{what} needs validation: {{every_steps: ..., rows: ...}}; the result depends on both"
+                )
+        return self
 
     def total_steps(self) -> int:
         """Optimizer steps in the budget, at least one."""
@@ -100,12 +129,18 @@ class ExecutionConfig(Config):
 class TrainState:
     """Everything a step changes, and where it lives."""
 
-    model: Decoder
+    model: LanguageModel
     optimizer: Optimizer
     device: torch.device
     mesh: DeviceMesh | None = None
     step: int = 0
     uses_kernels: bool = False
+    seed: int = 0
+    """Of dropout, with the step."""
+    memory: dict[str, Tensor] = field(default_factory=dict)
+    """What the model carries from step to step for this rank's rows, [rows, ...] each; most models carry nothing."""
+    average: WeightAverage | None = None
+    """The mean of the weights, where the recipe asks for one."""
 
     @property
     def world_size(self) -> int:
@@ -158,7 +193,7 @@ def _kernels_obstacle(model: ModelConfig, training: TrainingConfig, device: torc
         return f"they are for the CPU, and the device is {device.type}"
     if training.precision != "bf16":
         return f"they compute in bf16, and precision is {training.precision}"
-    if not ops.fits(model.head_size):
+    if isinstance(model, DecoderConfig) and not ops.fits(model.head_size):
         return f"heads of width {model.head_size} do not fit them (multiples of 16 do)"
     return ops.why_not()
 
@@ -206,13 +241,25 @@ def build_state(
         recompute=execution.recompute,
         compile_blocks=way == "compiled",
     )
+    model.set_loss(training.loss)
     model.set_kernels(way == "kernels")
     model.to_empty(device=device)
     model.initialise(seed)
     if start is not None:
         load_weights(model, start)
-    optimizer = build_optimizer(training.optimizer, dict(model.named_parameters()), set(model.matrix_parameters()))
-    return TrainState(model=model, optimizer=optimizer, device=device, mesh=mesh, uses_kernels=way == "kernels")
+    parameters = dict(model.named_parameters())
+    optimizer = build_optimizer(training.optimizer, parameters, model.matrix_parameters())
+    rows = training.global_batch_tokens // model_config.context_length // (mesh.size() if mesh is not None else 1)
+    return TrainState(
+        model=model,
+        optimizer=optimizer,
+        device=device,
+        mesh=mesh,
+        uses_kernels=way == "kernels",
+        seed=seed,
+        memory=model.memory(rows, device),
+        average=WeightAverage(training.average, parameters) if training.average else None,
+    )
 
 
 def check_batch(context_length: int, global_batch_tokens: int, world_size: int) -> None:
@@ -238,6 +285,7 @@ def rows_per_micro_batch(execution: ExecutionConfig, context_length: int, rows_o
 def start_from_bigrams(state: TrainState, counted: Bigrams, steps: int, seed: int, training: TrainingConfig) -> None:
     """Replace embedding and output matrix by those of the best bigram model of the counted pairs (models.bigrams)."""
     model = state.model
+    assert isinstance(model, Decoder), "the recipe asks for this start with a decoder only"
     first, second, numbers = map(torch.from_numpy, (counted.first, counted.second, counted.counts))
     counts = PairCounts.of(first, second, numbers, model.vocab_size)
     size, scale = model.config.hidden_size, model.config.embedding_init_std
@@ -249,7 +297,11 @@ def start_from_bigrams(state: TrainState, counted: Bigrams, steps: int, seed: in
 
 def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Copy full tensors into the (possibly sharded) parameters. Raises ModelFileError naming what does not fit."""
-    parameters = dict(model.named_parameters())
+    load_tensors(dict(model.named_parameters()), weights)
+
+
+def load_tensors(parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    """As `load_weights`, for tensors by name."""
     missing, extra = sorted(parameters.keys() - weights.keys()), sorted(weights.keys() - parameters.keys())
     if missing or extra:
         raise ModelFileError(f"weights do not fit the model: missing {missing[:3]}, not known {extra[:3]}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 import torch.distributed as dist
@@ -18,6 +19,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from groundup.kernels import ops
+from groundup.models import RowContext
+from groundup.models.noise import row_keys
 from groundup.parallel import shard
 from groundup.tokens import IGNORE, Batch
 from groundup.train.state import TrainState
@@ -59,7 +62,8 @@ def train_step(
     counts = count_targets(micro_batches, len(objectives.sources), state)
     row_weights = _row_weights(counts, objectives)
     loss_sums = torch.zeros(len(objectives.sources), dtype=torch.float32, device=state.device)
-    for batch in micro_batches:
+    contexts = row_contexts(state, micro_batches)
+    for batch, context in zip(micro_batches, contexts, strict=True):
         # FSDP averages gradients over the ranks, the loss is a sum over them.
         weights = row_weights[batch.sources] * state.world_size
         row_sums, _ = state.model(
@@ -68,23 +72,44 @@ def train_step(
             segments=batch.segments,
             positions=batch.positions,
             row_weights=weights,
+            context=context,
         )
         (row_sums * weights).sum().backward()
         loss_sums = loss_sums.index_add(0, batch.sources, row_sums.detach())
     if state.world_size > 1:
         dist.all_reduce(loss_sums)
     grad_norm = clip_gradients(state, max_grad_norm)
-    for group in state.optimizer.param_groups:
-        group["lr"] = group["base_learning_rate"] * learning_rate_factor
+    state.optimizer.set_rate_factor(learning_rate_factor)
     state.optimizer.step()
     state.optimizer.zero_grad()
     state.step += 1
+    if state.average is not None:
+        state.average.update(state.step)
     return StepResult(
         loss=(loss_sums * row_weights).sum(),
         source_losses=loss_sums / counts,
         grad_norm=grad_norm,
         targets=counts.sum(),
     )
+
+
+def row_contexts(state: TrainState, micro_batches: Sequence[Batch]) -> list[RowContext]:
+    """What each micro-batch's rows have beyond their tokens: keys for dropout by their number in the global batch, and
+    the part of the model's memory that is theirs.
+    """
+    counts = [len(batch.tokens) for batch in micro_batches]
+    ends = list(accumulate(counts))
+    first = state.rank * ends[-1]
+    numbers = torch.arange(first, first + ends[-1], device=state.device)
+    keys = row_keys(state.seed, state.step, numbers)
+    return [
+        RowContext(
+            keys[end - count : end],
+            {name: kept[end - count : end] for name, kept in state.memory.items()},
+            batch.continues,
+        )
+        for batch, count, end in zip(micro_batches, counts, ends)
+    ]
 
 
 def count_targets(micro_batches: Sequence[Batch], num_sources: int, state: TrainState) -> Int64[Tensor, " sources"]:
