@@ -38,7 +38,7 @@ def test_what_is_written_is_read_back(
     config = DecoderConfig(
         **sizes, qk_norm=qk_norm, tied=tied, head_dim=head_dim, rope_theta=theta, norm_epsilon=epsilon
     )
-    found, vocab_size = read_architecture(huggingface_config(config, 300), WHERE)
+    found, vocab_size, _ = read_architecture(huggingface_config(config, 300), WHERE)
     assert vocab_size == 300
     assert found.head_size == config.head_size
     assert found.model_copy(update={"head_dim": None}) == config.model_copy(update={"head_dim": None})
@@ -48,7 +48,7 @@ def test_older_files_may_leave_things_out() -> None:
     llama = huggingface_config(DecoderConfig(**{**SIZES, "num_kv_heads": 4}, qk_norm=False), 300)
     for key in ("head_dim", "num_key_value_heads", "rope_parameters", "rope_theta", "attention_bias", "mlp_bias"):
         del llama[key]
-    config, _ = read_architecture(llama, WHERE)
+    config, _, _ = read_architecture(llama, WHERE)
     assert (config.num_kv_heads, config.head_size, config.rope_theta) == (4, 8, 10_000.0)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from groundup.kernels import build
 from groundup.kernels.decode import DecoderShape, PackedDecoder, Room, Span, obstacle
 from groundup.models import Decoder, DecoderConfig, build_model, to_huggingface
-from groundup.models.layers import rotation
+from groundup.models.rotary import rotation
 
 pytestmark = pytest.mark.skipif(build.obstacle("decode") is not None, reason=f"{build.obstacle('decode')}")
 

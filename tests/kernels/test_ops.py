@@ -14,7 +14,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from groundup.kernels import machine, ops
 from groundup.models import DecoderConfig, build_model
-from groundup.models.layers import Embedding, rotate, rotation, unit_rms
+from groundup.models.layers import Embedding, unit_rms
+from groundup.models.rotary import rotate, rotation
 
 pytestmark = pytest.mark.skipif(machine.unsupported() is not None, reason=f"kernels: {machine.unsupported()}")
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from groundup.models.decoder import Decoder, DecoderConfig, KeyValueCache
+from groundup.models.decoder import Decoder, KeyValueCache
+from groundup.models.decoder_config import DecoderConfig
 from groundup.models.heads import IGNORE
 from groundup.models.huggingface import (
+    check_shapes,
     from_huggingface,
+    full_names,
     huggingface_config,
     huggingface_shapes,
     huggingface_tensors,
+    layout_of,
+    own_tensors,
     to_huggingface,
 )
+from groundup.models.layouts import LAYOUTS, ConfigValues, Layout
 
 ModelConfig = DecoderConfig
 """Union of all model configs; a second kind makes it discriminated by `kind`."""
@@ -23,14 +29,21 @@ def build_model(config: ModelConfig, vocab_size: int) -> Decoder:
 
 __all__ = [
     "IGNORE",
+    "LAYOUTS",
+    "ConfigValues",
     "Decoder",
     "DecoderConfig",
     "KeyValueCache",
+    "Layout",
     "ModelConfig",
     "build_model",
+    "check_shapes",
     "from_huggingface",
+    "full_names",
     "huggingface_config",
     "huggingface_shapes",
     "huggingface_tensors",
+    "layout_of",
+    "own_tensors",
     "to_huggingface",
 ]

@@ -158,6 +158,8 @@ def _kernels_obstacle(model: ModelConfig, training: TrainingConfig, device: torc
         return f"they are for the CPU, and the device is {device.type}"
     if training.precision != "bf16":
         return f"they compute in bf16, and precision is {training.precision}"
+    if unknown := model.kernels_obstacle():
+        return unknown
     if not ops.fits(model.head_size):
         return f"heads of width {model.head_size} do not fit them (multiples of 16 do)"
     return ops.why_not()

@@ -1,0 +1,272 @@
+"""A GGUF file -> config.json values and tensors by their Hugging Face names; the header is checked by ourselves.
+
+    magic, version, counts | key-value pairs | name, shape, type, offset of each tensor | aligned data
+        -> values of config.json (architecture, sizes, rope), {name: shape}; read(name) -> float tensor
+
+F32, F16 and BF16 are read as they are; what is quantised (Q4_K, Q8_0, ...) is expanded by the package `gguf`.
+Invariant: no memory is taken on the word of an unchecked header, and what a file says that is not known is refused.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import re
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from groundup.errors import ResourceError
+from groundup.export.weights import fault, finite
+
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+COUNT_LIMIT = 1 << 20
+STRING_LIMIT_BYTES = 1 << 24
+_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+_STRING, _ARRAY = 8, 9
+_PLAIN = {0: torch.float32, 1: torch.float16, 30: torch.bfloat16}
+"""Types of tensors that hold numbers as they are; the others are quantised in blocks."""
+LAYOUTS = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
+_OUTER = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
+_INNER = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+_BLOCK_NAME = re.compile(r"blk\.(\d{1,5})\.([a-z_]+)\.(weight|bias)")
+
+
+@dataclass(frozen=True)
+class GGUFModel:
+    """What a GGUF file says."""
+
+    metadata: Mapping[str, Any]
+    values: Mapping[str, Any]
+    """As a config.json would say it."""
+    shapes: Mapping[str, tuple[int, ...]]
+    """By Hugging Face name."""
+    read: Callable[[str], Tensor]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    shape: tuple[int, ...]
+    kind: int
+    start: int
+    size_bytes: int
+
+
+def read_gguf(path: Path) -> GGUFModel:
+    """The header of a file. Raises ModelFileError on any departure from the format, or what is not known."""
+    if not path.is_file():
+        raise fault(path, "is not there; give a .gguf file")
+    with path.open("rb") as handle:
+        if path.stat().st_size < 24:
+            raise fault(path, f"{path.stat().st_size} bytes is too short for a GGUF file; copy it again")
+        data = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+    metadata, entries = _Header(data, path).parse()
+    values = _values(metadata, entries, path)
+    names = {_huggingface_name(name, path): name for name in entries if name != "rope_freqs.weight"}
+    heads = {"q_proj": values["num_attention_heads"], "k_proj": values["num_key_value_heads"]}
+
+    def read(name: str) -> Tensor:
+        tensor = finite(_tensor(data, entries[names[name]], names[name], path), names[name], path)
+        part = name.split(".")[-2]
+        return _unpaired(tensor, heads[part]) if values["model_type"] == "llama" and part in heads else tensor
+
+    return GGUFModel(metadata, values, {name: entries[theirs].shape for name, theirs in names.items()}, read)
+
+
+class _Header:
+    """A cursor over the file that never reads behind its end."""
+
+    def __init__(self, data: mmap.mmap, path: Path) -> None:
+        self.data, self.path, self.position = data, path, 0
+
+    def parse(self) -> tuple[dict[str, Any], dict[str, _Entry]]:
+        """Key-value pairs, and the tensors by name."""
+        magic, version = self._bytes(4), self._number("<I")
+        if magic != MAGIC or version not in VERSIONS:
+            raise fault(self.path, f"not a GGUF file of version 2 or 3 ({magic!r}, {version}); convert the model again")
+        tensors, pairs = self._count(), self._count()
+        metadata: dict[str, Any] = {}
+        for _ in range(pairs):
+            key = self._string()
+            if key in metadata:
+                raise fault(self.path, f"'{key[:50]}' appears twice; refused, convert the model again")
+            metadata[key] = self._value(int(self._number("<I")))
+        facts = [self._fact() for _ in range(tensors)]
+        alignment = metadata.get("general.alignment", 32)
+        if type(alignment) is not int or not 0 < alignment <= 1 << 20:
+            raise fault(self.path, f"general.alignment {str(alignment)[:20]} is no size; convert the model again")
+        start = -(-self.position // alignment) * alignment
+        entries: dict[str, _Entry] = {}
+        for name, shape, kind, offset in facts:
+            if name in entries:
+                raise fault(self.path, f"tensor '{name[:50]}' appears twice; refused, convert the model again")
+            entries[name] = self._placed(name, shape, kind, start + offset)
+        return metadata, entries
+
+    def _fact(self) -> tuple[str, tuple[int, ...], int, int]:
+        name, dimensions = self._string(), int(self._number("<I"))
+        if not 1 <= dimensions <= 4:
+            raise fault(self.path, f"tensor '{name[:50]}' has {dimensions} dimensions; convert the model again")
+        shape = tuple(int(self._number("<Q")) for _ in range(dimensions))[::-1]
+        return name, shape, int(self._number("<I")), int(self._number("<Q"))
+
+    def _placed(self, name: str, shape: tuple[int, ...], kind: int, start: int) -> _Entry:
+        values, size = block_of(kind, name, self.path)
+        if shape[-1] % values or not math.prod(shape):
+            raise fault(self.path, f"tensor '{name[:50]}' {list(shape)} is not whole blocks; convert the model again")
+        size_bytes = math.prod(shape) // values * size
+        if start + size_bytes > len(self.data):
+            raise fault(self.path, f"tensor '{name[:50]}' ends behind the file; cut off, copy it again")
+        return _Entry(shape, kind, start, size_bytes)
+
+    def _value(self, kind: int) -> Any:
+        if kind == _STRING:
+            return self._string()
+        if kind == _ARRAY:
+            inner, length = int(self._number("<I")), int(self._number("<Q"))
+            smallest = 8 if inner == _STRING else struct.calcsize(_SCALARS.get(inner, "<B"))
+            if inner == _ARRAY or length * smallest > len(self.data) - self.position:
+                raise fault(self.path, f"an array of {length} values does not fit the file; copy it again")
+            return [self._value(inner) for _ in range(length)]
+        if kind not in _SCALARS:
+            raise fault(self.path, f"a value of unknown type {kind}; convert the model again")
+        return self._number(_SCALARS[kind])
+
+    def _count(self) -> int:
+        count = int(self._number("<Q"))
+        if count > COUNT_LIMIT:
+            raise fault(self.path, f"its header claims {count} entries; damaged, copy it again")
+        return count
+
+    def _string(self) -> str:
+        length = int(self._number("<Q"))
+        if length > STRING_LIMIT_BYTES:
+            raise fault(self.path, f"a text of {length} bytes in its header; damaged, copy it again")
+        return self._bytes(length).decode("utf-8", errors="replace")
+
+    def _number(self, form: str) -> Any:
+        return struct.unpack(form, self._bytes(struct.calcsize(form)))[0]
+
+    def _bytes(self, length: int) -> bytes:
+        end = self.position + length
+        if end > len(self.data):
+            raise fault(self.path, "its header ends too early; cut off, copy it again")
+        found = self.data[self.position : end]
+        self.position = end
+        return found
+
+
+def block_of(kind: int, name: str, path: Path) -> tuple[int, int]:
+    """Values in a block of a tensor type, and its bytes. Raises ModelFileError for a type that is not known."""
+    if kind in _PLAIN:
+        return 1, _PLAIN[kind].itemsize
+    constants = quantised(path)
+    known = {int(one): size for one, size in constants.GGML_QUANT_SIZES.items()}
+    if kind not in known:
+        raise fault(path, f"tensor '{name[:50]}' is of unknown type {kind}; convert it to Q8_0, F16 or BF16")
+    values, size = known[kind]
+    return int(values), int(size)
+
+
+def quantised(path: Path) -> Any:
+    """The package that knows quantised blocks. Raises ResourceError when it is not installed."""
+    try:
+        import gguf
+    except ImportError:
+        raise ResourceError(
+            f"{path.name}: quantised weights need the package gguf; install it: pip install 'groundup[gguf]'"
+        ) from None
+    return gguf
+
+
+def _tensor(data: mmap.mmap, entry: _Entry, name: str, path: Path) -> Tensor:
+    raw = np.frombuffer(data, dtype=np.uint8, count=entry.size_bytes, offset=entry.start)
+    if entry.kind in _PLAIN:
+        # A copy: torch refuses memory that may not be written.
+        return torch.from_numpy(raw.copy()).view(_PLAIN[entry.kind]).view(entry.shape)
+    library = quantised(path)
+    try:
+        rows = raw.reshape(math.prod(entry.shape[:-1]), -1)
+        expanded = library.dequantize(rows, library.GGMLQuantizationType(entry.kind))
+    except (NotImplementedError, ValueError) as error:
+        raise fault(path, f"tensor '{name[:40]}' cannot be expanded ({str(error)[:60]}); convert it to Q8_0") from None
+    return torch.from_numpy(np.ascontiguousarray(expanded, dtype=np.float32)).view(entry.shape)
+
+
+def _unpaired(tensor: Tensor, heads: int) -> Tensor:
+    """Undo llama.cpp's order of the rows of queries and keys: it turns neighbours, Hugging Face turns halves."""
+    paired = tensor.view(heads, tensor.shape[0] // heads // 2, 2, *tensor.shape[1:])
+    return paired.transpose(1, 2).reshape(tensor.shape)
+
+
+def _huggingface_name(name: str, path: Path) -> str:
+    if name in _OUTER:
+        return _OUTER[name]
+    found = _BLOCK_NAME.fullmatch(name)
+    if found is None or found[2] not in _INNER:
+        raise fault(path, f"tensor '{name[:50]}' is not known for this architecture; use a plain Llama or Qwen model")
+    return f"model.layers.{int(found[1])}.{_INNER[found[2]]}.{found[3]}"
+
+
+def _values(metadata: Mapping[str, Any], entries: Mapping[str, _Entry], path: Path) -> dict[str, Any]:
+    """config.json's values, from the metadata of llama.cpp's names."""
+    kind = metadata.get("general.architecture")
+    if kind not in LAYOUTS:
+        raise fault(path, f"architecture {str(kind)[:30]!r} is not known; use a GGUF of {' or '.join(LAYOUTS)}")
+    if "rope_freqs.weight" in entries or metadata.get(f"{kind}.rope.scaling.type", "none") not in ("none", "linear"):
+        raise fault(path, "its rotary positions are stretched in a way that is not read; take the Hugging Face folder")
+
+    def required(key: str) -> Any:
+        value = metadata.get(f"{kind}.{key}")
+        if type(value) not in (int, float):
+            raise fault(path, f"no number '{kind}.{key}', so the model's shape is not known; convert the model again")
+        return value
+
+    heads, hidden = required("attention.head_count"), required("embedding_length")
+    if "token_embd.weight" not in entries or not 0 < heads <= hidden:
+        raise fault(path, "no table of tokens, or no heads; convert the model again")
+    key_heads = metadata.get(f"{kind}.attention.head_count_kv", heads)
+    head_dim = metadata.get(f"{kind}.attention.key_length", hidden // heads)
+    rotated = metadata.get(f"{kind}.rope.dimension_count", head_dim)
+    if type(key_heads) is not int or key_heads < 1 or rotated != head_dim:
+        raise fault(path, f"{str(key_heads)[:20]} key heads, {rotated} of {head_dim} rotated: this is not supported")
+    factor = metadata.get(f"{kind}.rope.scaling.factor")
+    return {
+        "model_type": LAYOUTS[kind],
+        "vocab_size": entries["token_embd.weight"].shape[0],
+        "hidden_size": hidden,
+        "intermediate_size": required("feed_forward_length"),
+        "num_hidden_layers": required("block_count"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": key_heads,
+        "head_dim": head_dim,
+        "max_position_embeddings": required("context_length"),
+        # float32 in the file: 1e-5 comes as 9.99999974e-06.
+        "rms_norm_eps": float(f"{required('attention.layer_norm_rms_epsilon'):.6g}"),
+        "rope_theta": float(metadata.get(f"{kind}.rope.freq_base", 10_000.0)),
+        "tie_word_embeddings": "output.weight" not in entries,
+        **({} if factor is None else {"rope_scaling": {"rope_type": "linear", "factor": factor}}),
+    }
