@@ -46,7 +46,6 @@ class ToyCache:
         ({"hidden_size": 27}, ("head_dim 9", "odd", "even")),
         ({"tied": True, "embedding_norm": True}, ("embedding_norm", "tied: false")),
         ({"positions": "learned", "rope_scaling": {"kind": "linear", "factor": 2.0}}, ("rope_scaling", "learned")),
-        ({"full_attention_layers": [0]}, ("full_attention_layers", "sliding window")),
         ({"full_attention_layers": [2], "sliding_window": 4}, ("full_attention_layers [2]", "0 to 1")),
         ({"num_layer": 3}, ("num_layer", "num_layers")),
         ({"num_layers": 0}, ("num_layers", "1", "0")),

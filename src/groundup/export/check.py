@@ -62,6 +62,17 @@ def check_export(
     return {**checks, "transformers": engine}
 
 
+def check_folder(folder: Path, text: str = SAMPLE_TEXT, with_transformers: bool = True) -> dict[str, Any]:
+    """Read `folder` back and compare with transformers, where there is no model in memory to compare with.
+
+    Raises ModelFileError when a reader cannot open the folder or differs beyond the tolerance.
+    """
+    reloaded = load_model(folder)
+    ids = reloaded.tokenizer.document_prompt(text)[: reloaded.model.config.context_length]
+    engine = _check_transformers(folder, reloaded, ids, text) if with_transformers else {"skipped": "not asked for"}
+    return {"text_tokens": len(ids), "transformers": engine}
+
+
 @torch.inference_mode()
 def _logits_of(model: Decoder, ids: list[int]) -> Tensor:
     """Logits [time, vocab] of the trained model in float32, whatever it computes in otherwise."""

@@ -98,8 +98,6 @@ class DecoderConfig(Config):
             raise ValueError("embedding_norm needs tied: false; it folds into the embedding table only")
         if self.rope_scaling is not None and self.positions != "rope":
             raise ValueError(f"rope_scaling goes with positions: rope, not {self.positions}; leave it out")
-        if self.full_attention_layers and self.sliding_window is None:
-            raise ValueError("full_attention_layers tells layers apart where there is a sliding_window; give one")
         if any(not 0 <= layer < self.num_layers for layer in self.full_attention_layers):
             raise ValueError(
                 f"full_attention_layers {list(self.full_attention_layers)[:8]} are not all layers 0 to "

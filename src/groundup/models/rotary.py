@@ -25,7 +25,7 @@ class LinearScaling(Config):
     """All angles divided by a factor (Chen et al. 2023, arXiv 2306.15595)."""
 
     kind: Literal["linear"] = "linear"
-    factor: float = Field(ge=1)
+    factor: float = Field(default=1.0, ge=1)
     """How many times longer the context becomes."""
 
 
@@ -33,7 +33,7 @@ class DynamicScaling(Config):
     """A larger base once a text is longer than the model's context; the same as no scaling up to there."""
 
     kind: Literal["dynamic"] = "dynamic"
-    factor: float = Field(ge=1)
+    factor: float = Field(default=1.0, ge=1)
     """How fast the base grows with the length of the text."""
 
 
@@ -41,10 +41,10 @@ class YarnScaling(Config):
     """Slow angles divided by a factor, fast ones left, attention sharpened (Peng et al. 2023, arXiv 2309.00071)."""
 
     kind: Literal["yarn"] = "yarn"
-    factor: float = Field(ge=1)
+    factor: float = Field(default=1.0, ge=1)
     """How many times longer the context becomes."""
-    original_context_length: int = Field(ge=2)
-    """Context of the model before it was stretched."""
+    original_context_length: int | None = Field(default=None, ge=2)
+    """Context of the model before it was stretched; context_length when not given."""
     beta_fast: float = Field(default=32.0, gt=0)
     """Angles that turn more often than this within the original context are left as they are."""
     beta_slow: float = Field(default=1.0, gt=0)
@@ -59,13 +59,13 @@ class Llama3Scaling(Config):
     """Slow angles divided by a factor, fast ones left, as Llama 3.1 does it."""
 
     kind: Literal["llama3"] = "llama3"
-    factor: float = Field(ge=1)
+    factor: float = Field(default=1.0, ge=1)
     """How many times longer the context becomes."""
-    original_context_length: int = Field(ge=2)
-    """Context of the model before it was stretched."""
-    low_freq_factor: float = Field(gt=0)
+    original_context_length: int | None = Field(default=None, ge=2)
+    """Context of the model before it was stretched; context_length when not given."""
+    low_freq_factor: float = Field(default=1.0, gt=0)
     """Waves longer than original_context_length / low_freq_factor are divided by the whole factor."""
-    high_freq_factor: float = Field(gt=0)
+    high_freq_factor: float = Field(default=4.0, gt=0)
     """Waves shorter than original_context_length / high_freq_factor are left as they are."""
 
     @model_validator(mode="after")
@@ -108,9 +108,9 @@ def scaled_rotation(
     if isinstance(scaling, LinearScaling):
         by_dim = by_dim / scaling.factor
     elif isinstance(scaling, YarnScaling):
-        by_dim, factor = _yarn(by_dim, head_dim, theta, scaling)
+        by_dim, factor = _yarn(by_dim, head_dim, theta, scaling, scaling.original_context_length or context_length)
     elif isinstance(scaling, Llama3Scaling):
-        by_dim = _llama3(by_dim, scaling)
+        by_dim = _llama3(by_dim, scaling, scaling.original_context_length or context_length)
     return turned(positions, by_dim, factor)
 
 
@@ -127,11 +127,11 @@ def turned(positions: Int[Tensor, "batch time"], by_dim: Float[Tensor, " half"],
 
 
 def _yarn(
-    by_dim: Float[Tensor, " half"], head_dim: int, theta: float, scaling: YarnScaling
+    by_dim: Float[Tensor, " half"], head_dim: int, theta: float, scaling: YarnScaling, original_length: int
 ) -> tuple[Float[Tensor, " half"], float]:
     def border(turns: float) -> float:
         """The place among the angles of the one that turns so often within the original context."""
-        ratio = scaling.original_context_length / (turns * 2 * math.pi)
+        ratio = original_length / (turns * 2 * math.pi)
         return head_dim * math.log(ratio) / (2 * math.log(theta))
 
     low, high = border(scaling.beta_fast), border(scaling.beta_slow)
@@ -146,13 +146,13 @@ def _yarn(
     return by_dim / scaling.factor * slow + by_dim * (1 - slow), factor
 
 
-def _llama3(by_dim: Float[Tensor, " half"], scaling: Llama3Scaling) -> Float[Tensor, " half"]:
+def _llama3(by_dim: Float[Tensor, " half"], scaling: Llama3Scaling, original_length: int) -> Float[Tensor, " half"]:
     waves = 2 * math.pi / by_dim
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
-    share = (scaling.original_context_length / waves - low) / (high - low)
+    share = (original_length / waves - low) / (high - low)
     blended = (1 - share) * by_dim / scaling.factor + share * by_dim
-    slow = waves > scaling.original_context_length / low
-    fast = waves < scaling.original_context_length / high
+    slow = waves > original_length / low
+    fast = waves < original_length / high
     return torch.where(slow, by_dim / scaling.factor, torch.where(fast, by_dim, blended))
 
 

@@ -32,7 +32,7 @@ def write_rope(config: DecoderConfig) -> dict[str, Any]:
     if given is not None:
         scaling = {"rope_type": given.kind, "factor": given.factor}
     if isinstance(given, YarnScaling | Llama3Scaling):
-        scaling["original_max_position_embeddings"] = given.original_context_length
+        scaling["original_max_position_embeddings"] = given.original_context_length or config.context_length
     if isinstance(given, YarnScaling):
         scaling |= {"beta_fast": given.beta_fast, "beta_slow": given.beta_slow, "truncate": given.truncate}
         if given.attention_factor is not None:
