@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+
+from groundup.models.anatomy import Anatomy, decoder_anatomy
 from groundup.models.decoder import Decoder, KeyValueCache
 from groundup.models.decoder_config import DecoderConfig
 from groundup.models.heads import IGNORE
@@ -27,9 +30,17 @@ def build_model(config: ModelConfig, vocab_size: int) -> Decoder:
     return Decoder(config, vocab_size)
 
 
+def model_anatomy(config: ModelConfig, vocab_size: int) -> Anatomy:
+    """The parts of such a model: shapes, parameters, FLOPs, memory; nothing is allocated."""
+    with torch.device("meta"):
+        model = build_model(config, vocab_size)
+    return decoder_anatomy(config, model)
+
+
 __all__ = [
     "IGNORE",
     "LAYOUTS",
+    "Anatomy",
     "ConfigValues",
     "Decoder",
     "DecoderConfig",
@@ -44,6 +55,7 @@ __all__ = [
     "huggingface_shapes",
     "huggingface_tensors",
     "layout_of",
+    "model_anatomy",
     "own_tensors",
     "to_huggingface",
 ]

@@ -257,8 +257,9 @@ def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
         raise ModelFileError(f"weights do not fit the model: missing {missing[:3]}, not known {extra[:3]}")
     with torch.no_grad():
         for name, parameter in parameters.items():
-            if parameter.shape != weights[name].shape:
+            weight = weights[name]
+            if parameter.shape != weight.shape:
                 raise ModelFileError(
-                    f"{name}: weights have shape {list(weights[name].shape)}, the model {list(parameter.shape)}"
+                    f"{name}: weights have shape {list(weight.shape)}, the model {list(parameter.shape)}"
                 )
-            shard.copy_full(parameter, weights[name])
+            shard.copy_full(parameter, weight)
