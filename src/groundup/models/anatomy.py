@@ -88,14 +88,14 @@ class Anatomy:
         ]
         lines += [
             "FLOPs/token: forward and backward at full context, 6 a weight of a matrix; memory: float32 weights.",
-            f"Training holds {size(weights)} more for gradients, and what the optimizer keeps: {size(2 * weights)} with",
-            "AdamW, half of that with momentum only.",
+            f"Training holds {size(weights)} more for gradients, and what the optimizer keeps: {size(2 * weights)}",
+            "with AdamW, half of that with momentum only.",
         ]
         cache = self.cache_bytes_per_token
         if cache:
             whole = size(cache * self.context_length)
             lines.append(
-                f"Generation keeps {size(cache)} of keys and values a token, {whole} for {self.context_length:,} (bfloat16)."
+                f"Generation keeps {size(cache)} of keys and values a token (bfloat16), {whole} for a full context."
             )
         return lines
 

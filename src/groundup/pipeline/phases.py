@@ -200,10 +200,7 @@ def _start_from_model(state: TrainState, path: str, recipe: Recipe) -> None:
     vocab_size = state.model.vocab_size
     weights, rows = foreign_start(path, recipe.model, vocab_size)
     load_weights(state.model, weights)
-    what = (
-        f"; {abs(vocab_size - rows)} rows {'added' if vocab_size > rows else 'left out'}" if vocab_size != rows else ""
-    )
-    logger.info(f"pretrain: starts from {path} ({rows} tokens in its table{what})")
+    logger.info(f"pretrain: starts from {path}; its table has {rows:,} rows, the tokenizer {vocab_size:,} tokens")
 
 
 def _taken_as_it_is(context: Context, work: Path) -> Mapping[str, Any]:
@@ -220,7 +217,11 @@ def _taken_as_it_is(context: Context, work: Path) -> Mapping[str, Any]:
     save_file({name: p.detach() for name, p in model.named_parameters()}, folder / checkpoint.WEIGHTS)
     return {
         "weights": f"{loop.CHECKPOINTS}/{checkpoint.WEIGHTS}",
-        **{"steps": 0, "tokens": 0, "skipped_steps": 0, "validation": {}, "train_seconds": 0.0},
+        "steps": 0,
+        "tokens": 0,
+        "skipped_steps": 0,
+        "validation": {},
+        "train_seconds": 0.0,
         "rows_in_file": rows,
         "parameters": recipe.model.num_parameters(vocab_size),
         "flops_per_token": recipe.model.flops_per_token(vocab_size),

@@ -44,9 +44,9 @@ class PretrainConfig(TrainingConfig):
     """Next-token prediction on the train split of the corpus."""
 
     tokens: int = Field(ge=0)
-    """Budget: positions (padding included) that the phase trains on; with `from` also 0, to take the model as it is."""
+    """Budget: positions (padding included) that the phase trains on; with `from` also 0: the model as it is."""
     from_: str | None = Field(default=None, alias="from")
-    """Start from a model: a Hugging Face folder, a run, or a .gguf file; `model` and `tokenizer.path` may be left out."""
+    """Start from a model: Hugging Face folder, run, .gguf file; it fills in `model` and (if a folder) `tokenizer.path`."""
     mixture: dict[str, float] = Field(default_factory=dict)
     """Share of each corpus source in every batch; empty: all documents as one stream, in proportion to their size."""
     start: Literal["random", "bigrams"] = "random"
@@ -158,9 +158,9 @@ def _check_phase(phase: TrainingConfig, context_length: int) -> None:
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     """Recipe file + `key.path=value` overrides -> Recipe.
 
-    Data paths that are not found from the current folder but from the recipe's become absolute, and what `pretrain.from`
-    says of the model is written out, so that a Recipe stands by itself. Raises RecipeError with all faults, and
-    ModelFileError when `pretrain.from` is no model.
+    Data paths that are not found from the current folder but from the recipe's become absolute, and what
+    `pretrain.from` says of the model is written out, so that a Recipe stands by itself. Raises RecipeError with all
+    faults, and ModelFileError when `pretrain.from` is no model.
     """
     path = Path(path)
     values = config.apply_overrides(config.read_yaml(path), overrides)

@@ -37,7 +37,7 @@ def described(values: dict[str, Any]) -> dict[str, Any]:
     for key in SHAPE:
         if key in given and given[key] != found.get(key):
             raise RecipeError(
-                f"model.{key}: {str(given[key])[:30]}, but the model in pretrain.from has {found.get(key)}; leave it out"
+                f"model.{key}: {str(given[key])[:30]}, but pretrain.from has {str(found.get(key))[:30]}; leave it out"
             )
     values["model"] = {**found, **given}
     tokenizer = values.setdefault("tokenizer", {})
@@ -53,7 +53,7 @@ def require_start(path: str | None, tokenizer_path: str | None) -> None:
     open_source(Path(path))
     if tokenizer_path is None:
         raise RecipeError(
-            "tokenizer.path: pretrain.from goes with the tokenizer of that model; name it, or `groundup import` the model"
+            "tokenizer.path: pretrain.from goes with that model's own tokenizer; name it, or `groundup import` the model"
         )
 
 
