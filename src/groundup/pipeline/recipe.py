@@ -46,7 +46,7 @@ class PretrainConfig(TrainingConfig):
     tokens: int = Field(ge=0)
     """Budget: positions (padding included) that the phase trains on; with `from` also 0: the model as it is."""
     from_: str | None = Field(default=None, alias="from")
-    """Start from a model: Hugging Face folder, run, .gguf file; it fills in `model` and (if a folder) `tokenizer.path`."""
+    """Start from a model: a folder (`model` and `tokenizer.path` follow from it), a run, or a .gguf file."""
     mixture: dict[str, float] = Field(default_factory=dict)
     """Share of each corpus source in every batch; empty: all documents as one stream, in proportion to their size."""
     start: Literal["random", "bigrams"] = "random"

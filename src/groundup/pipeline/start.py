@@ -53,7 +53,7 @@ def require_start(path: str | None, tokenizer_path: str | None) -> None:
     open_source(Path(path))
     if tokenizer_path is None:
         raise RecipeError(
-            "tokenizer.path: pretrain.from goes with that model's own tokenizer; name it, or `groundup import` the model"
+            "tokenizer.path: pretrain.from needs that model's own tokenizer; name it, or `groundup import` the model"
         )
 
 
