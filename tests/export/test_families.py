@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from groundup.errors import ModelFileError
+from groundup.errors import ModelFileError, first_line
 from groundup.export.architecture import read_architecture
 from groundup.export.load import load_model
 from groundup.export.source import open_source
@@ -127,6 +129,21 @@ def test_files_of_a_bare_body_and_of_older_times_are_read(tmp_path: Path) -> Non
     loaded = load_model(tmp_path, need_tokenizer=False)
     tokens = tokens_of(loaded.model.config.context_length)
     same(loaded.logits(tokens), model(tokens).logits)
+
+
+WRONG: tuple[Any, ...] = (-1, 0, 10**12, 1.5, "x", True, [], ["x"], {"rope_type": "yarn"}, float("nan"))
+
+
+@settings(max_examples=150)
+@given(family=st.sampled_from(FAMILIES), seed=st.integers(0, 20), key=st.integers(0, 30), wrong=st.sampled_from(WRONG))
+def test_a_config_with_a_wrong_value_is_read_or_refused(family: str, seed: int, key: int, wrong: Any) -> None:
+    values = random_values(family, seed)
+    spoilt = {**values, sorted(values)[key % len(values)]: wrong}
+    try:
+        config, _, _ = read_architecture(spoilt, Path("config.json"))
+        config.num_parameters(VOCAB)
+    except ModelFileError as error:
+        assert not first_line(error).endswith("...")
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ _CUTS: Mapping[str, tuple[str, bool]] = {
 def gguf_tokenizer(metadata: Mapping[str, Any], path: Path) -> Tokenizer:
     """The tokenizer of a file, made ours. Raises ModelFileError when there is none, or none that is known."""
     kind, cut = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre", "default")
-    tokens, merges = metadata.get("tokenizer.ggml.tokens"), metadata.get("tokenizer.ggml.merges")
+    tokens, merges = metadata.get("tokenizer.ggml.tokens", []), metadata.get("tokenizer.ggml.merges", [])
     remedy = "give the tokenizer by --tokenizer"
     if kind != "gpt2" or cut not in _CUTS:
         raise fault(path, f"its tokenizer ({str(kind)[:20]}, {str(cut)[:20]}) is not read from GGUF; {remedy}")

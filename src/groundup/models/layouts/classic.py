@@ -159,8 +159,8 @@ def _write_xglm(config: DecoderConfig) -> dict[str, Any]:
 
 def _read_xglm(values: ConfigValues) -> dict[str, Any]:
     fields = _fields(values, "max_position_embeddings", "d_model", "num_layers", "attention_heads")
-    padding = values.get("pad_token_id", 0)
-    if type(padding) is not int or 2 <= padding < 2 + (fields["context_length"] if padding > 1 else 0):
+    padding, context = values.get("pad_token_id", 0), fields["context_length"]
+    if type(padding) is not int or type(context) is not int or 2 <= padding < 2 + context:
         raise ModelFileError(
             f"pad_token_id {str(padding)[:20]} blanks the position of that number in this layout; use 0, 1 or none"
         )

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from groundup.errors import ModelFileError
-from groundup.models.activations import FROM_HUGGINGFACE
+from groundup.models.activations import FROM_HUGGINGFACE, HUGGINGFACE_NAMES
 from groundup.models.decoder_config import DecoderConfig
 
 
@@ -51,7 +51,7 @@ class Part:
         """Their tensor -> (our name, tensor), views where possible."""
         whole = theirs.t() if self.turned else theirs
         heights = [ours[name][0] for name in self.ours]
-        yield from zip(self.ours, whole[self.spare_rows :].split(heights))
+        yield from zip(self.ours, torch.split(whole[self.spare_rows :], heights))
 
 
 class ConfigValues:
@@ -87,7 +87,7 @@ class ConfigValues:
         value = self.get(key, default)
         if not isinstance(value, str) or value not in FROM_HUGGINGFACE:
             raise ModelFileError(
-                f"{key} = {str(value)[:30]!r} is not known; known are {', '.join(sorted(FROM_HUGGINGFACE)[:8])} ..."
+                f"{key} = {str(value)[:30]!r} is not known; known are {', '.join(HUGGINGFACE_NAMES.values())}"
             )
         return FROM_HUGGINGFACE[value]
 

@@ -91,7 +91,7 @@ def _scaling(kind: str, scaling: dict[str, Any], values: ConfigValues) -> dict[s
         found["original_context_length"] = values.get("original_max_position_embeddings", inside)
     if kind == "yarn":
         if scaling.get("factor") is None:
-            found["factor"] = values.required("max_position_embeddings") / found["original_context_length"]
+            found["factor"] = _ratio(values.get("max_position_embeddings"), found["original_context_length"])
         sharpened = _sharpened(found["factor"], scaling.get("mscale"), scaling.get("mscale_all_dim"))
         if sharpened is not None:
             found.setdefault("attention_factor", sharpened)
@@ -101,10 +101,17 @@ def _scaling(kind: str, scaling: dict[str, Any], values: ConfigValues) -> dict[s
 _FLOATS = {"factor", "beta_fast", "beta_slow", "attention_factor", "low_freq_factor", "high_freq_factor"}
 
 
+def _ratio(longer: Any, shorter: Any) -> float:
+    """How many times a context was made longer, where a file does not say it. Raises ModelFileError."""
+    if type(longer) is not int or type(shorter) is not int or shorter < 1:
+        raise ModelFileError("rope_parameters of yarn have no factor; copy the model again")
+    return longer / shorter
+
+
 def _sharpened(factor: Any, scale: Any, scale_of_all: Any) -> float | None:
     """YaRN's attention factor where a file gives it by the two scales of DeepSeek; None where it does not."""
-    numbers = all(type(value) in (int, float) for value in (factor, scale, scale_of_all))
-    if not numbers or not scale or not scale_of_all:
+    numbers = [float(value) for value in (factor, scale, scale_of_all) if type(value) in (int, float) and value > 0]
+    if len(numbers) < 3:
         return None
-    log = math.log(factor) if factor > 1 else 0.0
-    return (0.1 * scale * log + 1.0) / (0.1 * scale_of_all * log + 1.0)
+    log = max(math.log(numbers[0]), 0.0)
+    return (0.1 * numbers[1] * log + 1.0) / (0.1 * numbers[2] * log + 1.0)
