@@ -481,7 +481,7 @@ VERBS: dict[str, Verb] = {
     "report": Verb("RECIPE|RUN", "write a run's report.html again, finished or not", _report),
     "import": Verb(
         "MODEL FOLDER [key=value ...] [--tokenizer PATH]",
-        "a Hugging Face folder or .gguf file to a model folder that every verb takes",
+        "a Hugging Face folder or .gguf file to a model folder of ours",
         _import,
         "import",
     ),

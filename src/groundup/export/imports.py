@@ -1,4 +1,4 @@
-"""A model from elsewhere -> a model folder of ours, which every verb takes: `generate`, `chat`, `pretrain.from`.
+"""A model from elsewhere -> a model folder of ours, for `generate`, `chat` and `pretrain.from`.
 
     Hugging Face folder, .gguf --open_source--> our tensors, one at a time --write_weights--> model*.safetensors
     its tokenizer, or one that is given --take in--> tokenizer.json with our control tokens
