@@ -63,7 +63,13 @@ def gguf_bytes(
     return head + b"\0" * (-len(head) % 32) + data
 
 
-def file_of(model: Decoder, form: str = "F32", architecture: str = "llama", **extra: Any) -> bytes:
+def file_of(
+    model: Decoder,
+    form: str = "F32",
+    architecture: str = "llama",
+    factors: torch.Tensor | None = None,
+    **extra: Any,
+) -> bytes:
     """`model` as llama.cpp's converter writes it: rows of queries and keys in pairs for Llama."""
     config = model.config
     metadata = {
@@ -80,7 +86,7 @@ def file_of(model: Decoder, form: str = "F32", architecture: str = "llama", **ex
         **extra,
     }
     state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
-    tensors = {}
+    tensors = {} if factors is None else {"rope_freqs.weight": encoded(factors, "F32")}
     for name, tensor in to_huggingface(config, state).items():
         if architecture == "llama" and ("q_proj" in name or "k_proj" in name):
             heads = config.num_heads if "q_proj" in name else config.num_kv_heads

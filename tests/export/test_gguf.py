@@ -16,6 +16,7 @@ from groundup.export.gguf_tokenizer import gguf_tokenizer
 from groundup.export.load import load_model
 from groundup.export.source import open_source
 from groundup.models import Decoder, DecoderConfig, build_model
+from groundup.models.rotary import Llama3Scaling, frequencies, llama3
 from tests.export.gguf_files import file_of, gguf_bytes
 
 SIZES = {"context_length": 32, "num_layers": 2, "hidden_size": 64, "num_heads": 4, "num_kv_heads": 2, "ffn_size": 96}
@@ -55,6 +56,23 @@ def test_a_file_gives_the_logits_of_its_model(kind: str, form: str, tolerance: f
     torch.testing.assert_close(loaded.logits(tokens), model(tokens), atol=tolerance, rtol=0.0)
 
 
+@torch.no_grad()
+def test_the_factors_of_llama_3_are_its_scaling(tmp_path: Path) -> None:
+    """llama.cpp writes what each angle is divided by; the known parameters give these factors, others are refused."""
+    scaling = Llama3Scaling(factor=32.0, original_context_length=8192)
+    config = DecoderConfig(**SIZES, qk_norm=False, head_dim=16, rope_theta=500_000.0, rope_scaling=scaling)
+    model = build_model(config, VOCAB)
+    model.initialise(1)
+    plain = frequencies(16, 500_000.0, torch.device("cpu"))
+    factors = plain / llama3(plain, scaling, 8192)
+    loaded = load_model(write(tmp_path, file_of(model, factors=factors)), need_tokenizer=False)
+    assert loaded.model.config.rope_scaling == scaling
+    tokens = torch.arange(30)[None]
+    torch.testing.assert_close(loaded.logits(tokens), model(tokens), atol=1e-6, rtol=0.0)
+    with pytest.raises(ModelFileError, match="stretched in a way that is not read"):
+        load_model(write(tmp_path, file_of(model, factors=factors * 2)), need_tokenizer=False)
+
+
 def test_the_identity_is_the_content(tmp_path: Path) -> None:
     data = file_of(make("llama"))
     one = open_source(write(tmp_path, data)).identity()
@@ -77,6 +95,7 @@ GOOD = file_of(make("llama"))
         (gguf_bytes({"general.architecture": "mamba"}, {}), "architecture 'mamba' is not known"),
         (gguf_bytes({"general.architecture": "llama"}, {}), "no number 'llama.attention.head_count'"),
         (file_of(make("llama"), **{"llama.rope.scaling.type": "yarn"}), "stretched"),
+        (file_of(make("llama"), **{"llama.logit_scale": 2.0}), "unknown key 'llama.logit_scale'"),
         (file_of(make("llama"), **{"llama.block_count": 3}), "parameters, the weight files hold"),
         (file_of(make("llama"), **{"llama.feed_forward_length": 95}), r"config.json says \[95, 64\]"),
     ],

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from groundup.errors import ResourceError
 from groundup.export.weights import fault, finite
+from groundup.models.rotary import Llama3Scaling, frequencies, llama3
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -52,6 +53,17 @@ _INNER = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+READ_KEYS = frozenset(
+    {"block_count", "context_length", "embedding_length", "feed_forward_length", "vocab_size"}
+    | {"attention.head_count", "attention.head_count_kv", "attention.key_length", "attention.value_length"}
+    | {"attention.layer_norm_rms_epsilon", "attention.causal", "tensor_data_layout"}
+    | {"rope.dimension_count", "rope.freq_base", "rope.scaling.type", "rope.scaling.factor"}
+)
+"""Keys of an architecture that are read, or are of no effect; another may change the logits, so it is refused."""
+ROPE_FACTORS = "rope_freqs.weight"
+"""What each rotary angle is divided by, in files of Llama 3.1 and later."""
+LLAMA3_CONTEXT, LLAMA3_LOW, LLAMA3_HIGH = 8192, 1.0, 4.0
+"""What the published models of Llama 3.1 and later have; a file that has other factors is refused."""
 _BLOCK_NAME = re.compile(r"blk\.(\d{1,5})\.([a-z_]+)\.(weight|bias)")
 
 
@@ -85,7 +97,9 @@ def read_gguf(path: Path) -> GGUFModel:
         data = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
     metadata, entries = _Header(data, path).parse()
     values = _values(metadata, entries, path)
-    names = {_huggingface_name(name, path): name for name in entries if name != "rope_freqs.weight"}
+    if ROPE_FACTORS in entries:
+        values["rope_scaling"] = _llama3(_tensor(data, entries[ROPE_FACTORS], ROPE_FACTORS, path), values, path)
+    names = {_huggingface_name(name, path): name for name in entries if name != ROPE_FACTORS}
     heads = {"q_proj": values["num_attention_heads"], "k_proj": values["num_key_value_heads"]}
 
     def read(name: str) -> Tensor:
@@ -231,13 +245,36 @@ def _huggingface_name(name: str, path: Path) -> str:
     return f"model.layers.{int(found[1])}.{_INNER[found[2]]}.{found[3]}"
 
 
+def _llama3(factors: Tensor, values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The scaling that has these factors, as Llama 3.1 has it. Raises ModelFileError when it is another."""
+    scaling = Llama3Scaling(
+        factor=max(1.0, round(float(factors.float().max()), 4)),
+        low_freq_factor=LLAMA3_LOW,
+        high_freq_factor=LLAMA3_HIGH,
+    )
+    plain = frequencies(values["head_dim"], values["rope_theta"], factors.device)
+    stretched = llama3(plain, scaling, LLAMA3_CONTEXT)
+    if factors.shape != plain.shape or not torch.allclose(plain / stretched, factors.float(), rtol=1e-4):
+        raise fault(path, "its rotary positions are stretched in a way that is not read; take the Hugging Face folder")
+    return {
+        "rope_type": "llama3",
+        "factor": scaling.factor,
+        "original_max_position_embeddings": LLAMA3_CONTEXT,
+        "low_freq_factor": LLAMA3_LOW,
+        "high_freq_factor": LLAMA3_HIGH,
+    }
+
+
 def _values(metadata: Mapping[str, Any], entries: Mapping[str, _Entry], path: Path) -> dict[str, Any]:
     """config.json's values, from the metadata of llama.cpp's names."""
     kind = metadata.get("general.architecture")
     if kind not in LAYOUTS:
         raise fault(path, f"architecture {str(kind)[:30]!r} is not known; use a GGUF of {' or '.join(LAYOUTS)}")
-    if "rope_freqs.weight" in entries or metadata.get(f"{kind}.rope.scaling.type", "none") not in ("none", "linear"):
+    if metadata.get(f"{kind}.rope.scaling.type", "none") not in ("none", "linear"):
         raise fault(path, "its rotary positions are stretched in a way that is not read; take the Hugging Face folder")
+    for key, value in metadata.items():
+        if key.startswith(f"{kind}.") and key.removeprefix(f"{kind}.") not in READ_KEYS and value:
+            raise fault(path, f"unknown key {key[:50]!r} may change the logits, so it is refused; use a plain model")
 
     def required(key: str) -> Any:
         value = metadata.get(f"{kind}.{key}")

@@ -89,7 +89,9 @@ def load_model(path: Path | str, *, device: torch.device | str = "cpu", need_tok
 
 def _load(path: Path, device: torch.device, need_tokenizer: bool) -> LoadedModel:
     source = open_source(path)
-    folder = source.path if source.path.is_dir() else source.path.parent
+    folder = source.path
+    if need_tokenizer and not folder.is_dir():
+        raise fault(folder, "a GGUF file's tokenizer is not ours; make a model folder of it with `groundup import`")
     tokenizer = _read_tokenizer(folder, source.vocab_size) if need_tokenizer else _tokenizer_if_ours(source)
     with torch.device("meta"):
         model = build_model(source.config, source.vocab_size)
@@ -128,4 +130,7 @@ def _check_template(folder: Path) -> None:
 
 def _compare_template(template: object, where: Path) -> None:
     if template is not None and str(template).strip() != CHAT_TEMPLATE.strip():
-        raise fault(where, "its chat template is not Groundup's, and foreign ones are not run; use a model made here")
+        raise fault(
+            where,
+            "its chat template is not Groundup's, and foreign ones are not run; bring it here by `groundup import`",
+        )

@@ -9,6 +9,7 @@ so a model larger than memory can be copied from layout to layout.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,7 +58,14 @@ class ModelSource(Mapping[str, Tensor]):
 
     def identity(self) -> str:
         """Hash over the content of all files that decide the model."""
-        return digest({file.name: hash_file(file) for file in self.files})
+        found = ((file, file.stat()) for file in self.files)
+        return digest({file.name: _hashed(file, facts.st_size, facts.st_mtime_ns) for file, facts in found})
+
+
+@functools.cache
+def _hashed(path: Path, size_bytes: int, changed_ns: int) -> str:
+    """Hash of a file, once a process: a recipe's fingerprints are asked for several times."""
+    return hash_file(path)
 
 
 def open_source(path: Path) -> ModelSource:

@@ -110,7 +110,7 @@ def scaled_rotation(
     elif isinstance(scaling, YarnScaling):
         by_dim, factor = _yarn(by_dim, head_dim, theta, scaling, scaling.original_context_length or context_length)
     elif isinstance(scaling, Llama3Scaling):
-        by_dim = _llama3(by_dim, scaling, scaling.original_context_length or context_length)
+        by_dim = llama3(by_dim, scaling, scaling.original_context_length or context_length)
     return turned(positions, by_dim, factor)
 
 
@@ -146,7 +146,8 @@ def _yarn(
     return by_dim / scaling.factor * slow + by_dim * (1 - slow), factor
 
 
-def _llama3(by_dim: Float[Tensor, " half"], scaling: Llama3Scaling, original_length: int) -> Float[Tensor, " half"]:
+def llama3(by_dim: Float[Tensor, " half"], scaling: Llama3Scaling, original_length: int) -> Float[Tensor, " half"]:
+    """The angles of `frequencies` stretched as Llama 3.1 has it."""
     waves = 2 * math.pi / by_dim
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
     share = (original_length / waves - low) / (high - low)
