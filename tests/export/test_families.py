@@ -23,7 +23,8 @@ from tests.export.random_models import FAMILIES, VOCAB, random_values
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed (extra 'hf')")
 
-SEEDS = range(6)
+CASES = [(family, seed) for family in FAMILIES for seed in range(4 if family in ("gpt2", "xglm", "opt") else 10)]
+"""So many that every way to stretch rotary positions comes up."""
 TOLERANCE = 1e-5
 
 
@@ -47,8 +48,7 @@ def same(ours: torch.Tensor, theirs: torch.Tensor) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "seed"), CASES)
 def test_their_folder_gives_their_logits_here(family: str, seed: int, tmp_path: Path) -> None:
     model = native(random_values(family, seed), seed)
     model.save_pretrained(tmp_path, max_shard_size="20KB" if seed % 2 else "1GB")
@@ -63,8 +63,7 @@ def test_their_folder_gives_their_logits_here(family: str, seed: int, tmp_path: 
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "seed"), CASES)
 def test_our_model_gives_our_logits_there(family: str, seed: int, tmp_path: Path) -> None:
     config, vocab_size, _ = read_architecture(random_values(family, seed), Path("config.json"))
     model = build_model(config, vocab_size)
