@@ -23,7 +23,7 @@ from groundup.errors import ModelFileError
 from groundup.export.architecture import read_architecture
 from groundup.export.gguf import read_gguf
 from groundup.export.weights import TensorFacts, TensorFiles, fault, find_weights, read_json
-from groundup.models import Decoder, DecoderConfig, Layout, check_shapes, full_names
+from groundup.models import Decoder, DecoderConfig, Layout, ModelConfig, build_model, check_shapes, full_names
 from groundup.stage import hash_file
 
 CONFIG = "config.json"
@@ -126,10 +126,10 @@ def _source(
     return ModelSource(path, config, vocab_size, files, where, lambda name: parts[full[name]].split(read(name), shapes))
 
 
-def own_shapes(config: DecoderConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all parameters of such a decoder; nothing is allocated."""
+def own_shapes(config: ModelConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all parameters of such a model; nothing is allocated."""
     with torch.device("meta"):
-        model = Decoder(config, vocab_size)
+        model = build_model(config, vocab_size)
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 
