@@ -18,6 +18,7 @@ from groundup.pipeline import load_recipe
 from groundup.pipeline.start import foreign_start
 from groundup.tokens import Tokenizer, TokenizerConfig, train_tokenizer
 from tests.end_to_end import tiny
+from tests.export.gguf_files import file_of
 
 MODEL = {"context_length": 64, "num_layers": 1, "hidden_size": 32, "num_heads": 2, "num_kv_heads": 1, "ffn_size": 48}
 
@@ -108,3 +109,22 @@ def test_a_run_goes_on_from_the_weights(tmp_path: Path, folder: Path) -> None:
     moved = load_file(trained.folder / "stages" / "pretrain" / summary["weights"])
     assert summary["steps"] == 2
     assert 0 < float((moved["norm.weight"] - kept["norm.weight"]).abs().max()) < 0.1
+
+
+def test_a_model_that_cannot_be_exported_is_refused_before_any_work(tmp_path: Path) -> None:
+    path = tiny.write_recipe(tmp_path)
+    recipe = load_recipe(path, ["model.norm=layer"])
+    with pytest.raises(ModelFileError, match=r"no Hugging Face layout has such a model; .* does not know norm: layer"):
+        groundup.run(recipe)
+    assert not (tmp_path / "work" / "stages").exists()
+
+
+def test_a_gguf_file_needs_its_tokenizer_named(tmp_path: Path, folder: Path) -> None:
+    model = build_model(DecoderConfig(**MODEL, qk_norm=False), 300)
+    model.initialise(1)
+    file = tmp_path / "model.gguf"
+    file.write_bytes(file_of(model))
+    path = recipe_file(tmp_path, file)
+    with pytest.raises(RecipeError, match=r"tokenizer\.path: pretrain\.from needs that model's own tokenizer"):
+        groundup.run(load_recipe(path))
+    assert load_recipe(path, [f"tokenizer.path={folder}"]).model.qk_norm is False
