@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from groundup.config import build, parse_yaml
 from groundup.errors import ModelFileError, first_line
 from groundup.export.architecture import read_architecture
 from groundup.export.load import load_model
 from groundup.export.source import open_source
 from groundup.export.write import write_weights
 from groundup.inference.cache import Cache
-from groundup.models import DecoderConfig, build_model, from_huggingface, huggingface_config, to_huggingface
+from groundup.models import (
+    DecoderConfig,
+    build_model,
+    from_huggingface,
+    huggingface_config,
+    layout_of,
+    to_huggingface,
+)
 from tests.export.random_models import FAMILIES, VOCAB, random_values
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed (extra 'hf')")
@@ -128,6 +137,20 @@ def test_files_of_a_bare_body_and_of_older_times_are_read(tmp_path: Path) -> Non
     loaded = load_model(tmp_path, need_tokenizer=False)
     tokens = tokens_of(loaded.model.config.context_length)
     same(loaded.logits(tokens), model(tokens).logits)
+
+
+def test_the_switches_of_the_guide_are_the_families() -> None:
+    page = (Path(__file__).parents[2] / "docs/guide/pretrain.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (Llama|Mistral|Qwen2|GPT-2|classic Transformer) \| `([^`]+)`", page, re.MULTILINE)
+    sizes = {"context_length": 64, "num_layers": 1, "hidden_size": 8, "num_heads": 2, "num_kv_heads": 2, "ffn_size": 8}
+    found = {}
+    for family, switches in rows:
+        values = {**sizes, **parse_yaml("{" + switches + "}", "guide")}
+        found[family] = layout_of(build(DecoderConfig, values, "guide")).model_type
+    after = build(DecoderConfig, {**values, "norm_placement": "after"}, "guide")
+    assert layout_of(after).model_type == "opt"
+    wanted = {"Llama": "llama", "Mistral": "mistral", "Qwen2": "qwen2", "GPT-2": "gpt2"}
+    assert found == {**wanted, "classic Transformer": "xglm"}
 
 
 WRONG: tuple[Any, ...] = (-1, 0, 10**12, 1.5, "x", True, [], ["x"], {"rope_type": "yarn"}, float("nan"))
