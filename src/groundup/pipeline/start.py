@@ -16,7 +16,7 @@ from typing import Any
 from groundup import config
 from groundup.errors import RecipeError
 from groundup.export import FittedSource, open_source, own_shapes
-from groundup.models import ModelConfig
+from groundup.models import DecoderConfig, ModelConfig
 
 SHAPE = (
     *("kind", "num_layers", "hidden_size", "num_heads", "num_kv_heads", "head_dim", "ffn_size", "qk_norm", "positions"),
@@ -25,12 +25,20 @@ SHAPE = (
 )
 """Fields that the weights decide; the others (context, rotary base, windows, dropout) may be changed by a recipe."""
 
+REQUIRED = {name for name, field in config.fields(DecoderConfig).items() if field.is_required()}
+"""Fields that a recipe must give when nothing fills them in."""
+
 
 def described(values: dict[str, Any]) -> dict[str, Any]:
-    """A recipe's values with the model and the tokenizer of `pretrain.from` filled in. Raises ModelFileError."""
+    """A recipe's values with the model and the tokenizer of `pretrain.from` filled in. Raises ModelFileError.
+
+    A recipe that says all of its model itself can be looked at where the files are not; only running it needs them.
+    """
     pretrain, given = values.get("pretrain"), values.get("model", {})
     path = pretrain.get("from") if isinstance(pretrain, dict) else None
     if not isinstance(path, str) or not isinstance(given, dict):
+        return values
+    if given.keys() >= REQUIRED and not Path(path).exists():
         return values
     source = open_source(Path(path))
     found = config.to_dict(source.config)
