@@ -10,7 +10,17 @@ import pytest
 import groundup
 
 PUBLIC = [
-    *("Recipe", "RunResult", "build_report", "instruct", "load_model", "load_recipe", "prepare", "pretrain"),
+    *(
+        "Recipe",
+        "RunResult",
+        "build_report",
+        "import_model",
+        "instruct",
+        "load_model",
+        "load_recipe",
+        "prepare",
+        "pretrain",
+    ),
     *("run", "save_model", "status", "verify"),
 ]
 

@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "verification": {"config", "errors", "stage"},
     "doctor": {"kernels", "launcher"},
     "reference": {"config"},
+    "anatomy": {"models", "export", "pipeline"},
     "talk": {"config", "errors", "log", "inference", "export", "pipeline"},
     "inspection": {"errors", "log", "corpus", "tokens", "pipeline"},
     "cli": {"errors", "log"},

@@ -22,6 +22,7 @@ _EXPORTS = {
     "pretrain": "groundup.pipeline",
     "instruct": "groundup.pipeline",
     "status": "groundup.pipeline",
+    "import_model": "groundup.export",
     "load_model": "groundup.export",
     "save_model": "groundup.export",
     "build_report": "groundup.report",

@@ -166,6 +166,14 @@ def _parser(name: str, verb: Verb) -> _Parser:
         )
     if verb.options == "tokenizer":
         parser.add_argument("--text", metavar="TEXT", help="show how this text is cut")
+    if verb.options == "import":
+        parser.add_argument("--tokenizer", metavar="PATH", help="take this tokenizer, file or folder, not the model's")
+    if verb.options == "model":
+        parser.add_argument(
+            "--model",
+            action="store_true",
+            help="parts of the model: shape, parameters, FLOPs, memory; also of a folder",
+        )
     if verb.options == "markdown":
         parser.add_argument("--markdown", action="store_true", help="print the reference of all fields instead")
     return parser
@@ -265,6 +273,9 @@ def _show_stages(stages: Iterable[dict[str, Any]], prefix: str = "") -> None:
 
 def _show_recipe(options: argparse.Namespace) -> None:
     """show: the resolved recipe as YAML, stages as comments behind it."""
+    if options.model:
+        _show_model(options)
+        return
     recipe, pipeline, config = _recipe(options), _room("pipeline"), _room("config")
     stages = pipeline.status(recipe)
     if options.json:
@@ -273,6 +284,35 @@ def _show_recipe(options: argparse.Namespace) -> None:
         return
     _show(config.to_yaml(recipe))
     _show_stages(stages, "# ")
+
+
+def _show_model(options: argparse.Namespace) -> None:
+    """show --model: the parts of a recipe's model, or of a model folder, and how their parameters are counted."""
+    target, *words = _words(options, "a recipe or a model folder")
+    anatomy = _room("anatomy")
+    table = anatomy.of_target(target, words)
+    if options.json:
+        _show_json(table.as_dict())
+        return
+    for line in table.lines():
+        _show(line)
+
+
+def _import(options: argparse.Namespace) -> None:
+    """import: a model from elsewhere becomes a model folder."""
+    words = _words(options, "a model (Hugging Face folder or .gguf file) and the folder to write")
+    if len(words) < 2 or "=" in words[1]:
+        raise RecipeError("groundup import: give a model (Hugging Face folder or .gguf file) and the folder to write")
+    source, folder, *overrides = words
+    config, export = _room("config"), _room("export")
+    settings = config.build(export.ExportConfig, config.apply_overrides({}, overrides), "options")
+    tokenizer = None if options.tokenizer is None else Path(options.tokenizer)
+    done = export.import_model(source, folder, settings, tokenizer)
+    if options.json:
+        _show_json({"model": folder, **done})
+        return
+    _show(f"{done['parameters']:,} parameters, {done['vocab_size']:,} tokens ({done['rows_in_file']:,} in the file)")
+    _show(f"model:  {folder}")
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -439,7 +479,18 @@ VERBS: dict[str, Verb] = {
         'TARGET ["question" ...]', "ask the model: here, from stdin, or in a conversation", _chat, "generation"
     ),
     "report": Verb("RECIPE|RUN", "write a run's report.html again, finished or not", _report),
-    "show": Verb(_RECIPE, "the resolved recipe, and each stage's state and folder", _show_recipe),
+    "import": Verb(
+        "MODEL FOLDER [key=value ...] [--tokenizer PATH]",
+        "a Hugging Face folder or .gguf file to a model folder of ours",
+        _import,
+        "import",
+    ),
+    "show": Verb(
+        f"{_RECIPE} [--model]",
+        "the resolved recipe, and each stage's state and folder; or the parts of its model",
+        _show_recipe,
+        "model",
+    ),
     "verify": Verb("PATH|RECIPE", "re-hash a stage, checkpoint, model or run; print one state hash", _verify),
     "tokenizer": Verb(
         "TARGET [FILE ...]", "how a tokenizer cuts --text, and how many tokens files need", _tokenizer, "tokenizer"

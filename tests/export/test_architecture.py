@@ -38,7 +38,7 @@ def test_what_is_written_is_read_back(
     config = DecoderConfig(
         **sizes, qk_norm=qk_norm, tied=tied, head_dim=head_dim, rope_theta=theta, norm_epsilon=epsilon
     )
-    found, vocab_size = read_architecture(huggingface_config(config, 300), WHERE)
+    found, vocab_size, _ = read_architecture(huggingface_config(config, 300), WHERE)
     assert vocab_size == 300
     assert found.head_size == config.head_size
     assert found.model_copy(update={"head_dim": None}) == config.model_copy(update={"head_dim": None})
@@ -48,7 +48,7 @@ def test_older_files_may_leave_things_out() -> None:
     llama = huggingface_config(DecoderConfig(**{**SIZES, "num_kv_heads": 4}, qk_norm=False), 300)
     for key in ("head_dim", "num_key_value_heads", "rope_parameters", "rope_theta", "attention_bias", "mlp_bias"):
         del llama[key]
-    config, _ = read_architecture(llama, WHERE)
+    config, _, _ = read_architecture(llama, WHERE)
     assert (config.num_kv_heads, config.head_size, config.rope_theta) == (4, 8, 10_000.0)
 
 
@@ -57,18 +57,22 @@ def test_older_files_may_leave_things_out() -> None:
     [
         ({"auto_map": {"AutoConfig": "evil.Config"}}, "'auto_map' asks for code"),
         ({"trust_remote_code": True}, "'trust_remote_code' asks for code"),
-        ({"model_type": "gpt2"}, "model_type 'gpt2' is not known"),
+        ({"model_type": "mamba"}, "model_type 'mamba' is not known"),
+        ({"model_type": "gpt2"}, r"\['GPT2LMHeadModel'\]; use a language model"),
         ({"model_type": REMOVED}, "model_type 'None' is not known"),
         ({"architectures": ["Qwen3ForSequenceClassification"]}, "use a language model"),
-        ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
-        ({"attention_bias": True}, "attention_bias"),
-        ({"use_sliding_window": True}, "use_sliding_window"),
+        ({"hidden_act": "xielu"}, "hidden_act = 'xielu'"),
+        ({"attention_bias": "yes"}, "attention_bias"),
+        ({"use_sliding_window": "yes"}, "use_sliding_window"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "use_sliding_window is false"),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling"),
-        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}}, "rope_parameters"),
+        ({"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4, "factor": 4.0}}, "rope_parameters"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": "4"}}, "factor"),
+        ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0}}, "high_freq_factor"),
         ({"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}}, "rope_parameters"),
         ({"rope_theta": 7.0}, "two values of rope_theta"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
-        ({"layer_types": ["sliding_attention"]}, "layer_types"),
+        ({"layer_types": ["chunked_attention"]}, "layer_types"),
         ({"layer_types": 7}, "layer_types"),
         ({"logit_scale": 0.1}, "unknown key 'logit_scale'"),
         ({"_attn_implementation_internal": "evil/kernel"}, "unknown key"),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
 
 from groundup.errors import ModelFileError, ResourceError
-from groundup.export import ExportConfig, huggingface, load_model, save_model
+from groundup.export import ExportConfig, load_model, save_model, write
 from groundup.models import Decoder
 from groundup.tokens import Tokenizer
 
@@ -80,14 +81,14 @@ def test_greedy_advice_names_no_sampling(make_model: Make, tokenizer: Tokenizer,
 def test_a_failed_check_leaves_no_model(
     make_model: Make, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def swapped(config: object, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        tensors = dict(original(config, state))  # type: ignore[arg-type]
+    def swapped(config: Any, state: Any) -> Iterator[tuple[str, torch.Tensor]]:
+        tensors = dict(original(config, state))
         gate, up = (f"model.layers.0.mlp.{name}_proj.weight" for name in ("gate", "up"))
         tensors[gate], tensors[up] = tensors[up], tensors[gate]
-        return tensors
+        yield from tensors.items()
 
-    original = huggingface.to_huggingface
-    monkeypatch.setattr(huggingface, "to_huggingface", swapped)
+    original = write.huggingface_tensors
+    monkeypatch.setattr(write, "huggingface_tensors", swapped)
     with pytest.raises(ModelFileError, match="a fault of the export"):
         save_model(make_model("wide"), tokenizer, tmp_path, with_transformers=False)
     assert not (tmp_path / "config.json").exists()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from groundup.errors import ModelFileError, first_line
-from groundup.export.weights import INDEX, find_weights, read_header, read_json, read_tensors
+from groundup.export.weights import INDEX, TensorFiles, find_weights, read_header, read_json
 
 TWO_BY_TWO = struct.pack("<4f", 1, 2, 3, 4)
 
@@ -29,11 +29,17 @@ def write(path: Path, header: Any, data: bytes = TWO_BY_TWO, length: int | None 
     return path
 
 
+def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
+    facts = find_weights(folder)
+    files = TensorFiles(facts)
+    return {name: files.read(name) for name in facts}
+
+
 def test_a_good_file_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "model.safetensors", {"w": entry([2, 2], 0, 16), "__metadata__": {"format": "pt"}})
     facts = find_weights(tmp_path)
     assert {name: (fact.dtype, fact.shape) for name, fact in facts.items()} == {"w": ("F32", (2, 2))}
-    assert read_tensors(facts)["w"].tolist() == [[1, 2], [3, 4]]
+    assert tensors_of(tmp_path)["w"].tolist() == [[1, 2], [3, 4]]
     assert read_header(path) == facts
 
 
@@ -91,7 +97,7 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(tmp_path: Path, at: 
     content[at % len(content)] = byte
     path.write_bytes(content[: len(content) - cut])
     try:
-        tensors = read_tensors(find_weights(tmp_path))
+        tensors = tensors_of(tmp_path)
     except ModelFileError as error:
         assert not first_line(error).endswith("...")
     else:
@@ -102,7 +108,7 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(tmp_path: Path, at: 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
     save_file({"w": torch.tensor([1.0, value])}, tmp_path / "model.safetensors")
     with pytest.raises(ModelFileError, match="weight 'w' holds NaN or infinity"):
-        read_tensors(find_weights(tmp_path))
+        tensors_of(tmp_path)
 
 
 def test_shards_are_read_by_their_index(tmp_path: Path) -> None:
@@ -110,7 +116,7 @@ def test_shards_are_read_by_their_index(tmp_path: Path) -> None:
     save_file({"b": torch.zeros(3)}, tmp_path / "model-00002-of-00002.safetensors")
     weight_map = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     (tmp_path / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-    tensors = read_tensors(find_weights(tmp_path))
+    tensors = tensors_of(tmp_path)
     assert tensors["a"].tolist() == [1, 1] and tensors["b"].tolist() == [0, 0, 0]
 
 

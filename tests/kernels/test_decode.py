@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from groundup.kernels import build
 from groundup.kernels.decode import DecoderShape, PackedDecoder, Room, Span, obstacle
 from groundup.models import Decoder, DecoderConfig, build_model, to_huggingface
-from groundup.models.layers import rotation
+from groundup.models.rotary import YarnScaling
 
 pytestmark = pytest.mark.skipif(build.obstacle("decode") is not None, reason=f"{build.obstacle('decode')}")
 
@@ -32,6 +32,13 @@ SHAPES: dict[str, dict[str, Any]] = {
     "wide heads": {"hidden_size": 48, "num_heads": 2, "num_kv_heads": 1, "head_dim": 80, "ffn_size": 33},
     "many heads a key": {"hidden_size": 96, "num_heads": 12, "num_kv_heads": 1, "head_dim": 8, "ffn_size": 64},
     "embedding norm": {"hidden_size": 32, "num_heads": 2, "num_kv_heads": 2, "ffn_size": 64, "embedding_norm": True},
+    "stretched positions": {
+        "hidden_size": 32,
+        "num_heads": 4,
+        "num_kv_heads": 2,
+        "ffn_size": 48,
+        "rope_scaling": YarnScaling(factor=8.0, original_context_length=16),
+    },
 }
 
 
@@ -59,7 +66,7 @@ def packed(model: Decoder, dtype: torch.dtype) -> PackedDecoder:
 
 
 def room(model: Decoder, dtype: torch.dtype = torch.bfloat16, slots: int = 4, max_rows: int = 4 * TIME) -> Room:
-    cosines, sines = rotation(torch.arange(TIME)[None], model.config.head_size, model.config.rope_theta)
+    cosines, sines = model.rotation(torch.arange(TIME)[None], TIME)
     return packed(model, dtype).room(slots, TIME, max_rows, cosines[0, 0], sines[0, 0])
 
 

@@ -14,7 +14,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from groundup.kernels import machine, ops
 from groundup.models import DecoderConfig, build_model
-from groundup.models.layers import Embedding, rotate, rotation, unit_rms
+from groundup.models.layers import Embedding, unit_rms
+from groundup.models.rotary import YarnScaling, rotate, rotation
 
 pytestmark = pytest.mark.skipif(machine.unsupported() is not None, reason=f"kernels: {machine.unsupported()}")
 
@@ -200,8 +201,13 @@ CONFIG = DecoderConfig(
 )
 
 
-def loss_and_gradients(kernels: bool, dtype: torch.dtype) -> tuple[Tensor, dict[str, Tensor]]:
-    model = build_model(CONFIG, vocab_size=90)
+STRETCHED = CONFIG.model_copy(update={"rope_scaling": YarnScaling(factor=8.0, original_context_length=10)})
+
+
+def loss_and_gradients(
+    kernels: bool, dtype: torch.dtype, config: DecoderConfig = CONFIG
+) -> tuple[Tensor, dict[str, Tensor]]:
+    model = build_model(config, vocab_size=90)
     model.initialise(seed=1)
     model.set_compute_dtype(dtype)
     model.set_kernels(kernels)
@@ -212,10 +218,11 @@ def loss_and_gradients(kernels: bool, dtype: torch.dtype) -> tuple[Tensor, dict[
     return sums.sum().detach(), {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
-def test_a_model_with_kernels_has_the_loss_and_gradients_of_the_plain_one() -> None:
-    exact_loss, exact = loss_and_gradients(False, torch.float32)
-    _, plain = loss_and_gradients(False, torch.bfloat16)
-    loss, found = loss_and_gradients(True, torch.bfloat16)
+@pytest.mark.parametrize("config", [CONFIG, STRETCHED], ids=["plain", "stretched positions"])
+def test_a_model_with_kernels_has_the_loss_and_gradients_of_the_plain_one(config: DecoderConfig) -> None:
+    exact_loss, exact = loss_and_gradients(False, torch.float32, config)
+    _, plain = loss_and_gradients(False, torch.bfloat16, config)
+    loss, found = loss_and_gradients(True, torch.bfloat16, config)
     assert abs(loss - exact_loss) < 2e-3 * exact_loss
     for name, wanted in exact.items():
         error, plain_error = (float((g[name] - wanted).norm() / wanted.norm()) for g in (found, plain))

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
-from pytest import raises
 
 from groundup.models import attention
 from groundup.models.attention import cached_attention, sdpa_attention
@@ -57,5 +57,28 @@ def test_cached_attention_is_the_end_of_causal_attention(time: int, new: int, se
 
 def test_a_wrong_shape_is_caught() -> None:
     query, key, value = heads_of(2, 4, 2, 8, 6, 0)
-    with raises(TypeCheckError):
+    with pytest.raises(TypeCheckError):
         attention.sdpa_attention(query, key, value[:, :, :7], None)
+
+
+@pytest.mark.parametrize("segmented", [False, True])
+@settings(max_examples=12, deadline=None)
+@given(time=st.integers(1, 24), window=st.integers(1, 30), blocks=st.integers(1, 4))
+def test_a_window_leaves_the_last_positions_only(segmented: bool, time: int, window: int, blocks: int) -> None:
+    generator = torch.Generator().manual_seed(time)
+    query, key, value = (torch.randn(2, heads, time, 4, generator=generator) for heads in (4, 2, 2))
+    segments = (torch.arange(time) // 7)[None].expand(2, -1) if segmented else None
+    scores = query @ key.repeat_interleave(2, 1).transpose(-1, -2) / 2
+    distance = torch.arange(time)[:, None] - torch.arange(time)
+    seen = (distance >= 0) & (distance < window)
+    if segments is not None:
+        seen = seen & (segments[0][:, None] == segments[0])
+    expected = scores.masked_fill(~seen, float("-inf")).softmax(-1) @ value.repeat_interleave(2, 1)
+    in_blocks = attention.block_causal_attention(query, key, value, segments, blocks, window)
+    torch.testing.assert_close(in_blocks, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(sdpa_attention(query, key, value, segments, window), expected, atol=1e-5, rtol=1e-5)
+    if not segmented:
+        last = query[:, :, -3:]
+        torch.testing.assert_close(
+            cached_attention(last, key, value, window), expected[:, :, -3:], atol=1e-5, rtol=1e-5
+        )

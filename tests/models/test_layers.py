@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from groundup.models.layers import Embedding, Linear, RMSNorm, rotate, rotation, unit_rms
+from groundup.models.layers import Embedding, Linear, RMSNorm, unit_rms
+from groundup.models.rotary import rotate, rotation
 
 
 def test_rotation_makes_scores_depend_on_distance_only() -> None:

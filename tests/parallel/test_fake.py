@@ -6,21 +6,31 @@ import torch.distributed as dist
 from torch._subclasses.fake_tensor import FakeTensor
 
 from groundup.models import DecoderConfig, build_model
+from groundup.models.rotary import DynamicScaling
 from groundup.optim import AdamWConfig, MuonConfig, build_optimizer, flat_state
 from groundup.parallel import shard
 from groundup.parallel.fake import fake_world
 
 CONFIG = DecoderConfig(context_length=32, num_layers=2, hidden_size=64, num_heads=4, num_kv_heads=2, ffn_size=96)
+FAMILIES = {
+    "qwen3": {},
+    "qwen2": {"qk_norm": False, "attention_bias": "qkv", "sliding_window": 8, "full_attention_layers": (0,)},
+    "stretched": {"rope_scaling": DynamicScaling(factor=2.0), "tied": True},
+    "gpt2": {"positions": "learned", "norm": "layer", "gated": False, "attention_bias": "all", "ffn_bias": True},
+    "classic": {"positions": "sinusoidal", "norm": "layer", "norm_placement": "after", "scale_embedding": True},
+}
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("optimizer_config", [AdamWConfig(), MuonConfig()])
 @pytest.mark.parametrize("recompute", [False, True])
 def test_a_sharded_step_runs_on_eight_ranks_that_are_not_there(
-    optimizer_config: AdamWConfig | MuonConfig, recompute: bool
+    optimizer_config: AdamWConfig | MuonConfig, recompute: bool, family: str
 ) -> None:
+    config = CONFIG.model_copy(update=FAMILIES[family])
     with fake_world(8) as mesh:
         with torch.device("meta"):
-            model = build_model(CONFIG, 128)
+            model = build_model(config, 128)
         shard.apply(model, mesh=mesh, compute_dtype=torch.bfloat16, recompute=recompute)
         model.to_empty(device="cpu")
         model.initialise(0)
@@ -36,7 +46,7 @@ def test_a_sharded_step_runs_on_eight_ranks_that_are_not_there(
             optimizer.step()
             optimizer.zero_grad()
         held = sum(shard.local_tensor(parameter).numel() for parameter in model.parameters())
-        assert held == CONFIG.num_parameters(128) / 8
+        assert held == config.num_parameters(128) / 8
         assert all(isinstance(shard.local_tensor(value), FakeTensor) for value in flat_state(optimizer).values())
     assert not dist.is_initialized()
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 
 from groundup import config
+from groundup.models import DecoderConfig, build_model, huggingface_config, to_huggingface
 from groundup.pipeline import Recipe, status
 from groundup.pipeline.stages import listed
 from tests.pipeline.toys import Leaf, base_values, changed, fingerprints, leaves, with_kinds
@@ -64,7 +67,20 @@ def other_values(folder: Path) -> dict[str, list[Any]]:
         "namespaces": [[1]],
         "templates": [{"height": "$1 m"}],
         "arguments": [{"momentum_decay": 0.01}],
+        "full_attention_layers": [[0]],
+        "from": [str(_model_folder(folder))],
     }
+
+
+def _model_folder(folder: Path) -> Path:
+    """A model to start from; only its files are looked at."""
+    config = DecoderConfig(context_length=8, num_layers=1, hidden_size=4, num_heads=1, num_kv_heads=1, ffn_size=4)
+    model, place = build_model(config, 10), folder / "model"
+    model.initialise(1)
+    place.mkdir(exist_ok=True)
+    (place / "config.json").write_text(json.dumps(huggingface_config(config, 10)), encoding="utf-8")
+    save_file(to_huggingface(config, model.state_dict()), place / "model.safetensors")
+    return place
 
 
 WITHOUT_ANOTHER_VALUE = ("kind", "hub")

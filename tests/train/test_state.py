@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from groundup.config import build as config_of
 from groundup.errors import ModelFileError, RecipeError, ResourceError
+from groundup.models import DecoderConfig
 from groundup.tokens import count_bigrams
 from groundup.train.state import (
     ExecutionConfig,
@@ -17,6 +19,7 @@ from groundup.train.state import (
     start_from_bigrams,
     way_to_compute,
 )
+from groundup.train.step import train_step
 from tests.train import toys
 
 
@@ -93,3 +96,40 @@ def test_kernels_that_cannot_serve_are_refused_only_when_asked_for() -> None:
         way_to_compute(ExecutionConfig(kernels="on"), narrow, toys.training(), 64, device)
     with pytest.raises(ValueError, match="kernels: on goes with compile: off or auto"):
         ExecutionConfig(kernels="on", compile="on")
+
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "window": {"sliding_window": 4},
+    "qwen2": {"attention_bias": "qkv", "qk_norm": False},
+    "gpt2": {"positions": "learned", "norm": "layer", "gated": False, "attention_bias": "all", "ffn_bias": True},
+    "after": {"norm_placement": "after"},
+    "gelu": {"activation": "gelu"},
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families_that_kernels_do_not_know_train_with_pytorch(name: str) -> None:
+    """Without a word when the choice is left to us, with a reason when kernels are asked for; loss falls either way."""
+    model = toys.MODEL.model_copy(update={"head_dim": 16, **FAMILIES[name]})
+    execution, device = ExecutionConfig(compile="off", device="cpu"), torch.device("cpu")
+    training = toys.training().model_copy(update={"precision": "bf16"})
+    assert way_to_compute(execution, model, training, 64, device) == "eager"
+    with pytest.raises(ResourceError, match=r"runtime\.kernels is on, but they do not know model\."):
+        way_to_compute(ExecutionConfig(kernels="on"), model, training, 64, device)
+    state = build_state(model, toys.VOCAB_SIZE, training, execution, 1, device=device)
+    state.model.set_kernels(True)
+    assert not any(getattr(module, "fused", False) for module in state.model.modules())
+    losses = []
+    for step in range(6):
+        batch = toys.mixture().batch(step, 0, 8)
+        result = train_step(state, [batch], toys.objectives(), learning_rate_factor=1.0, max_grad_norm=1.0)
+        losses.append(float(result.loss))
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("kind", ["linear", "dynamic", "yarn", "llama3"])
+def test_kernels_know_stretched_positions(kind: str) -> None:
+    scaling = config_of(
+        DecoderConfig, {**toys.MODEL.model_dump(), "rope_scaling": {"kind": kind, "factor": 4.0}}, "toy"
+    )
+    assert scaling.kernels_obstacle() is None

@@ -2,6 +2,18 @@
 
 from groundup.export.check import check_export
 from groundup.export.huggingface import ExportConfig, save_model
+from groundup.export.imports import import_model
 from groundup.export.load import LoadedModel, load_model
+from groundup.export.source import FittedSource, ModelSource, open_source
 
-__all__ = ["ExportConfig", "LoadedModel", "check_export", "load_model", "save_model"]
+__all__ = [
+    "ExportConfig",
+    "FittedSource",
+    "LoadedModel",
+    "ModelSource",
+    "check_export",
+    "import_model",
+    "load_model",
+    "open_source",
+    "save_model",
+]

@@ -3,7 +3,7 @@
     config.json  model.safetensors  generation_config.json     from the model
     tokenizer.json  tokenizer_config.json  chat_template.jinja  from the tokenizer
 
-An LSTM has no layout there: its folder is Groundup's own (`export.own`), and transformers is not asked.
+An LSTM has no layout there: its folder is Groundup's own (`models.layouts.own`), and transformers is not asked.
 
 Invariant: config.json is written last and taken away again when the check fails, so a folder that has one is whole and
 gives the model's logits. The same model gives the same bytes.
@@ -11,24 +11,24 @@ gives the model's logits. The same model gives the same bytes.
 
 from __future__ import annotations
 
-import os
 from functools import singledispatch
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from safetensors.torch import save_file
 
 from groundup.config import Config
 from groundup.errors import resource_errors
-from groundup.export import own
 from groundup.export.check import check_export
-from groundup.export.load import CONFIG, LoadedModel
-from groundup.export.weights import WEIGHTS
-from groundup.models import LSTM, Decoder, LanguageModel, huggingface_config, to_huggingface
-from groundup.stage import fsync_file, fsync_folder, require_space, write_json
+from groundup.export.load import LoadedModel
+from groundup.export.source import CONFIG
+from groundup.export.write import write_weights
+from groundup.models import LSTM, AnyConfig, Decoder, LanguageModel, huggingface_config
+from groundup.stage import fsync_folder, write_json
 from groundup.tokens import Tokenizer
+
+TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class ExportConfig(Config):
@@ -40,6 +40,8 @@ class ExportConfig(Config):
     """For generation_config.json: 0 always takes the most likely token, 1 the model's own probabilities."""
     top_p: float = Field(default=0.9, gt=0.0, le=1.0)
     """For generation_config.json: draw from the smallest set of tokens that holds this much of the probability."""
+    max_shard_bytes: int = Field(default=5_000_000_000, ge=1)
+    """Weights of more bytes are divided over several files with an index, each of at most so many."""
 
 
 @singledispatch
@@ -62,11 +64,9 @@ def save_model(
     with resource_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG).unlink(missing_ok=True)
-        _write_weights(model, folder, config)
-        tokenizer.save(folder)
-        write_json(folder / "generation_config.json", _generation_config(model, tokenizer, config))
-        write_json(folder / CONFIG, _model_config(model, tokenizer, config))
-        fsync_folder(folder)
+        state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+        write_weights(model.config, model.vocab_size, state, folder, TORCH_DTYPES[config.dtype], config.max_shard_bytes)
+        write_descriptions(model.config, tokenizer, folder, config)
     try:
         checks = check_export(folder, model, tokenizer, config.dtype, with_transformers=with_transformers)
     except BaseException:
@@ -88,26 +88,22 @@ def _save_loaded(
     return save_model(model.model, model.tokenizer, folder, config, with_transformers)
 
 
-def _write_weights(model: LanguageModel, folder: Path, config: ExportConfig) -> None:
-    """model.safetensors with all training tricks folded in; written beside its place, then renamed."""
-    dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
-    state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
-    tensors = to_huggingface(model.config, state) if isinstance(model, Decoder) else state
-    require_space(folder, sum(tensor.numel() for tensor in tensors.values()) * dtype.itemsize, "the exported model")
-    temporary = folder / f"{WEIGHTS}.tmp"
-    save_file({name: t.to("cpu", dtype).contiguous() for name, t in tensors.items()}, temporary, {"format": "pt"})
-    temporary.chmod(0o644)  # safetensors makes files that only their owner may read
-    fsync_file(temporary)
-    os.replace(temporary, folder / WEIGHTS)
+def write_descriptions(model: AnyConfig, tokenizer: Tokenizer, folder: Path, config: ExportConfig) -> None:
+    """Everything but the weights; config.json last."""
+    tokenizer.save(folder)
+    write_json(folder / "generation_config.json", _generation_config(model, tokenizer, config))
+    write_json(folder / CONFIG, _model_config(model, tokenizer, config))
+    fsync_folder(folder)
 
 
-def _model_config(model: LanguageModel, tokenizer: Tokenizer, config: ExportConfig) -> dict[str, Any]:
-    end, stops = tokenizer.end_of_text_id, _stop_ids(tokenizer)
-    if isinstance(model, LSTM):
-        ids = {"bos_token_id": end, "eos_token_id": stops, "pad_token_id": end}
-        return own.describe(model.config, model.vocab_size, config.dtype, ids)
+def _model_config(model: AnyConfig, tokenizer: Tokenizer, config: ExportConfig) -> dict[str, Any]:
     return huggingface_config(
-        model.config, model.vocab_size, bos_token_id=end, eos_token_id=stops, pad_token_id=end, dtype=config.dtype
+        model,
+        tokenizer.vocab_size,
+        bos_token_id=tokenizer.end_of_text_id,
+        eos_token_id=_stop_ids(tokenizer),
+        pad_token_id=tokenizer.end_of_text_id,
+        dtype=config.dtype,
     )
 
 
@@ -115,13 +111,13 @@ def _stop_ids(tokenizer: Tokenizer) -> list[int]:
     return [tokenizer.turn_end_id, tokenizer.end_of_text_id]
 
 
-def _generation_config(model: LanguageModel, tokenizer: Tokenizer, config: ExportConfig) -> dict[str, Any]:
+def _generation_config(model: AnyConfig, tokenizer: Tokenizer, config: ExportConfig) -> dict[str, Any]:
     """What engines do when they are told nothing: stop at the end of a turn, never pass the trained context."""
     sampling = {"do_sample": True, "temperature": config.temperature, "top_p": config.top_p}
     return {
         "bos_token_id": tokenizer.end_of_text_id,
         "eos_token_id": _stop_ids(tokenizer),
         "pad_token_id": tokenizer.end_of_text_id,
-        "max_new_tokens": model.config.context_length // 2,
+        "max_new_tokens": model.context_length // 2,
         **(sampling if config.temperature > 0 else {"do_sample": False}),
     }

@@ -1,6 +1,6 @@
 """A Hugging Face folder or a run -> a model that answers, after everything in the folder has been judged.
 
-    config.json -> architecture ; weight headers -> names, shapes ; both agree? -> read weights -> finite? -> model
+    folder or .gguf -> source (`groundup.export.source`): described, judged, finite -> model
     tokenizer.json -> tokenizer, as many tokens as the model has ; chat template -> the one this package applies
 
 Invariant: nothing is allocated before config and headers agree, and nothing that comes with a model is ever run.
@@ -8,8 +8,7 @@ Invariant: nothing is allocated before config and headers agree, and nothing tha
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,19 +17,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from groundup.errors import DataError, ModelFileError
-from groundup.export import own
-from groundup.export.architecture import read_architecture
-from groundup.export.weights import TensorFacts, fault, find_weights, read_json, read_tensors
+from groundup.export.source import ModelSource, open_source
+from groundup.export.weights import fault, read_json
 from groundup.inference import Chat, GenerateConfig, stream
-from groundup.models import DecoderConfig, LanguageModel, LSTMConfig, build_model, from_huggingface
+from groundup.models import LanguageModel, build_model
 from groundup.tokens import CHAT_TEMPLATE, Tokenizer
 
-CONFIG = "config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 TOKENIZER = "tokenizer.json"
 TEMPLATE = "chat_template.jinja"
 TEMPLATE_LIMIT_BYTES = 1_000_000
-TABLE, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 @dataclass(frozen=True)
@@ -79,9 +75,10 @@ class LoadedModel:
 
 
 def load_model(path: Path | str, *, device: torch.device | str = "cpu", need_tokenizer: bool = True) -> LoadedModel:
-    """The model of a Hugging Face folder (Llama or Qwen3 layout) or of a run, float32 weights on `device`.
+    """The model of a Hugging Face folder (`groundup.models.LAYOUTS`), a run or a .gguf file, float32 on `device`.
 
-    `need_tokenizer=False` takes a folder without tokenizer.json too, for logits only. Raises ModelFileError naming
+    `need_tokenizer=False` takes a folder without tokenizer.json, or with one that is not ours, and a .gguf file too,
+    for logits only. Raises ModelFileError naming
     file, finding and remedy when anything in it is missing, damaged, contradictory or asks for code to be run.
     """
     try:
@@ -91,63 +88,27 @@ def load_model(path: Path | str, *, device: torch.device | str = "cpu", need_tok
 
 
 def _load(path: Path, device: torch.device, need_tokenizer: bool) -> LoadedModel:
-    folder = model_folder(path)
-    values = read_json(folder / CONFIG)
-    config, vocab_size = read_architecture(values, folder / CONFIG)
-    facts = find_weights(folder)
-    _check_weights(config, vocab_size, facts, folder)
-    tokenizer = _read_tokenizer(folder, vocab_size, need_tokenizer)
+    source = open_source(path)
+    folder = source.path
+    if need_tokenizer and not folder.is_dir():
+        raise fault(folder, "a GGUF file's tokenizer is not ours; make a model folder of it with `groundup import`")
+    tokenizer = _read_tokenizer(folder, source.vocab_size) if need_tokenizer else _tokenizer_if_ours(source)
     with torch.device("meta"):
-        model = build_model(config, vocab_size)
-    tensors = read_tensors(facts)
-    copied = isinstance(config, DecoderConfig) and config.tied and HEAD in tensors
-    if copied and not torch.equal(tensors[HEAD], tensors[TABLE]):
-        raise fault(folder / CONFIG, "tie_word_embeddings is true, but lm_head differs from the table; export it again")
-    state = _state_of(config, vocab_size, tensors)
-    model.load_state_dict({name: tensor.to(device, torch.float32) for name, tensor in state.items()}, assign=True)
+        model = build_model(source.config, source.vocab_size)
+    state = {name: source[name].to(device, torch.float32) for name in source}
+    model.load_state_dict(state, assign=True)
     return LoadedModel(model.eval().requires_grad_(False), folder, tokenizer)
 
 
-def model_folder(path: Path) -> Path:
-    """`path` itself, or its `model` when it is a run. Raises ModelFileError when neither holds a config.json."""
-    for folder in (path, path / "model"):
-        if (folder / CONFIG).is_file():
-            return folder
-    if not path.is_dir():
-        what = "is a file" if path.exists() else "is not there"
-        raise fault(path, f"{what}; give the folder of a Hugging Face model, or of a run (work/runs/<name>)")
-    if (path / "recipe.yaml").is_file():
-        raise fault(path, "a run without an exported model so far; finish it with `groundup run` and its recipe")
-    raise fault(path, f"no {CONFIG} here, so this is no model; give a folder with a Hugging Face model, or a run")
-
-
-def _state_of(config: DecoderConfig | LSTMConfig, vocab_size: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """By the names of the model's layout."""
-    if isinstance(config, LSTMConfig):
-        return own.state_of(config, vocab_size, tensors)
-    return from_huggingface(config, vocab_size, tensors)
-
-
-def _check_weights(
-    config: DecoderConfig | LSTMConfig, vocab_size: int, facts: Mapping[str, TensorFacts], folder: Path
-) -> None:
-    """Compare what config.json describes with what the headers declare; first by count, so a giant costs nothing."""
-    declared, described = sum(math.prod(fact.shape) for fact in facts.values()), config.num_parameters(vocab_size)
-    if described > declared or config.num_layers > len(facts):
-        raise fault(
-            folder / CONFIG,
-            f"describes {described:.4g} parameters, the weight files hold {declared:.4g}; copy them again",
-        )
+def _tokenizer_if_ours(source: ModelSource) -> Tokenizer | None:
     try:
-        _state_of(config, vocab_size, {name: torch.empty(f.shape, device="meta") for name, f in facts.items()})
-    except ModelFileError as error:
-        raise fault(folder, error.message) from None
-
-
-def _read_tokenizer(folder: Path, vocab_size: int, needed: bool) -> Tokenizer | None:
-    path = folder / TOKENIZER
-    if not needed and not path.exists():
+        return _read_tokenizer(source.path, source.vocab_size)
+    except ModelFileError:
         return None
+
+
+def _read_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
+    path = folder / TOKENIZER
     if path.exists() and not path.is_file():
         raise fault(path, "no regular file; copy the folder again")
     _check_template(folder)
@@ -169,4 +130,7 @@ def _check_template(folder: Path) -> None:
 
 def _compare_template(template: object, where: Path) -> None:
     if template is not None and str(template).strip() != CHAT_TEMPLATE.strip():
-        raise fault(where, "its chat template is not Groundup's, and foreign ones are not run; use a model made here")
+        raise fault(
+            where,
+            "its chat template is not Groundup's, and foreign ones are not run; bring it here by `groundup import`",
+        )

@@ -145,19 +145,30 @@ def _check_spans(path: Path, spans: list[tuple[int, int, str]], data_bytes: int)
         raise fault(path, f"{data_bytes - position} bytes behind the last tensor; refused, copy it again")
 
 
-def read_tensors(facts: Mapping[str, TensorFacts]) -> dict[str, Tensor]:
-    """The weights themselves, in the dtype of the file. Raises ModelFileError on NaN or infinity."""
-    tensors: dict[str, Tensor] = {}
-    for path in sorted({fact.path for fact in facts.values()}):
+class TensorFiles:
+    """The weights themselves, each read when it is asked for, in the dtype of the file."""
+
+    def __init__(self, facts: Mapping[str, TensorFacts]) -> None:
+        self._facts = facts
+        self._open: dict[Path, Any] = {}
+
+    def read(self, name: str) -> Tensor:
+        """One tensor. Raises ModelFileError when it cannot be read, or holds NaN or infinity."""
+        path = self._facts[name].path
         try:
-            with safe_open(path, framework="pt") as file:
-                tensors.update({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - not a dict
+            if path not in self._open:
+                self._open[path] = safe_open(path, framework="pt")
+            tensor: Tensor = self._open[path].get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise fault(path, f"{str(error).splitlines()[0][:80]}; copy the file again") from None
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise fault(facts[name].path, f"weight '{name[:50]}' holds NaN or infinity; take an earlier model")
-    return tensors
+        return finite(tensor, name, path)
+
+
+def finite(tensor: Tensor, name: str, path: Path) -> Tensor:
+    """The tensor, if all of it is finite. Raises ModelFileError."""
+    if not torch.isfinite(tensor).all():
+        raise fault(path, f"weight '{name[:50]}' holds NaN or infinity; take an earlier model")
+    return tensor
 
 
 def read_json(path: Path) -> dict[str, Any]:

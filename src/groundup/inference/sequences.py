@@ -22,7 +22,7 @@ from groundup.inference.sampling import penalise, sample
 from groundup.inference.serving import serving_form
 from groundup.kernels.decode import PackedDecoder, Room, Span
 from groundup.models import LSTM, Decoder, DecoderConfig, LanguageModel
-from groundup.models.layers import rotation
+from groundup.models.rotary import scaled_rotation
 
 CALL_ROWS = 256
 """Tokens that one call takes: enough for full speed of the products, few enough to stay in the second cache."""
@@ -164,7 +164,14 @@ class _Flow:
 
 
 def _room(decoder: PackedDecoder, config: DecoderConfig, slots: int, max_time: int, rows: int) -> Room:
-    cosines, sines = rotation(torch.arange(max_time)[None], config.head_size, config.rope_theta)
+    cosines, sines = scaled_rotation(
+        torch.arange(max_time)[None],
+        config.head_size,
+        config.rope_theta,
+        config.rope_scaling,
+        context_length=config.context_length,
+        length=max_time,
+    )
     return decoder.room(slots, max_time, rows, cosines[0, 0], sines[0, 0])
 
 

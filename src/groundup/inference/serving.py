@@ -45,6 +45,8 @@ def _state(model: LanguageModel) -> tuple[Any, ...]:
 
 def _packed(model: Decoder) -> PackedDecoder | None:
     config = model.config
+    if config.kernels_obstacle() is not None:
+        return None
     shape = DecoderShape(
         num_layers=config.num_layers,
         hidden_size=config.hidden_size,

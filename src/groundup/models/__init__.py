@@ -2,53 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Annotated, overload
-
-from pydantic import Field
-
+from groundup.models.anatomy import Anatomy, model_anatomy
+from groundup.models.build import AnyConfig, LanguageModel, ModelConfig, build_model
 from groundup.models.context import RowContext
-from groundup.models.decoder import Decoder, DecoderConfig, KeyValueCache
+from groundup.models.decoder import Decoder, KeyValueCache
+from groundup.models.decoder_config import DecoderConfig
 from groundup.models.huggingface import (
+    check_shapes,
     from_huggingface,
+    full_names,
     huggingface_config,
     huggingface_shapes,
     huggingface_tensors,
+    layout_of,
+    own_shapes,
+    own_tensors,
     to_huggingface,
 )
+from groundup.models.layouts import LAYOUTS, ConfigValues, Layout, find_layout
 from groundup.models.losses import IGNORE, LossConfig
 from groundup.models.lstm import LSTM, LSTMConfig, StateCache
 
-ModelConfig = Annotated[DecoderConfig | LSTMConfig, Field(discriminator="kind")]
-"""Any model's config, told apart by `kind`."""
-LanguageModel = Decoder | LSTM
-"""A model that predicts the next token."""
-
-
-@overload
-def build_model(config: DecoderConfig, vocab_size: int) -> Decoder: ...
-@overload
-def build_model(config: LSTMConfig, vocab_size: int) -> LSTM: ...
-def build_model(config: DecoderConfig | LSTMConfig, vocab_size: int) -> LanguageModel:
-    """An uninitialised model on the current default device ("meta" before sharding)."""
-    return LSTM(config, vocab_size) if isinstance(config, LSTMConfig) else Decoder(config, vocab_size)
-
-
 __all__ = [
     "IGNORE",
+    "LAYOUTS",
     "LSTM",
+    "Anatomy",
+    "AnyConfig",
+    "ConfigValues",
     "Decoder",
     "DecoderConfig",
     "KeyValueCache",
     "LSTMConfig",
     "LanguageModel",
+    "Layout",
     "LossConfig",
     "ModelConfig",
     "RowContext",
     "StateCache",
     "build_model",
+    "check_shapes",
+    "find_layout",
     "from_huggingface",
+    "full_names",
     "huggingface_config",
     "huggingface_shapes",
     "huggingface_tensors",
+    "layout_of",
+    "model_anatomy",
+    "own_shapes",
+    "own_tensors",
     "to_huggingface",
 ]

@@ -10,6 +10,8 @@
     sdpa       torch's fused kernel: uncompiled, for long contexts (memory linear in time), and on GPUs (not measured
                there: the mask that segments need keeps it from the flash kernel)
 
+A window leaves each position only its last so many, itself included (Mistral, arXiv 2310.06825).
+
 Invariant: both ways give the same numbers to rounding, and what a position gets never depends on later positions or
 on another segment.
 """
@@ -24,8 +26,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from groundup.kernels import ops
-from groundup.models.layers import Linear, RMSNorm, Rotation, joined_linear, rotate
+from groundup.models.layers import Linear, joined_linear, norm_of
 from groundup.models.noise import ATTENTION_WEIGHTS, LayerNoise, dropout
+from groundup.models.rotary import Rotation, rotate
 
 AttentionKind = Literal["auto", "blocks", "sdpa"]
 MAX_BLOCKS = 4
@@ -44,6 +47,7 @@ def attend(
     value: KeyValueHeads,
     segments: Int[Tensor, "rows time"] | None,
     kind: AttentionKind = "auto",
+    window: int | None = None,
     noise: LayerNoise | None = None,
     rate: float = 0.0,
 ) -> Heads:
@@ -59,11 +63,9 @@ def attend(
         blocks = query.device.type == "cpu" and time <= BLOCKS_TIME_LIMIT and torch.compiler.is_compiling()
         kind = "blocks" if blocks else "sdpa"
     if kind == "sdpa":
-        return sdpa_attention(query, key, value, segments)
+        return sdpa_attention(query, key, value, segments, window)
     num_blocks = min(MAX_BLOCKS, max(1, time // MIN_BLOCK_QUERIES))
-    if dropping:
-        return block_causal_attention(query, key, value, segments, num_blocks, noise, rate)
-    return block_causal_attention(query, key, value, segments, num_blocks)
+    return block_causal_attention(query, key, value, segments, num_blocks, window, noise if dropping else None, rate)
 
 
 def block_causal_attention(
@@ -72,6 +74,7 @@ def block_causal_attention(
     value: KeyValueHeads,
     segments: Int[Tensor, "rows time"] | None,
     num_blocks: int,
+    window: int | None = None,
     noise: LayerNoise | None = None,
     rate: float = 0.0,
 ) -> Heads:
@@ -86,24 +89,28 @@ def block_causal_attention(
     mixed = []
     for start in range(0, time, size):
         end = min(start + size, time)
+        first = 0 if window is None else max(0, start - window + 1)
         block = grouped[:, :, :, start:end].reshape(rows, kv_heads, -1, head_dim)
-        scores = (block @ key[:, :, :end].transpose(-1, -2)).float() * head_dim**-0.5
-        scores = scores.view(rows, kv_heads, -1, end - start, end)
-        scores = scores.masked_fill(~visible(segments, start, end, query.device), float("-inf"))
-        weights = torch.softmax(scores, dim=-1).to(query.dtype).view(rows, kv_heads, -1, end)
+        scores = (block @ key[:, :, first:end].transpose(-1, -2)).float() * head_dim**-0.5
+        scores = scores.view(rows, kv_heads, -1, end - start, end - first)
+        allowed = visible(segments, start, end, query.device, window)[..., first:]
+        scores = scores.masked_fill(~allowed, float("-inf"))
+        weights = torch.softmax(scores, dim=-1).to(query.dtype).view(rows, kv_heads, -1, end - first)
         if noise is not None:
             # Keys differ by the block's end, so that no two blocks drop alike.
             weights = dropout(weights, noise.keys + end, ATTENTION_WEIGHTS, rate)
-        mixed.append((weights @ value[:, :, :end]).view(rows, kv_heads, -1, end - start, head_dim))
+        mixed.append((weights @ value[:, :, first:end]).view(rows, kv_heads, -1, end - start, head_dim))
     return torch.cat(mixed, dim=3).view(rows, heads, time, head_dim)
 
 
 def visible(
-    segments: Int[Tensor, "rows time"] | None, start: int, end: int, device: torch.device
+    segments: Int[Tensor, "rows time"] | None, start: int, end: int, device: torch.device, window: int | None = None
 ) -> Bool[Tensor, "batch 1 1 queries keys"]:
-    """Which keys 0..end the queries start..end may see: not later ones, and only those of the same segment."""
+    """Which keys 0..end the queries start..end may see: not later ones, of the same segment, within the window."""
     positions = torch.arange(end, device=device)
     causal = positions[start:, None] >= positions
+    if window is not None:
+        causal = causal & (positions[start:, None] - positions < window)
     if segments is None:
         return causal[None, None, None]
     same = segments[:, start:end, None] == segments[:, None, :end]
@@ -111,29 +118,35 @@ def visible(
 
 
 def sdpa_attention(
-    query: Heads, key: KeyValueHeads, value: KeyValueHeads, segments: Int[Tensor, "rows time"] | None
+    query: Heads,
+    key: KeyValueHeads,
+    value: KeyValueHeads,
+    segments: Int[Tensor, "rows time"] | None,
+    window: int | None = None,
 ) -> Heads:
-    """Causal attention by torch's fused kernel; the segments become a boolean mask [rows, 1, time, time]."""
+    """Causal attention by torch's fused kernel; segments and window become a boolean mask [rows, 1, time, time]."""
     grouped = query.shape[1] != key.shape[1]
-    if segments is None:
+    if segments is None and window is None:
         return F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=grouped)
-    mask = visible(segments, 0, query.shape[2], query.device)[:, 0]
+    mask = visible(segments, 0, query.shape[2], query.device, window)[:, 0]
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=grouped)
 
 
-def cached_attention(query: Heads, key: KeyValueHeads, value: KeyValueHeads) -> Heads:
+def cached_attention(query: Heads, key: KeyValueHeads, value: KeyValueHeads, window: int | None = None) -> Heads:
     """Attention of the last `time` positions over all `keys` positions up to them, as decoding needs it."""
     time, keys = query.shape[2], key.shape[2]
+    if window is not None and keys >= time + window:
+        key, value, keys = key[:, :, 1 - time - window :], value[:, :, 1 - time - window :], time + window - 1
     grouped = query.shape[1] != key.shape[1]
-    mask = None
-    if time > 1:
-        positions = torch.arange(keys, device=query.device)
-        mask = positions[keys - time :, None] >= positions
+    mask = None if time == 1 else visible(None, keys - time, keys, query.device, window)[:, 0]
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=grouped)
 
 
 class Attention(nn.Module):
-    """Multi-head attention with grouped keys and values, rotary positions and optional norms of queries and keys."""
+    """Multi-head attention with grouped keys and values; rotary positions, norms of queries and keys, biases, window.
+
+    The layer is told by its arguments what it has; rotary positions by whether the call brings angles.
+    """
 
     fused = False
     """Use the kernel where the input is bfloat16."""
@@ -141,31 +154,42 @@ class Attention(nn.Module):
     """Share of the attention weights that is dropped where there is noise."""
 
     def __init__(
-        self, hidden_size: int, num_heads: int, num_kv_heads: int, head_dim: int, *, qk_norm: bool, epsilon: float
+        self,
+        hidden_size: int,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        *,
+        qk_norm: bool,
+        epsilon: float,
+        norm: Literal["rms", "layer"] = "rms",
+        bias: Literal["none", "qkv", "all"] = "none",
+        window: int | None = None,
     ) -> None:
         super().__init__()
+        self.window = window
         self.head_dim, self.num_heads, self.num_kv_heads = head_dim, num_heads, num_kv_heads
         self.epsilon = epsilon
         self.kind: AttentionKind = "auto"
-        self.query = Linear(hidden_size, num_heads * head_dim)
-        self.key = Linear(hidden_size, num_kv_heads * head_dim)
-        self.value = Linear(hidden_size, num_kv_heads * head_dim)
-        self.output = Linear(num_heads * head_dim, hidden_size)
-        self.query_norm = RMSNorm(head_dim, epsilon) if qk_norm else None
-        self.key_norm = RMSNorm(head_dim, epsilon) if qk_norm else None
+        self.query = Linear(hidden_size, num_heads * head_dim, bias=bias != "none")
+        self.key = Linear(hidden_size, num_kv_heads * head_dim, bias=bias != "none")
+        self.value = Linear(hidden_size, num_kv_heads * head_dim, bias=bias != "none")
+        self.output = Linear(num_heads * head_dim, hidden_size, bias=bias == "all")
+        self.query_norm = norm_of(norm, head_dim, epsilon) if qk_norm else None
+        self.key_norm = norm_of(norm, head_dim, epsilon) if qk_norm else None
 
     def forward(
         self,
         x: Float[Tensor, "rows time hidden"],
-        by: Rotation,
+        by: Rotation | None,
         segments: Int[Tensor, "rows time"] | None,
         noise: LayerNoise | None = None,
     ) -> Float[Tensor, "rows time hidden"]:
         """Each position mixed with the earlier ones of its segment."""
         dropping = noise is not None and self.dropout > 0
-        if self.fused and x.dtype == torch.bfloat16 and not dropping:
+        if self.fused and by is not None and x.dtype == torch.bfloat16 and not dropping:
             return self._fused(x, by, segments)
-        return self._merge(attend(*self._project(x, by), segments, self.kind, noise, self.dropout))
+        return self._merge(attend(*self._project(x, by), segments, self.kind, self.window, noise, self.dropout))
 
     def _fused(
         self, x: Float[Tensor, "rows time hidden"], by: Rotation, segments: Int[Tensor, "rows time"] | None
@@ -180,7 +204,7 @@ class Attention(nn.Module):
     def cached(
         self,
         x: Float[Tensor, "rows time hidden"],
-        by: Rotation,
+        by: Rotation | None,
         keys: Float[Tensor, "rows kv_heads max_time head_dim"],
         values: Float[Tensor, "rows kv_heads max_time head_dim"],
         length: int,
@@ -191,11 +215,12 @@ class Attention(nn.Module):
         keys[:, :, length:end] = key
         values[:, :, length:end] = value
         if length == 0:
-            return self._merge(attend(query, key, value, None, self.kind))
-        return self._merge(cached_attention(query, keys[:, :, :end].to(x.dtype), values[:, :, :end].to(x.dtype)))
+            return self._merge(attend(query, key, value, None, self.kind, self.window))
+        mixed = cached_attention(query, keys[:, :, :end].to(x.dtype), values[:, :, :end].to(x.dtype), self.window)
+        return self._merge(mixed)
 
     def _project(
-        self, x: Float[Tensor, "rows time hidden"], by: Rotation
+        self, x: Float[Tensor, "rows time hidden"], by: Rotation | None
     ) -> tuple[Heads, KeyValueHeads, KeyValueHeads]:
         query, key, value = (
             projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
@@ -203,7 +228,7 @@ class Attention(nn.Module):
         )
         if self.query_norm is not None and self.key_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
-        return rotate(query, by), rotate(key, by), value
+        return (query, key, value) if by is None else (rotate(query, by), rotate(key, by), value)
 
     def _merge(self, mixed: Heads) -> Float[Tensor, "rows time hidden"]:
         merged: Tensor = self.output(mixed.transpose(1, 2).flatten(2))

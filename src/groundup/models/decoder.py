@@ -1,9 +1,10 @@
-"""The decoder: token ids -> losses or logits; with what it knows of itself (sizes, costs, roles of its parameters).
+"""The decoder: token ids -> losses or logits; with what it knows of itself (roles of its parameters, units to compile).
 
-    tokens -> embedding -> [ x + attention(norm x) ; x + swiglu(norm x) ] * num_layers -> norm -> head
+    tokens -> embedding (+ positions) -> [ x + attention(norm x) ; x + ffn(norm x) ] * num_layers -> norm -> head
+    norms after instead:                 [ norm(x + attention x) ; norm(x + ffn x) ] * num_layers         -> head
 
-Invariant: parameters are float32 masters in the layout and the naming that fold into Hugging Face's Llama (or, with
-`qk_norm`, Qwen3) without change of the function; there are no buffers, and nothing depends on the world size.
+Invariant: parameters are float32 masters in shapes that fold into a Hugging Face layout (`groundup.models.layouts`)
+without change of the function; there are no buffers, and nothing depends on the world size.
 """
 
 from __future__ import annotations
@@ -12,115 +13,30 @@ import math
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from groundup.kernels import ops
 from groundup.models.attention import Attention, AttentionKind
 from groundup.models.context import RowContext
+from groundup.models.decoder_config import DecoderConfig
 from groundup.models.heads import ChunkLoss, LanguageModelHead
 from groundup.models.initial import fill, generator
-from groundup.models.layers import Embedding, RMSNorm, Rotation, SwiGLU, rotation
+from groundup.models.layers import Embedding, FeedForward, RMSNorm, SwiGLU, norm_of
 from groundup.models.losses import LossConfig
 from groundup.models.noise import (
     ATTENTION_BRANCH,
     FFN_BRANCH,
     INPUT,
     LayerNoise,
-    NoiseConfig,
     dropout,
     layer_noise,
     residual_branch,
 )
+from groundup.models.rotary import Rotation, scaled_rotation, sinusoids
 
 Role = Literal["matrix", "embedding", "head", "vector"]
-
-
-class DecoderConfig(NoiseConfig):
-    """A decoder that exports to a native Hugging Face layout: Llama, or Qwen3 with `qk_norm`."""
-
-    kind: Literal["decoder"] = "decoder"
-    context_length: int = Field(ge=2)
-    """Tokens the model sees at once, in training and in use."""
-    num_layers: int = Field(ge=1)
-    """Number of blocks (attention and feed-forward)."""
-    hidden_size: int = Field(ge=2)
-    """Width of the residual stream."""
-    num_heads: int = Field(ge=1)
-    """Number of query heads."""
-    num_kv_heads: int = Field(ge=1)
-    """Number of key and value heads; query heads share them in equal groups."""
-    head_dim: int | None = Field(default=None, ge=2)
-    """Width of a head; hidden_size / num_heads when not given."""
-    ffn_size: int = Field(ge=1)
-    """Inner width of the feed-forward part (SwiGLU: three matrices)."""
-    qk_norm: bool = True
-    """Norm queries and keys per head before the rotation (Qwen3 layout); false gives the Llama layout."""
-    tied: bool = False
-    """Use the embedding table as the output matrix as well."""
-    embedding_norm: bool = False
-    """Norm the embedding output; folds into the table at export, so only for untied models."""
-    rope_theta: float = Field(default=10_000.0, gt=0)
-    """Base of the rotary angles; larger for longer contexts."""
-    norm_epsilon: float = Field(default=1e-6, gt=0)
-    """Added to the mean square in every norm."""
-    zero_init: bool = False
-    """Start the output matrices of attention and feed-forward at zero, so that each block starts as the identity."""
-    init_std: float | None = Field(default=None, gt=0)
-    """Standard deviation of the starting matrices; 1 / sqrt(inputs) of each when not given."""
-    embedding_init_std: float = Field(default=0.02, gt=0)
-    """Standard deviation of the starting embedding table."""
-    head_init_std: float = Field(default=0.02, ge=0)
-    """Standard deviation of the starting output matrix of an untied model; 0 starts at equal scores for all tokens."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> DecoderConfig:
-        if self.num_heads % self.num_kv_heads:
-            raise ValueError(
-                f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}; "
-                "query heads share key heads in equal groups"
-            )
-        if self.hidden_size % self.num_heads and (self.head_dim is None or not self.qk_norm):
-            remedy = "give head_dim" if self.qk_norm else "give head_dim and qk_norm: true (Llama's layout needs it)"
-            raise ValueError(
-                f"hidden_size {self.hidden_size} is not divisible by num_heads {self.num_heads}; "
-                f"change one of them, or {remedy}"
-            )
-        if self.head_size % 2:
-            raise ValueError(f"head_dim {self.head_size} is odd; rotary positions turn pairs, so it must be even")
-        if self.embedding_norm and self.tied:
-            raise ValueError("embedding_norm needs tied: false; it folds into the embedding table only")
-        return self
-
-    @property
-    def head_size(self) -> int:
-        """Width of one head."""
-        return self.head_dim or self.hidden_size // self.num_heads
-
-    def block_matrix_parameters(self) -> int:
-        """Parameters of the matrices of one block."""
-        attention = 2 * self.hidden_size * self.head_size * (self.num_heads + self.num_kv_heads)
-        return attention + 3 * self.hidden_size * self.ffn_size
-
-    def num_parameters(self, vocab_size: int) -> int:
-        """All parameters, tied ones counted once; computed, so a giant costs nothing."""
-        vectors = 2 * self.hidden_size + 2 * self.head_size * self.qk_norm
-        tables = vocab_size * self.hidden_size * (1 if self.tied else 2)
-        return tables + self.num_layers * (self.block_matrix_parameters() + vectors) + self.hidden_size
-
-    def flops_per_token(self, vocab_size: int) -> int:
-        """Forward and backward of one token at full context: 6 per matrix parameter; causal attention counted once.
-
-        Attention: scores and mixing, 2 * 2 * width * context / 2 forward, three times that with the backward.
-        """
-        matrices = self.num_layers * self.block_matrix_parameters() + vocab_size * self.hidden_size
-        attention = 6 * self.num_layers * self.num_heads * self.head_size * self.context_length
-        return 6 * matrices + attention
-
-    def cache_bytes(self, rows: int, time: int, bytes_per_value: int = 2) -> int:
-        """Key-value cache of `rows` sequences of `time` tokens."""
-        return 2 * self.num_layers * rows * self.num_kv_heads * time * self.head_size * bytes_per_value
 
 
 @runtime_checkable
@@ -133,45 +49,82 @@ class KeyValueCache(Protocol):
 
 
 class Block(nn.Module):
-    """One layer: `x + attention(norm x)`, then `x + swiglu(norm x)`."""
+    """One layer: `x + attention(norm x)`, then `x + ffn(norm x)`; or each norm behind its sum."""
 
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(self, config: DecoderConfig, layer: int) -> None:
         super().__init__()
         self.config = config
         size, epsilon = config.hidden_size, config.norm_epsilon
-        self.attention_norm = RMSNorm(size, epsilon)
+        self.norms_after = config.norm_placement == "after"
+        self.attention_norm = norm_of(config.norm, size, epsilon)
         self.attention = Attention(
-            size, config.num_heads, config.num_kv_heads, config.head_size, qk_norm=config.qk_norm, epsilon=epsilon
+            size,
+            config.num_heads,
+            config.num_kv_heads,
+            config.head_size,
+            qk_norm=config.qk_norm,
+            epsilon=epsilon,
+            norm=config.norm,
+            bias=config.attention_bias,
+            window=config.window(layer),
         )
         self.attention.dropout = config.attention_dropout
-        self.ffn_norm = RMSNorm(size, epsilon)
-        self.ffn = SwiGLU(size, config.ffn_size)
+        self.ffn_norm = norm_of(config.norm, size, epsilon)
+        self.ffn = feed_forward(config)
 
     def forward(
         self,
         x: Float[Tensor, "rows time hidden"],
-        by: Rotation,
+        by: Rotation | None,
         segments: Int[Tensor, "rows time"] | None,
         noise: LayerNoise | None = None,
     ) -> Float[Tensor, "rows time hidden"]:
         """[rows, time, hidden_size] -> the same shape."""
-        mixed = self.attention(self.attention_norm(x), by, segments, noise)
-        mixed = residual_branch(mixed, noise, ATTENTION_BRANCH, self.config)
-        if self.ffn_norm.fused and x.dtype == torch.bfloat16:
+        mixed = self.attention(self._before(x), by, segments, noise)
+        if isinstance(self.ffn_norm, RMSNorm) and self.ffn_norm.fused and x.dtype == torch.bfloat16:
+            mixed = residual_branch(mixed, noise, ATTENTION_BRANCH, self.config)
             x, normed = ops.add_rms_norm(x, mixed, self.ffn_norm.weight, self.ffn_norm.epsilon)
-        else:
-            x = x + mixed
-            normed = self.ffn_norm(x)
-        y: Tensor = x + residual_branch(self.ffn(normed), noise, FFN_BRANCH, self.config)
-        return y
+            y: Tensor = x + residual_branch(self.ffn(normed), noise, FFN_BRANCH, self.config)
+            return y
+        return self._behind_attention(x, mixed, noise)
 
     def cached(
-        self, x: Float[Tensor, "rows time hidden"], by: Rotation, keys: Tensor, values: Tensor, length: int
+        self, x: Float[Tensor, "rows time hidden"], by: Rotation | None, keys: Tensor, values: Tensor, length: int
     ) -> Float[Tensor, "rows time hidden"]:
         """As `forward`, over a cache filled up to `length`; never compiled, so any shape is welcome."""
-        x = x + self.attention.cached(self.attention_norm(x), by, keys, values, length)
-        y: Tensor = x + self.ffn(self.ffn_norm(x))
+        return self._behind_attention(x, self.attention.cached(self._before(x), by, keys, values, length))
+
+    def _before(self, x: Tensor) -> Tensor:
+        normed: Tensor = x if self.norms_after else self.attention_norm(x)
+        return normed
+
+    def _behind_attention(self, x: Tensor, mixed: Tensor, noise: LayerNoise | None = None) -> Tensor:
+        x = x + residual_branch(mixed, noise, ATTENTION_BRANCH, self.config)
+        if self.norms_after:
+            x = self.attention_norm(x)
+            y: Tensor = self.ffn_norm(x + residual_branch(self.ffn(x), noise, FFN_BRANCH, self.config))
+            return y
+        y = x + residual_branch(self.ffn(self.ffn_norm(x)), noise, FFN_BRANCH, self.config)
         return y
+
+
+def feed_forward(config: DecoderConfig) -> SwiGLU | FeedForward:
+    """The feed-forward part that the switches ask for; the one that has kernels where it will do."""
+    if config.gated and config.activation == "silu" and not config.ffn_bias:
+        return SwiGLU(config.hidden_size, config.ffn_size)
+    return FeedForward(config.hidden_size, config.ffn_size, config.activation, gated=config.gated, bias=config.ffn_bias)
+
+
+class LearnedPositions(nn.Module):
+    """Position -> row of a table."""
+
+    def __init__(self, context_length: int, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(context_length, size))
+
+    def forward(self, positions: Int[Tensor, "batch time"], dtype: torch.dtype) -> Float[Tensor, "batch time size"]:
+        """Positions -> vectors."""
+        return F.embedding(positions, self.weight).to(dtype)
 
 
 class Decoder(nn.Module):
@@ -179,16 +132,24 @@ class Decoder(nn.Module):
 
     head_name = "head.weight"
     embedding_name = "embedding.weight"
+    positions_name = "positions.weight"
 
     def __init__(self, config: DecoderConfig, vocab_size: int) -> None:
         super().__init__()
         self.config, self.vocab_size = config, vocab_size
         self.compute_dtype = torch.float32
         self.embedding = Embedding(
-            vocab_size, config.hidden_size, norm=config.embedding_norm, epsilon=config.norm_epsilon
+            vocab_size,
+            config.hidden_size,
+            norm=config.embedding_norm,
+            epsilon=config.norm_epsilon,
+            scale=math.sqrt(config.hidden_size) if config.scale_embedding else 1.0,
         )
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
-        self.norm = RMSNorm(config.hidden_size, config.norm_epsilon)
+        learned = config.positions == "learned"
+        self.positions = LearnedPositions(config.context_length, config.hidden_size) if learned else None
+        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
+        before = config.norm_placement == "before"
+        self.norm = norm_of(config.norm, config.hidden_size, config.norm_epsilon) if before else nn.Identity()
         self.head = LanguageModelHead(config.hidden_size, vocab_size, tied=config.tied)
 
     def forward(
@@ -210,10 +171,10 @@ class Decoder(nn.Module):
         """
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
-        by = rotation(positions, self.config.head_size, self.config.rope_theta)
+        x, by = self._placed(tokens, positions, tokens.shape[1])
         config = self.config
         keys = context.keys if context and config.drops else None
-        x = dropout(self.embedding(tokens, self.compute_dtype), keys, INPUT, config.embedding_dropout)
+        x = dropout(x, keys, INPUT, config.embedding_dropout)
         for index, block in enumerate(self.layers):
             x = block(x, by, segments, layer_noise(keys, index, config.num_layers, config.stochastic_depth))
         x = self.norm(x)
@@ -221,6 +182,37 @@ class Decoder(nn.Module):
             return self.head.logits(x, self.embedding.weight)
         loss_sums, counts = self.head(x, self.embedding.weight, targets, row_weights)
         return loss_sums, counts
+
+    def _placed(
+        self, tokens: Int[Tensor, "rows time"], positions: Int[Tensor, "batch time"], length: int
+    ) -> tuple[Float[Tensor, "rows time hidden"], Rotation | None]:
+        """What goes into the first block, and the angles for all of them; `length`: tokens of the text so far."""
+        config = self.config
+        if self.positions is not None and length > config.context_length:
+            raise ValueError(
+                f"{length} tokens: the model has learned {config.context_length} positions (context_length); give fewer"
+            )
+        x = self.embedding(tokens, self.compute_dtype)
+        if config.positions == "rope":
+            return x, self.rotation(positions, length)
+        added = (
+            self.positions(positions, self.compute_dtype)
+            if self.positions is not None
+            else sinusoids(positions, config.hidden_size).to(self.compute_dtype)
+        )
+        return x + added, None
+
+    def rotation(self, positions: Int[Tensor, "batch time"], length: int) -> Rotation:
+        """Rotary angles of `positions` in a text of `length` tokens so far."""
+        config = self.config
+        return scaled_rotation(
+            positions,
+            config.head_size,
+            config.rope_theta,
+            config.rope_scaling,
+            context_length=config.context_length,
+            length=length,
+        )
 
     def prefill(self, tokens: Int[Tensor, "rows time"], cache: KeyValueCache) -> Float[Tensor, "rows vocab"]:
         """Append equally long `tokens` to the cache, from `cache.length`; float32 logits of the last position.
@@ -234,8 +226,7 @@ class Decoder(nn.Module):
                 f"{start + time} tokens do not fit a cache of {limit}; make the cache longer or the prompt shorter"
             )
         positions = torch.arange(start, start + time, device=tokens.device)[None]
-        by = rotation(positions, self.config.head_size, self.config.rope_theta)
-        x = self.embedding(tokens, self.compute_dtype)
+        x, by = self._placed(tokens, positions, start + time)
         for index, block in enumerate(self.blocks()):
             x = block.cached(x, by, cache.keys[index], cache.values[index], start)
         cache.length = start + time
@@ -259,7 +250,11 @@ class Decoder(nn.Module):
             block.attention.kind = kind
 
     def set_kernels(self, on: bool) -> None:
-        """Compute with the kernels of `groundup.kernels` wherever numbers are bfloat16; ask `ops.usable` first."""
+        """Compute with the kernels of `groundup.kernels` wherever numbers are bfloat16; ask `ops.usable` first.
+
+        A model with a switch that they do not know (`DecoderConfig.kernels_obstacle`) stays with PyTorch.
+        """
+        on = on and self.config.kernels_obstacle() is None
         for module in self.modules():
             if isinstance(module, Embedding | RMSNorm | Attention | SwiGLU | ChunkLoss):
                 module.fused = on
@@ -286,7 +281,9 @@ class Decoder(nn.Module):
             return "embedding"
         if name == self.head_name:
             return "head"
-        return "vector" if name.endswith("norm.weight") else "matrix"
+        if name == self.positions_name:
+            return "embedding"
+        return "vector" if name.endswith(("norm.weight", ".bias")) else "matrix"
 
     def initialise(self, seed: int) -> None:
         """Fill every parameter from its own generator, seeded by (seed, name): the same for any number of ranks."""
@@ -296,7 +293,7 @@ class Decoder(nn.Module):
     def _start(self, name: str, shape: torch.Size, seed: int) -> Tensor:
         role, config = self.role(name), self.config
         if role == "vector":
-            return torch.ones(shape, device="cpu")
+            return torch.zeros(shape, device="cpu") if name.endswith(".bias") else torch.ones(shape, device="cpu")
         if config.zero_init and name.endswith(("attention.output.weight", "ffn.down.weight")):
             return torch.zeros(shape, device="cpu")
         fan_in = 1 / math.sqrt(shape[1])

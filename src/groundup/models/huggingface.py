@@ -1,45 +1,44 @@
-"""The decoder as a native Hugging Face model, and back: config.json values, tensor names, and all tricks folded away.
+"""A model as a native Hugging Face one, and back: config.json values, tensor names, and all tricks folded away.
 
-    DecoderConfig, {our name: tensor}  --huggingface_config, to_huggingface-->  config.json, {their name: tensor}
-                                       <--------- from_huggingface ----------
+    config, {our name: tensor}  --huggingface_config, huggingface_tensors-->  config.json, {their name: tensor}
+                                <------ from_huggingface, own_tensors -------
 
-Invariant: transformers' own LlamaForCausalLM (Qwen3ForCausalLM with `qk_norm`) gives the same logits from that.
+Invariant: transformers' own class of the layout (`layout_of`) gives the same logits from that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from groundup.errors import ModelFileError
-from groundup.models.decoder import Decoder, DecoderConfig
+from groundup.models.build import AnyConfig, build_model
+from groundup.models.decoder import Decoder
+from groundup.models.decoder_config import DecoderConfig
 from groundup.models.layers import unit_rms
+from groundup.models.layouts import LAYOUTS, Layout
+from groundup.models.rotary import sinusoids
 
-_OUTER = {
-    "embedding.weight": "model.embed_tokens.weight",
-    "norm.weight": "model.norm.weight",
-    "head.weight": "lm_head.weight",
-}
-_INNER = {
-    "attention_norm.weight": "input_layernorm.weight",
-    "attention.query.weight": "self_attn.q_proj.weight",
-    "attention.key.weight": "self_attn.k_proj.weight",
-    "attention.value.weight": "self_attn.v_proj.weight",
-    "attention.output.weight": "self_attn.o_proj.weight",
-    "attention.query_norm.weight": "self_attn.q_norm.weight",
-    "attention.key_norm.weight": "self_attn.k_norm.weight",
-    "ffn_norm.weight": "post_attention_layernorm.weight",
-    "ffn.gate.weight": "mlp.gate_proj.weight",
-    "ffn.up.weight": "mlp.up_proj.weight",
-    "ffn.down.weight": "mlp.down_proj.weight",
-}
+
+def layout_of(config: AnyConfig) -> Layout:
+    """The layout in which `config` is exported. Raises ModelFileError naming what is in the way of the nearest one."""
+    found = next((layout for layout in LAYOUTS if not layout.obstacles(config)), None)
+    if found is not None:
+        return found
+    of_kind = [layout for layout in LAYOUTS if isinstance(config, layout.config)]
+    nearest = min(of_kind, key=lambda layout: len(layout.obstacles(config)))
+    raise ModelFileError(
+        f"no Hugging Face layout has such a model; the nearest, {nearest.model_type}, does not know "
+        f"{', '.join(nearest.obstacles(config))[:90]}"
+    )
 
 
 def huggingface_config(
-    config: DecoderConfig,
+    config: AnyConfig,
     vocab_size: int,
     *,
     bos_token_id: int | None = None,
@@ -47,89 +46,122 @@ def huggingface_config(
     pad_token_id: int | None = None,
     dtype: str = "float32",
 ) -> dict[str, Any]:
-    """The values of config.json, in the spelling of transformers 5 and in the older one where they differ."""
+    """The values of config.json, in the spelling of transformers 5 and in the older one where they differ.
+
+    Raises ModelFileError when no layout can say `config`.
+    """
+    layout = layout_of(config)
     return {
-        "architectures": ["Qwen3ForCausalLM" if config.qk_norm else "LlamaForCausalLM"],
-        "model_type": "qwen3" if config.qk_norm else "llama",
+        **({"architectures": [layout.architectures[0]]} if layout.architectures else {}),
+        "model_type": layout.model_type,
         "vocab_size": vocab_size,
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.ffn_size,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "num_key_value_heads": config.num_kv_heads,
-        "head_dim": config.head_size,
-        "hidden_act": "silu",
-        "max_position_embeddings": config.context_length,
-        "rms_norm_eps": config.norm_epsilon,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
-        "rope_theta": config.rope_theta,
-        "tie_word_embeddings": config.tied,
-        "attention_bias": False,
-        **({"use_sliding_window": False} if config.qk_norm else {"mlp_bias": False}),
-        "attention_dropout": 0.0,
         "bos_token_id": bos_token_id,
         "eos_token_id": eos_token_id,
         "pad_token_id": pad_token_id,
         "dtype": dtype,
         "torch_dtype": dtype,
         "use_cache": True,
+        **layout.write(config),
     }
 
 
-def huggingface_name(name: str) -> str:
-    """Hugging Face's name of one of our parameters. Raises KeyError for a name that no decoder has."""
-    if name in _OUTER:
-        return _OUTER[name]
-    layers, index, inner = name.split(".", 2)
-    if layers != "layers":
-        raise KeyError(name)
-    return f"model.layers.{index}.{_INNER[inner]}"
-
-
-def huggingface_shapes(config: DecoderConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
+def huggingface_shapes(config: AnyConfig, vocab_size: int, layout: Layout | None = None) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of the exported model; nothing is allocated."""
-    return {huggingface_name(name): shape for name, shape in _shapes(config, vocab_size).items()}
+    shapes = _shapes(config, vocab_size)
+    return {theirs: part.shape(shapes) for theirs, part in (layout or layout_of(config)).parts(config).items()}
 
 
-def huggingface_tensors(config: DecoderConfig, state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """(their name, tensor) one at a time, each read from `state` in its turn; the embedding norm is folded in."""
-    for name in state:
-        tensor = state[name]
-        if name == Decoder.embedding_name and config.embedding_norm:
+def huggingface_tensors(config: AnyConfig, state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """(their name, tensor) one at a time, each read from `state` in its turn; what only training needs is folded in."""
+    layout = layout_of(config)
+    for theirs, part in layout.parts(config).items():
+        yield theirs, part.joined([_folded(config, layout, state, name) for name in part.ours])
+
+
+def _folded(config: AnyConfig, layout: Layout, state: Mapping[str, Tensor], name: str) -> Tensor:
+    if not isinstance(config, DecoderConfig):
+        return state[name]
+    if name == Decoder.positions_name and config.positions == "sinusoidal":
+        return sinusoids(torch.arange(config.context_length)[None], config.hidden_size)[0]
+    tensor = state[name]
+    if name == Decoder.embedding_name:
+        if config.embedding_norm:
             tensor = unit_rms(tensor.float(), config.norm_epsilon).to(tensor.dtype)
-        yield huggingface_name(name), tensor
+        if config.scale_embedding and not layout.scales_embedding:
+            tensor = tensor * math.sqrt(config.hidden_size)
+    return tensor
 
 
-def to_huggingface(config: DecoderConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_huggingface(config: AnyConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """All exported tensors by their Hugging Face names; tensors that need no folding are not copied."""
     return dict(huggingface_tensors(config, state))
 
 
-def from_huggingface(config: DecoderConfig, vocab_size: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """State of a `Decoder` from the tensors of a Hugging Face model. `config` is what its config.json describes.
+def from_huggingface(
+    config: AnyConfig, vocab_size: int, tensors: Mapping[str, Tensor], layout: Layout | None = None
+) -> dict[str, Tensor]:
+    """State of a model from the tensors of a Hugging Face model. `config` is what its config.json describes.
 
-    A tied model may bring a copy of its table as lm_head. Raises ModelFileError naming the first tensor that is
-    missing, unknown, or of another shape than the config says.
+    Copies of tied tensors may be there. Raises ModelFileError naming the first tensor that is missing, unknown, or of
+    another shape than the config says.
     """
-    shapes = _shapes(config, vocab_size)
-    names = {huggingface_name(name): name for name in shapes}
-    spare = {"lm_head.weight"} if config.tied else set()
-    wrong = sorted((tensors.keys() ^ names.keys()) - spare)
+    layout = layout or layout_of(config)
+    check_shapes(config, vocab_size, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, layout)
+    names = full_names(layout, config, tensors)
+    return dict(own_tensors(config, vocab_size, ((names[name], tensor) for name, tensor in tensors.items()), layout))
+
+
+def check_shapes(config: AnyConfig, vocab_size: int, found: Mapping[str, tuple[int, ...]], layout: Layout) -> None:
+    """Raise ModelFileError unless a file with tensors of these shapes is the model that `config` describes."""
+    expected = huggingface_shapes(config, vocab_size, layout)
+    full = full_names(layout, config, found)
+    named = {full[name]: (name, shape) for name, shape in found.items()}
+    spare = {*layout.copies(config), *layout.spare(config)}
+    extra = {name for name in named.keys() - expected.keys() - spare if not name.endswith(layout.buffers or ("\0",))}
+    wrong = sorted((expected.keys() - named.keys()) | extra)
     if wrong:
-        what = "missing" if wrong[0] in names else "not known for this architecture"
+        what = "missing" if wrong[0] in expected else "not known for this architecture"
         raise ModelFileError(f"tensor '{wrong[0][:90]}' is {what} ({len(wrong)} such); copy the model again")
-    state = {}
-    for theirs, name in names.items():
-        tensor = tensors[theirs]
-        if tuple(tensor.shape) != shapes[name]:
-            raise ModelFileError(
-                f"tensor '{theirs[:80]}' has shape {list(tensor.shape)}, config.json says {list(shapes[name])}"
-            )
-        state[name] = tensor
-    return state
+    for name, shape in expected.items():
+        theirs, has = named[name]
+        if has != shape:
+            raise ModelFileError(f"tensor '{theirs[:80]}' has shape {list(has)}, config.json says {list(shape)}")
 
 
-def _shapes(config: DecoderConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
+def full_names(layout: Layout, config: AnyConfig, names: Iterable[str]) -> dict[str, str]:
+    """Each tensor's name in a file -> the layout's name for it.
+
+    Files of a bare body lack the prefix of all names, older ones have other names, and where a tied tensor is there
+    once only, that may be the copy.
+    """
+    names = list(names)
+    prefix = "" if any(name.startswith(layout.prefix) for name in names) else layout.prefix
+    full = {name: layout.renamed(name if name.startswith(layout.heads) else prefix + name) for name in names}
+    present, copies = set(full.values()), layout.copies(config)
+    stand_in = {copy: original for copy, original in copies.items() if original not in present}
+    return {name: stand_in.get(whole, whole) for name, whole in full.items()}
+
+
+def own_tensors(
+    config: AnyConfig, vocab_size: int, tensors: Iterable[tuple[str, Tensor]], layout: Layout
+) -> Iterator[tuple[str, Tensor]]:
+    """Their tensors, by full name, one at a time -> (our name, tensor); those that say nothing are passed over."""
+    parts, shapes = layout.parts(config), _shapes(config, vocab_size)
+    for name, tensor in tensors:
+        if name in parts:
+            yield from parts[name].split(tensor, shapes)
+
+
+def own_shapes(config: AnyConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all parameters of such a model; nothing is allocated."""
     with torch.device("meta"):
-        model = Decoder(config, vocab_size)
+        model = build_model(config, vocab_size)
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def _shapes(config: AnyConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
+    """As `own_shapes`, with the table that fixed positions become in a file."""
+    shapes = own_shapes(config, vocab_size)
+    if isinstance(config, DecoderConfig) and config.positions == "sinusoidal":
+        shapes[Decoder.positions_name] = (config.context_length, config.hidden_size)
+    return shapes

@@ -1,7 +1,7 @@
-"""The layers without attention: matrices with float32 masters, root-mean-square norms, rotary positions, SwiGLU.
+"""The layers without attention: matrices with float32 masters, norms, feed-forward.
 
-    float32 weight --cast to the dtype of the input--> matrix product        (Linear, Embedding)
-    input --float32--> normalised or rotated --back to the input's dtype-->  (RMSNorm, rotate)
+    float32 weight --cast to the dtype of the input--> matrix product  (Linear, Embedding)
+    input --float32--> normalised --back to the input's dtype-->       (RMSNorm, LayerNorm)
 
 Invariant: a layer answers in the dtype of its input, and holds no buffer, so that a model materialised from the meta
 device needs its parameters only.
@@ -10,7 +10,7 @@ device needs its parameters only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,22 +19,27 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from groundup.kernels import ops
+from groundup.models.activations import ACTIVATIONS, Activation
 
 
 class Linear(nn.Module):
-    """`y = x W^T` without bias; the weight is cast to the dtype of `x`, so masters may stay float32."""
+    """`y = x W^T`, with `bias` also `+ b`; they are cast to the dtype of `x`, so masters may stay float32."""
 
-    def __init__(self, in_size: int, out_size: int) -> None:
+    def __init__(self, in_size: int, out_size: int, *, bias: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_size, in_size))
+        self.bias = nn.Parameter(torch.empty(out_size)) if bias else None
 
     def forward(self, x: Float[Tensor, "*batch in_size"]) -> Float[Tensor, "*batch out_size"]:
         """[..., in_size] -> [..., out_size] in the dtype of `x`."""
-        return F.linear(x, self.weight.to(x.dtype))
+        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
 
 
 def joined_linear(x: Float[Tensor, "*batch in_size"], layers: Sequence[Linear]) -> Float[Tensor, "*batch joined"]:
-    """The answers of several layers to one input, behind each other: one product instead of several, backward too."""
+    """The answers of several layers to one input, behind each other: one product instead of several, backward too.
+
+    For layers without bias.
+    """
     joined: Tensor = _Joined.apply(x.dtype, *(layer.weight for layer in layers))  # type: ignore[no-untyped-call]
     return F.linear(x, joined)
 
@@ -80,26 +85,50 @@ def unit_rms(x: Float[Tensor, "*batch size"], epsilon: float) -> Float[Tensor, "
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon)
 
 
+class LayerNorm(nn.Module):
+    """Norm to mean 0 and variance 1 with gain and shift (Ba et al. 2016, arXiv 1607.06450), computed in float32."""
+
+    fused = False
+    """There is no kernel for it."""
+
+    def __init__(self, size: int, epsilon: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(size))
+        self.bias = nn.Parameter(torch.empty(size))
+        self.epsilon = epsilon
+
+    def forward(self, x: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
+        """Normalise the last dimension; the answer has the dtype of `x`."""
+        normed = F.layer_norm(x.float(), self.weight.shape, self.weight.float(), self.bias.float(), self.epsilon)
+        return normed.to(x.dtype)
+
+
+def norm_of(kind: Literal["rms", "layer"], size: int, epsilon: float) -> RMSNorm | LayerNorm:
+    """The norm of this kind."""
+    return RMSNorm(size, epsilon) if kind == "rms" else LayerNorm(size, epsilon)
+
+
 class Embedding(nn.Module):
     """Token id -> row of a table, in the wanted dtype; with `norm` each row is brought to unit root mean square.
 
-    The norm acts on single rows, so it folds into the table (`folded`).
+    The norm acts on single rows, so it folds into the table (`folded`). `scale` multiplies what comes out.
     """
 
     fused = False
     """Use the kernel for the norm where bfloat16 is wanted."""
 
-    def __init__(self, vocab_size: int, size: int, *, norm: bool, epsilon: float) -> None:
+    def __init__(self, vocab_size: int, size: int, *, norm: bool, epsilon: float, scale: float = 1.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(vocab_size, size))
-        self.norm, self.epsilon = norm, epsilon
+        self.norm, self.epsilon, self.scale = norm, epsilon, scale
 
     def forward(self, tokens: Int[Tensor, "*batch"], dtype: torch.dtype) -> Float[Tensor, "*batch size"]:
         """Ids [...] -> vectors [..., size]."""
         vectors = F.embedding(tokens, self.weight)
         if self.norm and self.fused and dtype == torch.bfloat16:
             return ops.rms_norm(vectors.to(dtype), None, self.epsilon)
-        return (unit_rms(vectors.float(), self.epsilon) if self.norm else vectors).to(dtype)
+        vectors = (unit_rms(vectors.float(), self.epsilon) if self.norm else vectors).to(dtype)
+        return vectors if self.scale == 1.0 else vectors * self.scale
 
 
 class SwiGLU(nn.Module):
@@ -124,19 +153,19 @@ class SwiGLU(nn.Module):
         return y
 
 
-Rotation = tuple[Float[Tensor, "batch 1 time half"], Float[Tensor, "batch 1 time half"]]
-"""Cosines and sines of all angles, float32; `batch` is the number of rows, or 1 where all have the same positions."""
+class FeedForward(nn.Module):
+    """Feed-forward by any activation: `down(f(gate x) * up x)` when gated, else `down(f(up x))`; biases if asked."""
 
+    def __init__(self, hidden_size: int, ffn_size: int, activation: Activation, *, gated: bool, bias: bool) -> None:
+        super().__init__()
+        self.gate = Linear(hidden_size, ffn_size, bias=bias) if gated else None
+        self.up = Linear(hidden_size, ffn_size, bias=bias)
+        self.down = Linear(ffn_size, hidden_size, bias=bias)
+        self.activation = ACTIVATIONS[activation]
 
-def rotation(positions: Int[Tensor, "batch time"], head_dim: int, theta: float) -> Rotation:
-    """Cosine and sine of the rotary angles `position * theta^(-2 i / head_dim)` (Su et al. 2021, arXiv 2104.09864)."""
-    exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
-    angles = positions[:, None, :, None].float() * (1.0 / theta**exponents)
-    return angles.cos(), angles.sin()
-
-
-def rotate(x: Float[Tensor, "rows heads time head_dim"], by: Rotation) -> Float[Tensor, "rows heads time head_dim"]:
-    """Turn the pairs (i, i + head_dim/2) of `x` by their angles: the half-split layout of Hugging Face's Llama."""
-    cosines, sines = by
-    first, second = x.float().chunk(2, dim=-1)
-    return torch.cat((first * cosines - second * sines, second * cosines + first * sines), dim=-1).to(x.dtype)
+    def forward(self, x: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hidden"]:
+        """[..., hidden_size] -> [..., hidden_size]."""
+        up = self.up(x)
+        inner = self.activation(up) if self.gate is None else self.activation(self.gate(x)) * up
+        y: Tensor = self.down(inner)
+        return y

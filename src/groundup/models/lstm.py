@@ -28,8 +28,6 @@ from groundup.models.noise import INPUT, dropout, layer_noise
 
 Role = Literal["matrix", "embedding", "head", "vector"]
 GATES = 4
-LAYOUT = "groundup_lstm"
-"""`model_type` of an exported folder: Groundup's own layout, since Hugging Face has none for LSTMs."""
 
 
 class LSTMConfig(Config):
@@ -52,6 +50,10 @@ class LSTMConfig(Config):
     """Standard deviation of the starting embedding table."""
     head_init_std: float = Field(default=0.02, ge=0)
     """Standard deviation of the starting output matrix of an untied model."""
+
+    def kernels_obstacle(self) -> str | None:
+        """The switch that the C++ kernels do not know: none; they serve the loss, the layers are torch's."""
+        return None
 
     def layer_parameters(self) -> int:
         """Of one layer: matrices from input and state to the four gates, one bias."""

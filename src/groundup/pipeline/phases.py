@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from groundup import config, evaluate, tokens
 from groundup.errors import DataError
@@ -23,6 +24,7 @@ from groundup.models.bigrams import flops_of_step
 from groundup.parallel.compile import uncompiled
 from groundup.pipeline.context import Context
 from groundup.pipeline.recipe import Recipe
+from groundup.pipeline.start import foreign_start, start_identity
 from groundup.tokens import (
     JoinedRows,
     Mixture,
@@ -61,8 +63,10 @@ def _phase_identity(context: Context, phase: TrainingConfig) -> Mapping[str, Any
 
 
 def pretrain_identity(context: Context) -> Mapping[str, Any]:
-    """What decides the pretrained weights, beside the shards."""
-    return _phase_identity(context, context.recipe.pretrain)
+    """What decides the pretrained weights, beside the shards; of a model to start from, the content of its files."""
+    path = context.recipe.pretrain.from_
+    identity = _phase_identity(context, context.recipe.pretrain)
+    return {**identity, "training": {**identity["training"], "from": None if path is None else start_identity(path)}}
 
 
 def instruct_identity(context: Context) -> Mapping[str, Any]:
@@ -179,14 +183,52 @@ def _train(
 
 
 def build_pretrain(context: Context, work: Path) -> Mapping[str, Any]:
-    """Next-token prediction on the train split, from random weights or counted pairs of tokens."""
+    """Next-token prediction on the train split, from random weights, counted pairs of tokens or a model."""
     recipe, data = context.recipe, _pretrain_data(context)
+    if recipe.pretrain.tokens == 0:
+        return _taken_as_it_is(context, work)
 
     def start(state: TrainState) -> None:
         if recipe.pretrain.start == "bigrams":
             _start_from_bigrams(state, data[0], recipe)
+        if recipe.pretrain.from_ is not None:
+            _start_from_model(state, recipe.pretrain.from_, recipe)
 
     return _train(context, work, "pretrain", recipe.pretrain, data, start)
+
+
+def _start_from_model(state: TrainState, path: str, recipe: Recipe) -> None:
+    """The weights of a model from elsewhere, with a row for each token of this run's tokenizer."""
+    vocab_size = state.model.vocab_size
+    weights, rows = foreign_start(path, recipe.model, vocab_size)
+    load_weights(state.model, weights)
+    logger.info(f"pretrain: starts from {path}; its table has {rows:,} rows, the tokenizer {vocab_size:,} tokens")
+
+
+def _taken_as_it_is(context: Context, work: Path) -> Mapping[str, Any]:
+    """A budget of no tokens: the model of `pretrain.from` as a finished phase, for instruction tuning or evaluation."""
+    recipe, vocab_size = context.recipe, context.vocab_size
+    assert recipe.pretrain.from_ is not None, "the recipe's check: tokens 0 goes with `from`"
+    with torch.device("meta"):
+        model = build_model(recipe.model, vocab_size=vocab_size)
+    model.to_empty(device="cpu")
+    weights, rows = foreign_start(recipe.pretrain.from_, recipe.model, vocab_size)
+    load_weights(model, weights)
+    folder = work / loop.CHECKPOINTS
+    folder.mkdir(exist_ok=True)
+    save_file({name: p.detach() for name, p in model.named_parameters()}, folder / checkpoint.WEIGHTS)
+    return {
+        "weights": f"{loop.CHECKPOINTS}/{checkpoint.WEIGHTS}",
+        "steps": 0,
+        "tokens": 0,
+        "skipped_steps": 0,
+        "validation": {},
+        "train_seconds": 0.0,
+        "rows_in_file": rows,
+        "parameters": recipe.model.num_parameters(vocab_size),
+        "flops_per_token": recipe.model.flops_per_token(vocab_size),
+        "epochs": {},
+    }
 
 
 def _start_from_bigrams(state: TrainState, mixture: Mixture, recipe: Recipe) -> None:

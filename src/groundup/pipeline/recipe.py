@@ -20,6 +20,7 @@ from groundup.errors import RecipeError
 from groundup.evaluate import EvaluateConfig
 from groundup.export import ExportConfig
 from groundup.models import DecoderConfig, ModelConfig
+from groundup.pipeline.start import described
 from groundup.tokens import InstructSourceConfig, TokenizerConfig
 from groundup.train.state import ExecutionConfig, TrainingConfig, check_batch
 
@@ -32,6 +33,7 @@ _PATHS = (
     "corpus.augment.endpoint.api_key_file",
     "tokenizer.path",
     "tokenizer.compare",
+    "pretrain.from",
     "instruct.sources.path",
     "instruct.heldout.path",
 )
@@ -41,6 +43,10 @@ _PATHS = (
 class PretrainConfig(TrainingConfig):
     """Next-token prediction on the train split of the corpus."""
 
+    tokens: int = Field(ge=0)
+    """Budget: positions (padding included) that the phase trains on; with `from` also 0: the model as it is."""
+    from_: str | None = Field(default=None, alias="from")
+    """Start from a model: a folder (`model` and `tokenizer.path` follow from it), a run, or a .gguf file."""
     mixture: dict[str, float] = Field(default_factory=dict)
     """Share of each corpus source in every batch; empty: all documents as one stream, in proportion to their size."""
     order: Literal["shuffled", "continuous"] = "shuffled"
@@ -49,6 +55,14 @@ class PretrainConfig(TrainingConfig):
     """Where the tables begin: random, or as the best bigram model of the text, counted and fitted in seconds."""
     start_steps: int = Field(default=60, ge=0)
     """Steps of that fit, 2.6 * vocab_size^2 * hidden_size FLOPs each; fewer where they were over 5% of the phase's."""
+
+    @model_validator(mode="after")
+    def _one_start(self) -> PretrainConfig:
+        if self.from_ is None and self.tokens == 0:
+            raise ValueError("tokens: 0 trains nothing; give a budget, or a model to take as it is by `from`")
+        if self.from_ is not None and self.start != "random":
+            raise ValueError(f"start: {self.start} makes new tables, `from` brings its own; leave one of them out")
+        return self
 
 
 class InstructConfig(TrainingConfig):
@@ -148,12 +162,13 @@ def _check_phase(phase: TrainingConfig, context_length: int) -> None:
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     """Recipe file + `key.path=value` overrides -> Recipe.
 
-    Data paths that are not found from the current folder but from the recipe's become absolute, so that a Recipe stands
-    by itself. Raises RecipeError with all faults.
+    Data paths that are not found from the current folder but from the recipe's become absolute, and what
+    `pretrain.from` says of the model is written out, so that a Recipe stands by itself. Raises RecipeError with all
+    faults, and ModelFileError when `pretrain.from` is no model.
     """
     path = Path(path)
     values = config.apply_overrides(config.read_yaml(path), overrides)
-    return config.build(Recipe, _anchored(values, path.resolve().parent), str(path))
+    return config.build(Recipe, described(_anchored(values, path.resolve().parent)), str(path))
 
 
 def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -18,9 +18,11 @@ from typing import Any
 from groundup import config, stage, tokens
 from groundup.errors import RecipeError, ResourceError, resource_errors
 from groundup.log import logger
+from groundup.models import DecoderConfig, layout_of
 from groundup.pipeline.context import Context
 from groundup.pipeline.recipe import Recipe
 from groundup.pipeline.stages import StageKind, listed
+from groundup.pipeline.start import require_start
 from groundup.report import build_report
 from groundup.train.guards import StopRequest
 from groundup.train.journal import publish
@@ -68,13 +70,21 @@ def run(recipe: Recipe, until: str = "export") -> RunResult:
             context = Context(recipe, folder, stop, colour=sys.stderr.isatty() and "NO_COLOR" not in os.environ)
             _refresh(context)
             stage.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
-            tokens.require_tokenizer(recipe.tokenizer)
+            _require(recipe, until)
             try:
                 _bring_all(context, until)
             finally:
                 _refresh(context)
             build_report(folder)
     return RunResult(recipe.name, folder, _model_folder(folder), status(recipe))
+
+
+def _require(recipe: Recipe, until: str) -> None:
+    """Raise, before any work is done, when something that a late stage asks for cannot be had."""
+    tokens.require_tokenizer(recipe.tokenizer)
+    require_start(recipe.pretrain.from_, recipe.tokenizer.path)
+    if until == VERBS["export"] and isinstance(recipe.model, DecoderConfig):
+        layout_of(recipe.model)
 
 
 def _make(folder: Path) -> None:

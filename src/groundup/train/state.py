@@ -193,6 +193,8 @@ def _kernels_obstacle(model: ModelConfig, training: TrainingConfig, device: torc
         return f"they are for the CPU, and the device is {device.type}"
     if training.precision != "bf16":
         return f"they compute in bf16, and precision is {training.precision}"
+    if unknown := model.kernels_obstacle():
+        return unknown
     if isinstance(model, DecoderConfig) and not ops.fits(model.head_size):
         return f"heads of width {model.head_size} do not fit them (multiples of 16 do)"
     return ops.why_not()
@@ -307,8 +309,9 @@ def load_tensors(parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor]
         raise ModelFileError(f"weights do not fit the model: missing {missing[:3]}, not known {extra[:3]}")
     with torch.no_grad():
         for name, parameter in parameters.items():
-            if parameter.shape != weights[name].shape:
+            weight = weights[name]
+            if parameter.shape != weight.shape:
                 raise ModelFileError(
-                    f"{name}: weights have shape {list(weights[name].shape)}, the model {list(parameter.shape)}"
+                    f"{name}: weights have shape {list(weight.shape)}, the model {list(parameter.shape)}"
                 )
-            shard.copy_full(parameter, weights[name])
+            shard.copy_full(parameter, weight)

@@ -1,0 +1,69 @@
+"""A model from elsewhere -> a model folder of ours, for `generate`, `chat` and `pretrain.from`.
+
+    Hugging Face folder, .gguf --open_source--> our tensors, one at a time --write_weights--> model*.safetensors
+    its tokenizer, or one that is given --take in--> tokenizer.json with our control tokens
+    tables with a row for each token of that: rows added (the mean of the others) or, where nothing uses them, left out
+
+Invariant: weights are copied, never computed on beyond what the layout asks for; the folder is read back, and by
+transformers where it is installed, before it is called done.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from groundup.errors import ModelFileError, resource_errors
+from groundup.export.check import check_folder
+from groundup.export.gguf import read_gguf
+from groundup.export.gguf_tokenizer import gguf_tokenizer
+from groundup.export.huggingface import TORCH_DTYPES, ExportConfig, write_descriptions
+from groundup.export.source import CONFIG, GGUF_SUFFIX, FittedSource, ModelSource, open_source
+from groundup.export.write import write_weights
+from groundup.models import own_shapes
+from groundup.tokens import Tokenizer, load_foreign
+
+
+def import_model(
+    path: Path | str,
+    folder: Path | str,
+    config: ExportConfig | None = None,
+    tokenizer: Path | None = None,
+    with_transformers: bool = True,
+) -> dict[str, Any]:
+    """Write `folder` (made if need be). Returns {model_type, parameters, vocab_size, rows_in_file, checks}.
+
+    `tokenizer`: file or folder to take instead of the model's own. Raises ModelFileError when the source is no model
+    that can be read, or has no tokenizer; ResourceError when the disk refuses.
+    """
+    source, folder, config = open_source(Path(path)), Path(folder), config or ExportConfig()
+    if folder.resolve() == source.path.resolve():
+        raise ModelFileError(f"{folder}: a model cannot be imported onto itself; name another folder")
+    own = load_foreign(tokenizer)[0] if tokenizer is not None else tokenizer_of(source)
+    fitted = FittedSource(source, own_shapes(source.config, own.vocab_size))
+    with resource_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG).unlink(missing_ok=True)
+        write_weights(source.config, own.vocab_size, fitted, folder, TORCH_DTYPES[config.dtype], config.max_shard_bytes)
+        write_descriptions(source.config, own, folder, config)
+    try:
+        checks = check_folder(folder, with_transformers=with_transformers)
+    except BaseException:
+        (folder / CONFIG).unlink(missing_ok=True)
+        raise
+    return {
+        "parameters": source.config.num_parameters(own.vocab_size),
+        "vocab_size": own.vocab_size,
+        "rows_in_file": source.vocab_size,
+        "checks": checks,
+    }
+
+
+def tokenizer_of(source: ModelSource) -> Tokenizer:
+    """The tokenizer that comes with a model, made ours where it is not. Raises ModelFileError."""
+    if source.path.suffix == GGUF_SUFFIX and not source.path.is_dir():
+        return gguf_tokenizer(read_gguf(source.path).metadata, source.path)
+    try:
+        return Tokenizer.load(source.path)
+    except ModelFileError:
+        return load_foreign(source.path)[0]

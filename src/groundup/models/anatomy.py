@@ -1,0 +1,161 @@
+"""A model -> a table of its parts: shape, parameters, FLOPs, memory, and how each count comes about.
+
+    parameters of equal shape in several blocks become one row "layers.0-29.attention.query.weight  [576, 576]  x 30"
+    what has no parameters but costs time (attention's scores, a tied output matrix) has a row of its own
+
+Invariant: the rows add up to `num_parameters` and `flops_per_token` of the model's config; nothing is allocated.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+from groundup.models.build import AnyConfig, LanguageModel, build_model
+from groundup.models.decoder_config import DecoderConfig
+
+WEIGHT_BYTES = 4
+"""Weights are float32 masters."""
+_BLOCK = re.compile(r"^(.*?)\.(\d+)\.(.*)$")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One row: parameters of one name and shape, over all blocks that have them, or an operation without any."""
+
+    name: str
+    shape: tuple[int, ...]
+    count: int
+    parameters: int
+    flops_per_token: int
+    """Forward and backward of one token of a full context."""
+    weight_bytes: int
+    how: str
+    """The count as arithmetic."""
+
+    def row(self) -> tuple[str, str, str, str, str, str]:
+        """For people."""
+        shape = "[" + ", ".join(map(str, self.shape)) + "]" if self.shape else ""
+        counts = (f"{self.parameters:,}", compact(self.flops_per_token), size(self.weight_bytes))
+        return (self.name, shape, *counts, self.how)
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """All rows, and their sums."""
+
+    parts: tuple[Part, ...]
+    cache_bytes_per_token: int
+    """Keys and values of a token in bfloat16; 0 where the model keeps none."""
+    context_length: int
+
+    @property
+    def parameters(self) -> int:
+        """All parameters, tied ones once."""
+        return sum(part.parameters for part in self.parts)
+
+    @property
+    def flops_per_token(self) -> int:
+        """Forward and backward of one token at full context."""
+        return sum(part.flops_per_token for part in self.parts)
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        sums = {"parameters": self.parameters, "flops_per_token": self.flops_per_token}
+        cache = {"cache_bytes_per_token": self.cache_bytes_per_token, "context_length": self.context_length}
+        return {
+            "parts": [asdict(part) for part in self.parts],
+            **sums,
+            "weight_bytes": WEIGHT_BYTES * self.parameters,
+            **cache,
+        }
+
+    def lines(self) -> list[str]:
+        """For people."""
+        rows = [("part", "shape", "parameters", "FLOPs/token", "memory", "parameters come from")]
+        rows += [part.row() for part in self.parts]
+        weights = WEIGHT_BYTES * self.parameters
+        rows.append(("all", "", f"{self.parameters:,}", compact(self.flops_per_token), size(weights), ""))
+        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        lines = [
+            f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:>{widths[3]}}  "
+            f"{row[4]:>{widths[4]}}  {row[5]}".rstrip()
+            for row in rows
+        ]
+        lines += [
+            "FLOPs/token: forward and backward at full context, 6 a weight of a matrix; memory: float32 weights.",
+            f"Training holds {size(weights)} more for gradients, and what the optimizer keeps: {size(2 * weights)}",
+            "with AdamW, half of that with momentum only.",
+        ]
+        cache = self.cache_bytes_per_token
+        if cache:
+            whole = size(cache * self.context_length)
+            lines.append(
+                f"Generation keeps {size(cache)} of keys and values a token (bfloat16), {whole} for a full context."
+            )
+        return lines
+
+
+def model_anatomy(config: AnyConfig, vocab_size: int) -> Anatomy:
+    """The parts of such a model."""
+    with torch.device("meta"):
+        model: LanguageModel = build_model(config, vocab_size)
+    parts = list(parameter_parts(model, lambda name: 6 if model.role(name) in ("matrix", "head") else 0))
+    if config.tied:
+        products = 6 * vocab_size * config.hidden_size
+        shape = (vocab_size, config.hidden_size)
+        parts.append(Part("head (the embedding again)", shape, 1, 0, products, 0, "tied: no more"))
+    if isinstance(config, DecoderConfig):
+        return Anatomy((*parts, *_attention_parts(config)), config.cache_bytes(1, 1), config.context_length)
+    return Anatomy(tuple(parts), 0, config.context_length)
+
+
+def _attention_parts(config: DecoderConfig) -> Iterable[Part]:
+    """The scores of all layers, those of one window in one row."""
+    width = config.num_heads * config.head_size
+    for window in dict.fromkeys(config.window(layer) for layer in range(config.num_layers)):
+        layers = [layer for layer in range(config.num_layers) if config.window(layer) == window]
+        flops = round(sum(12 * width * config.keys_seen(layer) for layer in layers))
+        seen = f"{config.keys_seen(layers[0]):,.0f} keys on average" + (f", window {window}" if window else "")
+        yield Part(f"attention scores x {len(layers)}", (), len(layers), 0, flops, 0, f"none; {seen}")
+
+
+def parameter_parts(model: nn.Module, flops_per_weight: Callable[[str], int]) -> Iterable[Part]:
+    """A row for each parameter; those of blocks that have the same name and shape there share one."""
+    groups: dict[tuple[str, str, tuple[int, ...]], list[tuple[int | None, int]]] = {}
+    for name, parameter in model.named_parameters():
+        found = _BLOCK.match(name)
+        outer, inner = (found[1], found[3]) if found else ("", name)
+        place = (int(found[2]) if found else None, flops_per_weight(name))
+        groups.setdefault((outer, inner, tuple(parameter.shape)), []).append(place)
+    for (outer, inner, shape), places in groups.items():
+        numbers, elements = [number for number, _ in places if number is not None], math.prod(shape)
+        name = f"{outer}.{_span(numbers)}.{inner}" if numbers else inner
+        flops = sum(elements * each for _, each in places)
+        product = " x ".join(map(str, shape))
+        how = f"{len(places)} x {product}" if numbers else product
+        parameters = elements * len(places)
+        yield Part(name, shape, len(places), parameters, flops, WEIGHT_BYTES * parameters, how)
+
+
+def _span(numbers: list[int]) -> str:
+    dense = len(numbers) > 1 and numbers == list(range(numbers[0], numbers[-1] + 1))
+    return f"{numbers[0]}-{numbers[-1]}" if dense else ",".join(map(str, numbers))
+
+
+def compact(number: float) -> str:
+    """1234567 -> 1.23 M."""
+    for unit, name in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= unit:
+            return f"{number / unit:.3g}{name}"
+    return f"{number:.0f}"
+
+
+def size(number: float) -> str:
+    """Bytes for people."""
+    return f"{compact(number)}B" if number >= 1000 else f"{number:.0f} B"

@@ -1,0 +1,21 @@
+"""The layouts of model folders: which one says what a config says, and how."""
+
+from groundup.models.layouts.classic import GPT2, OPT, XGLM
+from groundup.models.layouts.layout import ConfigValues, Layout, Part
+from groundup.models.layouts.llama import LLAMA, MISTRAL, QWEN2, QWEN3
+from groundup.models.layouts.own import LSTM
+
+LAYOUTS: tuple[Layout, ...] = (LLAMA, MISTRAL, QWEN2, QWEN3, GPT2, XGLM, OPT, LSTM)
+"""The first that can say a config is the one it is exported in."""
+
+
+def find_layout(model_type: object, architecture: object = None) -> Layout | None:
+    """The layout that a config.json names; of several with one model_type that of the architecture."""
+    for layout in LAYOUTS:
+        named = architecture is None or not layout.architectures or architecture in layout.architectures
+        if layout.model_type == model_type and named:
+            return layout
+    return None
+
+
+__all__ = ["LAYOUTS", "ConfigValues", "Layout", "Part", "find_layout"]

