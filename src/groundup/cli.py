@@ -160,6 +160,10 @@ def _parser(name: str, verb: Verb) -> _Parser:
         parser.add_argument("--top-p", type=float, metavar="P", help="draw from tokens of this share of probability")
         parser.add_argument("--repetition-penalty", type=float, metavar="R", help="above 1: less repetition")
         parser.add_argument("--seed", type=int, metavar="S", help="start of the random numbers")
+    if verb.options == "generation" and name == "generate":
+        parser.add_argument(
+            "--fill-mask", metavar="TEXT", help="fill each [MASK] of a text (encoders), --top-k of each"
+        )
     if verb.options == "explain":
         parser.add_argument(
             "--explain", metavar="DOCUMENT_ID", help="prepare nothing: say what happened to source/file:number"
@@ -331,6 +335,9 @@ def _generate(options: argparse.Namespace) -> None:
     """generate: go on with a text, piece by piece."""
     talk, (target, *words) = _room("talk"), _words(options, "a recipe or a model folder")
     settings = talk.generation(vars(options))
+    if options.fill_mask is not None:
+        _fill_mask(options, talk.load_target(target, words)[0])
+        return
     model, prompts = talk.load_target(target, words)
     prompt = " ".join(prompts) if prompts else _standard_input()
     if options.json:
@@ -339,6 +346,23 @@ def _generate(options: argparse.Namespace) -> None:
     _stream([prompt])
     _stream(model.stream(prompt, settings))
     _show()
+
+
+def _fill_mask(options: argparse.Namespace, model: Any) -> None:
+    """generate --fill-mask: what an encoder would put into each gap, most probable first."""
+    top_k = 5 if options.top_k is None else options.top_k
+    if top_k < 1:
+        raise RecipeError(f"--top-k {top_k}: give 1 or more candidates for each [MASK]")
+    gaps = model.fill_mask(options.fill_mask, top_k)
+    if options.json:
+        shown = [[{"token": f.token, "text": f.text, "probability": f.probability} for f in gap] for gap in gaps]
+        _show_json({"text": options.fill_mask, "gaps": shown})
+        return
+    for number, gap in enumerate(gaps, start=1):
+        if len(gaps) > 1:
+            _show(f"[MASK] {number}")
+        for filling in gap:
+            _show(f"{filling.probability:6.1%}  {filling.text!r}")
 
 
 def _standard_input() -> str:

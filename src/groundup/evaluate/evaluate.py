@@ -21,7 +21,7 @@ from groundup.evaluate.continuations import measure_continuations
 from groundup.evaluate.language import measure_language
 from groundup.evaluate.metrics import Metric
 from groundup.evaluate.task import EvaluateConfig, Result, Subject
-from groundup.models import Decoder
+from groundup.models import Decoder, Encoder
 from groundup.tokens import Conversation, Rows, Tokenizer
 
 Task = Callable[[Subject, EvaluateConfig], Result]
@@ -41,7 +41,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: Decoder,
+    model: Decoder | Encoder,
     tokenizer: Tokenizer,
     texts: Mapping[str, Rows],
     questions: Sequence[Conversation],
@@ -65,7 +65,7 @@ def evaluate(
 
 
 @contextmanager
-def _evaluating(model: Decoder) -> Iterator[None]:
+def _evaluating(model: Decoder | Encoder) -> Iterator[None]:
     """Evaluation mode inside, the old mode after."""
     training = model.training
     model.eval()

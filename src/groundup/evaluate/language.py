@@ -6,6 +6,8 @@ Counted are the targets that stand for text. The end of a document is predicted 
 of all three figures, as lm-evaluation-harness and nanochat leave it out: bits per byte = nats of the text's tokens /
 (ln 2 * bytes of the same tokens). Standard errors are those of a ratio over clusters: documents where the text has at
 least `MIN_DOCUMENTS` of them, else rows (windows of context_length tokens), and `clusters` says which.
+Of an encoder, what is counted are the masked tokens (the same ones every time): its bits per byte are over their bytes,
+each seen with the text around it, so they are pseudo-likelihoods and not to be set against a decoder's.
 Invariant: memory does not grow with the text.
 """
 
@@ -26,7 +28,7 @@ from groundup.errors import DataError
 from groundup.evaluate.metrics import ClusterRatio, Metric
 from groundup.evaluate.task import EvaluateConfig, Result, Subject
 from groundup.log import progress
-from groundup.models import Decoder
+from groundup.models import Decoder, Encoder
 from groundup.tokens import IGNORE, Batch, Rows, Tokenizer, ordered_batches
 
 MIN_DOCUMENTS = 30
@@ -74,13 +76,14 @@ class TextMeasure:
         return "documents" if self.nats_per_token["documents"].clusters >= MIN_DOCUMENTS else "rows"
 
     def metrics(self) -> dict[str, Metric]:
-        """bits_per_byte (n: bytes), perplexity and token_accuracy (n: tokens)."""
+        """bits_per_byte (n: bytes), perplexity, token_accuracy and bits_per_token (n: tokens)."""
         loss = self.nats_per_token[self.clusters].metric()
         perplexity = math.exp(min(loss.value, 700.0))
         return {
             "bits_per_byte": self.nats_per_byte[self.clusters].metric(1 / math.log(2)),
             "perplexity": Metric(perplexity, None if loss.stderr is None else perplexity * loss.stderr, loss.n),
             "token_accuracy": self.right_per_token[self.clusters].metric(),
+            "bits_per_token": self.nats_per_token[self.clusters].metric(1 / math.log(2)),
         }
 
     def summary(self) -> dict[str, Any]:
@@ -103,7 +106,11 @@ def _by_cluster() -> dict[str, ClusterRatio]:
 
 
 def measure_text(
-    model: Decoder, rows: Rows, tokenizer: Tokenizer, max_rows: int = 0, advance: Callable[[int], None] | None = None
+    model: Decoder | Encoder,
+    rows: Rows,
+    tokenizer: Tokenizer,
+    max_rows: int = 0,
+    advance: Callable[[int], None] | None = None,
 ) -> TextMeasure:
     """Run `model` over the rows of a text, in order and in the model's compute dtype.
 
@@ -117,7 +124,7 @@ def measure_text(
     for batch in ordered_batches(rows, max(1, batch_tokens // rows.context_length), max_rows):
         batch = batch.to(device)
         sums = target_sums(model, batch, n_bytes).double().cpu().numpy()
-        measure.add(sums, (batch.tokens == tokenizer.end_of_text_id).cpu().numpy())
+        measure.add(sums, (batch.tokens == tokenizer.document_start_id).cpu().numpy())
         if advance:
             advance(batch.tokens.shape[0])
     measure.close()
@@ -134,11 +141,11 @@ def text_bytes(tokenizer: Tokenizer) -> Int[Tensor, " vocab"]:
 
 
 @torch.inference_mode()
-def target_sums(model: Decoder, batch: Batch, n_bytes: Int[Tensor, " vocab"]) -> Float[Tensor, "4 rows time"]:
+def target_sums(model: Decoder | Encoder, batch: Batch, n_bytes: Int[Tensor, " vocab"]) -> Float[Tensor, "4 rows time"]:
     """Nats, right (1 or 0), tokens (1) and bytes of every target that stands for text; 0 for all others."""
-    logits = model(batch.tokens, segments=batch.segments, positions=batch.positions)
-    targets = batch.targets.clamp(min=0)
-    counted = ((batch.targets != IGNORE) & (n_bytes[targets] > 0)).float()
+    logits = model(**batch.inputs())
+    targets = batch.token_targets.clamp(min=0)
+    counted = ((batch.token_targets != IGNORE) & (n_bytes[targets] > 0)).float()
     # Row by row: the copies that cross-entropy makes of all logits would be the peak of an evaluation.
     nats = torch.stack([functional.cross_entropy(r.float(), t, reduction="none") for r, t in zip(logits, targets)])
     right = (logits.argmax(dim=-1) == targets).float()

@@ -51,15 +51,10 @@ FIRST_LLAMA_THETA = 10_000.0
 
 def read_architecture(values: Mapping[str, Any], where: Path) -> tuple[DecoderConfig, int]:
     """The decoder and its vocabulary size. Raises ModelFileError naming the key that is missing, wrong or unknown."""
-    for key in REMOTE_CODE:
-        if values.get(key):
-            raise fault(
-                where, f"'{key}' asks for code that comes with the model, which is never run; use a plain model"
-            )
     kind = values.get("model_type")
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise fault(
-            where, f"model_type {str(kind)[:30]!r} is not known; use a model of type {' or '.join(ARCHITECTURES)}"
+            where, f"model_type {str(kind)[:30]!r} is not known; use a model of type {', '.join(ARCHITECTURES)} or bert"
         )
     named = values.get("architectures") or [ARCHITECTURES[kind]]
     if named != [ARCHITECTURES[kind]]:

@@ -27,7 +27,7 @@ from groundup.errors import ModelFileError
 from groundup.export import transformers_reference
 from groundup.export.load import LoadedModel, load_model
 from groundup.export.weights import fault
-from groundup.models import Decoder
+from groundup.models import Decoder, Encoder
 from groundup.tokens import Tokenizer, Turn
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
@@ -43,7 +43,7 @@ SAMPLE_TEXT = (
 
 def check_export(
     folder: Path,
-    model: Decoder,
+    model: Decoder | Encoder,
     tokenizer: Tokenizer,
     dtype: str = "float32",
     text: str = SAMPLE_TEXT,
@@ -53,7 +53,7 @@ def check_export(
 
     Raises ModelFileError when a reader cannot open the folder or differs beyond the tolerance.
     """
-    ids = tokenizer.document_prompt(text)[: model.config.context_length]
+    ids = [tokenizer.document_start_id, *tokenizer.encode(text)][: model.config.context_length]
     reloaded = load_model(folder)
     expected = _logits_of(model, ids)
     found = reloaded.logits(torch.tensor([ids]))[0]
@@ -63,7 +63,7 @@ def check_export(
 
 
 @torch.inference_mode()
-def _logits_of(model: Decoder, ids: list[int]) -> Tensor:
+def _logits_of(model: Decoder | Encoder, ids: list[int]) -> Tensor:
     """Logits [time, vocab] of the trained model in float32, whatever it computes in otherwise."""
     compute_dtype, training = model.compute_dtype, model.training
     model.set_compute_dtype(torch.float32)
@@ -73,7 +73,7 @@ def _logits_of(model: Decoder, ids: list[int]) -> Tensor:
     finally:
         model.set_compute_dtype(compute_dtype)
         model.train(training)
-    assert isinstance(logits, Tensor), "without targets a decoder gives logits"
+    assert isinstance(logits, Tensor), "without targets a model gives logits"
     return logits[0].float().cpu()
 
 
@@ -95,7 +95,9 @@ def _check_transformers(folder: Path, reloaded: LoadedModel, ids: list[int], tex
     if importlib.util.find_spec("transformers") is None:
         return {"skipped": "transformers is not installed"}
     question = "What is the capital of France?"
-    request = {"ids": ids, "text": text, "messages": [{"role": "user", "content": question}]}
+    masked = isinstance(reloaded.model, Encoder)
+    messages = [] if masked else [{"role": "user", "content": question}]
+    request = {"ids": ids, "text": text, "messages": messages, "masked": masked}
     with tempfile.TemporaryDirectory() as scratch:
         done = _run_reference(folder, request, Path(scratch))
         last_line = (done.stderr.strip().splitlines() or ["no message"])[-1][:100]
@@ -105,7 +107,9 @@ def _check_transformers(folder: Path, reloaded: LoadedModel, ids: list[int], tex
             raise fault(folder, f"transformers cannot open it ({last_line}); a fault of the export")
         answer = load_file(Path(scratch) / "answer.safetensors")
     tokenizer = reloaded.tokenizer
-    own_ids = {"text_ids": tokenizer.encode(text), "chat_ids": tokenizer.prompt([Turn("user", question)])}
+    own_ids = {"text_ids": tokenizer.encode(text)}
+    if not masked:
+        own_ids["chat_ids"] = tokenizer.prompt([Turn("user", question)])
     for name, own in own_ids.items():
         if answer[name].tolist() != own:
             raise fault(folder, f"transformers' tokenizer gives other {name.replace('_', ' ')}; a fault of the export")

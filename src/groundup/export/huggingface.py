@@ -23,7 +23,7 @@ from groundup.errors import resource_errors
 from groundup.export.check import check_export
 from groundup.export.load import CONFIG, LoadedModel
 from groundup.export.weights import WEIGHTS
-from groundup.models import Decoder, huggingface_config, to_huggingface
+from groundup.models import Decoder, Encoder, bert_config, huggingface_config, to_bert, to_huggingface
 from groundup.stage import fsync_file, fsync_folder, require_space, write_json
 from groundup.tokens import Tokenizer
 
@@ -41,7 +41,7 @@ class ExportConfig(Config):
 
 @singledispatch
 def save_model(
-    model: Decoder | LoadedModel,
+    model: Decoder | Encoder | LoadedModel,
     tokenizer: Tokenizer,
     folder: Path | str,
     config: ExportConfig | None = None,
@@ -53,15 +53,16 @@ def save_model(
     comparison with transformers, whose import takes some ten seconds. Returns {dtype, parameters, bytes, checks}.
     Raises ModelFileError when the check fails, ResourceError when the disk refuses.
     """
-    if not isinstance(model, Decoder):
-        raise TypeError(f"save_model takes a Decoder or a LoadedModel, not a {type(model).__name__}")
+    if not isinstance(model, Decoder | Encoder):
+        raise TypeError(f"save_model takes a Decoder, an Encoder or a LoadedModel, not a {type(model).__name__}")
     folder, config = Path(folder), config or ExportConfig()
     with resource_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG).unlink(missing_ok=True)
         _write_weights(model, folder, config)
         tokenizer.save(folder)
-        write_json(folder / "generation_config.json", _generation_config(model, tokenizer, config))
+        if isinstance(model, Decoder):
+            write_json(folder / "generation_config.json", _generation_config(model, tokenizer, config))
         write_json(folder / CONFIG, _model_config(model, tokenizer, config))
         fsync_folder(folder)
     try:
@@ -85,10 +86,11 @@ def _save_loaded(
     return save_model(model.model, model.tokenizer, folder, config, with_transformers)
 
 
-def _write_weights(model: Decoder, folder: Path, config: ExportConfig) -> None:
+def _write_weights(model: Decoder | Encoder, folder: Path, config: ExportConfig) -> None:
     """model.safetensors with all training tricks folded in; written beside its place, then renamed."""
     dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
-    tensors = to_huggingface(model.config, {name: tensor.detach() for name, tensor in model.state_dict().items()})
+    state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    tensors = to_bert(model.config, state) if isinstance(model, Encoder) else to_huggingface(model.config, state)
     require_space(folder, sum(tensor.numel() for tensor in tensors.values()) * dtype.itemsize, "the exported model")
     temporary = folder / f"{WEIGHTS}.tmp"
     save_file({name: t.to("cpu", dtype).contiguous() for name, t in tensors.items()}, temporary, {"format": "pt"})
@@ -97,7 +99,10 @@ def _write_weights(model: Decoder, folder: Path, config: ExportConfig) -> None:
     os.replace(temporary, folder / WEIGHTS)
 
 
-def _model_config(model: Decoder, tokenizer: Tokenizer, config: ExportConfig) -> dict[str, Any]:
+def _model_config(model: Decoder | Encoder, tokenizer: Tokenizer, config: ExportConfig) -> dict[str, Any]:
+    if isinstance(model, Encoder):
+        pad_id = tokenizer.need_encoder_ids().pad
+        return bert_config(model.config, model.vocab_size, pad_token_id=pad_id, dtype=config.dtype)
     return huggingface_config(
         model.config,
         model.vocab_size,

@@ -12,16 +12,27 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from groundup.errors import DataError, ModelFileError
-from groundup.export.architecture import read_architecture
+from groundup.errors import DataError, ModelFileError, RecipeError
+from groundup.export.architecture import REMOTE_CODE, read_architecture
+from groundup.export.bert_architecture import MODEL_TYPE, read_bert_architecture
 from groundup.export.weights import TensorFacts, fault, find_weights, read_json, read_tensors
-from groundup.inference import Chat, GenerateConfig, stream
-from groundup.models import Decoder, DecoderConfig, build_model, from_huggingface
+from groundup.inference import Chat, Filling, GenerateConfig, fill_mask, stream
+from groundup.models import (
+    Decoder,
+    DecoderConfig,
+    Encoder,
+    EncoderConfig,
+    bert,
+    build_model,
+    from_bert,
+    from_huggingface,
+)
 from groundup.tokens import CHAT_TEMPLATE, Tokenizer
 
 CONFIG = "config.json"
@@ -36,7 +47,7 @@ TABLE, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 class LoadedModel:
     """A model with its tokenizer, ready for use."""
 
-    model: Decoder
+    model: Decoder | Encoder
     folder: Path
     loaded_tokenizer: Tokenizer | None
 
@@ -51,7 +62,10 @@ class LoadedModel:
 
     @torch.inference_mode()
     def logits(self, tokens: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time vocab"]:
-        """Scores of the next token at every position, float32. Raises DataError on ids outside the vocabulary."""
+        """Scores of the next token (of an encoder: of the token itself) at every position, float32.
+
+        Raises DataError on ids outside the vocabulary.
+        """
         if tokens.ndim != 2 or tokens.numel() == 0 or tokens.is_floating_point():
             raise DataError(f"tokens of shape {list(tokens.shape)} ({tokens.dtype}): give whole numbers [batch, time]")
         if tokens.min() < 0 or tokens.max() >= self.model.vocab_size:
@@ -59,26 +73,39 @@ class LoadedModel:
                 f"token ids reach {int(tokens.min())} to {int(tokens.max())}: ids are 0 to {self.model.vocab_size - 1}"
             )
         logits = self.model(tokens.long().to(next(self.model.parameters()).device))
-        assert isinstance(logits, Tensor), "without targets a decoder gives logits"
+        assert isinstance(logits, Tensor), "without targets a model gives logits"
         return logits
 
     def stream(self, text: str, config: GenerateConfig | None = None) -> Iterator[str]:
         """Go on with a document that begins with `text`, piece by piece; RecipeError when it fills the context."""
         tokenizer = self.tokenizer
         prompt = tokenizer.document_prompt(text)
-        return stream(self.model, tokenizer, prompt, config or GenerateConfig(), tokenizer.stop_ids)
+        return stream(self._decoder(), tokenizer, prompt, config or GenerateConfig(), tokenizer.stop_ids)
 
     def generate(self, text: str, config: GenerateConfig | None = None) -> str:
         """As `stream`, the whole continuation at once."""
         return "".join(self.stream(text, config))
 
+    def fill_mask(self, text: str, top_k: int = 5) -> list[list[Filling]]:
+        """What an encoder would put into each [MASK] of `text`; RecipeError when there is none, or for a decoder."""
+        if not isinstance(self.model, Encoder):
+            raise RecipeError("this model is a decoder, which goes on with a text and fills no [MASK]; use an encoder")
+        return fill_mask(self.model, self.tokenizer, text, top_k)
+
+    def _decoder(self) -> Decoder:
+        if not isinstance(self.model, Decoder):
+            raise RecipeError(
+                'an encoder goes on with no text; have it fill gaps: generate TARGET --fill-mask "The [MASK] ..."'
+            )
+        return self.model
+
     def chat(self, config: GenerateConfig | None = None, system: str | None = None) -> Chat:
         """A new conversation."""
-        return Chat(self.model, self.tokenizer, config, system)
+        return Chat(self._decoder(), self.tokenizer, config, system)
 
 
 def load_model(path: Path | str, *, device: torch.device | str = "cpu", need_tokenizer: bool = True) -> LoadedModel:
-    """The model of a Hugging Face folder (Llama or Qwen3 layout) or of a run, float32 weights on `device`.
+    """The model of a Hugging Face folder (Llama, Qwen3 or BERT layout) or of a run, float32 weights on `device`.
 
     `need_tokenizer=False` takes a folder without tokenizer.json too, for logits only. Raises ModelFileError naming
     file, finding and remedy when anything in it is missing, damaged, contradictory or asks for code to be run.
@@ -92,18 +119,42 @@ def load_model(path: Path | str, *, device: torch.device | str = "cpu", need_tok
 def _load(path: Path, device: torch.device, need_tokenizer: bool) -> LoadedModel:
     folder = model_folder(path)
     values = read_json(folder / CONFIG)
-    config, vocab_size = read_architecture(values, folder / CONFIG)
+    config, vocab_size = _read_architecture(values, folder / CONFIG)
     facts = find_weights(folder)
     _check_weights(config, vocab_size, facts, folder)
     tokenizer = _read_tokenizer(folder, vocab_size, need_tokenizer)
     with torch.device("meta"):
         model = build_model(config, vocab_size)
     tensors = read_tensors(facts)
-    if config.tied and HEAD in tensors and not torch.equal(tensors[HEAD], tensors[TABLE]):
-        raise fault(folder / CONFIG, "tie_word_embeddings is true, but lm_head differs from the table; export it again")
-    state = from_huggingface(config, vocab_size, tensors)
+    _check_tied(config, tensors, folder)
+    state = _state(config, vocab_size, tensors)
     model.load_state_dict({name: tensor.to(device, torch.float32) for name, tensor in state.items()}, assign=True)
     return LoadedModel(model.eval().requires_grad_(False), folder, tokenizer)
+
+
+def _read_architecture(values: Mapping[str, Any], where: Path) -> tuple[DecoderConfig | EncoderConfig, int]:
+    for key in REMOTE_CODE:
+        if values.get(key):
+            raise fault(
+                where, f"'{key}' asks for code that comes with the model, which is never run; use a plain model"
+            )
+    if values.get("model_type") == MODEL_TYPE:
+        return read_bert_architecture(values, where)
+    return read_architecture(values, where)
+
+
+def _check_tied(config: DecoderConfig | EncoderConfig, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """A tied model that brings a copy of its table must bring the same numbers."""
+    table, head = (TABLE, HEAD) if isinstance(config, DecoderConfig) else (bert.TABLE, bert.TABLE_COPY)
+    if config.tied and head in tensors and not torch.equal(tensors[head], tensors[table]):
+        what = "lm_head" if head == HEAD else head
+        raise fault(folder / CONFIG, f"tie_word_embeddings is true, but {what} differs from the table; export it again")
+
+
+def _state(config: DecoderConfig | EncoderConfig, vocab_size: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    if isinstance(config, EncoderConfig):
+        return from_bert(config, vocab_size, tensors)
+    return from_huggingface(config, vocab_size, tensors)
 
 
 def model_folder(path: Path) -> Path:
@@ -119,7 +170,9 @@ def model_folder(path: Path) -> Path:
     raise fault(path, f"no {CONFIG} here, so this is no model; give a folder with a Hugging Face model, or a run")
 
 
-def _check_weights(config: DecoderConfig, vocab_size: int, facts: Mapping[str, TensorFacts], folder: Path) -> None:
+def _check_weights(
+    config: DecoderConfig | EncoderConfig, vocab_size: int, facts: Mapping[str, TensorFacts], folder: Path
+) -> None:
     """Compare what config.json describes with what the headers declare; first by count, so a giant costs nothing."""
     declared, described = sum(math.prod(fact.shape) for fact in facts.values()), config.num_parameters(vocab_size)
     if described > declared or config.num_layers > len(facts):
@@ -128,7 +181,7 @@ def _check_weights(config: DecoderConfig, vocab_size: int, facts: Mapping[str, T
             f"describes {described:.4g} parameters, the weight files hold {declared:.4g}; copy them again",
         )
     try:
-        from_huggingface(config, vocab_size, {name: torch.empty(f.shape, device="meta") for name, f in facts.items()})
+        _state(config, vocab_size, {name: torch.empty(f.shape, device="meta") for name, f in facts.items()})
     except ModelFileError as error:
         raise fault(folder, error.message) from None
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
+from groundup.models.bert import bert_config, from_bert, to_bert
 from groundup.models.decoder import Decoder, DecoderConfig, KeyValueCache
+from groundup.models.encoder import Encoder, EncoderConfig, Labeller
+from groundup.models.encoder_heads import LabelKind, numbers_as_targets
 from groundup.models.heads import IGNORE
 from groundup.models.huggingface import (
     from_huggingface,
@@ -12,25 +19,36 @@ from groundup.models.huggingface import (
     to_huggingface,
 )
 
-ModelConfig = DecoderConfig
-"""Union of all model configs; a second kind makes it discriminated by `kind`."""
+ModelConfig = Annotated[DecoderConfig | EncoderConfig, Field(discriminator="kind")]
+"""Any model's config, told apart by `kind`."""
+Model = Decoder | Encoder | Labeller
+"""Any model."""
 
 
-def build_model(config: ModelConfig, vocab_size: int) -> Decoder:
+def build_model(config: DecoderConfig | EncoderConfig, vocab_size: int) -> Decoder | Encoder:
     """An uninitialised model on the current default device ("meta" before sharding)."""
-    return Decoder(config, vocab_size)
+    return Decoder(config, vocab_size) if isinstance(config, DecoderConfig) else Encoder(config, vocab_size)
 
 
 __all__ = [
     "IGNORE",
     "Decoder",
     "DecoderConfig",
+    "Encoder",
+    "EncoderConfig",
     "KeyValueCache",
+    "LabelKind",
+    "Labeller",
+    "Model",
     "ModelConfig",
+    "bert_config",
     "build_model",
+    "from_bert",
     "from_huggingface",
     "huggingface_config",
     "huggingface_shapes",
     "huggingface_tensors",
+    "numbers_as_targets",
+    "to_bert",
     "to_huggingface",
 ]

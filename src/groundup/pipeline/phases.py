@@ -18,13 +18,16 @@ import torch
 from groundup import config, evaluate, tokens
 from groundup.errors import DataError
 from groundup.log import logger
-from groundup.models import Decoder, build_model
+from groundup.models import Decoder, Encoder, EncoderConfig, build_model
 from groundup.models.bigrams import flops_of_step
 from groundup.parallel.compile import uncompiled
 from groundup.pipeline.context import Context
 from groundup.pipeline.recipe import Recipe
 from groundup.tokens import (
+    NEXT_SENTENCE,
+    EncoderText,
     JoinedRows,
+    Masking,
     Mixture,
     MixtureSource,
     PackedConversations,
@@ -32,6 +35,7 @@ from groundup.tokens import (
     Rows,
     SelectedRows,
     Tokenizer,
+    WordStarts,
 )
 from groundup.train import checkpoint, loop
 from groundup.train.journal import Journal
@@ -70,13 +74,28 @@ def instruct_identity(context: Context) -> Mapping[str, Any]:
     return _phase_identity(context, context.instruct())
 
 
-def text_rows(context: Context, split: str) -> dict[str, PackedText]:
-    """Packed text of every source that has documents in `split`."""
-    shards, vocab_size = context.done["shards"], context.vocab_size
+def text_rows(context: Context, split: str) -> dict[str, Rows]:
+    """Rows of text, with what is to be predicted of it, of every source that has documents in `split`."""
+    shards, model = context.done["shards"], context.recipe.model
+    folders = {source: shards.path / split / source for source in shards.summary.get(split, {})}
+    if isinstance(model, EncoderConfig):
+        masking = _masking(context)
+        ids = context.tokenizer().need_encoder_ids()
+        return {
+            source: EncoderText(folder, source, model.context_length, ids, masking, pairs=model.next_sentence)
+            for source, folder in folders.items()
+        }
     return {
-        source: PackedText(shards.path / split / source, source, context.recipe.model.context_length, vocab_size)
-        for source in shards.summary.get(split, {})
+        source: PackedText(folder, source, model.context_length, context.vocab_size)
+        for source, folder in folders.items()
     }
+
+
+def _masking(context: Context) -> Masking:
+    """How this recipe hides tokens."""
+    config, tokenizer = context.recipe.pretrain.masking, context.tokenizer()
+    assert config is not None, "a recipe of an encoder is checked to have it"
+    return Masking(config, WordStarts(tokenizer), tokenizer.need_encoder_ids().mask, context.recipe.seed)
 
 
 def _pretrain_sources(context: Context) -> list[MixtureSource]:
@@ -94,7 +113,8 @@ def _pretrain_data(context: Context) -> tuple[Mixture, Objectives]:
     recipe = context.recipe
     mixture = Mixture(_pretrain_sources(context), _rows_per_step(recipe.pretrain, recipe), recipe.seed)
     names = tuple(mixture.names)
-    return mixture, Objectives(names, (0,) * len(names), ("pretrain",), (1.0,))
+    heads = ("", NEXT_SENTENCE) if isinstance(recipe.model, EncoderConfig) and recipe.model.next_sentence else ("",)
+    return mixture, Objectives(names, (0,) * len(names), ("pretrain",), (1.0,), heads)
 
 
 def _instruct_data(context: Context) -> tuple[Mixture, Objectives]:
@@ -134,7 +154,7 @@ def _validation(context: Context, tokenizer: Tokenizer) -> loop.Validate:
         return lambda model: {}
     rows = SelectedRows(JoinedRows("validation", parts), context.recipe.runtime.validation_rows)
 
-    def validate(model: Decoder) -> Mapping[str, Any]:
+    def validate(model: Decoder | Encoder) -> Mapping[str, Any]:
         # Eagerly: a second compiled graph, without gradients, would cost more than the few rows save.
         with uncompiled():
             return evaluate.measure_text(model, rows, tokenizer).summary()
@@ -177,7 +197,7 @@ def _train(
 
 
 def build_pretrain(context: Context, work: Path) -> Mapping[str, Any]:
-    """Next-token prediction on the train split, from random weights or counted pairs of tokens."""
+    """Prediction of text of the train split, from random weights or counted pairs of tokens."""
     recipe, data = context.recipe, _pretrain_data(context)
 
     def start(state: TrainState) -> None:
@@ -233,7 +253,7 @@ def trained_weights(context: Context, phase: str) -> dict[str, torch.Tensor]:
     return checkpoint.read_tensors(found.path / str(found.summary["weights"]))
 
 
-def trained_model(context: Context, phase: str, compute_dtype: torch.dtype = torch.float32) -> Decoder:
+def trained_model(context: Context, phase: str, compute_dtype: torch.dtype = torch.float32) -> Decoder | Encoder:
     """The model as a finished phase left it: float32 weights, computing in `compute_dtype`."""
     recipe = context.recipe
     configure_threads(recipe.runtime)

@@ -19,8 +19,8 @@ from groundup.corpus import CorpusConfig, EngineName
 from groundup.errors import RecipeError
 from groundup.evaluate import EvaluateConfig
 from groundup.export import ExportConfig
-from groundup.models import ModelConfig
-from groundup.tokens import InstructSourceConfig, TokenizerConfig
+from groundup.models import EncoderConfig, ModelConfig
+from groundup.tokens import InstructSourceConfig, MaskingConfig, TokenizerConfig
 from groundup.train.state import ExecutionConfig, TrainingConfig, check_batch
 
 _PATHS = (
@@ -39,7 +39,7 @@ _PATHS = (
 
 
 class PretrainConfig(TrainingConfig):
-    """Next-token prediction on the train split of the corpus."""
+    """Next-token prediction (encoders: prediction of masked tokens) on the train split of the corpus."""
 
     mixture: dict[str, float] = Field(default_factory=dict)
     """Share of each corpus source in every batch; empty: all documents as one stream, in proportion to their size."""
@@ -47,6 +47,8 @@ class PretrainConfig(TrainingConfig):
     """Where the tables begin: random, or as the best bigram model of the text, counted and fitted in seconds."""
     start_steps: int = Field(default=60, ge=0)
     """Steps of that fit, 2.6 * vocab_size^2 * hidden_size FLOPs each; fewer where they were over 5% of the phase's."""
+    masking: MaskingConfig | None = None
+    """For encoders, which learn to say what is hidden instead of what comes next: how tokens are hidden."""
 
 
 class InstructConfig(TrainingConfig):
@@ -110,6 +112,7 @@ class Recipe(Config):
             _check_distinct("instruct.sources", [source.name for source in self.instruct.sources])
             _check_distinct("instruct.heldout", [source.name for source in self.instruct.heldout])
             _check_mixture("instruct", self.instruct.mixture, [source.name for source in self.instruct.sources])
+        _check_objective(self)
         if self.pretrain.start == "bigrams" and self.model.tied:
             raise ValueError("pretrain.start: bigrams needs model.tied: false; a token's two tables differ in it")
         for phase in (self.pretrain, self.instruct):
@@ -132,6 +135,25 @@ def _check_distinct(where: str, names: Sequence[str]) -> None:
     twice = next((name for name in names if lowered.count(name.lower()) > 1), None)
     if twice is not None:
         raise ValueError(f"{where}: two are named {twice!r} (letter case aside); give each its own name")
+
+
+def _check_objective(recipe: Recipe) -> None:
+    """An objective that the model cannot do is refused, with what would work."""
+    masking, model = recipe.pretrain.masking, recipe.model
+    if not isinstance(model, EncoderConfig):
+        if masking is not None:
+            raise ValueError(f"pretrain.masking needs model.kind: encoder; a {model.kind} predicts what comes next")
+        return
+    if masking is None:
+        raise ValueError("model.kind: encoder needs pretrain.masking, for example masking: {share: 0.15}")
+    if masking.share > model.predicted_share:
+        raise ValueError(
+            f"pretrain.masking.share {masking.share} is above model.predicted_share {model.predicted_share}; raise that"
+        )
+    if recipe.instruct is not None:
+        raise ValueError("an encoder does not answer, so it has no 'instruct:' section; use model.kind: decoder")
+    if recipe.pretrain.start != "random":
+        raise ValueError("pretrain.start: bigrams is for models that predict the next token; use start: random")
 
 
 def _check_phase(phase: TrainingConfig, context_length: int) -> None:

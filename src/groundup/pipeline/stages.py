@@ -106,16 +106,18 @@ def _build_contamination(context: Context, work: Path) -> Mapping[str, Any]:
 
 
 def _tokenizer_identity(context: Context) -> Mapping[str, Any]:
-    return tokens.tokenizer_identity(context.recipe.tokenizer)
+    identity = tokens.tokenizer_identity(context.recipe.tokenizer)
+    more = context.control_tokens[len(tokens.CONTROL_TOKENS) :]
+    return {**identity, "control": list(more)} if more else identity
 
 
 def _build_tokenizer(context: Context, work: Path) -> Mapping[str, Any]:
     wanted = context.recipe.tokenizer
     if wanted.path is not None:
-        return tokens.take_in(Path(wanted.path), wanted.pattern, work)
+        return tokens.take_in(Path(wanted.path), wanted.pattern, work, context.control_tokens)
     with _engine(context, work) as engine:
         texts = tokens.sample(_train_texts(context, work / _DRAWN, engine), wanted.mixture, wanted.sample_bytes)
-        done = tokens.train_tokenizer(wanted, texts, work)
+        done = tokens.train_tokenizer(wanted, texts, work, context.control_tokens)
     shutil.rmtree(work / _DRAWN, ignore_errors=True)
     return done
 

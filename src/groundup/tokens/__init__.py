@@ -10,6 +10,7 @@ from groundup.tokens.conversations import (
     instruct_identity,
     read_conversations,
 )
+from groundup.tokens.encoder_rows import NEXT_SENTENCE, EncoderText
 from groundup.tokens.fertility import OWN, measure_fertility
 from groundup.tokens.file_shards import write_file_shards
 from groundup.tokens.foreign import (
@@ -19,6 +20,7 @@ from groundup.tokens.foreign import (
     take_in,
     tokenizer_identity,
 )
+from groundup.tokens.masking import Masking, MaskingConfig
 from groundup.tokens.mixture import Mixture, MixtureSource
 from groundup.tokens.packing import IGNORE, PackedConversations, PackedText, Row, Rows, examples_of
 from groundup.tokens.questions import Questions, write_questions
@@ -34,20 +36,29 @@ from groundup.tokens.template import (
     prompt_ids,
     turns_from_messages,
 )
-from groundup.tokens.tokenizer import Tokenizer
+from groundup.tokens.tokenizer import EncoderIds, Tokenizer
+from groundup.tokens.tokenizer_file import CONTROL_TOKENS, ENCODER_TOKENS
 from groundup.tokens.tokenizer_training import TokenizerConfig, train_tokenizer
+from groundup.tokens.word_starts import WordStarts
 
 __all__ = [
     "CHAT_TEMPLATE",
+    "CONTROL_TOKENS",
+    "ENCODER_TOKENS",
     "IGNORE",
+    "NEXT_SENTENCE",
     "OWN",
     "Batch",
     "Bigrams",
     "Conversation",
     "ConversationReading",
     "Encoded",
+    "EncoderIds",
+    "EncoderText",
     "InstructSourceConfig",
     "JoinedRows",
+    "Masking",
+    "MaskingConfig",
     "Mixture",
     "MixtureSource",
     "PackedConversations",
@@ -61,6 +72,7 @@ __all__ = [
     "Tokenizer",
     "TokenizerConfig",
     "Turn",
+    "WordStarts",
     "collate",
     "coloured_preview",
     "count_bigrams",

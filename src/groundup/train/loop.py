@@ -19,7 +19,6 @@ import torch
 import torch.distributed as dist
 
 from groundup.log import Progress, logger, progress
-from groundup.models import Decoder
 from groundup.optim import learning_rate_factor
 from groundup.tokens import Batch, Mixture
 from groundup.train import checkpoint
@@ -30,7 +29,8 @@ from groundup.train.state import ExecutionConfig, TrainingConfig, TrainState, dt
 from groundup.train.step import Objectives, StepResult, train_step
 
 CHECKPOINTS = "checkpoints"
-Validate = Callable[[Decoder], Mapping[str, Any]]
+Validate = Callable[[Any], Mapping[str, Any]]
+"""Model -> figures on held-out data; each phase measures its own kind of model."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class _Loop:
         if self.state.rank != 0:
             return
         step, tokens = self.state.step, self.phase.training.global_batch_tokens
-        by_source = zip(self.phase.objectives.sources, result.source_losses.tolist())
+        by_source = zip(self.phase.objectives.loss_names, result.source_losses.tolist())
         if not finite:
             self.journal.event("step_skipped", step=step, loss=loss, grad_norm=grad_norm)
         self.journal.metric(

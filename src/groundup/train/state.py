@@ -23,7 +23,7 @@ from groundup.config import Config
 from groundup.errors import ModelFileError, RecipeError, ResourceError
 from groundup.kernels import ops
 from groundup.log import logger
-from groundup.models import Decoder, ModelConfig, build_model
+from groundup.models import Model, ModelConfig, build_model
 from groundup.models.bigrams import PairCounts, bigram_tables
 from groundup.optim import MuonConfig, OptimizerConfig, ScheduleConfig, WSDConfig, build_optimizer
 from groundup.optim.build import Optimizer
@@ -100,7 +100,7 @@ class ExecutionConfig(Config):
 class TrainState:
     """Everything a step changes, and where it lives."""
 
-    model: Decoder
+    model: Model
     optimizer: Optimizer
     device: torch.device
     mesh: DeviceMesh | None = None
@@ -158,6 +158,8 @@ def _kernels_obstacle(model: ModelConfig, training: TrainingConfig, device: torc
         return f"they are for the CPU, and the device is {device.type}"
     if training.precision != "bf16":
         return f"they compute in bf16, and precision is {training.precision}"
+    if model.kind != "decoder":
+        return f"they are for decoders, and the model is a {model.kind}"
     if not ops.fits(model.head_size):
         return f"heads of width {model.head_size} do not fit them (multiples of 16 do)"
     return ops.why_not()
