@@ -170,6 +170,12 @@ class EncoderBody(nn.Module):
             return "embedding"
         return "head" if name.endswith("output.weight") and not name.startswith("layers.") else "matrix"
 
+    def depth(self, name: str) -> int:
+        """Layer of a parameter, counted from the bottom: 0 for embeddings, num_layers + 1 for heads."""
+        if name.startswith("layers."):
+            return int(name.split(".")[1]) + 1
+        return 0 if name.startswith(("embedding", "positions.", "parts.")) else self.config.num_layers + 1
+
     def initialise(self, seed: int) -> None:
         """Fill every parameter from its own generator, seeded by (seed, name): the same for any number of ranks."""
         fill_parameters(self, seed, self._std)
@@ -234,10 +240,16 @@ class Labeller(EncoderBody):
 
     head_name = "label.output.weight"
 
-    def __init__(self, config: EncoderConfig, vocab_size: int, kind: LabelKind, outputs: int) -> None:
+    def __init__(self, config: Config, vocab_size: int, *, kind: LabelKind, outputs: int) -> None:
+        if not isinstance(config, EncoderConfig):
+            raise TypeError(f"a label head stands on an encoder, not on a {type(config).__name__}")
         super().__init__(config, vocab_size)
         self.label_kind = kind
         self.label = LabelHead(config.hidden_size, outputs, pooled=kind in ("sequence", "number"))
+
+    def pretrained_name(self, name: str) -> str:
+        """What a pretrained `Encoder` calls this parameter; the pooler begins as that of next sentences."""
+        return name.replace("label.pooler.", "next_sentence.pooler.")
 
     def forward(
         self,

@@ -18,8 +18,9 @@ import torch
 from groundup import config, evaluate, tokens
 from groundup.errors import DataError
 from groundup.log import logger
-from groundup.models import Decoder, Encoder, EncoderConfig, build_model
+from groundup.models import Decoder, DecoderConfig, Encoder, EncoderConfig, Model, build_model
 from groundup.models.bigrams import flops_of_step
+from groundup.optim import LayersConfig
 from groundup.parallel.compile import uncompiled
 from groundup.pipeline.context import Context
 from groundup.pipeline.recipe import Recipe
@@ -56,6 +57,9 @@ BIGRAM_TOKENS = 2**24
 FIT_SHARE = 0.05
 PREVIEWS = 3
 REPLAY = "replay"
+
+BodyOf = Callable[[DecoderConfig | EncoderConfig, int], Model]
+"""Config and vocabulary size -> an uninitialised model."""
 
 
 def _phase_identity(context: Context, phase: TrainingConfig) -> Mapping[str, Any]:
@@ -111,7 +115,7 @@ def _pretrain_sources(context: Context) -> list[MixtureSource]:
 
 def _pretrain_data(context: Context) -> tuple[Mixture, Objectives]:
     recipe = context.recipe
-    mixture = Mixture(_pretrain_sources(context), _rows_per_step(recipe.pretrain, recipe), recipe.seed)
+    mixture = Mixture(_pretrain_sources(context), rows_per_step(recipe.pretrain, recipe), recipe.seed)
     names = tuple(mixture.names)
     heads = ("", NEXT_SENTENCE) if isinstance(recipe.model, EncoderConfig) and recipe.model.next_sentence else ("",)
     return mixture, Objectives(names, (0,) * len(names), ("pretrain",), (1.0,), heads)
@@ -130,7 +134,7 @@ def _instruct_data(context: Context) -> tuple[Mixture, Objectives]:
     asked = 1.0 - instruct.replay_fraction
     sources = [MixtureSource(rows, asked * shares[rows.name] / total) for rows in packed if shares.get(rows.name)]
     replayed = [MixtureSource(_replay(context), instruct.replay_fraction)] if instruct.replay_fraction else []
-    mixture = Mixture([*replayed, *sources], _rows_per_step(instruct, recipe), recipe.seed)
+    mixture = Mixture([*replayed, *sources], rows_per_step(instruct, recipe), recipe.seed)
     membership = (0,) * len(replayed) + (1,) * len(sources)
     return mixture, Objectives(tuple(mixture.names), membership, ("pretrain", "instruct"), (1.0, instruct.lambda_))
 
@@ -143,7 +147,8 @@ def _replay(context: Context) -> Rows:
     return JoinedRows(REPLAY, repeated)
 
 
-def _rows_per_step(training: TrainingConfig, recipe: Recipe) -> int:
+def rows_per_step(training: TrainingConfig, recipe: Recipe) -> int:
+    """Rows of one step over all micro-batches and ranks."""
     return training.global_batch_tokens // recipe.model.context_length
 
 
@@ -162,20 +167,37 @@ def _validation(context: Context, tokenizer: Tokenizer) -> loop.Validate:
     return validate
 
 
-def _train(
+def run_phase(
     context: Context,
     work: Path,
     name: str,
     training: TrainingConfig,
     data: tuple[Mixture, Objectives],
     start: Mapping[str, torch.Tensor] | Callable[[TrainState], None],
+    validate: loop.Validate | None = None,
+    body: BodyOf = build_model,
+    layers: LayersConfig | None = None,
 ) -> Mapping[str, Any]:
+    """Train in `work` to the end of the phase's budget, going on from what is there; returns the stage's summary.
+
+    `validate`: bits per byte of held-out text when None. `body` makes the model, `layers` says which of it learn.
+    """
     recipe, execution, tokenizer = context.recipe, context.recipe.runtime, context.tokenizer()
     mixture, objectives = data
     configure_threads(execution)
     device, vocab_size = pick_device(execution), tokenizer.vocab_size
     weights = start if isinstance(start, Mapping) else None
-    state = build_state(recipe.model, vocab_size, training, execution, recipe.seed, device=device, start=weights)
+    state = build_state(
+        recipe.model,
+        vocab_size,
+        training,
+        execution,
+        recipe.seed,
+        device=device,
+        start=weights,
+        build=body,
+        layers=layers,
+    )
     if callable(start) and not (work / loop.CHECKPOINTS).exists():
         start(state)
     phase = loop.Phase(
@@ -183,7 +205,7 @@ def _train(
         training=training,
         mixture=mixture,
         objectives=objectives,
-        validate=_validation(context, tokenizer),
+        validate=validate or _validation(context, tokenizer),
         flops_per_token=recipe.model.flops_per_token(vocab_size),
     )
     summary = loop.train(phase, state, execution, work, Journal(name, work, context.run_folder), context.stop)
@@ -204,7 +226,7 @@ def build_pretrain(context: Context, work: Path) -> Mapping[str, Any]:
         if recipe.pretrain.start == "bigrams":
             _start_from_bigrams(state, data[0], recipe)
 
-    return _train(context, work, "pretrain", recipe.pretrain, data, start)
+    return run_phase(context, work, "pretrain", recipe.pretrain, data, start)
 
 
 def _start_from_bigrams(state: TrainState, mixture: Mixture, recipe: Recipe) -> None:
@@ -232,7 +254,7 @@ def build_instruct(context: Context, work: Path) -> Mapping[str, Any]:
     """Conversations and replayed text, from the pretrained weights."""
     instruct, data = context.instruct(), _instruct_data(context)
     _show_previews(context, data[0])
-    summary = _train(context, work, "instruct", instruct, data, start=trained_weights(context, "pretrain"))
+    summary = run_phase(context, work, "instruct", instruct, data, start=trained_weights(context, "pretrain"))
     return {**summary, "lambda": instruct.lambda_, "replay_fraction": instruct.replay_fraction}
 
 

@@ -20,7 +20,8 @@ from groundup.errors import RecipeError
 from groundup.evaluate import EvaluateConfig
 from groundup.export import ExportConfig
 from groundup.models import EncoderConfig, ModelConfig
-from groundup.tokens import InstructSourceConfig, MaskingConfig, TokenizerConfig
+from groundup.optim import LayersConfig
+from groundup.tokens import InstructSourceConfig, MaskingConfig, TaskKind, TaskSourceConfig, TokenizerConfig
 from groundup.train.state import ExecutionConfig, TrainingConfig, check_batch
 
 _PATHS = (
@@ -34,6 +35,8 @@ _PATHS = (
     "tokenizer.compare",
     "instruct.sources.path",
     "instruct.heldout.path",
+    "task.sources.path",
+    "task.heldout.path",
 )
 """Where a recipe names files and folders to read; in each entry where a list is on the way."""
 
@@ -66,6 +69,22 @@ class InstructConfig(TrainingConfig):
     """Share of each batch's rows that are replayed pretraining text."""
 
 
+class TaskConfig(TrainingConfig):
+    """A task for a pretrained encoder: labels of texts, pairs or words, numbers, or spans that answer questions."""
+
+    kind: TaskKind
+    """`sequence`: a label of each text or pair; `token`: of each word; `number`: a number; `span`: where the answer is.
+    """
+    sources: tuple[TaskSourceConfig, ...] = Field(min_length=1)
+    """Labelled records to train on."""
+    heldout: tuple[TaskSourceConfig, ...] = Field(min_length=1)
+    """Labelled records that are only evaluated on; the first is the headline."""
+    labels: tuple[str, ...] = ()
+    """Names of the labels in the order of their numbers; empty: those that occur, sorted."""
+    layers: LayersConfig = LayersConfig()
+    """Which layers of the body learn, from when on and how fast."""
+
+
 class RuntimeConfig(ExecutionConfig):
     """What changes only speed or place."""
 
@@ -96,6 +115,8 @@ class Recipe(Config):
     """First phase."""
     instruct: InstructConfig | None = None
     """Second phase; leave it out to stop after pretraining."""
+    task: TaskConfig | None = None
+    """Second phase of an encoder; leave it out to stop after pretraining."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """What is measured at the end."""
     export: ExportConfig = ExportConfig()
@@ -115,7 +136,15 @@ class Recipe(Config):
         _check_objective(self)
         if self.pretrain.start == "bigrams" and self.model.tied:
             raise ValueError("pretrain.start: bigrams needs model.tied: false; a token's two tables differ in it")
-        for phase in (self.pretrain, self.instruct):
+        if self.task is not None:
+            _check_distinct("task.sources", [source.name for source in self.task.sources])
+            _check_distinct("task.heldout", [source.name for source in self.task.heldout])
+            if not isinstance(self.model, EncoderConfig):
+                raise ValueError(f"task needs model.kind: encoder; a {self.model.kind} has no head for labels")
+            if self.task.labels and self.task.kind not in ("sequence", "token"):
+                raise ValueError(f"task.labels: a task of kind {self.task.kind} has no labels; leave them out")
+            _check_distinct("task.labels", list(self.task.labels))
+        for phase in (self.pretrain, self.instruct, self.task):
             if phase is not None:
                 _check_phase(phase, self.model.context_length)
         return self

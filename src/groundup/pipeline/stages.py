@@ -35,6 +35,13 @@ from groundup.pipeline.phases import (
     trained_model,
 )
 from groundup.pipeline.recipe import Recipe
+from groundup.pipeline.task import (
+    build_examples,
+    build_task,
+    examples_identity,
+    measure_task,
+    task_identity,
+)
 from groundup.tokens import JoinedRows, Rows
 from groundup.train.state import dtype_of
 
@@ -249,8 +256,12 @@ def _build_evaluate(context: Context, work: Path) -> Mapping[str, Any]:
     }
     before = {BEFORE_INSTRUCT: found["base"]} if "instruct" in found else {}
     metrics = evaluate.side_by_side(found.get("instruct", found["base"]), before).metrics_dict()
+    samples: dict[str, Any] = {label: evaluation.samples for label, evaluation in found.items()}
+    if "task" in context.done:
+        of_task, samples["task"] = measure_task(context, dtype)
+        metrics |= {name: metric.as_dict() for name, metric in of_task.items()}
     stage.write_json(work / "evaluation.json", metrics)
-    stage.write_json(work / "samples.json", {label: evaluation.samples for label, evaluation in found.items()})
+    stage.write_json(work / "samples.json", samples)
     return {name: metric["value"] for name, metric in metrics.items()}
 
 
@@ -294,23 +305,25 @@ _STAGES: tuple[StageKind, ...] = (
         build_instruct,
         resumable=True,
     ),
+    StageKind("examples", examples_identity, ("tokenizer",), build_examples),
+    StageKind("task", task_identity, ("pretrain", "examples", "tokenizer"), build_task, resumable=True),
     StageKind(
         "evaluate",
         _evaluate_identity,
-        ("pretrain", "instruct", "questions", "shards", "tokenizer"),
+        ("pretrain", "instruct", "task", "examples", "questions", "shards", "tokenizer"),
         _build_evaluate,
     ),
     StageKind("export", _export_identity, ("pretrain", "instruct", "tokenizer"), _build_export),
 )
-_ONLY_WITH_INSTRUCT = ("conversations", "questions", "instruct")
+_ONLY_WITH = {"instruct": ("conversations", "questions", "instruct"), "task": ("examples", "task")}
+"""Section of a recipe -> stages that are there only with it."""
 
 
 def listed(recipe: Recipe) -> list[StageKind]:
-    """The stages of a recipe, in order; without an `instruct:` section its stages are left out everywhere."""
-    if recipe.instruct is not None:
-        return list(_STAGES)
+    """The stages of a recipe, in order; those of a section that it has not are left out everywhere."""
+    absent = {name for section, names in _ONLY_WITH.items() if getattr(recipe, section) is None for name in names}
     return [
-        replace(kind, needs=tuple(name for name in kind.needs if name not in _ONLY_WITH_INSTRUCT))
+        replace(kind, needs=tuple(name for name in kind.needs if name not in absent))
         for kind in _STAGES
-        if kind.name not in _ONLY_WITH_INSTRUCT
+        if kind.name not in absent
     ]

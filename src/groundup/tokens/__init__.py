@@ -11,6 +11,8 @@ from groundup.tokens.conversations import (
     read_conversations,
 )
 from groundup.tokens.encoder_rows import NEXT_SENTENCE, EncoderText
+from groundup.tokens.example_rows import PackedExamples, heads_of, labels_of, outputs_of, write_examples
+from groundup.tokens.examples import Example, ExampleReading, TaskKind, TaskSourceConfig, task_source_identity
 from groundup.tokens.fertility import OWN, measure_fertility
 from groundup.tokens.file_shards import write_file_shards
 from groundup.tokens.foreign import (
@@ -55,6 +57,8 @@ __all__ = [
     "Encoded",
     "EncoderIds",
     "EncoderText",
+    "Example",
+    "ExampleReading",
     "InstructSourceConfig",
     "JoinedRows",
     "Masking",
@@ -62,6 +66,7 @@ __all__ = [
     "Mixture",
     "MixtureSource",
     "PackedConversations",
+    "PackedExamples",
     "PackedText",
     "Questions",
     "Row",
@@ -69,6 +74,8 @@ __all__ = [
     "SelectedRows",
     "SourceFiles",
     "SourceTexts",
+    "TaskKind",
+    "TaskSourceConfig",
     "Tokenizer",
     "TokenizerConfig",
     "Turn",
@@ -79,19 +86,24 @@ __all__ = [
     "encode_conversation",
     "examples_of",
     "foreign_identity",
+    "heads_of",
     "instruct_identity",
+    "labels_of",
     "load_foreign",
     "measure_fertility",
     "ordered_batches",
+    "outputs_of",
     "prompt_ids",
     "read_conversations",
     "require_tokenizer",
     "sample",
     "take_in",
+    "task_source_identity",
     "tokenizer_identity",
     "train_tokenizer",
     "turns_from_messages",
     "write_conversations",
+    "write_examples",
     "write_file_shards",
     "write_questions",
     "write_shards",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,9 +23,17 @@ from groundup.config import Config
 from groundup.errors import ModelFileError, RecipeError, ResourceError
 from groundup.kernels import ops
 from groundup.log import logger
-from groundup.models import Model, ModelConfig, build_model
+from groundup.models import Decoder, DecoderConfig, EncoderConfig, Labeller, Model, ModelConfig, build_model
 from groundup.models.bigrams import PairCounts, bigram_tables
-from groundup.optim import MuonConfig, OptimizerConfig, ScheduleConfig, WSDConfig, build_optimizer
+from groundup.optim import (
+    LayersConfig,
+    MuonConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    WSDConfig,
+    build_optimizer,
+    by_layer,
+)
 from groundup.optim.build import Optimizer
 from groundup.parallel import shard
 from groundup.parallel.host import keep_freed_memory
@@ -191,16 +199,20 @@ def build_state(
     device: torch.device,
     mesh: DeviceMesh | None = None,
     start: Mapping[str, Tensor] | None = None,
+    build: Callable[[DecoderConfig | EncoderConfig, int], Model] = build_model,
+    layers: LayersConfig | None = None,
 ) -> TrainState:
     """Model and optimizer of one phase on `device`, sharded over `mesh`; weights from `start` or from the seed.
 
+    `build` makes the model, of any kind; `layers` says which of its layers learn and how fast.
     Raises ModelFileError when `start` does not fit the model, RecipeError when the batch does not fit the ranks,
     ResourceError when the runtime asks for kernels that this machine cannot run.
     """
     check_batch(model_config.context_length, training.global_batch_tokens, mesh.size() if mesh is not None else 1)
     way = way_to_compute(execution, model_config, training, vocab_size, device)
     with torch.device("meta"):
-        model = build_model(model_config, vocab_size=vocab_size)
+        model = build(model_config, vocab_size)
+    depths = _learning(model, layers)
     shard.apply(
         model,
         mesh=mesh,
@@ -213,8 +225,24 @@ def build_state(
     model.initialise(seed)
     if start is not None:
         load_weights(model, start)
-    optimizer = build_optimizer(training.optimizer, dict(model.named_parameters()), set(model.matrix_parameters()))
+    learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    optimizer = build_optimizer(training.optimizer, learning, set(model.matrix_parameters()) & learning.keys())
+    if layers is not None:
+        by_layer(optimizer, depths, layers)
     return TrainState(model=model, optimizer=optimizer, device=device, mesh=mesh, uses_kernels=way == "kernels")
+
+
+def _learning(model: Model, layers: LayersConfig | None) -> dict[str, int]:
+    """Layer of each parameter, where layers matter; freezes those that `layers` leaves out."""
+    if layers is None:
+        return {}
+    if isinstance(model, Decoder):
+        raise RecipeError("freezing layers and rates by layer need an encoder; leave the fields out for a decoder")
+    depths = {name: model.depth(name) for name, _ in model.named_parameters()}
+    lowest = layers.lowest(max(depths.values()))
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(depths[name] >= lowest)
+    return depths
 
 
 def check_batch(context_length: int, global_batch_tokens: int, world_size: int) -> None:
@@ -247,6 +275,23 @@ def start_from_bigrams(state: TrainState, counted: Bigrams, steps: int, seed: in
     parameters = dict(model.named_parameters())
     for name, table in ((model.embedding_name, embedding * scale), (model.head_name, head)):
         shard.copy_full(parameters[name], table)
+
+
+def start_from_pretrained(model: Labeller, weights: Mapping[str, Tensor]) -> list[str]:
+    """Copy what a pretrained encoder has of the parameters of a model for a task; returns those that it has not.
+
+    Raises ModelFileError when a shape differs.
+    """
+    fresh = []
+    for name, parameter in model.named_parameters():
+        found = weights.get(model.pretrained_name(name))
+        if found is None:
+            fresh.append(name)
+        elif found.shape != parameter.shape:
+            raise ModelFileError(f"{name}: weights have shape {list(found.shape)}, the model {list(parameter.shape)}")
+        else:
+            shard.copy_full(parameter, found)
+    return fresh
 
 
 def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:

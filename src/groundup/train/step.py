@@ -76,7 +76,8 @@ def train_step(
         dist.all_reduce(loss_sums)
     grad_norm = clip_gradients(state, max_grad_norm)
     for group in state.optimizer.param_groups:
-        group["lr"] = group["base_learning_rate"] * learning_rate_factor
+        learns = state.step >= group.get("first_step", 0)
+        group["lr"] = group["base_learning_rate"] * learning_rate_factor if learns else 0.0
     state.optimizer.step()
     state.optimizer.zero_grad()
     state.step += 1
