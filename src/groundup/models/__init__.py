@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, overload
 
 from pydantic import Field
 
@@ -25,6 +25,12 @@ Model = Decoder | Encoder | Labeller
 """Any model."""
 
 
+@overload
+def build_model(config: DecoderConfig, vocab_size: int) -> Decoder: ...
+@overload
+def build_model(config: EncoderConfig, vocab_size: int) -> Encoder: ...
+@overload
+def build_model(config: DecoderConfig | EncoderConfig, vocab_size: int) -> Decoder | Encoder: ...
 def build_model(config: DecoderConfig | EncoderConfig, vocab_size: int) -> Decoder | Encoder:
     """An uninitialised model on the current default device ("meta" before sharding)."""
     return Decoder(config, vocab_size) if isinstance(config, DecoderConfig) else Encoder(config, vocab_size)

@@ -137,7 +137,8 @@ class EncoderBody(nn.Module):
         x = x + (self.parts.weight[0] if parts is None else F.embedding(parts, self.parts.weight))
         x = self.embedding_norm(x.to(self.compute_dtype))
         for block in self.layers:
-            x = block(x, segments)
+            states: Tensor = block(x, segments)
+            x = states
         return x
 
     def set_compute_dtype(self, dtype: torch.dtype) -> None:
@@ -264,7 +265,7 @@ class Labeller(EncoderBody):
 
         Targets [rows, time]: labels, or numbers (`numbers_as_targets`); of spans [rows, 2, time], start and end.
         """
-        scores = self.label(self.hidden(tokens, segments, positions, parts))
+        scores: Tensor = self.label(self.hidden(tokens, segments, positions, parts))
         if targets is None:
             return scores
         if self.label_kind == "number":

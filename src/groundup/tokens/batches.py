@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -32,8 +32,10 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device`."""
-        found = (getattr(self, field.name) for field in fields(self))
-        return Batch(*(each if each is None else each.to(device, non_blocking=True) for each in found))
+        found: dict[str, Tensor | None] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(
+            self, **{name: each.to(device, non_blocking=True) for name, each in found.items() if each is not None}
+        )
 
     def inputs(self) -> dict[str, Tensor]:
         """What a model reads: `model(**batch.inputs(), targets=...)`."""

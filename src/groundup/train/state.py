@@ -268,6 +268,7 @@ def rows_per_micro_batch(execution: ExecutionConfig, context_length: int, rows_o
 def start_from_bigrams(state: TrainState, counted: Bigrams, steps: int, seed: int, training: TrainingConfig) -> None:
     """Replace embedding and output matrix by those of the best bigram model of the counted pairs (models.bigrams)."""
     model = state.model
+    assert isinstance(model, Decoder), "a recipe that starts from pairs of tokens is checked to have a decoder"
     first, second, numbers = map(torch.from_numpy, (counted.first, counted.second, counted.counts))
     counts = PairCounts.of(first, second, numbers, model.vocab_size)
     size, scale = model.config.hidden_size, model.config.embedding_init_std
