@@ -82,7 +82,6 @@ def as_encoder(values: dict[str, Any]) -> dict[str, Any]:
     """`values` for an encoder: masked tokens, and a task in place of instruction tuning."""
     values = copy.deepcopy(values)
     sources = [{"name": "labelled", "path": str(values["corpus"]["sources"][0]["path"])}]
-    budget = {"tokens": 512, "global_batch_tokens": 512}
     values["model"] = ENCODER
     values["pretrain"]["masking"] = {}
     values["instruct"] = None
