@@ -51,6 +51,7 @@ FIRST_LLAMA_THETA = 10_000.0
 
 def read_architecture(values: Mapping[str, Any], where: Path) -> tuple[DecoderConfig, int]:
     """The decoder and its vocabulary size. Raises ModelFileError naming the key that is missing, wrong or unknown."""
+    refuse_remote_code(values, where)
     kind = values.get("model_type")
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise fault(
@@ -66,6 +67,15 @@ def read_architecture(values: Mapping[str, Any], where: Path) -> tuple[DecoderCo
         finding = re.sub(r"^.*?faults?: (recipe: )?", "", error.message).partition(', got {"')[0]
         raise fault(where, f"{finding[:110]}; copy the model again") from None
     return decoder, _vocab_size(values, where)
+
+
+def refuse_remote_code(values: Mapping[str, Any], where: Path) -> None:
+    """Raise ModelFileError when a config.json asks for code of its own."""
+    for key in REMOTE_CODE:
+        if values.get(key):
+            raise fault(
+                where, f"'{key}' asks for code that comes with the model, which is never run; use a plain model"
+            )
 
 
 def _check_promises(values: Mapping[str, Any], where: Path) -> None:

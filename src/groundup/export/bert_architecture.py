@@ -13,6 +13,7 @@ from typing import Any
 
 from groundup import config
 from groundup.errors import RecipeError
+from groundup.export.architecture import REMOTE_CODE, refuse_remote_code
 from groundup.export.weights import fault
 from groundup.models import EncoderConfig
 
@@ -44,6 +45,7 @@ NO_EFFECT = frozenset(
 
 def read_bert_architecture(values: Mapping[str, Any], where: Path) -> tuple[EncoderConfig, int]:
     """The encoder and its vocabulary size. Raises ModelFileError naming the key that is missing, wrong or unknown."""
+    refuse_remote_code(values, where)
     named = values.get("architectures") or [ARCHITECTURES[1]]
     if not isinstance(named, list) or len(named) != 1 or named[0] not in ARCHITECTURES:
         raise fault(where, f"architectures {str(named)[:50]} is none of {' or '.join(ARCHITECTURES)}; use one of them")
@@ -52,7 +54,7 @@ def read_bert_architecture(values: Mapping[str, Any], where: Path) -> tuple[Enco
             raise fault(
                 where, f"{key} = {str(values[key])[:30]!r} is not supported, only {allowed[0]!r}; use another model"
             )
-    known = DESCRIPTION | NO_EFFECT | PROMISES.keys()
+    known = DESCRIPTION | NO_EFFECT | PROMISES.keys() | set(REMOTE_CODE)
     for key, value in values.items():
         if key not in known and value not in (None, False, [], {}):
             raise fault(

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from groundup.errors import DataError, ModelFileError, RecipeError
-from groundup.export.architecture import REMOTE_CODE, read_architecture
+from groundup.export.architecture import read_architecture
 from groundup.export.bert_architecture import MODEL_TYPE, read_bert_architecture
 from groundup.export.weights import TensorFacts, fault, find_weights, read_json, read_tensors
 from groundup.inference import Chat, Filling, GenerateConfig, fill_mask, stream
@@ -133,11 +133,6 @@ def _load(path: Path, device: torch.device, need_tokenizer: bool) -> LoadedModel
 
 
 def _read_architecture(values: Mapping[str, Any], where: Path) -> tuple[DecoderConfig | EncoderConfig, int]:
-    for key in REMOTE_CODE:
-        if values.get(key):
-            raise fault(
-                where, f"'{key}' asks for code that comes with the model, which is never run; use a plain model"
-            )
     if values.get("model_type") == MODEL_TYPE:
         return read_bert_architecture(values, where)
     return read_architecture(values, where)
