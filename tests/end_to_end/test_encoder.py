@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from pathlib import Path
@@ -37,7 +38,13 @@ def write_task(folder: Path) -> dict[str, Any]:
             records.append({"text": " ".join(words), "label": "wet" if "river" in words else "dry"})
         (folder / f"{name}-task.jsonl").write_text("".join(f"{json.dumps(r)}\n" for r in records) + '{"text": 1}\n')
     sources = [{"name": name, "path": str(folder / f"{name}-task.jsonl")} for name in ("train", "dev")]
-    return {"kind": "sequence", "sources": sources[:1], "heldout": sources[1:], **PHASE, "tokens": 60 * 512}
+    return {
+        "kind": "sequence",
+        "sources": sources[:1],
+        "heldout": sources[1:],
+        **copy.deepcopy(PHASE),
+        "tokens": 60 * 512,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +87,15 @@ def test_the_task_is_learnt_and_its_records_accounted_for(finished: tuple[Path, 
     assert report["train"]["train"]["records"]["rejected"] == {"no field 'label'": 1}
 
 
+def test_the_model_of_the_task_opens_in_transformers(finished: tuple[Path, RunResult]) -> None:
+    _, result = finished
+    summary = next(entry["summary"] for entry in result.stages if entry["name"] == "export")
+    assert summary["task"]["checks"]["transformers"]["difference"] < 1e-4
+    assert json.loads((result.folder / "model" / "task" / "config.json").read_text())["id2label"] == {
+        "0": "dry", "1": "wet",
+    }  # fmt: skip
+
+
 def test_the_exported_model_fills_gaps(finished: tuple[Path, RunResult], capsys: pytest.CaptureFixture[str]) -> None:
     _, result = finished
     text = "The capital of [MASK] is a [MASK]."
@@ -108,6 +124,5 @@ def test_the_exported_model_fills_gaps(finished: tuple[Path, RunResult], capsys:
 )
 def test_what_a_model_cannot_do_is_refused(changes: dict[str, Any], fault: str, tmp_path: Path) -> None:
     path = tiny.write_recipe(tmp_path, **{"instruct": None, **changes})
-    with pytest.raises(RecipeError, match=fault) as found:
+    with pytest.raises(RecipeError, match=fault):
         groundup.load_recipe(path)
-    assert len(found.value.message.splitlines()[0]) <= 200

@@ -96,8 +96,9 @@ def _check_transformers(folder: Path, reloaded: LoadedModel, ids: list[int], tex
         return {"skipped": "transformers is not installed"}
     question = "What is the capital of France?"
     masked = isinstance(reloaded.model, Encoder)
+    architecture = "AutoModelForMaskedLM" if masked else "AutoModelForCausalLM"
     messages = [] if masked else [{"role": "user", "content": question}]
-    request = {"ids": ids, "text": text, "messages": messages, "masked": masked}
+    request = {"ids": ids, "text": text, "messages": messages, "architecture": architecture}
     with tempfile.TemporaryDirectory() as scratch:
         done = _run_reference(folder, request, Path(scratch))
         last_line = (done.stderr.strip().splitlines() or ["no message"])[-1][:100]
@@ -114,6 +115,25 @@ def _check_transformers(folder: Path, reloaded: LoadedModel, ids: list[int], tex
         if answer[name].tolist() != own:
             raise fault(folder, f"transformers' tokenizer gives other {name.replace('_', ' ')}; a fault of the export")
     expected = reloaded.logits(torch.tensor([ids]))[0]
+    return _compare(folder, "transformers", expected, answer["logits"], ENGINE_TOLERANCE)
+
+
+def compare_with_transformers(folder: Path, ids: list[int], expected: Tensor, architecture: str) -> dict[str, Any]:
+    """Scores of `ids` as transformers' class of this name gives them, against `expected`.
+
+    Raises ModelFileError when it cannot open the folder or differs beyond the tolerance.
+    """
+    if importlib.util.find_spec("transformers") is None:
+        return {"skipped": "transformers is not installed"}
+    request = {"ids": ids, "text": "", "messages": [], "architecture": architecture}
+    with tempfile.TemporaryDirectory() as scratch:
+        done = _run_reference(folder, request, Path(scratch))
+        last_line = (done.stderr.strip().splitlines() or ["no message"])[-1][:100]
+        if done.returncode == transformers_reference.WITHOUT_TRANSFORMERS:
+            return {"skipped": f"transformers cannot be imported: {last_line}"}
+        if done.returncode:
+            raise fault(folder, f"transformers cannot open it ({last_line}); a fault of the export")
+        answer = load_file(Path(scratch) / "answer.safetensors")
     return _compare(folder, "transformers", expected, answer["logits"], ENGINE_TOLERANCE)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, overload
 
 from pydantic import Field
 
-from groundup.models.bert import bert_config, from_bert, to_bert
+from groundup.models.bert import bert_config, bert_name, from_bert, to_bert
 from groundup.models.decoder import Decoder, DecoderConfig, KeyValueCache
 from groundup.models.encoder import Encoder, EncoderConfig, Labeller
 from groundup.models.encoder_heads import LabelKind, numbers_as_targets
@@ -48,6 +48,7 @@ __all__ = [
     "Model",
     "ModelConfig",
     "bert_config",
+    "bert_name",
     "build_model",
     "from_bert",
     "from_huggingface",

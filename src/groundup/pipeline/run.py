@@ -34,6 +34,8 @@ VERBS: dict[str, str] = {
     "run": "export",
 }
 """Verb -> the last stage that it brings to done."""
+TRAINED = ("pretrain", "instruct", "task")
+"""Stages that write a line per step."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def _refresh(context: Context) -> None:
     """Bring the run folder's lists up to what the stages hold now."""
     entries = status(context.recipe)
     stage.write_json(context.run_folder / "stages.json", entries)
-    trained = [Path(entry["folder"]) for entry in entries if entry["name"] in ("pretrain", "instruct")]
+    trained = [Path(entry["folder"]) for entry in entries if entry["name"] in TRAINED]
     partial = [path.with_name(path.name + ".partial") for path in trained]
     publish([path for pair in zip(trained, partial) for path in pair], context.run_folder)
     if "export" in context.done:

@@ -39,6 +39,7 @@ from groundup.pipeline.task import (
     build_examples,
     build_task,
     examples_identity,
+    export_task,
     measure_task,
     task_identity,
 )
@@ -286,7 +287,8 @@ def _export_identity(context: Context) -> Mapping[str, Any]:
 def _build_export(context: Context, work: Path) -> Mapping[str, Any]:
     phase = "instruct" if "instruct" in context.done else "pretrain"
     checks = export.save_model(trained_model(context, phase), context.tokenizer(), work, context.recipe.export)
-    return {"from": phase, **checks}
+    of_task = {"task": export_task(context, work / "task")} if "task" in context.done else {}
+    return {"from": phase, **checks, **of_task}
 
 
 _STAGES: tuple[StageKind, ...] = (
@@ -313,7 +315,7 @@ _STAGES: tuple[StageKind, ...] = (
         ("pretrain", "instruct", "task", "examples", "questions", "shards", "tokenizer"),
         _build_evaluate,
     ),
-    StageKind("export", _export_identity, ("pretrain", "instruct", "tokenizer"), _build_export),
+    StageKind("export", _export_identity, ("pretrain", "instruct", "task", "examples", "tokenizer"), _build_export),
 )
 _ONLY_WITH = {"instruct": ("conversations", "questions", "instruct"), "task": ("examples", "task")}
 """Section of a recipe -> stages that are there only with it."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from groundup import config, evaluate, stage, tokens
+from groundup import config, evaluate, export, stage, tokens
 from groundup.errors import DataError
 from groundup.log import logger
 from groundup.models import EncoderConfig, Labeller
@@ -139,6 +139,12 @@ def trained_labeller(context: Context, compute_dtype: torch.dtype = torch.float3
     load_weights(model, trained_weights(context, "task"))
     model.set_compute_dtype(compute_dtype)
     return model.eval()
+
+
+def export_task(context: Context, folder: Path) -> dict[str, Any]:
+    """Write the model of the task for transformers; what `save_labeller` returns."""
+    labels = context.done["examples"].summary["labels"]
+    return export.save_labeller(trained_labeller(context), labels, context.tokenizer(), folder)
 
 
 def measure_task(context: Context, dtype: torch.dtype) -> tuple[dict[str, evaluate.Metric], dict[str, Any]]:
