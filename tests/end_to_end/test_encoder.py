@@ -81,6 +81,7 @@ def test_the_task_is_learnt_and_its_records_accounted_for(finished: tuple[Path, 
     evaluation = json.loads((result.folder / "stages" / "evaluate" / "evaluation.json").read_text())
     assert evaluation["accuracy"]["value"] > 0.9
     assert evaluation["accuracy"]["n"] == 60
+    assert evaluation["next_sentence_accuracy"]["n"] > 20
     assert {"bits_per_token", "macro_f1", "micro_f1", "matthews", "f1/wet", "accuracy/dev"} <= evaluation.keys()
     report = json.loads((result.folder / "stages" / "examples" / "report.json").read_text())
     assert report["train"]["train"]["records"]["total"] == 201
