@@ -211,7 +211,7 @@ def run_phase(
     summary = loop.train(phase, state, execution, work, Journal(name, work, context.run_folder), context.stop)
     return {
         **summary,
-        "parameters": recipe.model.num_parameters(vocab_size),
+        "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
         "flops_per_token": recipe.model.flops_per_token(vocab_size),
         "epochs": {source: round(value, 3) for source, value in mixture.epochs(summary["steps"]).items()},
         "computed_by": way_to_compute(execution, recipe.model, training, vocab_size, device),

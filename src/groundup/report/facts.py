@@ -17,7 +17,7 @@ from groundup.report.read import PhaseLines, RunFiles
 from groundup.report.words import number
 
 FORMAT_VERSION = 1
-PHASES = ("pretrain", "instruct")
+PHASES = ("pretrain", "instruct", "task")
 BEFORE = "before_instruct:"
 """Prefix of the base model's metrics in evaluation.json."""
 LABELS = {"base": "after pretraining", "instruct": "after instruction tuning"}

@@ -32,6 +32,8 @@ SHORTEST_PAIR = 5
 """[CLS] a [SEP] b [SEP]."""
 _CUT, _KIND, _PLACE = 10, 11, 12
 _TRIES = 8
+_LONGEST_WORD = 8
+"""So many tokens further on a word's beginning is looked for."""
 
 
 class EncoderText:
@@ -93,10 +95,7 @@ class EncoderText:
         index, start, end = where
         seed = self.masking.seed
         cut, kind = (int(draws(1, seed, draw, start, purpose)[0]) for purpose in (_CUT, _KIND))
-        # Behind a word's end where there is one: the token that makes way is the first of the second text.
-        words = np.flatnonzero(self.masking.words.of(tokens)[start + 2 : end - 2]) + start + 2
-        places = words if len(words) else np.arange(start + 2, end - 2)
-        between = int(places[cut % len(places)])
+        between = self._between(tokens, start, end, cut)
         tokens[between] = self.ids.sep
         parts[between + 1 : end] = 1
         if kind % 2 == 0:
@@ -110,6 +109,19 @@ class EncoderText:
         tokens[stop + 1 : end] = self.ids.pad
         return STRANGE
 
+    def _between(self, tokens: NDArray[np.int64], start: int, end: int, number: int) -> int:
+        """The place that makes way for the [SEP] between two texts: a word of one token if there is one, so that no
+        text begins or ends within a word; else the first token of a word, else any.
+        """
+        begins = self.masking.words.of(tokens)
+        inner = slice(start + 2, end - 2)
+        whole = begins[inner] & begins[start + 3 : end - 1]
+        for places in (whole, begins[inner], np.ones(end - start - 4, dtype=bool)):
+            found = np.flatnonzero(places) + start + 2
+            if len(found):
+                return int(found[number % len(found)])
+        raise AssertionError("a piece of this length has a place between its texts")
+
     def _elsewhere(self, index: int, start: int, length: int, draw: int) -> NDArray[np.int64] | None:
         """At most `length` tokens of another document; None when there is none to be found."""
         own = self._document_of(min(index * (self.context_length - 2) + start, self.num_tokens - 1))
@@ -119,7 +131,11 @@ class EncoderText:
             first, last = self._span(document)
             if document != own and last > first:
                 place = max(first, min(place, last - length))
-                return self.shards.window(place, min(place + length, last))
+                window = self.shards.window(place, min(place + length + _LONGEST_WORD, last))
+                # From a word's beginning, as the second text that follows: else its first token would tell.
+                begins = np.flatnonzero(self.masking.words.of(window)[: _LONGEST_WORD + 1])
+                skipped = 0 if place == first or len(begins) < 2 else int(begins[1])
+                return window[skipped : skipped + length]
         return None
 
     def _document_starts(self) -> list[int]:
