@@ -211,7 +211,7 @@ def _words(options: argparse.Namespace, wanted: str) -> list[str]:
 
 
 def _run(options: argparse.Namespace) -> None:
-    """run, prepare, pretrain, instruct, evaluate, export: bring the recipe up to the verb's stage."""
+    """run, prepare, pretrain, instruct, task, evaluate, export: bring the recipe up to the verb's stage."""
     path = Path(_words(options, "a recipe, for example recipes/smoke.yaml")[0])
     if options.verb == "evaluate" and path.is_dir():
         raise RecipeError(
@@ -454,6 +454,7 @@ VERBS: dict[str, Verb] = {
     ),
     "pretrain": Verb(_RECIPE, "up to and including training on text", _run, trains=True),
     "instruct": Verb(_RECIPE, "up to and including instruction tuning", _run, trains=True),
+    "task": Verb(_RECIPE, "up to and including training an encoder for a task", _run, trains=True),
     "evaluate": Verb(_RECIPE, "up to and including evaluation on held-out text and questions", _run, trains=True),
     "export": Verb(_RECIPE, "up to and including the Hugging Face folder", _run, trains=True),
     "generate": Verb(

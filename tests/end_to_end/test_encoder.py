@@ -59,7 +59,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult]
 def test_every_stage_is_done_and_verifies(finished: tuple[Path, RunResult]) -> None:
     _, result = finished
     names = [entry["name"] for entry in result.stages]
-    assert names[5:] == ["pretrain", "examples", "task", "evaluate", "export"]
+    assert names[5:] == ["examples", "pretrain", "task", "evaluate", "export"]
     for entry in result.stages:
         assert entry["state"] == "done"
         assert stage.verify(Path(entry["folder"]))[1] == []

@@ -5,6 +5,7 @@
                   | \\----> conversations ------------------/             /
                   +-> fertility                                          /
     held-out conversations -> questions ------------------------------/
+    labelled records -> examples ---> task (from pretrain; of an encoder, in place of instruct)
 
 Invariant: a stage reads other stages' finished folders and its own part of the recipe, nothing else; so equal
 fingerprints mean equal results.
@@ -299,6 +300,7 @@ _STAGES: tuple[StageKind, ...] = (
     StageKind("shards", lambda context: {}, ("corpus", "tokenizer"), _build_shards, resumable=True),
     StageKind("conversations", _conversations_identity, ("tokenizer",), _build_conversations, resumable=True),
     StageKind("questions", _questions_identity, (), _build_questions),
+    StageKind("examples", examples_identity, ("tokenizer",), build_examples),
     StageKind("pretrain", pretrain_identity, ("shards", "tokenizer"), build_pretrain, resumable=True),
     StageKind(
         "instruct",
@@ -307,7 +309,6 @@ _STAGES: tuple[StageKind, ...] = (
         build_instruct,
         resumable=True,
     ),
-    StageKind("examples", examples_identity, ("tokenizer",), build_examples),
     StageKind("task", task_identity, ("pretrain", "examples", "tokenizer"), build_task, resumable=True),
     StageKind(
         "evaluate",
