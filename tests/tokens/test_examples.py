@@ -94,7 +94,7 @@ def test_labels_are_found_and_unknown_ones_named(tokenizer: Tokenizer, tmp_path:
     assert labels_of(examples, "sequence") == ["2", "9", "10"]
     with pytest.raises(DataError, match="only one label"):
         labels_of(examples[:1], "sequence")
-    with pytest.raises(DataError, match="x:10: label '10' never occurs in training"):
+    with pytest.raises(DataError, match="x:10: label '10' is none of those of training"):
         write_examples(examples, "sequence", ["2", "9"], tokenizer, tmp_path, 16)
 
 

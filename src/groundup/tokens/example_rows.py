@@ -203,8 +203,8 @@ def _encode_span(example: Example, tokenizer: Tokenizer, ids: EncoderIds, contex
 def _number_of(label: str, numbers: Mapping[str, int], example: Example) -> int:
     if label not in numbers:
         raise DataError(
-            f"{example.id}: label {label[:40]!r} never occurs in training ({', '.join(numbers)[:60]}); "
-            "add examples of it, or take it out of the held-out ones"
+            f"{example.id[-60:]}: label {label[:30]!r} is none of those of training ({', '.join(numbers)[:50]}); "
+            "add it there, or take the record out"
         )
     return numbers[label]
 
