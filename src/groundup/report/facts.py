@@ -156,7 +156,10 @@ def sentence(facts: Facts) -> str:
     parts = [parameters]
     total = sum(facts.tokens.values())
     if total:
-        phases = " and ".join({"pretrain": "text", "instruct": "conversations"}[phase] for phase in facts.tokens)
+        phases = " and ".join(
+            {"pretrain": "text", "instruct": "conversations", "task": "labelled records"}[phase]
+            for phase in facts.tokens
+        )
         parts.append(f"trained from scratch on {words.compact(total)} tokens of {phases}")
     seconds = sum(facts.seconds.values())
     if seconds:
