@@ -160,6 +160,10 @@ def _parser(name: str, verb: Verb) -> _Parser:
         parser.add_argument("--top-p", type=float, metavar="P", help="draw from tokens of this share of probability")
         parser.add_argument("--repetition-penalty", type=float, metavar="R", help="above 1: less repetition")
         parser.add_argument("--seed", type=int, metavar="S", help="start of the random numbers")
+    if verb.options == "generation" and name == "generate":
+        parser.add_argument(
+            "--fill-mask", metavar="TEXT", help="fill each [MASK] of a text (encoders), --top-k of each"
+        )
     if verb.options == "explain":
         parser.add_argument(
             "--explain", metavar="DOCUMENT_ID", help="prepare nothing: say what happened to source/file:number"
@@ -215,7 +219,7 @@ def _words(options: argparse.Namespace, wanted: str) -> list[str]:
 
 
 def _run(options: argparse.Namespace) -> None:
-    """run, prepare, pretrain, instruct, evaluate, export: bring the recipe up to the verb's stage."""
+    """run, prepare, pretrain, instruct, task, evaluate, export: bring the recipe up to the verb's stage."""
     path = Path(_words(options, "a recipe, for example recipes/smoke.yaml")[0])
     if options.verb == "evaluate" and path.is_dir():
         raise RecipeError(
@@ -371,6 +375,9 @@ def _generate(options: argparse.Namespace) -> None:
     """generate: go on with a text, piece by piece."""
     talk, (target, *words) = _room("talk"), _words(options, "a recipe or a model folder")
     settings = talk.generation(vars(options))
+    if options.fill_mask is not None:
+        _fill_mask(options, talk.load_target(target, words)[0])
+        return
     model, prompts = talk.load_target(target, words)
     prompt = " ".join(prompts) if prompts else _standard_input()
     if options.json:
@@ -379,6 +386,23 @@ def _generate(options: argparse.Namespace) -> None:
     _stream([prompt])
     _stream(model.stream(prompt, settings))
     _show()
+
+
+def _fill_mask(options: argparse.Namespace, model: Any) -> None:
+    """generate --fill-mask: what an encoder would put into each gap, most probable first."""
+    top_k = 5 if options.top_k is None else options.top_k
+    if top_k < 1:
+        raise RecipeError(f"--top-k {top_k}: give 1 or more candidates for each [MASK]")
+    gaps = model.fill_mask(options.fill_mask, top_k)
+    if options.json:
+        shown = [[{"token": f.token, "text": f.text, "probability": f.probability} for f in gap] for gap in gaps]
+        _show_json({"text": options.fill_mask, "gaps": shown})
+        return
+    for number, gap in enumerate(gaps, start=1):
+        if len(gaps) > 1:
+            _show(f"[MASK] {number}")
+        for filling in gap:
+            _show(f"{filling.probability:6.1%}  {filling.text!r}")
 
 
 def _standard_input() -> str:
@@ -470,6 +494,7 @@ VERBS: dict[str, Verb] = {
     ),
     "pretrain": Verb(_RECIPE, "up to and including training on text", _run, trains=True),
     "instruct": Verb(_RECIPE, "up to and including instruction tuning", _run, trains=True),
+    "task": Verb(_RECIPE, "up to and including training an encoder for a task", _run, trains=True),
     "evaluate": Verb(_RECIPE, "up to and including evaluation on held-out text and questions", _run, trains=True),
     "export": Verb(_RECIPE, "up to and including the Hugging Face folder", _run, trains=True),
     "generate": Verb(

@@ -70,6 +70,6 @@ def train(model: nn.ModuleDict, optimizer: Optimizer, steps: range) -> None:
         hidden = model["out"](model["norm"](model["hidden"](model["table"](tokens))))
         nn.functional.cross_entropy(model["head"](hidden), tokens).backward()
         with torch.compiler.set_stance("force_eager"):  # torchao compiles its step, seconds for each shape
-            optimizer.set_rate_factor(1.0)
+            optimizer.set_rate_factor(1.0, 0)
             optimizer.step()
         optimizer.zero_grad()

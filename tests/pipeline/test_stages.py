@@ -14,7 +14,16 @@ from groundup import config
 from groundup.models import DecoderConfig, build_model, huggingface_config, to_huggingface
 from groundup.pipeline import Recipe, status
 from groundup.pipeline.stages import listed
-from tests.pipeline.toys import Leaf, base_values, changed, fingerprints, leaves, with_kinds
+from tests.pipeline.toys import (
+    Leaf,
+    as_encoder,
+    base_values,
+    changed,
+    fingerprints,
+    leaves,
+    needs_encoder,
+    with_kinds,
+)
 
 ALL = list(leaves(Recipe))
 
@@ -38,6 +47,7 @@ UNTOUCHED = {
     "seed": {*TEXT, "conversations", "questions"},
     "pretrain": {*TEXT, "conversations", "questions"},
     "instruct": {"corpus", "tokenizer", "fertility", "shards", "pretrain"},
+    "task": {*TEXT, "pretrain"},
     "evaluate": {*TEXT, "conversations", "questions", "pretrain", "instruct", "export"},
     "export": {*TEXT, "conversations", "questions", "pretrain", "instruct", "evaluate"},
 }
@@ -96,7 +106,7 @@ def test_the_tree_is_walked_to_its_ends() -> None:
 
 @pytest.mark.parametrize("leaf", IDENTITY, ids=str)
 def test_every_identity_field_changes_a_fingerprint(leaf: Leaf, values: dict[str, Any], folder: Path) -> None:
-    base = with_kinds(values, leaf.kinds)
+    base = with_kinds(as_encoder(values) if needs_encoder(leaf) else values, leaf.kinds)
     edited = changed(base, leaf, other_values(folder))
     if edited is None:
         assert leaf.path[-1] in WITHOUT_ANOTHER_VALUE, f"no other valid value of {leaf} is known to this test"

@@ -57,9 +57,18 @@ def leaves(cls: type[Config], path: tuple[Step, ...] = (), kinds: Kinds = ()) ->
             yield from leaves(choice, below, chosen)
 
 
+ENCODER = {
+    "kind": "encoder", "context_length": 64, "num_layers": 1, "hidden_size": 16, "num_heads": 2, "ffn_size": 32,
+}  # fmt: skip
+
+
 def kind_of(cls: type[Config]) -> str:
     """The value of `kind` by which a union tells this class."""
     return str(typing.get_args(cls.model_fields["kind"].annotation)[0])
+
+
+CHOICES: dict[str, dict[str, Any]] = {"validation": {}, "early_stopping": {}, "average": {}}
+"""Sections of a phase that are not there unless asked for."""
 
 
 def base_values(folder: Path) -> dict[str, Any]:
@@ -74,14 +83,39 @@ def base_values(folder: Path) -> dict[str, Any]:
     values["corpus"]["decontaminate"] = [{"name": "exam", "path": str(folder / "exam.jsonl")}]
     values["instruct"]["sources"].append({"name": "again", "path": str(folder / "heldout.jsonl")})
     for phase in ("pretrain", "instruct"):
-        values[phase] |= {"validation": {}, "early_stopping": {}, "average": {}}
+        values[phase] |= CHOICES
     return json.loads(json.dumps(config.to_dict(config.build(Recipe, values, "toy"))))
 
 
+def needs_encoder(leaf: Leaf) -> bool:
+    """Whether a field is there only in a recipe of an encoder."""
+    return leaf.path[0] == "task" or leaf.path[:2] == ("pretrain", "masking") or (("model",), "encoder") in leaf.kinds
+
+
+def as_encoder(values: dict[str, Any]) -> dict[str, Any]:
+    """`values` for an encoder: masked tokens, and a task in place of instruction tuning."""
+    values = copy.deepcopy(values)
+    sources = [{"name": "labelled", "path": str(values["corpus"]["sources"][0]["path"])}]
+    values["model"] = ENCODER
+    values["pretrain"]["masking"] = {}
+    values["instruct"] = None
+    values["task"] = {
+        "kind": "sequence",
+        "sources": sources,
+        "heldout": sources,
+        "tokens": 512,
+        "global_batch_tokens": 512,
+        **CHOICES,
+    }
+    return values
+
+
 def with_kinds(values: dict[str, Any], kinds: Kinds) -> dict[str, Any]:
-    """`values` with the unions of `kinds` set to a class's defaults."""
+    """`values` with the unions of `kinds` set to a class's defaults; an encoder stays as it is in `values`."""
     values = copy.deepcopy(values)
     for path, kind in kinds:
+        if (path, kind) == (("model",), "encoder"):
+            continue
         rules = {"rules": [{"parameters": "*"}]} if path[-1] == "optimizer" else {}
         replace_at(values, path, {"kind": kind, **REQUIRED.get(kind, {}), **rules})
     return json.loads(json.dumps(config.to_dict(config.build(Recipe, values, "toy"))))

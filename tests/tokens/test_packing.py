@@ -76,7 +76,7 @@ def test_dtypes_and_bounds(tokenizer: Tokenizer, tmp_path: Path) -> None:
     write_shards([Text("one two three " * 20)], tokenizer, tmp_path)
     packed = PackedText(tmp_path, "text", 16)
     row = packed.row(0)
-    assert [plane.dtype for plane in row] == [np.int64, np.int64, np.int32, np.int32]
+    assert [plane.dtype for plane in row[:4]] == [np.int64, np.int64, np.int32, np.int32]
     for index in (-1, packed.num_rows):
         with pytest.raises(IndexError):
             packed.row(index)

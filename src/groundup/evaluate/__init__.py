@@ -1,6 +1,7 @@
 """Model -> numbers, each with its standard error."""
 
 from groundup.evaluate.evaluate import TASKS, Evaluation, evaluate, side_by_side
+from groundup.evaluate.labels import Labelled, measure_labels
 from groundup.evaluate.language import TextMeasure, measure_text
 from groundup.evaluate.metrics import ClusterRatio, Metric, mean
 from groundup.evaluate.task import EvaluateConfig, Result, Subject
@@ -10,12 +11,14 @@ __all__ = [
     "ClusterRatio",
     "EvaluateConfig",
     "Evaluation",
+    "Labelled",
     "Metric",
     "Result",
     "Subject",
     "TextMeasure",
     "evaluate",
     "mean",
+    "measure_labels",
     "measure_text",
     "side_by_side",
 ]

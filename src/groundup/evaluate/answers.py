@@ -26,6 +26,7 @@ from groundup.evaluate.metrics import ClusterRatio, Metric
 from groundup.evaluate.task import EvaluateConfig, Result, Subject
 from groundup.inference import GenerateConfig, generate_batch
 from groundup.log import logger, progress
+from groundup.models import Decoder
 from groundup.tokens import Conversation
 
 GROUP_KEYS = ("kind", "task")
@@ -152,7 +153,9 @@ def ask(
     subject: Subject, questions: Sequence[Conversation], config: EvaluateConfig, advance: Callable[[int], None]
 ) -> tuple[list[Answer], int]:
     """The model's answers, in the order of `questions`, and how many questions left no room for one."""
-    tokenizer, context_length = subject.tokenizer, subject.model.config.context_length
+    tokenizer, model = subject.tokenizer, subject.model
+    assert isinstance(model, Decoder), "a recipe of another model is checked to have no questions"
+    context_length = model.config.context_length
     prompts = [tokenizer.prompt(question.turns[:-1]) for question in questions]
     fitting = [index for index, prompt in enumerate(prompts) if len(prompt) < context_length]
     left_out = len(prompts) - len(fitting)
@@ -160,7 +163,7 @@ def ask(
     generation = GenerateConfig(max_new_tokens=config.max_new_tokens)
     advance(left_out)
     ids = generate_batch(
-        subject.model, [prompts[i] for i in fitting], generation, tokenizer.stop_ids, config.batch_rows, advance
+        model, [prompts[i] for i in fitting], generation, tokenizer.stop_ids, config.batch_rows, advance
     )
     for index, answer in zip(fitting, ids):
         predictions[index] = tokenizer.decode(answer).strip()

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from groundup.evaluate.task import EvaluateConfig, Result, Subject
 from groundup.inference import GenerateConfig, generate_batch
+from groundup.models import Decoder
 
 
 def measure_continuations(subject: Subject, config: EvaluateConfig) -> Result:
     """One continuation per prompt, drawn at the config's temperature; too long prompts keep their end only."""
-    tokenizer = subject.tokenizer
-    if not config.continuations:
+    tokenizer, model = subject.tokenizer, subject.model
+    if not config.continuations or not isinstance(model, Decoder):
         return Result()
-    room = subject.model.config.context_length - 1
+    room = model.config.context_length - 1
     prompts = [tokenizer.document_prompt(text)[-room:] for text in config.continuations]
     generation = GenerateConfig(
         max_new_tokens=config.continuation_tokens,
@@ -22,7 +23,7 @@ def measure_continuations(subject: Subject, config: EvaluateConfig) -> Result:
         top_p=config.top_p,
         seed=config.seed,
     )
-    answers = generate_batch(subject.model, prompts, generation, tokenizer.stop_ids)
+    answers = generate_batch(model, prompts, generation, tokenizer.stop_ids)
     samples = [
         {"prompt": text, "continuation": tokenizer.decode(ids)} for text, ids in zip(config.continuations, answers)
     ]

@@ -1,6 +1,7 @@
 """A model, texts and questions -> metrics with standard errors and samples: all tasks in order.
 
     Subject --language--> bits_per_byte, perplexity, token_accuracy (also per text)
+            --pairs-----> next_sentence_accuracy (encoders that have such a head)
             --answers---> exact_match, f1 (also per group), the answers
             --continuations--> samples
 
@@ -20,12 +21,13 @@ from groundup.evaluate.answers import measure_answers
 from groundup.evaluate.continuations import measure_continuations
 from groundup.evaluate.language import measure_language
 from groundup.evaluate.metrics import Metric
+from groundup.evaluate.pairs import measure_pairs
 from groundup.evaluate.task import EvaluateConfig, Result, Subject
 from groundup.models import LanguageModel
 from groundup.tokens import Conversation, Rows, Tokenizer
 
 Task = Callable[[Subject, EvaluateConfig], Result]
-TASKS: tuple[Task, ...] = (measure_language, measure_answers, measure_continuations)
+TASKS: tuple[Task, ...] = (measure_language, measure_pairs, measure_answers, measure_continuations)
 
 
 @dataclass

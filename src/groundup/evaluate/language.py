@@ -6,6 +6,8 @@ Counted are the targets that stand for text. The end of a document is predicted 
 of all three figures, as lm-evaluation-harness and nanochat leave it out: bits per byte = nats of the text's tokens /
 (ln 2 * bytes of the same tokens). Standard errors are those of a ratio over clusters: documents where the text has at
 least `MIN_DOCUMENTS` of them, else rows (windows of context_length tokens), and `clusters` says which.
+Of an encoder, what is counted are the masked tokens (the same ones every time): its bits per byte are over their bytes,
+each seen with the text around it, so they are pseudo-likelihoods and not to be set against a decoder's.
 Invariant: memory does not grow with the text.
 """
 
@@ -74,13 +76,14 @@ class TextMeasure:
         return "documents" if self.nats_per_token["documents"].clusters >= MIN_DOCUMENTS else "rows"
 
     def metrics(self) -> dict[str, Metric]:
-        """bits_per_byte (n: bytes), perplexity and token_accuracy (n: tokens)."""
+        """bits_per_byte (n: bytes), perplexity, token_accuracy and bits_per_token (n: tokens)."""
         loss = self.nats_per_token[self.clusters].metric()
         perplexity = math.exp(min(loss.value, 700.0))
         return {
             "bits_per_byte": self.nats_per_byte[self.clusters].metric(1 / math.log(2)),
             "perplexity": Metric(perplexity, None if loss.stderr is None else perplexity * loss.stderr, loss.n),
             "token_accuracy": self.right_per_token[self.clusters].metric(),
+            "bits_per_token": self.nats_per_token[self.clusters].metric(1 / math.log(2)),
         }
 
     def summary(self) -> dict[str, Any]:
@@ -126,7 +129,7 @@ def measure_text(
         batch = batch.to(device)
         context = RowContext(memory=memory, continues=torch.tensor([index > 0], device=device)) if memory else None
         sums = target_sums(model, batch, n_bytes, context).double().cpu().numpy()
-        measure.add(sums, (batch.tokens == tokenizer.end_of_text_id).cpu().numpy())
+        measure.add(sums, (batch.tokens == tokenizer.document_start_id).cpu().numpy())
         if advance:
             advance(batch.tokens.shape[0])
     measure.close()
@@ -147,9 +150,9 @@ def target_sums(
     model: LanguageModel, batch: Batch, n_bytes: Int[Tensor, " vocab"], context: RowContext | None = None
 ) -> Float[Tensor, "4 rows time"]:
     """Nats, right (1 or 0), tokens (1) and bytes of every target that stands for text; 0 for all others."""
-    logits = model(batch.tokens, segments=batch.segments, positions=batch.positions, context=context)
-    targets = batch.targets.clamp(min=0)
-    counted = ((batch.targets != IGNORE) & (n_bytes[targets] > 0)).float()
+    logits = model(**batch.inputs(), context=context)
+    targets = batch.token_targets.clamp(min=0)
+    counted = ((batch.token_targets != IGNORE) & (n_bytes[targets] > 0)).float()
     # Row by row: the copies that cross-entropy makes of all logits would be the peak of an evaluation.
     nats = torch.stack([functional.cross_entropy(r.float(), t, reduction="none") for r, t in zip(logits, targets)])
     right = (logits.argmax(dim=-1) == targets).float()

@@ -27,7 +27,7 @@ from groundup.errors import ModelFileError
 from groundup.export import transformers_reference
 from groundup.export.load import LoadedModel, load_model
 from groundup.export.weights import fault
-from groundup.models import LanguageModel, layout_of
+from groundup.models import Encoder, LanguageModel, layout_of
 from groundup.tokens import Tokenizer, Turn
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
@@ -53,7 +53,7 @@ def check_export(
 
     Raises ModelFileError when a reader cannot open the folder or differs beyond the tolerance.
     """
-    ids = tokenizer.document_prompt(text)[: model.config.context_length]
+    ids = _ids(tokenizer, text)[: model.config.context_length]
     reloaded = load_model(folder)
     expected = _logits_of(model, ids)
     found = reloaded.logits(torch.tensor([ids]))[0]
@@ -67,9 +67,14 @@ def check_folder(folder: Path, text: str = SAMPLE_TEXT, with_transformers: bool 
     Raises ModelFileError when a reader cannot open the folder or differs beyond the tolerance.
     """
     reloaded = load_model(folder)
-    ids = reloaded.tokenizer.document_prompt(text)[: reloaded.model.config.context_length]
+    ids = _ids(reloaded.tokenizer, text)[: reloaded.model.config.context_length]
     engine = _engine_check(folder, reloaded, ids, text, with_transformers)
     return {"text_tokens": len(ids), "transformers": engine}
+
+
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """A document that begins with `text`, as decoders and encoders read it."""
+    return [tokenizer.document_start_id, *tokenizer.encode(text)]
 
 
 def _engine_check(folder: Path, reloaded: LoadedModel, ids: list[int], text: str, asked: bool) -> dict[str, Any]:
@@ -90,7 +95,7 @@ def _logits_of(model: LanguageModel, ids: list[int]) -> Tensor:
     finally:
         model.set_compute_dtype(compute_dtype)
         model.train(training)
-    assert isinstance(logits, Tensor), "without targets a decoder gives logits"
+    assert isinstance(logits, Tensor), "without targets a model gives logits"
     return logits[0].float().cpu()
 
 
@@ -112,7 +117,10 @@ def _check_transformers(folder: Path, reloaded: LoadedModel, ids: list[int], tex
     if importlib.util.find_spec("transformers") is None:
         return {"skipped": "transformers is not installed"}
     question = "What is the capital of France?"
-    request = {"ids": ids, "text": text, "messages": [{"role": "user", "content": question}]}
+    masked = isinstance(reloaded.model, Encoder)
+    architecture = "AutoModelForMaskedLM" if masked else "AutoModelForCausalLM"
+    messages = [] if masked else [{"role": "user", "content": question}]
+    request = {"ids": ids, "text": text, "messages": messages, "architecture": architecture}
     with tempfile.TemporaryDirectory() as scratch:
         done = _run_reference(folder, request, Path(scratch))
         last_line = (done.stderr.strip().splitlines() or ["no message"])[-1][:100]
@@ -122,11 +130,32 @@ def _check_transformers(folder: Path, reloaded: LoadedModel, ids: list[int], tex
             raise fault(folder, f"transformers cannot open it ({last_line}); a fault of the export")
         answer = load_file(Path(scratch) / "answer.safetensors")
     tokenizer = reloaded.tokenizer
-    own_ids = {"text_ids": tokenizer.encode(text), "chat_ids": tokenizer.prompt([Turn("user", question)])}
+    own_ids = {"text_ids": tokenizer.encode(text)}
+    if not masked:
+        own_ids["chat_ids"] = tokenizer.prompt([Turn("user", question)])
     for name, wanted in own_ids.items():
         if answer[name].tolist() != wanted:
             raise fault(folder, f"transformers' tokenizer gives other {name.replace('_', ' ')}; a fault of the export")
     expected = reloaded.logits(torch.tensor([ids]))[0]
+    return _compare(folder, "transformers", expected, answer["logits"], ENGINE_TOLERANCE)
+
+
+def compare_with_transformers(folder: Path, ids: list[int], expected: Tensor, architecture: str) -> dict[str, Any]:
+    """Scores of `ids` as transformers' class of this name gives them, against `expected`.
+
+    Raises ModelFileError when it cannot open the folder or differs beyond the tolerance.
+    """
+    if importlib.util.find_spec("transformers") is None:
+        return {"skipped": "transformers is not installed"}
+    request = {"ids": ids, "text": "", "messages": [], "architecture": architecture}
+    with tempfile.TemporaryDirectory() as scratch:
+        done = _run_reference(folder, request, Path(scratch))
+        last_line = (done.stderr.strip().splitlines() or ["no message"])[-1][:100]
+        if done.returncode == transformers_reference.WITHOUT_TRANSFORMERS:
+            return {"skipped": f"transformers cannot be imported: {last_line}"}
+        if done.returncode:
+            raise fault(folder, f"transformers cannot open it ({last_line}); a fault of the export")
+        answer = load_file(Path(scratch) / "answer.safetensors")
     return _compare(folder, "transformers", expected, answer["logits"], ENGINE_TOLERANCE)
 
 

@@ -24,7 +24,7 @@ from groundup.export.check import check_export
 from groundup.export.load import LoadedModel
 from groundup.export.source import CONFIG
 from groundup.export.write import write_weights
-from groundup.models import LSTM, AnyConfig, Decoder, LanguageModel, huggingface_config
+from groundup.models import LSTM, AnyConfig, Decoder, Encoder, EncoderConfig, LanguageModel, huggingface_config
 from groundup.stage import fsync_folder, write_json
 from groundup.tokens import Tokenizer
 
@@ -58,8 +58,8 @@ def save_model(
     comparison with transformers, whose import takes some ten seconds. Returns {dtype, parameters, bytes, checks}.
     Raises ModelFileError when the check fails, ResourceError when the disk refuses.
     """
-    if not isinstance(model, Decoder | LSTM):
-        raise TypeError(f"save_model takes a Decoder, an LSTM or a LoadedModel, not a {type(model).__name__}")
+    if not isinstance(model, Decoder | LSTM | Encoder):
+        raise TypeError(f"save_model takes a Decoder, LSTM, Encoder or LoadedModel, not a {type(model).__name__}")
     folder, config = Path(folder), config or ExportConfig()
     with resource_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,12 +91,16 @@ def _save_loaded(
 def write_descriptions(model: AnyConfig, tokenizer: Tokenizer, folder: Path, config: ExportConfig) -> None:
     """Everything but the weights; config.json last."""
     tokenizer.save(folder)
-    write_json(folder / "generation_config.json", _generation_config(model, tokenizer, config))
+    if not isinstance(model, EncoderConfig):
+        write_json(folder / "generation_config.json", _generation_config(model, tokenizer, config))
     write_json(folder / CONFIG, _model_config(model, tokenizer, config))
     fsync_folder(folder)
 
 
 def _model_config(model: AnyConfig, tokenizer: Tokenizer, config: ExportConfig) -> dict[str, Any]:
+    if isinstance(model, EncoderConfig):
+        pad_id = tokenizer.need_encoder_ids().pad
+        return huggingface_config(model, tokenizer.vocab_size, pad_token_id=pad_id, dtype=config.dtype)
     return huggingface_config(
         model,
         tokenizer.vocab_size,

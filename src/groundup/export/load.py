@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from groundup.errors import DataError, ModelFileError
+from groundup.errors import DataError, ModelFileError, RecipeError
 from groundup.export.source import ModelSource, open_source
 from groundup.export.weights import fault, read_json
-from groundup.inference import Chat, GenerateConfig, stream
-from groundup.models import LanguageModel, build_model
+from groundup.inference import Chat, Filling, GenerateConfig, fill_mask, stream
+from groundup.models import CausalModel, Encoder, LanguageModel, build_model
 from groundup.tokens import CHAT_TEMPLATE, Tokenizer
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -48,7 +48,10 @@ class LoadedModel:
 
     @torch.inference_mode()
     def logits(self, tokens: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time vocab"]:
-        """Scores of the next token at every position, float32. Raises DataError on ids outside the vocabulary."""
+        """Scores of the next token (of an encoder: of the token itself) at every position, float32.
+
+        Raises DataError on ids outside the vocabulary.
+        """
         if tokens.ndim != 2 or tokens.numel() == 0 or tokens.is_floating_point():
             raise DataError(f"tokens of shape {list(tokens.shape)} ({tokens.dtype}): give whole numbers [batch, time]")
         if tokens.min() < 0 or tokens.max() >= self.model.vocab_size:
@@ -56,22 +59,35 @@ class LoadedModel:
                 f"token ids reach {int(tokens.min())} to {int(tokens.max())}: ids are 0 to {self.model.vocab_size - 1}"
             )
         logits = self.model(tokens.long().to(next(self.model.parameters()).device))
-        assert isinstance(logits, Tensor), "without targets a decoder gives logits"
+        assert isinstance(logits, Tensor), "without targets a model gives logits"
         return logits
 
     def stream(self, text: str, config: GenerateConfig | None = None) -> Iterator[str]:
         """Go on with a document that begins with `text`, piece by piece; RecipeError when it fills the context."""
         tokenizer = self.tokenizer
         prompt = tokenizer.document_prompt(text)
-        return stream(self.model, tokenizer, prompt, config or GenerateConfig(), tokenizer.stop_ids)
+        return stream(self._causal(), tokenizer, prompt, config or GenerateConfig(), tokenizer.stop_ids)
 
     def generate(self, text: str, config: GenerateConfig | None = None) -> str:
         """As `stream`, the whole continuation at once."""
         return "".join(self.stream(text, config))
 
+    def fill_mask(self, text: str, top_k: int = 5) -> list[list[Filling]]:
+        """What an encoder would put into each [MASK] of `text`; RecipeError when there is none, or for a decoder."""
+        if not isinstance(self.model, Encoder):
+            raise RecipeError("this model is a decoder, which goes on with a text and fills no [MASK]; use an encoder")
+        return fill_mask(self.model, self.tokenizer, text, top_k)
+
+    def _causal(self) -> CausalModel:
+        if isinstance(self.model, Encoder):
+            raise RecipeError(
+                'an encoder goes on with no text; have it fill gaps: generate TARGET --fill-mask "The [MASK] ..."'
+            )
+        return self.model
+
     def chat(self, config: GenerateConfig | None = None, system: str | None = None) -> Chat:
         """A new conversation."""
-        return Chat(self.model, self.tokenizer, config, system)
+        return Chat(self._causal(), self.tokenizer, config, system)
 
 
 def load_model(path: Path | str, *, device: torch.device | str = "cpu", need_tokenizer: bool = True) -> LoadedModel:

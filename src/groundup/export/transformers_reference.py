@@ -1,8 +1,8 @@
 """Run as a program: open an exported folder with transformers' Auto classes and write down what they make of it.
 
     python -P transformers_reference.py FOLDER REQUEST.json ANSWER.safetensors
-    request   {"ids": [...], "text": "...", "messages": [...]}
-    answer    logits [time, vocab] of the ids; ids of the text; ids of the messages by the chat template
+    request   {"ids": [...], "text": "...", "messages": [...], "architecture": "AutoModelFor..."}
+    answer    logits [time, vocab] of the ids; ids of the text; ids of the messages, if any, by the chat template
 
 A process of its own, so that transformers' import costs memory and seconds only while it is needed, and so that the
 folder is proved to load where this package is not imported. Invariant: no code from the folder is run.
@@ -22,21 +22,26 @@ def main(folder: str, request_path: str, answer_path: str) -> None:
     """Load model and tokenizer of `folder`, answer the request."""
     try:
         import torch
+        import transformers
         from safetensors.torch import save_file
-        from transformers import AutoModelForCausalLM, AutoTokenizer
     except ImportError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(WITHOUT_TRANSFORMERS)
     request = json.loads(Path(request_path).read_text(encoding="utf-8"))
-    model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    kind = getattr(transformers, request["architecture"])
+    model: torch.nn.Module = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     model.eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     with torch.inference_mode():
-        logits = model(torch.tensor([request["ids"]])).logits[0].float()
+        found = model(torch.tensor([request["ids"]]))
+        spans = "start_logits" in found
+        logits = torch.stack([found.start_logits, found.end_logits], -1) if spans else found.logits
+        logits = logits.flatten(0, -2).float()
     text_ids = tokenizer(request["text"], add_special_tokens=False)["input_ids"]
-    prompt = tokenizer.apply_chat_template(request["messages"], add_generation_prompt=True, tokenize=False)
-    chat_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    answer = {"logits": logits, "text_ids": torch.tensor(text_ids), "chat_ids": torch.tensor(chat_ids)}
+    answer = {"logits": logits, "text_ids": torch.tensor(text_ids)}
+    if request["messages"]:
+        prompt = tokenizer.apply_chat_template(request["messages"], add_generation_prompt=True, tokenize=False)
+        answer["chat_ids"] = torch.tensor(tokenizer(prompt, add_special_tokens=False)["input_ids"])
     save_file({name: tensor.contiguous() for name, tensor in answer.items()}, answer_path)
 
 

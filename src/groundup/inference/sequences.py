@@ -21,7 +21,7 @@ from groundup.inference.cache import Cache, States
 from groundup.inference.sampling import penalise, sample
 from groundup.inference.serving import serving_form
 from groundup.kernels.decode import PackedDecoder, Room, Span
-from groundup.models import LSTM, Decoder, DecoderConfig, LanguageModel
+from groundup.models import LSTM, CausalModel, Decoder, DecoderConfig
 from groundup.models.rotary import scaled_rotation
 
 CALL_ROWS = 256
@@ -62,7 +62,7 @@ class Running:
 
 
 def run_sequences(
-    model: LanguageModel, sequences: Sequence[Running], sampling: Sampling, max_running: int
+    model: CausalModel, sequences: Sequence[Running], sampling: Sampling, max_running: int
 ) -> Iterator[tuple[Running, int]]:
     """Each sequence with each of its next tokens, until all have no more room; at most `max_running` at a time."""
     sequences = [sequence for sequence in sequences if sequence.room > 0]
@@ -175,7 +175,7 @@ def _room(decoder: PackedDecoder, config: DecoderConfig, slots: int, max_time: i
     return decoder.room(slots, max_time, rows, cosines[0, 0], sines[0, 0])
 
 
-def _run_equal(model: LanguageModel, sequences: list[Running], sampling: Sampling) -> Iterator[tuple[Running, int]]:
+def _run_equal(model: CausalModel, sequences: list[Running], sampling: Sampling) -> Iterator[tuple[Running, int]]:
     """Prompts of one length through `model`, in step."""
     device = next(model.parameters()).device
     max_time = max(len(sequence.tokens) + sequence.room for sequence in sequences)
@@ -193,7 +193,7 @@ def _run_equal(model: LanguageModel, sequences: list[Running], sampling: Samplin
         yield from (pair for pair in pairs if pair[0].room >= 0)
 
 
-def _prefill(model: LanguageModel, tokens: Tensor, cache: Cache | States) -> Float[Tensor, "rows vocab"]:
+def _prefill(model: CausalModel, tokens: Tensor, cache: Cache | States) -> Float[Tensor, "rows vocab"]:
     """Each kind of model with its own kind of cache."""
     if isinstance(model, LSTM):
         assert isinstance(cache, States), "made for this model"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from groundup.models.anatomy import Anatomy, model_anatomy
-from groundup.models.build import AnyConfig, LanguageModel, ModelConfig, build_model
+from groundup.models.build import AnyConfig, CausalModel, LanguageModel, Model, ModelConfig, build_model
 from groundup.models.context import RowContext
 from groundup.models.decoder import Decoder, KeyValueCache
 from groundup.models.decoder_config import DecoderConfig
+from groundup.models.encoder import Encoder, EncoderConfig, Labeller
+from groundup.models.encoder_heads import LabelKind, numbers_as_targets
 from groundup.models.huggingface import (
     check_shapes,
     from_huggingface,
@@ -19,7 +21,7 @@ from groundup.models.huggingface import (
     own_tensors,
     to_huggingface,
 )
-from groundup.models.layouts import LAYOUTS, ConfigValues, Layout, find_layout
+from groundup.models.layouts import LAYOUTS, ConfigValues, Layout, bert_name, find_layout
 from groundup.models.losses import IGNORE, LossConfig
 from groundup.models.lstm import LSTM, LSTMConfig, StateCache
 
@@ -29,17 +31,24 @@ __all__ = [
     "LSTM",
     "Anatomy",
     "AnyConfig",
+    "CausalModel",
     "ConfigValues",
     "Decoder",
     "DecoderConfig",
+    "Encoder",
+    "EncoderConfig",
     "KeyValueCache",
     "LSTMConfig",
+    "LabelKind",
+    "Labeller",
     "LanguageModel",
     "Layout",
     "LossConfig",
+    "Model",
     "ModelConfig",
     "RowContext",
     "StateCache",
+    "bert_name",
     "build_model",
     "check_shapes",
     "find_layout",
@@ -50,6 +59,7 @@ __all__ = [
     "huggingface_tensors",
     "layout_of",
     "model_anatomy",
+    "numbers_as_targets",
     "own_shapes",
     "own_tensors",
     "to_huggingface",

@@ -158,8 +158,17 @@ class LanguageModelHead(nn.Module):
         row_weights: Float[Tensor, " rows"] | None,
     ) -> tuple[Float[Tensor, " rows"], Int[Tensor, " rows"]]:
         """Sum of the losses (float32, nats) and number of valid targets (int64) of each row; see `Decoder.forward`."""
+        return self.losses(hidden, self._matrix(embedding), targets, row_weights)
+
+    def losses(
+        self,
+        hidden: Float[Tensor, "rows time width"],
+        matrix: Float[Tensor, "vocab width"],
+        targets: Int[Tensor, "rows time"],
+        row_weights: Float[Tensor, " rows"] | None,
+    ) -> tuple[Float[Tensor, " rows"], Int[Tensor, " rows"]]:
+        """As `forward`, with any matrix of scores."""
         states, flat = hidden.flatten(0, 1), targets.flatten()
-        matrix = self._matrix(embedding)
         if row_weights is None or not torch.is_grad_enabled():
             losses = _TokenLosses.apply(states, matrix, flat, self.chunk_loss)  # type: ignore[no-untyped-call]
         else:

@@ -8,6 +8,7 @@ from groundup.optim.adamw import AdamConfig, AdamWConfig
 from groundup.optim.adamw8bit import AdamW8bitConfig
 from groundup.optim.build import Optimizer, OptimizerConfig, build_optimizer
 from groundup.optim.groups import GroupRule, Rates
+from groundup.optim.layers import LayersConfig, by_layer
 from groundup.optim.lion import LionConfig
 from groundup.optim.muon import MuonConfig
 from groundup.optim.named import NamedConfig
@@ -37,6 +38,7 @@ __all__ = [
     "CosineConfig",
     "GroupRule",
     "InverseSquareRootConfig",
+    "LayersConfig",
     "LinearConfig",
     "LionConfig",
     "MuonConfig",
@@ -52,6 +54,7 @@ __all__ = [
     "ScheduleFreeConfig",
     "WSDConfig",
     "build_optimizer",
+    "by_layer",
     "flat_state",
     "learning_rate_factor",
     "load_flat_state",

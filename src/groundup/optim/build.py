@@ -55,10 +55,10 @@ class Optimizer:
         """All groups; each has `lr`, `base_learning_rate`, `role`, `params` and `names`."""
         return [group for part in self.parts for group in part.param_groups]
 
-    def set_rate_factor(self, factor: float) -> None:
-        """Let every group learn at its base rate times `factor` from now on."""
+    def set_rate_factor(self, factor: float, step: int) -> None:
+        """Let every group learn at its base rate times `factor` from now on; before its `first_step` not at all."""
         for group in self.param_groups:
-            rate = group["base_learning_rate"] * factor
+            rate = group["base_learning_rate"] * factor if step >= group.get("first_step", 0) else 0.0
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)  # torchao's compiled step keeps the tensor
             else:

@@ -74,7 +74,7 @@ def _make_state(optimizer: Optimizer) -> None:
     with torch.no_grad():
         for parameter, _ in gradients:
             parameter.grad = torch.zeros_like(parameter)
-    optimizer.set_rate_factor(0.0)
+    optimizer.set_rate_factor(0.0, 0)
     optimizer.step()
     for parameter, gradient in gradients:
         parameter.grad = gradient

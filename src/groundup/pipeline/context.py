@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from groundup import stage
+from groundup import stage, tokens
+from groundup.models import EncoderConfig
 from groundup.pipeline.recipe import InstructConfig, Recipe
 from groundup.tokens import Tokenizer
 from groundup.train.guards import StopRequest
@@ -33,6 +35,12 @@ class Context:
     def vocab_size(self) -> int:
         """Number of tokens of the run's tokenizer, trained or taken in."""
         return int(self.done["tokenizer"].summary["vocab_size"])
+
+    @property
+    def control_tokens(self) -> Sequence[str]:
+        """Control tokens that the run's tokenizer has, in order: an encoder needs some more."""
+        more = tokens.ENCODER_TOKENS if isinstance(self.recipe.model, EncoderConfig) else ()
+        return (*tokens.CONTROL_TOKENS, *more)
 
     def instruct(self) -> InstructConfig:
         """The recipe's section of instruction tuning; its stages are listed only where there is one."""

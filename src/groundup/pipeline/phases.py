@@ -19,14 +19,18 @@ from safetensors.torch import save_file
 from groundup import config, evaluate, tokens
 from groundup.errors import DataError
 from groundup.log import logger
-from groundup.models import LanguageModel, build_model
+from groundup.models import AnyConfig, EncoderConfig, LanguageModel, Model, build_model
 from groundup.models.bigrams import flops_of_step
+from groundup.optim import LayersConfig
 from groundup.parallel.compile import uncompiled
 from groundup.pipeline.context import Context
 from groundup.pipeline.recipe import Recipe
 from groundup.pipeline.start import foreign_start, start_identity
 from groundup.tokens import (
+    NEXT_SENTENCE,
+    EncoderText,
     JoinedRows,
+    Masking,
     Mixture,
     MixtureSource,
     PackedConversations,
@@ -34,6 +38,7 @@ from groundup.tokens import (
     Rows,
     SelectedRows,
     Tokenizer,
+    WordStarts,
 )
 from groundup.train import checkpoint, loop
 from groundup.train.journal import Journal
@@ -55,6 +60,9 @@ FIT_SHARE = 0.05
 PREVIEWS = 3
 REPLAY = "replay"
 
+BodyOf = Callable[[AnyConfig, int], Model]
+"""Config and vocabulary size -> an uninitialised model."""
+
 
 def _phase_identity(context: Context, phase: TrainingConfig) -> Mapping[str, Any]:
     """Everything but the conversations' paths, since their content enters through the stage that read them."""
@@ -74,13 +82,28 @@ def instruct_identity(context: Context) -> Mapping[str, Any]:
     return _phase_identity(context, context.instruct())
 
 
-def text_rows(context: Context, split: str) -> dict[str, PackedText]:
-    """Packed text of every source that has documents in `split`."""
-    shards, vocab_size = context.done["shards"], context.vocab_size
+def text_rows(context: Context, split: str) -> dict[str, Rows]:
+    """Rows of text, with what is to be predicted of it, of every source that has documents in `split`."""
+    shards, model = context.done["shards"], context.recipe.model
+    folders = {source: shards.path / split / source for source in shards.summary.get(split, {})}
+    if isinstance(model, EncoderConfig):
+        masking = _masking(context)
+        ids = context.tokenizer().need_encoder_ids()
+        return {
+            source: EncoderText(folder, source, model.context_length, ids, masking, pairs=model.next_sentence)
+            for source, folder in folders.items()
+        }
     return {
-        source: PackedText(shards.path / split / source, source, context.recipe.model.context_length, vocab_size)
-        for source in shards.summary.get(split, {})
+        source: PackedText(folder, source, model.context_length, context.vocab_size)
+        for source, folder in folders.items()
     }
+
+
+def _masking(context: Context) -> Masking:
+    """How this recipe hides tokens."""
+    config, tokenizer = context.recipe.pretrain.masking, context.tokenizer()
+    assert config is not None, "a recipe of an encoder is checked to have it"
+    return Masking(config, WordStarts(tokenizer), tokenizer.need_encoder_ids().mask, context.recipe.seed)
 
 
 def _pretrain_sources(context: Context) -> list[MixtureSource]:
@@ -96,10 +119,12 @@ def _pretrain_sources(context: Context) -> list[MixtureSource]:
 
 def _pretrain_data(context: Context) -> tuple[Mixture, Objectives]:
     recipe = context.recipe
-    rows_per_step = _rows_per_step(recipe.pretrain, recipe)
-    mixture = Mixture(_pretrain_sources(context), rows_per_step, recipe.seed, recipe.pretrain.order)
+    mixture = Mixture(
+        _pretrain_sources(context), rows_per_step(recipe.pretrain, recipe), recipe.seed, recipe.pretrain.order
+    )
     names = tuple(mixture.names)
-    return mixture, Objectives(names, (0,) * len(names), ("pretrain",), (1.0,))
+    heads = ("", NEXT_SENTENCE) if isinstance(recipe.model, EncoderConfig) and recipe.model.next_sentence else ("",)
+    return mixture, Objectives(names, (0,) * len(names), ("pretrain",), (1.0,), heads)
 
 
 def _instruct_data(context: Context) -> tuple[Mixture, Objectives]:
@@ -115,7 +140,7 @@ def _instruct_data(context: Context) -> tuple[Mixture, Objectives]:
     asked = 1.0 - instruct.replay_fraction
     sources = [MixtureSource(rows, asked * shares[rows.name] / total) for rows in packed if shares.get(rows.name)]
     replayed = [MixtureSource(_replay(context), instruct.replay_fraction)] if instruct.replay_fraction else []
-    mixture = Mixture([*replayed, *sources], _rows_per_step(instruct, recipe), recipe.seed)
+    mixture = Mixture([*replayed, *sources], rows_per_step(instruct, recipe), recipe.seed)
     membership = (0,) * len(replayed) + (1,) * len(sources)
     return mixture, Objectives(tuple(mixture.names), membership, ("pretrain", "instruct"), (1.0, instruct.lambda_))
 
@@ -128,7 +153,8 @@ def _replay(context: Context) -> Rows:
     return JoinedRows(REPLAY, repeated)
 
 
-def _rows_per_step(training: TrainingConfig, recipe: Recipe) -> int:
+def rows_per_step(training: TrainingConfig, recipe: Recipe) -> int:
+    """Rows of one step over all micro-batches and ranks."""
     return training.global_batch_tokens // recipe.model.context_length
 
 
@@ -148,20 +174,37 @@ def _validation(context: Context, tokenizer: Tokenizer, training: TrainingConfig
     return validate
 
 
-def _train(
+def run_phase(
     context: Context,
     work: Path,
     name: str,
     training: TrainingConfig,
     data: tuple[Mixture, Objectives],
     start: Mapping[str, torch.Tensor] | Callable[[TrainState], None],
+    validate: loop.Validate | None = None,
+    body: BodyOf = build_model,
+    layers: LayersConfig | None = None,
 ) -> Mapping[str, Any]:
+    """Train in `work` to the end of the phase's budget, going on from what is there; returns the stage's summary.
+
+    `validate`: bits per byte of held-out text when None. `body` makes the model, `layers` says which of it learn.
+    """
     recipe, execution, tokenizer = context.recipe, context.recipe.runtime, context.tokenizer()
     mixture, objectives = data
     configure_threads(execution)
     device, vocab_size = pick_device(execution), tokenizer.vocab_size
     weights = start if isinstance(start, Mapping) else None
-    state = build_state(recipe.model, vocab_size, training, execution, recipe.seed, device=device, start=weights)
+    state = build_state(
+        recipe.model,
+        vocab_size,
+        training,
+        execution,
+        recipe.seed,
+        device=device,
+        start=weights,
+        build=body,
+        layers=layers,
+    )
     if callable(start) and not (work / loop.CHECKPOINTS).exists():
         start(state)
     phase = loop.Phase(
@@ -169,13 +212,13 @@ def _train(
         training=training,
         mixture=mixture,
         objectives=objectives,
-        validate=_validation(context, tokenizer, training),
+        validate=validate or _validation(context, tokenizer, training),
         flops_per_token=recipe.model.flops_per_token(vocab_size),
     )
     summary = loop.train(phase, state, execution, work, Journal(name, work, context.run_folder), context.stop)
     return {
         **summary,
-        "parameters": recipe.model.num_parameters(vocab_size),
+        "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
         "flops_per_token": recipe.model.flops_per_token(vocab_size),
         "epochs": {source: round(value, 3) for source, value in mixture.epochs(summary["steps"]).items()},
         "computed_by": way_to_compute(execution, recipe.model, training, vocab_size, device),
@@ -183,7 +226,7 @@ def _train(
 
 
 def build_pretrain(context: Context, work: Path) -> Mapping[str, Any]:
-    """Next-token prediction on the train split, from random weights, counted pairs of tokens or a model."""
+    """Prediction of text of the train split, from random weights, counted pairs of tokens or a model."""
     recipe, data = context.recipe, _pretrain_data(context)
     if recipe.pretrain.tokens == 0:
         return _taken_as_it_is(context, work)
@@ -194,7 +237,7 @@ def build_pretrain(context: Context, work: Path) -> Mapping[str, Any]:
         if recipe.pretrain.from_ is not None:
             _start_from_model(state, recipe.pretrain.from_, recipe)
 
-    return _train(context, work, "pretrain", recipe.pretrain, data, start)
+    return run_phase(context, work, "pretrain", recipe.pretrain, data, start)
 
 
 def _start_from_model(state: TrainState, path: str, recipe: Recipe) -> None:
@@ -256,7 +299,7 @@ def build_instruct(context: Context, work: Path) -> Mapping[str, Any]:
     """Conversations and replayed text, from the pretrained weights."""
     instruct, data = context.instruct(), _instruct_data(context)
     _show_previews(context, data[0])
-    summary = _train(context, work, "instruct", instruct, data, start=trained_weights(context, "pretrain"))
+    summary = run_phase(context, work, "instruct", instruct, data, start=trained_weights(context, "pretrain"))
     return {**summary, "lambda": instruct.lambda_, "replay_fraction": instruct.replay_fraction}
 
 

@@ -19,9 +19,10 @@ from groundup.corpus import CorpusConfig, EngineName
 from groundup.errors import RecipeError
 from groundup.evaluate import EvaluateConfig
 from groundup.export import ExportConfig
-from groundup.models import DecoderConfig, ModelConfig
+from groundup.models import DecoderConfig, EncoderConfig, ModelConfig
+from groundup.optim import LayersConfig
 from groundup.pipeline.start import described
-from groundup.tokens import InstructSourceConfig, TokenizerConfig
+from groundup.tokens import InstructSourceConfig, MaskingConfig, TaskKind, TaskSourceConfig, TokenizerConfig
 from groundup.train.state import ExecutionConfig, TrainingConfig, check_batch
 
 _PATHS = (
@@ -36,12 +37,14 @@ _PATHS = (
     "pretrain.from",
     "instruct.sources.path",
     "instruct.heldout.path",
+    "task.sources.path",
+    "task.heldout.path",
 )
 """Where a recipe names files and folders to read; in each entry where a list is on the way."""
 
 
 class PretrainConfig(TrainingConfig):
-    """Next-token prediction on the train split of the corpus."""
+    """Next-token prediction (encoders: prediction of masked tokens) on the train split of the corpus."""
 
     tokens: int = Field(ge=0)
     """Budget: positions (padding included) that the phase trains on; with `from` also 0: the model as it is."""
@@ -55,6 +58,8 @@ class PretrainConfig(TrainingConfig):
     """Where the tables begin: random, or as the best bigram model of the text, counted and fitted in seconds."""
     start_steps: int = Field(default=60, ge=0)
     """Steps of that fit, 2.6 * vocab_size^2 * hidden_size FLOPs each; fewer where they were over 5% of the phase's."""
+    masking: MaskingConfig | None = None
+    """For encoders, which learn to say what is hidden instead of what comes next: how tokens are hidden."""
 
     @model_validator(mode="after")
     def _one_start(self) -> PretrainConfig:
@@ -78,6 +83,22 @@ class InstructConfig(TrainingConfig):
     """Share of each conversation source among them; empty: in proportion to its size."""
     replay_fraction: float = Field(default=0.25, ge=0, lt=1)
     """Share of each batch's rows that are replayed pretraining text."""
+
+
+class TaskConfig(TrainingConfig):
+    """A task for a pretrained encoder: labels of texts, pairs or words, numbers, or spans that answer questions."""
+
+    kind: TaskKind
+    """`sequence`: a label of each text or pair; `token`: of each word; `number`: a number; `span`: where the answer is.
+    """
+    sources: tuple[TaskSourceConfig, ...] = Field(min_length=1)
+    """Labelled records to train on."""
+    heldout: tuple[TaskSourceConfig, ...] = Field(min_length=1)
+    """Labelled records that are only evaluated on; the first is the headline."""
+    labels: tuple[str, ...] = ()
+    """Names of the labels in the order of their numbers; empty: those that occur, sorted."""
+    layers: LayersConfig = LayersConfig()
+    """Which layers of the body learn, from when on and how fast."""
 
 
 class RuntimeConfig(ExecutionConfig):
@@ -110,6 +131,8 @@ class Recipe(Config):
     """First phase."""
     instruct: InstructConfig | None = None
     """Second phase; leave it out to stop after pretraining."""
+    task: TaskConfig | None = None
+    """Second phase of an encoder; leave it out to stop after pretraining."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """What is measured at the end."""
     export: ExportConfig = ExportConfig()
@@ -126,11 +149,20 @@ class Recipe(Config):
             _check_distinct("instruct.sources", [source.name for source in self.instruct.sources])
             _check_distinct("instruct.heldout", [source.name for source in self.instruct.heldout])
             _check_mixture("instruct", self.instruct.mixture, [source.name for source in self.instruct.sources])
+        _check_objective(self)
         if self.pretrain.start == "bigrams" and not isinstance(self.model, DecoderConfig):
             raise ValueError("pretrain.start: bigrams needs model.kind: decoder; its blocks can begin as the identity")
         if self.pretrain.start == "bigrams" and self.model.tied:
             raise ValueError("pretrain.start: bigrams needs model.tied: false; a token's two tables differ in it")
-        for phase in (self.pretrain, self.instruct):
+        if self.task is not None:
+            _check_distinct("task.sources", [source.name for source in self.task.sources])
+            _check_distinct("task.heldout", [source.name for source in self.task.heldout])
+            if not isinstance(self.model, EncoderConfig):
+                raise ValueError(f"task needs model.kind: encoder; a {self.model.kind} has no head for labels")
+            if self.task.labels and self.task.kind not in ("sequence", "token"):
+                raise ValueError(f"task.labels: a task of kind {self.task.kind} has no labels; leave them out")
+            _check_distinct("task.labels", list(self.task.labels))
+        for phase in (self.pretrain, self.instruct, self.task):
             if phase is not None:
                 _check_phase(phase, self.model.context_length)
         return self
@@ -150,6 +182,23 @@ def _check_distinct(where: str, names: Sequence[str]) -> None:
     twice = next((name for name in names if lowered.count(name.lower()) > 1), None)
     if twice is not None:
         raise ValueError(f"{where}: two are named {twice!r} (letter case aside); give each its own name")
+
+
+def _check_objective(recipe: Recipe) -> None:
+    """An objective that the model cannot do is refused, with what would work."""
+    masking, model = recipe.pretrain.masking, recipe.model
+    if not isinstance(model, EncoderConfig):
+        if masking is not None:
+            raise ValueError(f"pretrain.masking needs model.kind: encoder; a {model.kind} predicts what comes next")
+        return
+    if masking is None:
+        raise ValueError("model.kind: encoder needs pretrain.masking, for example masking: {share: 0.15}")
+    if masking.share > model.predicted_share:
+        raise ValueError(
+            f"pretrain.masking.share {masking.share} is above model.predicted_share {model.predicted_share}; raise that"
+        )
+    if recipe.instruct is not None:
+        raise ValueError("an encoder does not answer, so it has no 'instruct:' section; use model.kind: decoder")
 
 
 def _check_phase(phase: TrainingConfig, context_length: int) -> None:

@@ -31,11 +31,16 @@ VERBS: dict[str, str] = {
     "prepare": "questions",
     "pretrain": "pretrain",
     "instruct": "instruct",
+    "task": "task",
     "evaluate": "evaluate",
     "export": "export",
     "run": "export",
 }
 """Verb -> the last stage that it brings to done."""
+PREPARED = ("shards", "conversations", "questions", "examples")
+"""Stages that make what is trained and measured on."""
+TRAINED = ("pretrain", "instruct", "task")
+"""Stages that write a line per step."""
 
 
 @dataclass(frozen=True)
@@ -114,15 +119,15 @@ def instruct(recipe: Recipe) -> RunResult:
 def _bring_all(context: Context, until: str) -> None:
     kinds = listed(context.recipe)
     names = [kind.name for kind in kinds]
-    last = names.index(until) if until in names else _last_before(until, names)
+    last = names.index(until) if until in names and until != VERBS["prepare"] else _last_before(until, names)
     for kind in kinds[: last + 1]:
         _bring(context, kind)
 
 
 def _last_before(until: str, names: Sequence[str]) -> int:
-    """Index of the last stage to do when the recipe has no `until`: an error, but preparing needs no conversations."""
+    """Index of the last stage of preparing; an error when the recipe has no other `until`."""
     if until == VERBS["prepare"]:
-        return names.index("shards")
+        return max(index for index, name in enumerate(names) if name in PREPARED)
     raise RecipeError(
         f"the recipe has no '{until}:' section, so there is nothing to {until}; add it or use another verb"
     )
@@ -145,7 +150,7 @@ def _refresh(context: Context) -> None:
     """Bring the run folder's lists up to what the stages hold now."""
     entries = status(context.recipe)
     stage.write_json(context.run_folder / "stages.json", entries)
-    trained = [Path(entry["folder"]) for entry in entries if entry["name"] in ("pretrain", "instruct")]
+    trained = [Path(entry["folder"]) for entry in entries if entry["name"] in TRAINED]
     partial = [path.with_name(path.name + ".partial") for path in trained]
     publish([path for pair in zip(trained, partial) for path in pair], context.run_folder)
     if "export" in context.done:

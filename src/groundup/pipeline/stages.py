@@ -5,6 +5,7 @@
                   | \\----> conversations ------------------/             /
                   +-> fertility                                          /
     held-out conversations -> questions ------------------------------/
+    labelled records -> examples ---> task (from pretrain; of an encoder, in place of instruct)
 
 Invariant: a stage reads other stages' finished folders and its own part of the recipe, nothing else; so equal
 fingerprints mean equal results.
@@ -35,6 +36,14 @@ from groundup.pipeline.phases import (
     trained_model,
 )
 from groundup.pipeline.recipe import Recipe
+from groundup.pipeline.task import (
+    build_examples,
+    build_task,
+    examples_identity,
+    export_task,
+    measure_task,
+    task_identity,
+)
 from groundup.tokens import JoinedRows, Rows
 from groundup.train.state import dtype_of
 
@@ -106,16 +115,18 @@ def _build_contamination(context: Context, work: Path) -> Mapping[str, Any]:
 
 
 def _tokenizer_identity(context: Context) -> Mapping[str, Any]:
-    return tokens.tokenizer_identity(context.recipe.tokenizer)
+    identity = tokens.tokenizer_identity(context.recipe.tokenizer)
+    more = context.control_tokens[len(tokens.CONTROL_TOKENS) :]
+    return {**identity, "control": list(more)} if more else identity
 
 
 def _build_tokenizer(context: Context, work: Path) -> Mapping[str, Any]:
     wanted = context.recipe.tokenizer
     if wanted.path is not None:
-        return tokens.take_in(Path(wanted.path), wanted.pattern, work)
+        return tokens.take_in(Path(wanted.path), wanted.pattern, work, context.control_tokens)
     with _engine(context, work) as engine:
         texts = tokens.sample(_train_texts(context, work / _DRAWN, engine), wanted.mixture, wanted.sample_bytes)
-        done = tokens.train_tokenizer(wanted, texts, work)
+        done = tokens.train_tokenizer(wanted, texts, work, context.control_tokens)
     shutil.rmtree(work / _DRAWN, ignore_errors=True)
     return done
 
@@ -247,8 +258,12 @@ def _build_evaluate(context: Context, work: Path) -> Mapping[str, Any]:
     }
     before = {BEFORE_INSTRUCT: found["base"]} if "instruct" in found else {}
     metrics = evaluate.side_by_side(found.get("instruct", found["base"]), before).metrics_dict()
+    samples: dict[str, Any] = {label: evaluation.samples for label, evaluation in found.items()}
+    if "task" in context.done:
+        of_task, samples["task"] = measure_task(context, dtype)
+        metrics |= {name: metric.as_dict() for name, metric in of_task.items()}
     stage.write_json(work / "evaluation.json", metrics)
-    stage.write_json(work / "samples.json", {label: evaluation.samples for label, evaluation in found.items()})
+    stage.write_json(work / "samples.json", samples)
     return {name: metric["value"] for name, metric in metrics.items()}
 
 
@@ -273,7 +288,8 @@ def _export_identity(context: Context) -> Mapping[str, Any]:
 def _build_export(context: Context, work: Path) -> Mapping[str, Any]:
     phase = "instruct" if "instruct" in context.done else "pretrain"
     checks = export.save_model(trained_model(context, phase), context.tokenizer(), work, context.recipe.export)
-    return {"from": phase, **checks}
+    of_task = {"task": export_task(context, work / "task")} if "task" in context.done else {}
+    return {"from": phase, **checks, **of_task}
 
 
 _STAGES: tuple[StageKind, ...] = (
@@ -284,6 +300,7 @@ _STAGES: tuple[StageKind, ...] = (
     StageKind("shards", lambda context: {}, ("corpus", "tokenizer"), _build_shards, resumable=True),
     StageKind("conversations", _conversations_identity, ("tokenizer",), _build_conversations, resumable=True),
     StageKind("questions", _questions_identity, (), _build_questions),
+    StageKind("examples", examples_identity, ("tokenizer",), build_examples),
     StageKind("pretrain", pretrain_identity, ("shards", "tokenizer"), build_pretrain, resumable=True),
     StageKind(
         "instruct",
@@ -292,23 +309,24 @@ _STAGES: tuple[StageKind, ...] = (
         build_instruct,
         resumable=True,
     ),
+    StageKind("task", task_identity, ("pretrain", "examples", "tokenizer"), build_task, resumable=True),
     StageKind(
         "evaluate",
         _evaluate_identity,
-        ("pretrain", "instruct", "questions", "shards", "tokenizer"),
+        ("pretrain", "instruct", "task", "examples", "questions", "shards", "tokenizer"),
         _build_evaluate,
     ),
-    StageKind("export", _export_identity, ("pretrain", "instruct", "tokenizer"), _build_export),
+    StageKind("export", _export_identity, ("pretrain", "instruct", "task", "examples", "tokenizer"), _build_export),
 )
-_ONLY_WITH_INSTRUCT = ("conversations", "questions", "instruct")
+_ONLY_WITH = {"instruct": ("conversations", "questions", "instruct"), "task": ("examples", "task")}
+"""Section of a recipe -> stages that are there only with it."""
 
 
 def listed(recipe: Recipe) -> list[StageKind]:
-    """The stages of a recipe, in order; without an `instruct:` section its stages are left out everywhere."""
-    if recipe.instruct is not None:
-        return list(_STAGES)
+    """The stages of a recipe, in order; those of a section that it has not are left out everywhere."""
+    absent = {name for section, names in _ONLY_WITH.items() if getattr(recipe, section) is None for name in names}
     return [
-        replace(kind, needs=tuple(name for name in kind.needs if name not in _ONLY_WITH_INSTRUCT))
+        replace(kind, needs=tuple(name for name in kind.needs if name not in absent))
         for kind in _STAGES
-        if kind.name not in _ONLY_WITH_INSTRUCT
+        if kind.name not in absent
     ]

@@ -17,7 +17,7 @@ from groundup.report.read import PhaseLines, RunFiles
 from groundup.report.words import number
 
 FORMAT_VERSION = 1
-PHASES = ("pretrain", "instruct")
+PHASES = ("pretrain", "instruct", "task")
 BEFORE = "before_instruct:"
 """Prefix of the base model's metrics in evaluation.json."""
 LABELS = {"base": "after pretraining", "instruct": "after instruction tuning"}
@@ -156,7 +156,10 @@ def sentence(facts: Facts) -> str:
     parts = [parameters]
     total = sum(facts.tokens.values())
     if total:
-        phases = " and ".join({"pretrain": "text", "instruct": "conversations"}[phase] for phase in facts.tokens)
+        phases = " and ".join(
+            {"pretrain": "text", "instruct": "conversations", "task": "labelled records"}[phase]
+            for phase in facts.tokens
+        )
         parts.append(f"trained from scratch on {words.compact(total)} tokens of {phases}")
     seconds = sum(facts.seconds.values())
     if seconds:

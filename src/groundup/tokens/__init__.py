@@ -10,6 +10,9 @@ from groundup.tokens.conversations import (
     instruct_identity,
     read_conversations,
 )
+from groundup.tokens.encoder_rows import NEXT_SENTENCE, EncoderText
+from groundup.tokens.example_rows import PackedExamples, heads_of, labels_of, outputs_of, write_examples
+from groundup.tokens.examples import Example, ExampleReading, TaskKind, TaskSourceConfig, task_source_identity
 from groundup.tokens.fertility import OWN, measure_fertility
 from groundup.tokens.file_shards import write_file_shards
 from groundup.tokens.foreign import (
@@ -19,6 +22,7 @@ from groundup.tokens.foreign import (
     take_in,
     tokenizer_identity,
 )
+from groundup.tokens.masking import Masking, MaskingConfig
 from groundup.tokens.mixture import Mixture, MixtureSource
 from groundup.tokens.packing import IGNORE, PackedConversations, PackedText, Row, Rows, examples_of
 from groundup.tokens.questions import Questions, write_questions
@@ -34,23 +38,35 @@ from groundup.tokens.template import (
     prompt_ids,
     turns_from_messages,
 )
-from groundup.tokens.tokenizer import Tokenizer
+from groundup.tokens.tokenizer import EncoderIds, Tokenizer
+from groundup.tokens.tokenizer_file import CONTROL_TOKENS, ENCODER_TOKENS
 from groundup.tokens.tokenizer_training import TokenizerConfig, train_tokenizer
+from groundup.tokens.word_starts import WordStarts
 
 __all__ = [
     "CHAT_TEMPLATE",
+    "CONTROL_TOKENS",
+    "ENCODER_TOKENS",
     "IGNORE",
+    "NEXT_SENTENCE",
     "OWN",
     "Batch",
     "Bigrams",
     "Conversation",
     "ConversationReading",
     "Encoded",
+    "EncoderIds",
+    "EncoderText",
+    "Example",
+    "ExampleReading",
     "InstructSourceConfig",
     "JoinedRows",
+    "Masking",
+    "MaskingConfig",
     "Mixture",
     "MixtureSource",
     "PackedConversations",
+    "PackedExamples",
     "PackedText",
     "Questions",
     "Row",
@@ -58,28 +74,36 @@ __all__ = [
     "SelectedRows",
     "SourceFiles",
     "SourceTexts",
+    "TaskKind",
+    "TaskSourceConfig",
     "Tokenizer",
     "TokenizerConfig",
     "Turn",
+    "WordStarts",
     "collate",
     "coloured_preview",
     "count_bigrams",
     "encode_conversation",
     "examples_of",
     "foreign_identity",
+    "heads_of",
     "instruct_identity",
+    "labels_of",
     "load_foreign",
     "measure_fertility",
     "ordered_batches",
+    "outputs_of",
     "prompt_ids",
     "read_conversations",
     "require_tokenizer",
     "sample",
     "take_in",
+    "task_source_identity",
     "tokenizer_identity",
     "train_tokenizer",
     "turns_from_messages",
     "write_conversations",
+    "write_examples",
     "write_file_shards",
     "write_questions",
     "write_shards",

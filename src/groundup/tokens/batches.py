@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -19,29 +18,50 @@ class Batch:
     """One micro-batch of `rows` rows of `time` tokens."""
 
     tokens: Int64[Tensor, "rows time"]
-    targets: Int64[Tensor, "rows time"]
-    """The token to predict at each position, IGNORE where nothing is predicted."""
+    targets: Int64[Tensor, "rows *heads time"]
+    """What to predict at each position (a token, a label), IGNORE where nothing is; for several heads [rows, heads,
+    time]."""
     segments: Int32[Tensor, "rows time"]
     """Number of the document within the row; attention stays inside one. Padding has a segment of its own."""
     positions: Int32[Tensor, "rows time"]
     """Position within the segment, from 0."""
     sources: Int64[Tensor, " rows"]
     """Mixture source that each row comes from."""
+    parts: Int32[Tensor, "rows time"] | None = None
+    """Which text of a pair each token belongs to; None for models that do not ask."""
     continues: Bool[Tensor, " rows"] | None = None
     """Whether a row goes on in its stream where the same row of the step before ended; None: none does."""
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device`."""
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved: dict[str, Any] = {n: p if p is None else p.to(device, non_blocking=True) for n, p in parts.items()}
-        return Batch(**moved)
+        found: dict[str, Tensor | None] = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved = {name: each.to(device, non_blocking=True) for name, each in found.items() if each is not None}
+        return replace(self, **moved)
+
+    def inputs(self) -> dict[str, Tensor]:
+        """What a model reads: `model(**batch.inputs(), targets=...)`."""
+        found = {"tokens": self.tokens, "segments": self.segments, "positions": self.positions}
+        return found if self.parts is None else {**found, "parts": self.parts}
+
+    @property
+    def token_targets(self) -> Int64[Tensor, "rows time"]:
+        """Targets of the first head, the one that predicts tokens."""
+        return self.targets if self.targets.ndim == 2 else self.targets[:, 0]
 
 
 def collate(rows: Sequence[Row], sources: Sequence[int], continues: Sequence[bool] | None = None) -> Batch:
     """Stack rows into one batch on the CPU; `sources[i]` is the mixture source of `rows[i]`."""
-    tokens, targets, segments, positions = (torch.from_numpy(np.stack(planes)) for planes in zip(*rows))
-    going_on = None if continues is None else torch.tensor(continues, dtype=torch.bool)
-    return Batch(tokens, targets, segments, positions, torch.tensor(sources, dtype=torch.int64), going_on)
+    *planes, parts = zip(*rows)
+    tokens, targets, segments, positions = (torch.from_numpy(np.stack(plane)) for plane in planes)
+    return Batch(
+        tokens,
+        targets,
+        segments,
+        positions,
+        torch.tensor(sources, dtype=torch.int64),
+        parts=None if parts[0] is None else torch.from_numpy(np.stack(parts)),
+        continues=None if continues is None else torch.tensor(continues, dtype=torch.bool),
+    )
 
 
 def ordered_batches(rows: Rows, rows_per_batch: int, max_rows: int = 0) -> Iterator[Batch]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -108,10 +108,10 @@ def _unused(index: int, taken: Mapping[str, int]) -> str:
     return name
 
 
-def finish(draft: Draft) -> tuple[str, dict[str, str]]:
+def finish(draft: Draft, control: Sequence[str] = CONTROL_TOKENS) -> tuple[str, dict[str, str]]:
     """(text of tokenizer.json, our control tokens -> what they were called; "" for new ones)."""
     _spell_every_byte(draft)
-    names = {name: _find_place(draft, name) for name in CONTROL_TOKENS}
+    names = {name: _find_place(draft, name) for name in control}
     _drop_merges_of_control(draft)
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     added = sorted((i, text, text in draft.control) for text, i in (*draft.control.items(), *draft.literal.items()))

@@ -33,6 +33,7 @@ from groundup.tokens.shards import (
     INDEX_FILE,
     SHARD_TOKENS,
     counts_of,
+    framed,
     remove_marks,
     shard_file,
     write_index,
@@ -91,13 +92,12 @@ def _encode_file(task: _Encoding) -> dict[str, Any]:
     if done:
         return done
     tokenizer = _loaded(task.scratch)
-    end_of_text = np.array([tokenizer.end_of_text_id], dtype=token_dtype(tokenizer.vocab_size))
     entries: list[tuple[int, int]] = []
     with task.path(_IDS).open("wb") as file:
         for n_bytes, ids in encode_in_order((each.text for each in documents_of(task.documents)), tokenizer):
-            file.write(end_of_text.tobytes())
-            file.write(ids.astype(end_of_text.dtype, copy=False).tobytes())
-            entries.append((1 + len(ids), n_bytes))
+            stream = framed(ids, tokenizer)
+            file.write(stream.tobytes())
+            entries.append((len(stream), n_bytes))
     table = np.array(entries, dtype="<i8").reshape(-1, 2)
     table.tofile(task.path(_DOCUMENTS))
     counts = {"documents": len(table), "tokens": int(table[:, 0].sum()), "text_bytes": int(table[:, 1].sum())}

@@ -12,7 +12,7 @@ every tokenizer.json is before it is used.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +25,7 @@ from groundup.tokens.foreign_huggingface import read_tokenizer_json, read_vocab_
 from groundup.tokens.foreign_sentencepiece import read_sentencepiece
 from groundup.tokens.foreign_tiktoken import is_tiktoken, read_tiktoken
 from groundup.tokens.tokenizer import Tokenizer
-from groundup.tokens.tokenizer_file import TOKENIZER_FILE, judge
+from groundup.tokens.tokenizer_file import CONTROL_TOKENS, TOKENIZER_FILE, judge
 from groundup.tokens.tokenizer_training import TokenizerConfig
 from groundup.tokens.unigram import require_sentencepiece
 
@@ -74,20 +74,23 @@ def foreign_identity(path: Path, pattern: str) -> str:
     return digest({"files": hashes, "pattern": pattern if kind == "tiktoken" else ""})
 
 
-def load_foreign(path: Path, pattern: str = "llama3") -> tuple[Tokenizer, dict[str, Any]]:
+def load_foreign(
+    path: Path, pattern: str = "llama3", control: Sequence[str] = CONTROL_TOKENS
+) -> tuple[Tokenizer, dict[str, Any]]:
     """The tokenizer of a file or folder, made ours, and what was done: {format, control, left_out}.
 
-    `pattern`: what cuts text into words, for formats that do not say it. Raises ModelFileError.
+    `pattern`: what cuts text into words, for formats that do not say it; `control`: the control tokens it is to have.
+    Raises ModelFileError.
     """
     file, kind = find_foreign(path)
-    text, names, left_out = _converted(file, kind, pattern)
+    text, names, left_out = _converted(file, kind, pattern, control)
     content = json.loads(text)
     return Tokenizer(judge(text, content, file), str(file)), {"format": kind, "control": names, "left_out": left_out}
 
 
-def take_in(path: Path, pattern: str, work: Path) -> dict[str, Any]:
+def take_in(path: Path, pattern: str, work: Path, control: Sequence[str] = CONTROL_TOKENS) -> dict[str, Any]:
     """Take a tokenizer in and save it in `work`, as training would. Returns {vocab_size, format, control, left_out}."""
-    tokenizer, done = load_foreign(path, pattern)
+    tokenizer, done = load_foreign(path, pattern, control)
     tokenizer.save(work)
     for name, before in done["control"].items():
         if before != name:
@@ -112,9 +115,11 @@ def _format_of(file: Path) -> Format:
     return "tiktoken" if is_tiktoken(file) else "sentencepiece"
 
 
-def _converted(file: Path, kind: Format, pattern: str) -> tuple[str, Mapping[str, str], list[str]]:
+def _converted(
+    file: Path, kind: Format, pattern: str, control: Sequence[str]
+) -> tuple[str, Mapping[str, str], list[str]]:
     draft = _read(file, kind, pattern)
-    text, names = finish(draft)
+    text, names = finish(draft, control)
     return text, names, sorted(set(draft.left_out))
 
 

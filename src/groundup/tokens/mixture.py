@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from groundup.errors import DataError
 from groundup.tokens.batches import Batch, collate
-from groundup.tokens.packing import Rows
+from groundup.tokens.draws import mix
+from groundup.tokens.packing import DrawnRows, Row, Rows
 
 FEISTEL_ROUNDS = 8
 ROWS_AT_ONCE = 512
@@ -60,15 +61,8 @@ def _feistel(value: NDArray[np.uint64], half_bits: int, keys: NDArray[np.uint64]
     shift, mask = _UINT64(half_bits), _UINT64((1 << half_bits) - 1)
     left, right = value >> shift, value & mask
     for key in keys:
-        left, right = right, left ^ (_mix(right + key) & mask)
+        left, right = right, left ^ (mix(right + key) & mask)
     return (left << shift) | right
-
-
-def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finisher of splitmix64 (Steele, Lea, Flood, 2014); arithmetic modulo 2**64."""
-    value = (value ^ (value >> _UINT64(30))) * _UINT64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> _UINT64(27))) * _UINT64(0x94D049BB133111EB)
-    return value ^ (value >> _UINT64(31))
 
 
 @dataclass(frozen=True)
@@ -140,7 +134,13 @@ class Mixture:
         sources = self._slots[chosen].tolist()
         indices = self._rows_of_step(step)[chosen].tolist()
         continues = [step > 0 and index > 0 for index in indices] if self.order == "continuous" else None
-        return collate([self.sources[s].rows.row(i) for s, i in zip(sources, indices)], sources, continues)
+        first = step * self.rows_per_step + first_row
+        rows = [self._row(s, i, draw) for draw, (s, i) in enumerate(zip(sources, indices), start=first)]
+        return collate(rows, sources, continues)
+
+    def _row(self, source: int, index: int, draw: int) -> Row:
+        rows = self.sources[source].rows
+        return rows.drawn(index, draw) if isinstance(rows, DrawnRows) else rows.row(index)
 
     def sample_ids_hash(self, step: int) -> str:
         """16 hex digits over the source names and rows of a step, in order; equal for any ranks and micro-batches."""

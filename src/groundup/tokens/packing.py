@@ -17,7 +17,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from itertools import accumulate, groupby
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +33,16 @@ TOKENS, TARGETS, SEGMENTS = 0, 1, 2
 
 
 class Row(NamedTuple):
-    """One row: tokens and targets Int64 [time], segments and positions Int32 [time]."""
+    """One row: tokens Int64 [time], targets Int64 [time] or [heads, time], segments, positions and parts Int32 [time].
+
+    `parts`: which text of a pair a token belongs to, for models that have such an embedding.
+    """
 
     tokens: NDArray[np.int64]
     targets: NDArray[np.int64]
     segments: NDArray[np.int32]
     positions: NDArray[np.int32]
+    parts: NDArray[np.int32] | None = None
 
 
 class Rows(Protocol):
@@ -50,6 +54,14 @@ class Rows(Protocol):
 
     def row(self, index: int) -> Row:
         """Row `index`, 0 <= index < num_rows. Raises DataError when its tokens are damaged."""
+
+
+@runtime_checkable
+class DrawnRows(Rows, Protocol):
+    """Rows of which something is drawn at random anew at every use, such as which tokens are masked."""
+
+    def drawn(self, index: int, draw: int) -> Row:
+        """Row `index` as it is at use number `draw` of the run (its number among all rows trained on)."""
 
 
 def segments_and_positions(is_start: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

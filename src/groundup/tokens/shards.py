@@ -1,6 +1,7 @@
 """Documents -> a stream of token ids in files of fixed size, and windows of that stream back.
 
     <|endoftext|> document <|endoftext|> document ...    the stream; token t lies in shard t // shard_tokens
+    [CLS] document [SEP] [CLS] document [SEP] ...        the same with the tokenizer of an encoder
     tokens-00000.bin tokens-00001.bin ...                raw little-endian uint16 (uint32 above 65536 tokens)
     documents.bin                                        raw int64 [documents, 2]: first token, bytes of text
     index.json                                           sizes and counts; written last
@@ -110,9 +111,7 @@ class _ShardWriter:
             self.bar.advance(0)
 
     def _add(self, n_bytes: int, ids: Tokens) -> None:
-        stream = np.empty(len(ids) + 1, dtype=self.dtype)
-        stream[0] = self.tokenizer.end_of_text_id
-        stream[1:] = ids
+        stream = framed(ids, self.tokenizer)
         if self._skip_tokens:
             # The last document of the finished shards: its first tokens and its entry are there already.
             stream = stream[self._skip_tokens :]
@@ -153,13 +152,23 @@ class _ShardWriter:
         write_index(self.folder, {key: getattr(self, key) for key in _COUNTS}, self.shard_tokens, self.tokenizer)
 
 
+def framed(ids: Tokens, tokenizer: Tokenizer) -> Tokens:
+    """A document's ids as they stand in the stream: behind what begins a document, before what ends it."""
+    ends = tokenizer.document_end_ids
+    stream = np.empty(1 + len(ids) + len(ends), dtype=token_dtype(tokenizer.vocab_size))
+    stream[0] = tokenizer.document_start_id
+    stream[1 : 1 + len(ids)] = ids
+    stream[1 + len(ids) :] = ends
+    return stream
+
+
 def write_index(folder: Path, counts: Mapping[str, int], shard_tokens: int, tokenizer: Tokenizer) -> None:
     """Write index.json, which makes the folder whole. `counts`: documents, tokens, text_bytes, shards."""
     layout = {
         "shard_tokens": shard_tokens,
         "dtype": token_dtype(tokenizer.vocab_size),
         "vocab_size": tokenizer.vocab_size,
-        "end_of_text_id": tokenizer.end_of_text_id,
+        "end_of_text_id": tokenizer.document_start_id,
     }
     write_json(folder / INDEX_FILE, {**counts, **layout})
 

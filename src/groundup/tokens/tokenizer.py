@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import tokenizers
@@ -26,6 +26,7 @@ from groundup.tokens.template import Turn, prompt_ids
 from groundup.tokens.tokenizer_file import (
     BYTE_ALPHABET,
     CONTROL_TOKENS,
+    ENCODER_TOKENS,
     ENDOFTEXT,
     ROLE_TOKENS,
     TOKENIZER_FILE,
@@ -56,6 +57,15 @@ def guarded(call: Callable[[], Result], kind: type[DataError] | type[ModelFileEr
         raise kind(f"{what} failed ({reason}); check that the text or file is whole") from error
 
 
+class EncoderIds(NamedTuple):
+    """Ids of the control tokens of encoders."""
+
+    pad: int
+    cls: int
+    sep: int
+    mask: int
+
+
 class Tokenizer:
     """Text <-> token ids. `encode` never gives a control token; those are added by id (see `template`)."""
 
@@ -77,6 +87,8 @@ class Tokenizer:
         self.role_ids: Mapping[str, int] = {role: file.control[text] for role, text in ROLE_TOKENS.items()}
         self.turn_end_id = file.control[TURN_END]
         self.control_ids = frozenset(file.control.values())
+        encoder = [file.control[text] for text in ENCODER_TOKENS if text in file.control]
+        self.encoder_ids = EncoderIds(*encoder) if len(encoder) == len(ENCODER_TOKENS) else None
         self.stop_ids = frozenset({self.end_of_text_id, self.turn_end_id})
         self.dtype = token_dtype(self.vocab_size)
         self._given_characters = 0
@@ -170,6 +182,24 @@ class Tokenizer:
     def prompt(self, turns: Sequence[Turn]) -> list[int]:
         """Ids that ask a model for the assistant turn after `turns` (see `template.prompt_ids`)."""
         return prompt_ids(self, turns)
+
+    @property
+    def document_start_id(self) -> int:
+        """What stands before every document of a stream: [CLS] of an encoder's tokenizer, else <|endoftext|>."""
+        return self.end_of_text_id if self.encoder_ids is None else self.encoder_ids.cls
+
+    @property
+    def document_end_ids(self) -> tuple[int, ...]:
+        """What stands behind every document of a stream: [SEP] of an encoder's tokenizer, else nothing."""
+        return () if self.encoder_ids is None else (self.encoder_ids.sep,)
+
+    def need_encoder_ids(self) -> EncoderIds:
+        """The control tokens of encoders. Raises ModelFileError when this tokenizer has none."""
+        if self.encoder_ids is None:
+            raise ModelFileError(
+                f"the tokenizer has no {', '.join(ENCODER_TOKENS)}; use one made for a recipe of an encoder"
+            )
+        return self.encoder_ids
 
     def document_prompt(self, text: str) -> list[int]:
         """Ids that ask a model to go on with a document that begins with `text`: <|endoftext|>, then the text."""

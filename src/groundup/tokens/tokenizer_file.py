@@ -30,6 +30,9 @@ TURN_END = "<|end|>"
 ROLE_TOKENS: Mapping[str, str] = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
 """What begins a turn, by role: one token each, since headers are paid for in every turn that is trained on."""
 CONTROL_TOKENS = (ENDOFTEXT, *ROLE_TOKENS.values(), TURN_END)
+PAD, CLS, SEP, MASK = "[PAD]", "[CLS]", "[SEP]", "[MASK]"
+ENCODER_TOKENS = (PAD, CLS, SEP, MASK)
+"""What encoders have besides: padding, the beginning of a row or pair, the end of a text, a hidden token."""
 FILE_LIMIT_BYTES = 64_000_000
 VOCAB_LIMIT = 1 << 20
 BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")

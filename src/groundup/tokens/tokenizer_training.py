@@ -9,20 +9,20 @@ asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import tokenizers
 from pydantic import Field, field_validator
-from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, processors, trainers
 
 from groundup.config import Config
 from groundup.errors import DataError
 from groundup.log import logger, progress
 from groundup.tokens.patterns import PATTERNS, split_pieces
 from groundup.tokens.tokenizer import Tokenizer, guarded
-from groundup.tokens.tokenizer_file import CONTROL_TOKENS, VOCAB_LIMIT
+from groundup.tokens.tokenizer_file import CLS, CONTROL_TOKENS, SEP, VOCAB_LIMIT
 from groundup.tokens.tokenizer_folder import write_tokenizer_files
 from groundup.tokens.unigram import train_pieces
 
@@ -72,11 +72,14 @@ class TokenizerConfig(Config):
         return paths
 
 
-def train_tokenizer(config: TokenizerConfig, texts: Iterable[str], work: Path) -> dict[str, Any]:
+def train_tokenizer(
+    config: TokenizerConfig, texts: Iterable[str], work: Path, control: Sequence[str] = CONTROL_TOKENS
+) -> dict[str, Any]:
     """Train on `texts` (the train split only: the caller's choice) and save three files in `work`, each atomically.
 
-    The same texts in the same order give the same bytes. Returns {vocab_size, merges or pieces, reserved, documents,
-    text_bytes}. Raises DataError when there is no text, RecipeError when a library is missing.
+    `control`: the control tokens, in order. The same texts in the same order give the same bytes. Returns {vocab_size,
+    merges or pieces, reserved, documents, text_bytes}. Raises DataError when there is no text, RecipeError when a
+    library is missing.
     """
     counts = {"documents": 0, "text_bytes": 0}
     with progress("tokenizer", None, "documents") as bar:
@@ -89,29 +92,37 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str], work: Path) -
                 bar.advance()
 
         train = _train_bpe if config.model == "bpe" else _train_unigram
-        trained = guarded(lambda: train(config, pieces()), DataError, "training the tokenizer")
+        trained = guarded(
+            lambda: train(config, pieces(), config.vocab_size - len(control)), DataError, "training the tokenizer"
+        )
     if counts["text_bytes"] == 0:
         raise DataError("no text to train the tokenizer on: the train split is empty; add text or loosen corpus.clean")
     base_size = trained.get_vocab_size()
-    reserved = config.vocab_size - len(CONTROL_TOKENS) - base_size
+    reserved = config.vocab_size - len(control) - base_size
     if reserved:
         logger.warning(
-            f"tokenizer: the text supports {base_size + len(CONTROL_TOKENS)} of {config.vocab_size} tokens, the other "
+            f"tokenizer: the text supports {base_size + len(control)} of {config.vocab_size} tokens, the other "
             f"{reserved} are reserved and unused; a smaller tokenizer.vocab_size saves their memory"
         )
-    control = [*CONTROL_TOKENS, *(f"<|reserved_{i}|>" for i in range(reserved))]
-    trained.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in control])
-    ids = {text: base_size + i for i, text in enumerate(control)}
+    names = [*control, *(f"<|reserved_{i}|>" for i in range(reserved))]
+    trained.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in names])
+    ids = {text: base_size + i for i, text in enumerate(names)}
+    if CLS in ids:
+        trained.post_processor = processors.TemplateProcessing(
+            single=f"{CLS} $A {SEP}",
+            pair=f"{CLS} $A {SEP} $B:1 {SEP}:1",
+            special_tokens=[(CLS, ids[CLS]), (SEP, ids[SEP])],
+        )
     write_tokenizer_files(work, trained.to_str(pretty=True), ids)
     Tokenizer.load(work)
     learnt = {"merges" if config.model == "bpe" else "pieces": base_size - _BYTES}
     return {"vocab_size": config.vocab_size, **learnt, "reserved": reserved, **counts}
 
 
-def _train_bpe(config: TokenizerConfig, pieces: Iterator[str]) -> tokenizers.Tokenizer:
+def _train_bpe(config: TokenizerConfig, pieces: Iterator[str], vocab_size: int) -> tokenizers.Tokenizer:
     trained = _over_bytes(models.BPE(), config.pattern)
     trainer = trainers.BpeTrainer(
-        vocab_size=config.vocab_size - len(CONTROL_TOKENS),
+        vocab_size=vocab_size,
         min_frequency=config.min_frequency,
         max_token_length=config.max_token_bytes,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
@@ -121,8 +132,7 @@ def _train_bpe(config: TokenizerConfig, pieces: Iterator[str]) -> tokenizers.Tok
     return trained
 
 
-def _train_unigram(config: TokenizerConfig, pieces: Iterator[str]) -> tokenizers.Tokenizer:
-    vocab_size = config.vocab_size - len(CONTROL_TOKENS)
+def _train_unigram(config: TokenizerConfig, pieces: Iterator[str], vocab_size: int) -> tokenizers.Tokenizer:
     vocab = train_pieces(pieces, config.pattern, vocab_size, config.max_token_bytes)
     return _over_bytes(models.Unigram(vocab, None, False), config.pattern)
 

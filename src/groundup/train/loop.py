@@ -21,7 +21,6 @@ import torch.distributed as dist
 
 from groundup.errors import DataError
 from groundup.log import Progress, logger, progress
-from groundup.models import LanguageModel
 from groundup.optim import learning_rate_factor
 from groundup.tokens import Batch, Mixture
 from groundup.train import checkpoint
@@ -36,7 +35,8 @@ from groundup.train.stopping import best_validation, is_over
 CHECKPOINTS = "checkpoints"
 BEST = "best"
 """Folder of the checkpoint with the best validation, where early stopping looks for it."""
-Validate = Callable[[LanguageModel], Mapping[str, Any]]
+Validate = Callable[[Any], Mapping[str, Any]]
+"""Model -> figures on held-out data; each phase measures its own kind of model."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class _Loop:
         if self.state.rank != 0:
             return
         step, tokens = self.state.step, self.phase.training.global_batch_tokens
-        by_source = zip(self.phase.objectives.sources, result.source_losses.tolist())
+        by_source = zip(self.phase.objectives.loss_names, result.source_losses.tolist())
         if not finite:
             self.journal.event("step_skipped", step=step, loss=loss, grad_norm=grad_norm)
         self.journal.metric(

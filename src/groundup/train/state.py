@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,9 +23,10 @@ from groundup.config import Config
 from groundup.errors import ModelFileError, RecipeError, ResourceError
 from groundup.kernels import ops
 from groundup.log import logger
-from groundup.models import Decoder, DecoderConfig, LanguageModel, LossConfig, ModelConfig, build_model
+from groundup.models import AnyConfig, Decoder, DecoderConfig, Labeller, LossConfig, Model, build_model
 from groundup.models.bigrams import PairCounts, bigram_tables
 from groundup.optim import (
+    LayersConfig,
     MuonConfig,
     Optimizer,
     OptimizerConfig,
@@ -33,6 +34,7 @@ from groundup.optim import (
     ScheduleConfig,
     WSDConfig,
     build_optimizer,
+    by_layer,
 )
 from groundup.parallel import shard
 from groundup.parallel.host import keep_freed_memory
@@ -129,7 +131,7 @@ class ExecutionConfig(Config):
 class TrainState:
     """Everything a step changes, and where it lives."""
 
-    model: LanguageModel
+    model: Model
     optimizer: Optimizer
     device: torch.device
     mesh: DeviceMesh | None = None
@@ -173,7 +175,7 @@ def configure_threads(execution: ExecutionConfig) -> int:
 
 
 def way_to_compute(
-    execution: ExecutionConfig, model: ModelConfig, training: TrainingConfig, vocab_size: int, device: torch.device
+    execution: ExecutionConfig, model: AnyConfig, training: TrainingConfig, vocab_size: int, device: torch.device
 ) -> Way:
     """How blocks are computed; depends on recipe and machine only, so a resumed run decides the same.
 
@@ -188,7 +190,7 @@ def way_to_compute(
     return "compiled" if _wants_compile(execution, model, training, vocab_size) else "eager"
 
 
-def _kernels_obstacle(model: ModelConfig, training: TrainingConfig, device: torch.device) -> str | None:
+def _kernels_obstacle(model: AnyConfig, training: TrainingConfig, device: torch.device) -> str | None:
     if device.type != "cpu":
         return f"they are for the CPU, and the device is {device.type}"
     if training.precision != "bf16":
@@ -200,7 +202,7 @@ def _kernels_obstacle(model: ModelConfig, training: TrainingConfig, device: torc
     return ops.why_not()
 
 
-def _wants_compile(execution: ExecutionConfig, model: ModelConfig, training: TrainingConfig, vocab_size: int) -> bool:
+def _wants_compile(execution: ExecutionConfig, model: AnyConfig, training: TrainingConfig, vocab_size: int) -> bool:
     if execution.exact or execution.compile == "off":
         return False
     if execution.compile == "on":
@@ -217,7 +219,7 @@ def dtype_of(precision: Literal["bf16", "fp32"]) -> torch.dtype:
 
 
 def build_state(
-    model_config: ModelConfig,
+    model_config: AnyConfig,
     vocab_size: int,
     training: TrainingConfig,
     execution: ExecutionConfig,
@@ -226,16 +228,20 @@ def build_state(
     device: torch.device,
     mesh: DeviceMesh | None = None,
     start: Mapping[str, Tensor] | None = None,
+    build: Callable[[AnyConfig, int], Model] = build_model,
+    layers: LayersConfig | None = None,
 ) -> TrainState:
     """Model and optimizer of one phase on `device`, sharded over `mesh`; weights from `start` or from the seed.
 
+    `build` makes the model, of any kind; `layers` says which of its layers learn and how fast.
     Raises ModelFileError when `start` does not fit the model, RecipeError when the batch does not fit the ranks,
     ResourceError when the runtime asks for kernels that this machine cannot run.
     """
     check_batch(model_config.context_length, training.global_batch_tokens, mesh.size() if mesh is not None else 1)
     way = way_to_compute(execution, model_config, training, vocab_size, device)
     with torch.device("meta"):
-        model = build_model(model_config, vocab_size=vocab_size)
+        model = build(model_config, vocab_size)
+    depths = _learning(model, layers)
     shard.apply(
         model,
         mesh=mesh,
@@ -249,8 +255,10 @@ def build_state(
     model.initialise(seed)
     if start is not None:
         load_weights(model, start)
-    parameters = dict(model.named_parameters())
-    optimizer = build_optimizer(training.optimizer, parameters, model.matrix_parameters())
+    learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    optimizer = build_optimizer(training.optimizer, learning, set(model.matrix_parameters()) & learning.keys())
+    if layers is not None:
+        by_layer(optimizer, depths, layers)
     rows = training.global_batch_tokens // model_config.context_length // (mesh.size() if mesh is not None else 1)
     return TrainState(
         model=model,
@@ -260,8 +268,21 @@ def build_state(
         uses_kernels=way == "kernels",
         seed=seed,
         memory=model.memory(rows, device),
-        average=WeightAverage(training.average, parameters) if training.average else None,
+        average=WeightAverage(training.average, learning) if training.average else None,
     )
+
+
+def _learning(model: Model, layers: LayersConfig | None) -> dict[str, int]:
+    """Layer of each parameter, where layers matter; freezes those that `layers` leaves out."""
+    if layers is None:
+        return {}
+    if isinstance(model, Decoder):
+        raise RecipeError("freezing layers and rates by layer need an encoder; leave the fields out for a decoder")
+    depths = {name: model.depth(name) for name, _ in model.named_parameters()}
+    lowest = layers.lowest(max(depths.values()))
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(depths[name] >= lowest)
+    return depths
 
 
 def check_batch(context_length: int, global_batch_tokens: int, world_size: int) -> None:
@@ -287,7 +308,7 @@ def rows_per_micro_batch(execution: ExecutionConfig, context_length: int, rows_o
 def start_from_bigrams(state: TrainState, counted: Bigrams, steps: int, seed: int, training: TrainingConfig) -> None:
     """Replace embedding and output matrix by those of the best bigram model of the counted pairs (models.bigrams)."""
     model = state.model
-    assert isinstance(model, Decoder), "the recipe asks for this start with a decoder only"
+    assert isinstance(model, Decoder), "a recipe that starts from pairs of tokens is checked to have a decoder"
     first, second, numbers = map(torch.from_numpy, (counted.first, counted.second, counted.counts))
     counts = PairCounts.of(first, second, numbers, model.vocab_size)
     size, scale = model.config.hidden_size, model.config.embedding_init_std
@@ -295,6 +316,23 @@ def start_from_bigrams(state: TrainState, counted: Bigrams, steps: int, seed: in
     parameters = dict(model.named_parameters())
     for name, table in ((model.embedding_name, embedding * scale), (model.head_name, head)):
         shard.copy_full(parameters[name], table)
+
+
+def start_from_pretrained(model: Labeller, weights: Mapping[str, Tensor]) -> list[str]:
+    """Copy what a pretrained encoder has of the parameters of a model for a task; returns those that it has not.
+
+    Raises ModelFileError when a shape differs.
+    """
+    fresh = []
+    for name, parameter in model.named_parameters():
+        found = weights.get(model.pretrained_name(name))
+        if found is None:
+            fresh.append(name)
+        elif found.shape != parameter.shape:
+            raise ModelFileError(f"{name}: weights have shape {list(found.shape)}, the model {list(parameter.shape)}")
+        else:
+            shard.copy_full(parameter, found)
+    return fresh
 
 
 def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:

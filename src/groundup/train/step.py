@@ -34,6 +34,13 @@ class Objectives:
     objective_of_source: tuple[int, ...]
     names: tuple[str, ...]
     weights: tuple[float, ...]
+    heads: tuple[str, ...] = ("",)
+    """Names of the model's losses, of which the first needs none."""
+
+    @property
+    def loss_names(self) -> list[str]:
+        """Names of the losses of each source, head by head: `text`, `text_next_sentence`."""
+        return [f"{source}_{head}" if head else source for source in self.sources for head in self.heads]
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,8 @@ class StepResult:
     """Device tensors; reading them is the caller's synchronisation."""
 
     loss: Float[Tensor, ""]
-    source_losses: Float[Tensor, " sources"]
-    """Mean loss per valid target; NaN where a source had none."""
+    source_losses: Float[Tensor, " losses"]
+    """Mean loss per valid target, as `Objectives.loss_names` names them; NaN where there was none."""
     grad_norm: Float[Tensor, ""]
     targets: Int64[Tensor, ""]
 
@@ -61,25 +68,18 @@ def train_step(
     """
     counts = count_targets(micro_batches, len(objectives.sources), state)
     row_weights = _row_weights(counts, objectives)
-    loss_sums = torch.zeros(len(objectives.sources), dtype=torch.float32, device=state.device)
+    loss_sums = torch.zeros(counts.shape, dtype=torch.float32, device=state.device)
     contexts = row_contexts(state, micro_batches)
     for batch, context in zip(micro_batches, contexts, strict=True):
         # FSDP averages gradients over the ranks, the loss is a sum over them.
         weights = row_weights[batch.sources] * state.world_size
-        row_sums, _ = state.model(
-            batch.tokens,
-            targets=batch.targets,
-            segments=batch.segments,
-            positions=batch.positions,
-            row_weights=weights,
-            context=context,
-        )
+        row_sums, _ = state.model(**batch.inputs(), targets=batch.targets, row_weights=weights, context=context)
         (row_sums * weights).sum().backward()
         loss_sums = loss_sums.index_add(0, batch.sources, row_sums.detach())
     if state.world_size > 1:
         dist.all_reduce(loss_sums)
     grad_norm = clip_gradients(state, max_grad_norm)
-    state.optimizer.set_rate_factor(learning_rate_factor)
+    state.optimizer.set_rate_factor(learning_rate_factor, state.step)
     state.optimizer.step()
     state.optimizer.zero_grad()
     state.step += 1
@@ -87,7 +87,7 @@ def train_step(
         state.average.update(state.step)
     return StepResult(
         loss=(loss_sums * row_weights).sum(),
-        source_losses=loss_sums / counts,
+        source_losses=(loss_sums / counts).flatten(),
         grad_norm=grad_norm,
         targets=counts.sum(),
     )
@@ -112,24 +112,28 @@ def row_contexts(state: TrainState, micro_batches: Sequence[Batch]) -> list[RowC
     ]
 
 
-def count_targets(micro_batches: Sequence[Batch], num_sources: int, state: TrainState) -> Int64[Tensor, " sources"]:
-    """Valid targets of each source over all micro-batches and all ranks."""
-    counts = torch.zeros(num_sources, dtype=torch.int64, device=state.device)
+def count_targets(micro_batches: Sequence[Batch], num_sources: int, state: TrainState) -> Int64[Tensor, "*sums"]:
+    """Valid targets of each source (and head, where there are several) over all micro-batches and all ranks."""
+    heads = micro_batches[0].targets.shape[1:-1]
+    counts = torch.zeros((num_sources, *heads), dtype=torch.int64, device=state.device)
     for batch in micro_batches:
-        counts = counts.index_add(0, batch.sources, (batch.targets != IGNORE).sum(dim=1))
+        counts = counts.index_add(0, batch.sources, (batch.targets != IGNORE).sum(dim=-1))
     if state.world_size > 1:
         dist.all_reduce(counts)
     return counts
 
 
-def _row_weights(counts: Int64[Tensor, " sources"], objectives: Objectives) -> Float[Tensor, " sources"]:
-    """What one target's loss of each source counts in the loss: its objective's weight over the objective's targets."""
+def _row_weights(counts: Int64[Tensor, "*sums"], objectives: Objectives) -> Float[Tensor, "*sums"]:
+    """What one target's loss of each source counts in the loss: its objective's weight over the objective's targets.
+
+    Several heads are several losses of one objective, each a mean over its own targets.
+    """
     membership = torch.tensor(objectives.objective_of_source, device=counts.device)
     weights = torch.tensor(objectives.weights, dtype=torch.float32, device=counts.device)
-    totals = torch.zeros(len(objectives.names), dtype=torch.int64, device=counts.device).index_add(
-        0, membership, counts
-    )
-    return (weights / totals.clamp(min=1))[membership]
+    heads = counts.shape[1:]
+    totals = torch.zeros((len(objectives.names), *heads), dtype=torch.int64, device=counts.device)
+    totals = totals.index_add(0, membership, counts)
+    return (weights.view(-1, *(1 for _ in heads)) / totals.clamp(min=1))[membership]
 
 
 def clip_gradients(state: TrainState, max_grad_norm: float) -> Float[Tensor, ""]:

@@ -1,11 +1,12 @@
 """The layouts of model folders: which one says what a config says, and how."""
 
+from groundup.models.layouts.bert import BERT, bert_name
 from groundup.models.layouts.classic import GPT2, OPT, XGLM
 from groundup.models.layouts.layout import ConfigValues, Layout, Part
 from groundup.models.layouts.llama import LLAMA, MISTRAL, QWEN2, QWEN3
 from groundup.models.layouts.own import LSTM
 
-LAYOUTS: tuple[Layout, ...] = (LLAMA, MISTRAL, QWEN2, QWEN3, GPT2, XGLM, OPT, LSTM)
+LAYOUTS: tuple[Layout, ...] = (LLAMA, MISTRAL, QWEN2, QWEN3, GPT2, XGLM, OPT, BERT, LSTM)
 """The first that can say a config is the one it is exported in."""
 
 
@@ -18,4 +19,4 @@ def find_layout(model_type: object, architecture: object = None) -> Layout | Non
     return None
 
 
-__all__ = ["LAYOUTS", "ConfigValues", "Layout", "Part", "find_layout"]
+__all__ = ["LAYOUTS", "ConfigValues", "Layout", "Part", "bert_name", "find_layout"]

@@ -1,0 +1,96 @@
+"""Predictions and what is right -> the usual figures of labelling, numbers and spans.
+
+Invariant: pure functions of two equally long sequences; what is not defined (a correlation with a constant) is NaN.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = frozenset(string.punctuation)
+
+
+def confusion(predicted: Sequence[int], expected: Sequence[int], num_labels: int) -> NDArray[np.int64]:
+    """Counts [expected, predicted]."""
+    pairs = np.asarray(expected, dtype=np.int64) * num_labels + np.asarray(predicted, dtype=np.int64)
+    return np.bincount(pairs, minlength=num_labels**2).reshape(num_labels, num_labels)
+
+
+def f1_by_label(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """F1 of each label; 0 for one that was neither expected nor predicted."""
+    hits, totals = np.diag(counts), counts.sum(0) + counts.sum(1)
+    found: NDArray[np.float64] = 2 * hits / np.maximum(totals, 1)
+    return found
+
+
+def macro_f1(counts: NDArray[np.int64]) -> float:
+    """Mean of the labels' F1, over labels that were expected or predicted."""
+    occurs = counts.sum(0) + counts.sum(1) > 0
+    return float(f1_by_label(counts)[occurs].mean()) if occurs.any() else math.nan
+
+
+def micro_f1(counts: NDArray[np.int64]) -> float:
+    """F1 of all decisions together; where each has one label that is the accuracy."""
+    total = int(counts.sum())
+    return float(np.trace(counts)) / total if total else math.nan
+
+
+def matthews(counts: NDArray[np.int64]) -> float:
+    """Matthews' correlation, for any number of labels (Gorodkin 2004); 0 where all of one side is one label."""
+    total, hits = float(counts.sum()), float(np.trace(counts))
+    expected, predicted = counts.sum(1).astype(np.float64), counts.sum(0).astype(np.float64)
+    spread = (total**2 - predicted @ predicted) * (total**2 - expected @ expected)
+    return float((hits * total - predicted @ expected) / math.sqrt(spread)) if spread > 0 else 0.0
+
+
+def pearson(one: ArrayLike, other: ArrayLike) -> float:
+    """Correlation of two sequences of numbers; NaN when one is constant or shorter than 2."""
+    x, y = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    if len(x) < 2:
+        return math.nan
+    x, y = x - x.mean(), y - y.mean()
+    spread = math.sqrt(float(x @ x) * float(y @ y))
+    return float(x @ y) / spread if spread > 0 else math.nan
+
+
+def spearman(one: ArrayLike, other: ArrayLike) -> float:
+    """Correlation of the ranks, ties at their mean rank."""
+    return pearson(_ranks(np.asarray(one, dtype=np.float64)), _ranks(np.asarray(other, dtype=np.float64)))
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    means: NDArray[np.float64] = ends - (counts - 1) / 2
+    return means[place]
+
+
+def squad_form(text: str) -> str:
+    """SQuAD's form of an answer: lower case, without punctuation and articles, single spaces."""
+    plain = "".join(character for character in text.lower() if character not in _PUNCTUATION)
+    return " ".join(_ARTICLES.sub(" ", plain).split())
+
+
+def squad_exact(predicted: str, answers: Sequence[str]) -> float:
+    """1 when the prediction has the form of one of the answers; without an answer, when it is empty."""
+    return max((float(squad_form(predicted) == squad_form(answer)) for answer in answers or [""]), default=0.0)
+
+
+def squad_f1(predicted: str, answers: Sequence[str]) -> float:
+    """Best F1 over words with one of the answers (Rajpurkar et al. 2016, arXiv 1606.05250)."""
+    return max(_word_f1(squad_form(predicted).split(), squad_form(answer).split()) for answer in answers or [""])
+
+
+def _word_f1(predicted: list[str], expected: list[str]) -> float:
+    if not predicted or not expected:
+        return float(predicted == expected)
+    common = sum((Counter(predicted) & Counter(expected)).values())
+    return 2 * common / (len(predicted) + len(expected))

@@ -1,0 +1,121 @@
+"""Heads of encoders: hidden states and targets -> the loss sum of every row.
+
+    MaskedHead    hidden of the masked positions -> dense, GELU, norm -> scores of all tokens (the embedding table)
+    LabelHead     hidden of every position [-> pooler] -> scores of a few labels, a number, or start and end of a span
+
+Targets stand at the position they belong to: that of a masked token, the [CLS] of a text, the first token of a word; so
+several texts in one row (packed) need nothing of their own. Invariant: losses are float32 sums of a row, 0 for what has
+no target, and no shape depends on data.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from groundup.models.heads import LanguageModelHead
+from groundup.models.layers import LayerNorm, Linear
+from groundup.models.losses import IGNORE, LossConfig, cross_entropy
+
+LabelKind = Literal["sequence", "token", "number", "span"]
+"""What a label head says: a label of each text, a label of each word, a number of each text, a span of each text."""
+
+
+class MaskedHead(nn.Module):
+    """Scores of what a masked token was, as in BERT: the table of the embedding (or one of its own) and a bias."""
+
+    def __init__(self, hidden_size: int, vocab_size: int, *, tied: bool, epsilon: float) -> None:
+        super().__init__()
+        self.transform = Linear(hidden_size, hidden_size, bias=True)
+        self.norm = LayerNorm(hidden_size, epsilon)
+        self.output = LanguageModelHead(hidden_size, vocab_size, tied=tied)
+        self.bias = nn.Parameter(torch.empty(vocab_size))
+
+    def logits(
+        self, hidden: Float[Tensor, "*batch hidden"], embedding: Float[Tensor, "vocab hidden"]
+    ) -> Float[Tensor, "*batch vocab"]:
+        """Scores of all tokens, float32."""
+        return self.output.logits(self._transformed(hidden), embedding) + self.bias.float()
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "rows time hidden"],
+        embedding: Float[Tensor, "vocab hidden"],
+        targets: Int[Tensor, "rows time"],
+        row_weights: Float[Tensor, " rows"] | None,
+        places: int,
+    ) -> tuple[Float[Tensor, " rows"], Int[Tensor, " rows"]]:
+        """Sum of the losses and number of targets of each row, of which at most `places` may have a target.
+
+        A row with more targets than `places` has the loss NaN, so that a wrong use cannot pass unseen.
+        """
+        counts = (targets != IGNORE).sum(1)
+        chosen = torch.sort((targets == IGNORE).int(), dim=1, stable=True).indices[:, :places]
+        states = hidden.gather(1, chosen[:, :, None].expand(-1, -1, hidden.shape[-1]))
+        states = self._transformed(states)
+        # The bias as one more column keeps the head's chunked losses as they are.
+        table = embedding if self.output.weight is None else self.output.weight
+        wide = torch.cat([states, states.new_ones(*states.shape[:-1], 1)], dim=-1)
+        matrix = torch.cat([table, self.bias[:, None]], dim=1)
+        sums, _ = self.output.losses(wide, matrix, targets.gather(1, chosen), row_weights)
+        return torch.where(counts <= places, sums, float("nan")), counts
+
+    def _transformed(self, hidden: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hidden"]:
+        states: Tensor = self.norm(F.gelu(self.transform(hidden)))
+        return states
+
+
+class LabelHead(nn.Module):
+    """A few scores at every position; `pooled` puts BERT's pooler (dense, tanh) before them."""
+
+    def __init__(self, hidden_size: int, outputs: int, *, pooled: bool) -> None:
+        super().__init__()
+        self.pooler = Linear(hidden_size, hidden_size, bias=True) if pooled else None
+        self.output = Linear(hidden_size, outputs, bias=True)
+
+    def forward(self, hidden: Float[Tensor, "rows time hidden"]) -> Float[Tensor, "rows time outputs"]:
+        """Scores, float32."""
+        states = hidden if self.pooler is None else torch.tanh(self.pooler(hidden))
+        scores: Tensor = self.output(states).float()
+        return scores
+
+
+def label_losses(
+    scores: Float[Tensor, "rows time labels"], targets: Int[Tensor, "rows time"], loss: LossConfig
+) -> tuple[Float[Tensor, " rows"], Int[Tensor, " rows"]]:
+    """Cross-entropy at the positions that have a target: sum and count of each row."""
+    losses = cross_entropy(scores.flatten(0, 1), targets.flatten(), loss)
+    return losses.view(targets.shape).sum(1), (targets != IGNORE).sum(1)
+
+
+def number_losses(
+    scores: Float[Tensor, "rows time 1"], targets: Int[Tensor, "rows time"]
+) -> tuple[Float[Tensor, " rows"], Int[Tensor, " rows"]]:
+    """Squared error at the positions that have a target (`numbers_as_targets`): sum and count of each row."""
+    valid = targets != IGNORE
+    wanted = torch.where(valid, targets, 0).to(torch.int32).view(torch.float32)
+    return ((scores[..., 0] - wanted).square() * valid).sum(1), valid.sum(1)
+
+
+def numbers_as_targets(numbers: Float[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
+    """Finite float32 numbers as targets: their bit patterns, of which IGNORE is none (it would be a NaN)."""
+    return numbers.to(torch.float32).view(torch.int32).long()
+
+
+def span_losses(
+    scores: Float[Tensor, "rows time 2"], targets: Int[Tensor, "rows 2 time"], allowed: Bool[Tensor, "rows time time"]
+) -> tuple[Float[Tensor, "rows 2"], Int[Tensor, "rows 2"]]:
+    """Cross-entropy of the start's and of the end's place among `allowed[row, cls, :]`: sums and counts of each row.
+
+    A target stands at the [CLS] of its text and is the place in the row at which the span starts (ends).
+    """
+    log_total = torch.logsumexp(
+        scores.transpose(1, 2)[:, :, None].masked_fill(~allowed[:, None], float("-inf")), dim=-1
+    )
+    valid = targets != IGNORE
+    hit = scores.transpose(1, 2).gather(2, targets.clamp(min=0))
+    return torch.where(valid, log_total - hit, 0.0).sum(2), valid.sum(2)

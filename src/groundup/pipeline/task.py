@@ -1,0 +1,162 @@
+"""The third phase of an encoder's recipe: labelled records -> packed rows -> the pretrained body under a task's head.
+
+    examples   records of `task.sources` and `task.heldout` -> rows, labels found and named, an account of both
+    task       starts from the pretrained weights; the same loop and step as every phase
+
+Invariant: the phase differs from the others in its rows, its head and which layers learn, never in how it trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from groundup import config, evaluate, export, stage, tokens
+from groundup.errors import DataError
+from groundup.log import logger
+from groundup.models import EncoderConfig, Labeller
+from groundup.parallel.compile import uncompiled
+from groundup.pipeline.context import Context
+from groundup.pipeline.phases import BodyOf, rows_per_step, run_phase, trained_weights
+from groundup.pipeline.recipe import TaskConfig
+from groundup.tokens import Mixture, MixtureSource, PackedExamples
+from groundup.train.state import TrainState, configure_threads, load_weights, pick_device, start_from_pretrained
+from groundup.train.step import Objectives
+
+TRAIN, HELDOUT = "train", "heldout"
+
+
+def _task(context: Context) -> TaskConfig:
+    assert context.recipe.task is not None, "stages of a task are listed only with its section"
+    return context.recipe.task
+
+
+def examples_identity(context: Context) -> Mapping[str, Any]:
+    """What decides the packed examples, beside the tokenizer."""
+    task = _task(context)
+    sources = {TRAIN: task.sources, HELDOUT: task.heldout}
+    return {
+        "kind": task.kind,
+        "labels": list(task.labels),
+        "context_length": context.recipe.model.context_length,
+        **{name: [tokens.task_source_identity(each, Path.cwd()) for each in group] for name, group in sources.items()},
+    }
+
+
+def build_examples(context: Context, work: Path) -> Mapping[str, Any]:
+    """Read, encode and pack all labelled records; labels are those that occur in training, or those that are named."""
+    task, tokenizer = _task(context), context.tokenizer()
+    found: dict[str, dict[str, list[tokens.Example]]] = {TRAIN: {}, HELDOUT: {}}
+    report: dict[str, Any] = {}
+    for split, sources in ((TRAIN, task.sources), (HELDOUT, task.heldout)):
+        for source in sources:
+            reading = tokens.ExampleReading(source, task.kind, Path.cwd())
+            found[split][source.name] = list(reading)
+            report.setdefault(split, {})[source.name] = {"records": reading.account()}
+    labels = list(task.labels)
+    if task.kind in ("sequence", "token") and not labels:
+        labels = tokens.labels_of((each for group in found[TRAIN].values() for each in group), task.kind)
+        logger.info(f"task: {len(labels)} labels: {', '.join(labels)[:150]}")
+    for split, groups in found.items():
+        for name, examples in groups.items():
+            length = context.recipe.model.context_length
+            written = tokens.write_examples(examples, task.kind, labels, tokenizer, work / split / name, length)
+            report[split][name] |= written
+            if written["cut"]:
+                logger.warning(f"{name}: {written['cut']} examples longer than {length} tokens were cut")
+    stage.write_json(work / "report.json", report)
+    return {"kind": task.kind, "labels": labels, **report}
+
+
+def task_identity(context: Context) -> Mapping[str, Any]:
+    """What decides the weights of the task, beside the stages they come from."""
+    task = {key: value for key, value in config.to_dict(_task(context)).items() if key not in ("sources", "heldout")}
+    return {"model": config.to_dict(context.recipe.model), "task": task, "seed": context.recipe.seed}
+
+
+def packed(context: Context, split: str) -> dict[str, PackedExamples]:
+    """Rows of each source of a split."""
+    done, length = context.done["examples"], context.recipe.model.context_length
+    return {
+        name: PackedExamples(done.path / split / name, name, length, context.vocab_size)
+        for name in done.summary.get(split, {})
+    }
+
+
+def _body(context: Context) -> BodyOf:
+    """What makes the model: the encoder's body under a head for this task."""
+    task, labels = _task(context), context.done["examples"].summary["labels"]
+    return partial(Labeller, kind=task.kind, outputs=tokens.outputs_of(task.kind, labels))
+
+
+def build_task(context: Context, work: Path) -> Mapping[str, Any]:
+    """Train the head, and as much of the body as the recipe says, on the labelled records."""
+    recipe, task = context.recipe, _task(context)
+    rows = packed(context, TRAIN)
+    total = sum(each.num_rows for each in rows.values())
+    sources = [MixtureSource(each, each.num_rows / total) for each in rows.values()]
+    mixture = Mixture(sources, rows_per_step(task, recipe), recipe.seed)
+    names = tuple(mixture.names)
+    objectives = Objectives(names, (0,) * len(names), ("task",), (1.0,), tokens.heads_of(task.kind))
+    pretrained = trained_weights(context, "pretrain")
+
+    def start(state: TrainState) -> None:
+        assert isinstance(state.model, Labeller), "the body of a task has a label head"
+        fresh = start_from_pretrained(state.model, pretrained)
+        logger.info(f"task: starts from the pretrained weights; new are {', '.join(fresh)}")
+
+    def validate(model: Labeller) -> Mapping[str, Any]:
+        with uncompiled():
+            found = [_measured(context, model, each, recipe.runtime.validation_rows) for each in heldout.values()]
+        return {name: metric.value for name, metric in found[0].metrics.items()} if found else {}
+
+    heldout = packed(context, HELDOUT)
+    return run_phase(context, work, "task", task, (mixture, objectives), start, validate, _body(context), task.layers)
+
+
+def _measured(context: Context, model: Labeller, rows: PackedExamples, max_rows: int = 0) -> evaluate.Labelled:
+    training = model.training
+    model.eval()
+    try:
+        return evaluate.measure_labels(model, rows, context.tokenizer(), max_rows)
+    finally:
+        model.train(training)
+
+
+def trained_labeller(context: Context, compute_dtype: torch.dtype = torch.float32) -> Labeller:
+    """The model as the task's phase left it: float32 weights, computing in `compute_dtype`."""
+    recipe = context.recipe
+    assert isinstance(recipe.model, EncoderConfig), "a recipe with a task is checked to have an encoder"
+    configure_threads(recipe.runtime)
+    with torch.device("meta"):
+        model = _body(context)(recipe.model, context.vocab_size)
+    assert isinstance(model, Labeller), "the body of a task has a label head"
+    model.to_empty(device=pick_device(recipe.runtime))
+    load_weights(model, trained_weights(context, "task"))
+    model.set_compute_dtype(compute_dtype)
+    return model.eval()
+
+
+def export_task(context: Context, folder: Path) -> dict[str, Any]:
+    """Write the model of the task for transformers; what `save_labeller` returns."""
+    labels = context.done["examples"].summary["labels"]
+    return export.save_labeller(trained_labeller(context), labels, context.tokenizer(), folder)
+
+
+def measure_task(context: Context, dtype: torch.dtype) -> tuple[dict[str, evaluate.Metric], dict[str, Any]]:
+    """Metrics of all held-out sources (the first's also under plain names), and predictions as samples."""
+    model = trained_labeller(context, dtype)
+    metrics: dict[str, evaluate.Metric] = {}
+    samples: dict[str, Any] = {}
+    for name, rows in packed(context, HELDOUT).items():
+        found = _measured(context, model, rows)
+        metrics = {**found.metrics, **metrics}
+        metrics |= {f"{metric}/{name}": value for metric, value in found.metrics.items()}
+        samples[name] = found.predictions[:100]
+    if not metrics:
+        raise DataError("a task without held-out records cannot be judged; give task.heldout")
+    return metrics, samples

@@ -1,0 +1,194 @@
+"""The encoder: its own facts, its losses, what a position sees, and transformers' BERT with the same weights."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from groundup import config
+from groundup.errors import ModelFileError, RecipeError
+from groundup.models import (
+    IGNORE,
+    Encoder,
+    EncoderConfig,
+    Labeller,
+    build_model,
+    from_huggingface,
+    huggingface_config,
+    to_huggingface,
+)
+from groundup.models.encoder_heads import number_losses, numbers_as_targets, span_losses
+
+VOCAB_SIZE = 50
+
+
+def described(**changes: Any) -> EncoderConfig:
+    values = {
+        "kind": "encoder", "context_length": 20, "num_layers": 2, "hidden_size": 24, "num_heads": 3, "ffn_size": 40,
+        "next_sentence": True, "predicted_share": 0.3,
+    }  # fmt: skip
+    return config.build(EncoderConfig, {**values, **changes}, "test")
+
+
+def made(**changes: Any) -> Encoder:
+    model = build_model(described(**changes), VOCAB_SIZE)
+    model.initialise(3)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            # Biases that differ from 0 and gains from 1, or swapped ones would not be seen.
+            if model.role(name) == "vector":
+                parameter.add_(torch.linspace(-0.3, 0.3, parameter.numel()).view_as(parameter))
+    return model.eval()
+
+
+def some_tokens(rows: int = 3, time: int = 20) -> torch.Tensor:
+    return torch.randint(0, VOCAB_SIZE, (rows, time), generator=torch.Generator().manual_seed(5))
+
+
+@pytest.mark.parametrize("changes", [{}, {"tied": False}, {"next_sentence": False, "num_layers": 1}])
+def test_parameters_are_counted(changes: dict[str, Any]) -> None:
+    model = made(**changes)
+    assert model.config.num_parameters(VOCAB_SIZE) == sum(p.numel() for p in model.parameters())
+    assert "layers.0.ffn.up.weight" in model.matrix_parameters()
+    assert not model.matrix_parameters() & {"embedding.weight", "positions.weight", "parts.weight"}
+
+
+def test_losses_are_cross_entropy_of_the_targets() -> None:
+    model, tokens = made(), some_tokens()
+    targets = torch.full((3, 2, 20), IGNORE)
+    targets[:, 0, 4:9] = tokens[:, 4:9]
+    targets[1:, 1, 0] = torch.tensor([0, 1])
+    with torch.no_grad():
+        sums, counts = model(tokens, targets=targets)
+        scores, pairs = model(tokens), model.pair_scores(tokens)
+    for row in range(3):
+        assert sums[row, 0] == pytest.approx(
+            float(functional.cross_entropy(scores[row, 4:9], tokens[row, 4:9], reduction="sum")), rel=1e-4
+        )
+    assert sums[2, 1] == pytest.approx(float(-pairs[2, 0].log_softmax(-1)[1]), rel=1e-5)
+    assert counts.tolist() == [[5, 0], [5, 1], [5, 1]]
+
+
+def test_known_weights_give_the_same_gradients() -> None:
+    model, tokens = made(), some_tokens()
+    targets = torch.full((3, 2, 20), IGNORE)
+    targets[:, 0, 3:7], targets[:, 1, 0] = tokens[:, 3:7], 1
+    weights = torch.tensor([[0.5, 2.0], [0.25, 1.0], [1.0, 0.5]])
+    gradients = []
+    for known in (weights, None):
+        model.zero_grad()
+        sums, _ = model(tokens, targets=targets, row_weights=known)
+        (sums * weights).sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(*gradients, strict=True))
+
+
+def test_more_targets_than_places_cannot_pass_unseen() -> None:
+    model, tokens = made(next_sentence=False), some_tokens()
+    sums, _ = model(tokens, targets=tokens)
+    assert sums.isnan().all()
+
+
+def test_packed_texts_do_not_see_each_other() -> None:
+    model, tokens = made(), some_tokens(1)
+    segments = torch.tensor([[0] * 8 + [1] * 12])
+    positions = torch.cat([torch.arange(8), torch.arange(12)])[None]
+    together = model(tokens, segments=segments, positions=positions)
+    assert torch.allclose(together[:, :8], model(tokens[:, :8]), atol=1e-5)
+    assert torch.allclose(together[:, 8:], model(tokens[:, 8:]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"tied": False}, {"next_sentence": False, "num_heads": 1, "hidden_size": 10, "num_parts": 3}],
+)
+def test_transformers_gives_the_same_scores(changes: dict[str, Any]) -> None:
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    transformers = pytest.importorskip("transformers")
+    model, tokens = made(**changes), some_tokens()
+    values = huggingface_config(model.config, VOCAB_SIZE)
+    theirs = getattr(transformers, values["architectures"][0])(transformers.BertConfig(**values)).eval()
+    state = to_huggingface(model.config, model.state_dict())
+    missing, unexpected = theirs.load_state_dict(state, strict=False)
+    assert not unexpected
+    assert all(name.startswith("cls.predictions.decoder") for name in missing), "only copies of tied tensors"
+    theirs.tie_weights()
+    parts = torch.randint(0, model.config.num_parts, tokens.shape, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        found = theirs(tokens, token_type_ids=parts)
+        ours = model(tokens, parts=parts)
+    logits = found.prediction_logits if model.config.next_sentence else found.logits
+    assert (logits - ours).abs().max() <= 1e-5
+    if model.config.next_sentence:
+        pairs = model.pair_scores(tokens, parts=parts)[:, 0]
+        assert (found.seq_relationship_logits - pairs).abs().max() <= 1e-5
+    back = from_huggingface(model.config, VOCAB_SIZE, theirs.state_dict())
+    assert all(torch.equal(back[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_tensors_that_do_not_fit_are_named() -> None:
+    model = made()
+    tensors = to_huggingface(model.config, model.state_dict())
+    with pytest.raises(ModelFileError, match=r"pooler.dense.bias' is missing"):
+        from_huggingface(model.config, VOCAB_SIZE, {k: v for k, v in tensors.items() if k != "bert.pooler.dense.bias"})
+    with pytest.raises(ModelFileError, match=r"'bert.other' is not known"):
+        from_huggingface(model.config, VOCAB_SIZE, {**tensors, "bert.other": torch.zeros(1)})
+    with pytest.raises(ModelFileError, match=r"has shape \[1\]"):
+        from_huggingface(model.config, VOCAB_SIZE, {**tensors, "cls.predictions.bias": torch.zeros(1)})
+
+
+def test_old_names_of_norms_are_known() -> None:
+    model = made()
+    old = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+        for name, tensor in to_huggingface(model.config, model.state_dict()).items()
+    }
+    assert from_huggingface(model.config, VOCAB_SIZE, old).keys() == model.state_dict().keys()
+
+
+def test_a_shape_that_cannot_be_is_refused() -> None:
+    with pytest.raises(RecipeError, match="not divisible"):
+        described(num_heads=5)
+    with pytest.raises(RecipeError, match="less than one position"):
+        described(predicted_share=0.01)
+
+
+def test_numbers_travel_as_their_bits() -> None:
+    numbers = torch.tensor([[0.0, -2.5, 3.25e-7, 1e30]])
+    scores = torch.zeros(1, 4, 1)
+    sums, counts = number_losses(scores, numbers_as_targets(numbers))
+    assert counts.tolist() == [4]
+    assert sums[0] == numbers.square().sum()
+    ignored = numbers_as_targets(numbers)
+    ignored[0, 3] = IGNORE
+    assert number_losses(scores, ignored)[0][0] == numbers[0, :3].square().sum()
+
+
+def test_spans_are_chosen_within_their_own_text() -> None:
+    scores = torch.randn(1, 6, 2, generator=torch.Generator().manual_seed(2))
+    targets = torch.full((1, 2, 6), IGNORE)
+    targets[0, :, 3] = torch.tensor([4, 5])
+    segments = torch.tensor([[0, 0, 0, 1, 1, 1]])
+    sums, counts = span_losses(scores, targets, segments[:, :, None] == segments[:, None])
+    expected = [-scores[0, 3:, 0].log_softmax(0)[1], -scores[0, 3:, 1].log_softmax(0)[2]]
+    assert torch.allclose(sums[0], torch.stack(expected))
+    assert counts.tolist() == [[1, 1]]
+
+
+@pytest.mark.parametrize(("kind", "outputs"), [("sequence", 3), ("token", 4), ("number", 1), ("span", 2)])
+def test_every_head_learns_from_its_targets(kind: Any, outputs: int) -> None:
+    model = Labeller(described(), VOCAB_SIZE, kind=kind, outputs=outputs)
+    model.initialise(1)
+    targets = torch.full((3, 2, 20) if kind == "span" else (3, 20), IGNORE)
+    targets[..., 0] = 0
+    sums, counts = model(some_tokens(), targets=targets)
+    assert (counts == 1).all()
+    sums.sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert model.depth("embedding.weight") == 0
+    assert model.depth("layers.1.ffn.up.bias") == 2
+    assert model.depth("label.output.bias") == 3
