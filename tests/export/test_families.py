@@ -19,7 +19,6 @@ from groundup.export.architecture import read_architecture
 from groundup.export.load import load_model
 from groundup.export.source import open_source
 from groundup.export.write import write_weights
-from groundup.inference.cache import Cache
 from groundup.models import (
     DecoderConfig,
     build_model,
@@ -65,7 +64,7 @@ def test_their_folder_gives_their_logits_here(family: str, seed: int, tmp_path: 
     tokens = tokens_of(loaded.model.config.context_length)
     theirs = model(tokens).logits
     same(loaded.logits(tokens), theirs)
-    cache = Cache.for_model(loaded.model, 2, tokens.shape[1])
+    cache = loaded.model.new_cache(2, tokens.shape[1])
     loaded.model.prefill(tokens[:, :11], cache)
     for at in range(11, 15):
         same(loaded.model.decode(tokens[:, at : at + 1], cache), theirs[:, at])

@@ -8,7 +8,7 @@ import weakref
 import pytest
 import torch
 
-from groundup.inference import Cache, serving
+from groundup.inference import serving
 from groundup.inference.serving import serving_form
 from groundup.kernels.decode import PackedDecoder
 from groundup.models import Decoder, DecoderConfig, build_model
@@ -70,7 +70,7 @@ def test_the_cast_form_gives_the_same_bits(embedding_norm: bool) -> None:
     assert form is not model
     assert form.layers[0].ffn.up.weight.dtype == torch.bfloat16
     tokens = torch.randint(0, 64, (3, 12), generator=torch.Generator().manual_seed(0))
-    logits = [each.prefill(tokens, Cache.for_model(each, 3, 12)) for each in (model, form)]
+    logits = [each.prefill(tokens, each.new_cache(3, 12)) for each in (model, form)]
     assert torch.equal(*logits)
 
 

@@ -23,7 +23,7 @@ from groundup.evaluate.language import measure_language
 from groundup.evaluate.metrics import Metric
 from groundup.evaluate.pairs import measure_pairs
 from groundup.evaluate.task import EvaluateConfig, Result, Subject
-from groundup.models import LanguageModel
+from groundup.models import Network
 from groundup.tokens import Conversation, Rows, Tokenizer
 
 Task = Callable[[Subject, EvaluateConfig], Result]
@@ -43,7 +43,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: LanguageModel,
+    model: Network,
     tokenizer: Tokenizer,
     texts: Mapping[str, Rows],
     questions: Sequence[Conversation],
@@ -67,7 +67,7 @@ def evaluate(
 
 
 @contextmanager
-def _evaluating(model: LanguageModel) -> Iterator[None]:
+def _evaluating(model: Network) -> Iterator[None]:
     """Evaluation mode inside, the old mode after."""
     training = model.training
     model.eval()

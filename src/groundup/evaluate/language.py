@@ -28,7 +28,7 @@ from groundup.errors import DataError
 from groundup.evaluate.metrics import ClusterRatio, Metric
 from groundup.evaluate.task import EvaluateConfig, Result, Subject
 from groundup.log import progress
-from groundup.models import LanguageModel, RowContext
+from groundup.models import Network, RowContext
 from groundup.tokens import IGNORE, Batch, Rows, Tokenizer, ordered_batches
 
 MIN_DOCUMENTS = 30
@@ -106,7 +106,7 @@ def _by_cluster() -> dict[str, ClusterRatio]:
 
 
 def measure_text(
-    model: LanguageModel,
+    model: Network,
     rows: Rows,
     tokenizer: Tokenizer,
     max_rows: int = 0,
@@ -147,7 +147,7 @@ def text_bytes(tokenizer: Tokenizer) -> Int[Tensor, " vocab"]:
 
 @torch.inference_mode()
 def target_sums(
-    model: LanguageModel, batch: Batch, n_bytes: Int[Tensor, " vocab"], context: RowContext | None = None
+    model: Network, batch: Batch, n_bytes: Int[Tensor, " vocab"], context: RowContext | None = None
 ) -> Float[Tensor, "4 rows time"]:
     """Nats, right (1 or 0), tokens (1) and bytes of every target that stands for text; 0 for all others."""
     logits = model(**batch.inputs(), context=context)

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from groundup.config import Config
 from groundup.evaluate.metrics import Metric
-from groundup.models import LanguageModel
+from groundup.models import Network
 from groundup.tokens import Conversation, Rows, Tokenizer
 
 
@@ -48,7 +48,7 @@ class EvaluateConfig(Config):
 class Subject:
     """A model and the material it is measured on."""
 
-    model: LanguageModel
+    model: Network
     tokenizer: Tokenizer
     texts: Mapping[str, Rows] = field(default_factory=dict)
     """Held-out text by name; the first is the headline."""

@@ -17,7 +17,7 @@ from typing import Any
 from groundup import config
 from groundup.errors import ModelFileError, RecipeError
 from groundup.export.weights import fault
-from groundup.models import LAYOUTS, AnyConfig, ConfigValues, Layout, find_layout
+from groundup.models import LAYOUTS, ConfigValues, Layout, NetworkConfig, find_layout
 
 REMOTE_CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
 NO_EFFECT = frozenset(
@@ -38,7 +38,7 @@ NO_EFFECT = frozenset(
 """Keys that leave the logits as they are (dropout and such matter in training only)."""
 
 
-def read_architecture(values: Mapping[str, Any], where: Path) -> tuple[AnyConfig, int, Layout]:
+def read_architecture(values: Mapping[str, Any], where: Path) -> tuple[NetworkConfig, int, Layout]:
     """The model, its vocabulary size and its layout.
 
     Raises ModelFileError naming the key that is missing, wrong or unknown.
@@ -65,7 +65,7 @@ def read_architecture(values: Mapping[str, Any], where: Path) -> tuple[AnyConfig
         raise fault(where, error.message) from None
 
 
-def _build(values: ConfigValues, layout: Layout, where: Path) -> AnyConfig:
+def _build(values: ConfigValues, layout: Layout, where: Path) -> NetworkConfig:
     fields = layout.read(values)
     values.promise("is_encoder_decoder", False)
     values.promise("add_cross_attention", False)
@@ -78,7 +78,7 @@ def _build(values: ConfigValues, layout: Layout, where: Path) -> AnyConfig:
                 f"unknown key {key[:50]!r} may change the logits, so it is refused; remove it if it does not"
             )
     try:
-        described: AnyConfig = config.build(layout.config, fields, where.name)
+        described: NetworkConfig = config.build(layout.config, fields, where.name)
         return described
     except RecipeError as error:
         finding = re.sub(r"^.*?faults?: (recipe: )?", "", error.message).partition(', got {"')[0]

@@ -27,7 +27,7 @@ from groundup.errors import ModelFileError
 from groundup.export import transformers_reference
 from groundup.export.load import LoadedModel, load_model
 from groundup.export.weights import fault
-from groundup.models import Encoder, LanguageModel, layout_of
+from groundup.models import Encoder, Network, layout_of
 from groundup.tokens import Tokenizer, Turn
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
@@ -43,7 +43,7 @@ SAMPLE_TEXT = (
 
 def check_export(
     folder: Path,
-    model: LanguageModel,
+    model: Network,
     tokenizer: Tokenizer,
     dtype: str = "float32",
     text: str = SAMPLE_TEXT,
@@ -85,7 +85,7 @@ def _engine_check(folder: Path, reloaded: LoadedModel, ids: list[int], text: str
 
 
 @torch.inference_mode()
-def _logits_of(model: LanguageModel, ids: list[int]) -> Tensor:
+def _logits_of(model: Network, ids: list[int]) -> Tensor:
     """Logits [time, vocab] of the trained model in float32, whatever it computes in otherwise."""
     compute_dtype, training = model.compute_dtype, model.training
     model.set_compute_dtype(torch.float32)

@@ -24,7 +24,7 @@ from groundup.export.check import check_export
 from groundup.export.load import LoadedModel
 from groundup.export.source import CONFIG
 from groundup.export.write import write_weights
-from groundup.models import LSTM, AnyConfig, Decoder, Encoder, EncoderConfig, LanguageModel, huggingface_config
+from groundup.models import LSTM, Decoder, Encoder, EncoderConfig, Network, NetworkConfig, huggingface_config
 from groundup.stage import fsync_folder, write_json
 from groundup.tokens import Tokenizer
 
@@ -46,7 +46,7 @@ class ExportConfig(Config):
 
 @singledispatch
 def save_model(
-    model: LanguageModel | LoadedModel,
+    model: Network | LoadedModel,
     tokenizer: Tokenizer,
     folder: Path | str,
     config: ExportConfig | None = None,
@@ -88,7 +88,7 @@ def _save_loaded(
     return save_model(model.model, model.tokenizer, folder, config, with_transformers)
 
 
-def write_descriptions(model: AnyConfig, tokenizer: Tokenizer, folder: Path, config: ExportConfig) -> None:
+def write_descriptions(model: NetworkConfig, tokenizer: Tokenizer, folder: Path, config: ExportConfig) -> None:
     """Everything but the weights; config.json last."""
     tokenizer.save(folder)
     if not isinstance(model, EncoderConfig):
@@ -97,7 +97,7 @@ def write_descriptions(model: AnyConfig, tokenizer: Tokenizer, folder: Path, con
     fsync_folder(folder)
 
 
-def _model_config(model: AnyConfig, tokenizer: Tokenizer, config: ExportConfig) -> dict[str, Any]:
+def _model_config(model: NetworkConfig, tokenizer: Tokenizer, config: ExportConfig) -> dict[str, Any]:
     if isinstance(model, EncoderConfig):
         pad_id = tokenizer.need_encoder_ids().pad
         return huggingface_config(model, tokenizer.vocab_size, pad_token_id=pad_id, dtype=config.dtype)
@@ -115,7 +115,7 @@ def _stop_ids(tokenizer: Tokenizer) -> list[int]:
     return [tokenizer.turn_end_id, tokenizer.end_of_text_id]
 
 
-def _generation_config(model: AnyConfig, tokenizer: Tokenizer, config: ExportConfig) -> dict[str, Any]:
+def _generation_config(model: NetworkConfig, tokenizer: Tokenizer, config: ExportConfig) -> dict[str, Any]:
     """What engines do when they are told nothing: stop at the end of a turn, never pass the trained context."""
     sampling = {"do_sample": True, "temperature": config.temperature, "top_p": config.top_p}
     return {

@@ -20,7 +20,7 @@ from groundup.errors import DataError, ModelFileError, RecipeError
 from groundup.export.source import ModelSource, open_source
 from groundup.export.weights import fault, read_json
 from groundup.inference import Chat, Filling, GenerateConfig, fill_mask, stream
-from groundup.models import CausalModel, Encoder, LanguageModel, build_model
+from groundup.models import Encoder, Network, build_model, causal
 from groundup.tokens import CHAT_TEMPLATE, Tokenizer
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -33,7 +33,7 @@ TEMPLATE_LIMIT_BYTES = 1_000_000
 class LoadedModel:
     """A model with its tokenizer, ready for use."""
 
-    model: LanguageModel
+    model: Network
     folder: Path
     loaded_tokenizer: Tokenizer | None
 
@@ -66,7 +66,7 @@ class LoadedModel:
         """Go on with a document that begins with `text`, piece by piece; RecipeError when it fills the context."""
         tokenizer = self.tokenizer
         prompt = tokenizer.document_prompt(text)
-        return stream(self._causal(), tokenizer, prompt, config or GenerateConfig(), tokenizer.stop_ids)
+        return stream(causal(self.model), tokenizer, prompt, config or GenerateConfig(), tokenizer.stop_ids)
 
     def generate(self, text: str, config: GenerateConfig | None = None) -> str:
         """As `stream`, the whole continuation at once."""
@@ -78,16 +78,9 @@ class LoadedModel:
             raise RecipeError("this model is a decoder, which goes on with a text and fills no [MASK]; use an encoder")
         return fill_mask(self.model, self.tokenizer, text, top_k)
 
-    def _causal(self) -> CausalModel:
-        if isinstance(self.model, Encoder):
-            raise RecipeError(
-                'an encoder goes on with no text; have it fill gaps: generate TARGET --fill-mask "The [MASK] ..."'
-            )
-        return self.model
-
     def chat(self, config: GenerateConfig | None = None, system: str | None = None) -> Chat:
         """A new conversation."""
-        return Chat(self._causal(), self.tokenizer, config, system)
+        return Chat(causal(self.model), self.tokenizer, config, system)
 
 
 def load_model(path: Path | str, *, device: torch.device | str = "cpu", need_tokenizer: bool = True) -> LoadedModel:

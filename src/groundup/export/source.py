@@ -23,7 +23,7 @@ from groundup.errors import ModelFileError
 from groundup.export.architecture import read_architecture
 from groundup.export.gguf import read_gguf
 from groundup.export.weights import TensorFacts, TensorFiles, fault, find_weights, read_json
-from groundup.models import AnyConfig, Decoder, Layout, check_shapes, full_names, own_shapes
+from groundup.models import Decoder, Layout, NetworkConfig, check_shapes, full_names, own_shapes
 from groundup.stage import hash_file
 
 CONFIG = "config.json"
@@ -36,7 +36,7 @@ class ModelSource(Mapping[str, Tensor]):
     """Our tensors of a model by name, each read when it is asked for, in the dtype of the file."""
 
     path: Path
-    config: AnyConfig
+    config: NetworkConfig
     vocab_size: int
     """Rows of its tables."""
     files: tuple[Path, ...]
@@ -111,7 +111,7 @@ def _open_gguf(path: Path) -> ModelSource:
 
 def _source(
     path: Path,
-    config: AnyConfig,
+    config: NetworkConfig,
     vocab_size: int,
     files: tuple[Path, ...],
     names: Sequence[str],
@@ -125,17 +125,20 @@ def _source(
     return ModelSource(path, config, vocab_size, files, where, lambda name: parts[full[name]].split(read(name), shapes))
 
 
-def _check_size(config: AnyConfig, vocab_size: int, found: Mapping[str, tuple[int, ...]], where: Path) -> None:
+def _check_size(config: NetworkConfig, vocab_size: int, found: Mapping[str, tuple[int, ...]], where: Path) -> None:
     """Compare what is described with what the headers declare; first by count, so a giant costs nothing."""
+    layers = getattr(config, "num_layers", 0)
+    if layers > len(found):
+        raise fault(where, f"describes {layers:,} layers, the weight files hold {len(found)} tensors; copy them again")
     declared, described = sum(map(math.prod, found.values())), config.num_parameters(vocab_size)
-    if described > declared or config.num_layers > len(found):
+    if described > declared:
         raise fault(
             where, f"describes {described:.4g} parameters, the weight files hold {declared:.4g}; copy them again"
         )
 
 
 def _check(
-    config: AnyConfig, vocab_size: int, found: Mapping[str, tuple[int, ...]], layout: Layout, where: Path
+    config: NetworkConfig, vocab_size: int, found: Mapping[str, tuple[int, ...]], layout: Layout, where: Path
 ) -> None:
     try:
         check_shapes(config, vocab_size, found, layout)
@@ -144,7 +147,7 @@ def _check(
 
 
 def _check_copies(
-    config: AnyConfig, facts: Mapping[str, TensorFacts], layout: Layout, read: Callable[[str], Tensor], folder: Path
+    config: NetworkConfig, facts: Mapping[str, TensorFacts], layout: Layout, read: Callable[[str], Tensor], folder: Path
 ) -> None:
     """A tied model may bring a copy of a tensor, but no other numbers."""
     theirs = {full: name for name, full in full_names(layout, config, facts).items()}

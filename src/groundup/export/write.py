@@ -18,12 +18,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from groundup.export.weights import INDEX, WEIGHTS
-from groundup.models import AnyConfig, huggingface_shapes, huggingface_tensors
+from groundup.models import NetworkConfig, huggingface_shapes, huggingface_tensors
 from groundup.stage import fsync_file, require_space, write_json
 
 
 def write_weights(
-    config: AnyConfig,
+    config: NetworkConfig,
     vocab_size: int,
     state: Mapping[str, Tensor],
     folder: Path,

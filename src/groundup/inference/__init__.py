@@ -1,13 +1,11 @@
 """Prompt -> tokens: prefill, decode, cache, sampling, batching, chat."""
 
-from groundup.inference.cache import Cache
 from groundup.inference.chat import Chat
 from groundup.inference.fill import GAP, Filling, fill_mask
 from groundup.inference.generate import GenerateConfig, decode_pieces, generate_batch, generate_ids, stream
 
 __all__ = [
     "GAP",
-    "Cache",
     "Chat",
     "Filling",
     "GenerateConfig",

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from groundup.errors import RecipeError
 from groundup.inference.generate import GenerateConfig, stream
 from groundup.log import logger
-from groundup.models import CausalModel
+from groundup.models import CausalNetwork
 from groundup.tokens import Tokenizer, Turn
 
 RESERVE_SHARE = 4
@@ -26,7 +26,7 @@ class Chat:
 
     def __init__(
         self,
-        model: CausalModel,
+        model: CausalNetwork,
         tokenizer: Tokenizer,
         config: GenerateConfig | None = None,
         system: str | None = None,

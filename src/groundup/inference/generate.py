@@ -20,7 +20,7 @@ from pydantic import Field
 from groundup.config import Config
 from groundup.errors import RecipeError
 from groundup.inference.sequences import Running, Sampling, run_sequences
-from groundup.models import CausalModel
+from groundup.models import CausalNetwork
 from groundup.tokens import Tokenizer
 
 BATCH_ROWS = 64
@@ -44,7 +44,7 @@ class GenerateConfig(Config):
 
 
 def stream(
-    model: CausalModel,
+    model: CausalNetwork,
     tokenizer: Tokenizer,
     prompt_ids: Sequence[int],
     config: GenerateConfig,
@@ -68,7 +68,7 @@ def decode_pieces(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
 
 
 def generate_ids(
-    model: CausalModel, prompt_ids: Sequence[int], config: GenerateConfig, stop_ids: Collection[int]
+    model: CausalNetwork, prompt_ids: Sequence[int], config: GenerateConfig, stop_ids: Collection[int]
 ) -> Iterator[int]:
     """New ids after `prompt_ids`, one by one, without the stop id. Raises as `stream`."""
     for _, token in run_sequences(model, [_sequence(model, 0, prompt_ids, config)], _sampling(config), max_running=1):
@@ -78,7 +78,7 @@ def generate_ids(
 
 
 def generate_batch(
-    model: CausalModel,
+    model: CausalNetwork,
     prompts: Sequence[Sequence[int]],
     config: GenerateConfig,
     stop_ids: Collection[int],
@@ -101,7 +101,7 @@ def generate_batch(
     return answers
 
 
-def _sequence(model: CausalModel, index: int, prompt: Sequence[int], config: GenerateConfig) -> Running:
+def _sequence(model: CausalNetwork, index: int, prompt: Sequence[int], config: GenerateConfig) -> Running:
     length, context_length = len(prompt), model.config.context_length
     if not 0 < length < context_length:
         raise RecipeError(

@@ -17,11 +17,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from groundup.inference.cache import Cache, States
 from groundup.inference.sampling import penalise, sample
 from groundup.inference.serving import serving_form
 from groundup.kernels.decode import PackedDecoder, Room, Span
-from groundup.models import LSTM, CausalModel, Decoder, DecoderConfig
+from groundup.models import CausalNetwork, Decoder, DecoderConfig
 from groundup.models.rotary import scaled_rotation
 
 CALL_ROWS = 256
@@ -62,7 +61,7 @@ class Running:
 
 
 def run_sequences(
-    model: CausalModel, sequences: Sequence[Running], sampling: Sampling, max_running: int
+    model: CausalNetwork, sequences: Sequence[Running], sampling: Sampling, max_running: int
 ) -> Iterator[tuple[Running, int]]:
     """Each sequence with each of its next tokens, until all have no more room; at most `max_running` at a time."""
     sequences = [sequence for sequence in sequences if sequence.room > 0]
@@ -175,12 +174,12 @@ def _room(decoder: PackedDecoder, config: DecoderConfig, slots: int, max_time: i
     return decoder.room(slots, max_time, rows, cosines[0, 0], sines[0, 0])
 
 
-def _run_equal(model: CausalModel, sequences: list[Running], sampling: Sampling) -> Iterator[tuple[Running, int]]:
+def _run_equal(model: CausalNetwork, sequences: list[Running], sampling: Sampling) -> Iterator[tuple[Running, int]]:
     """Prompts of one length through `model`, in step."""
     device = next(model.parameters()).device
     max_time = max(len(sequence.tokens) + sequence.room for sequence in sequences)
     rows = len(sequences)
-    cache = States.for_model(model, rows) if isinstance(model, LSTM) else Cache.for_model(model, rows, max_time)
+    cache = model.new_cache(rows, max_time)
     while any(sequence.room > 0 for sequence in sequences):
         running = [row for row, sequence in enumerate(sequences) if sequence.room > 0]
         if len(running) <= KEEP_SHARE * len(sequences):
@@ -188,15 +187,6 @@ def _run_equal(model: CausalModel, sequences: list[Running], sampling: Sampling)
             sequences = [sequences[row] for row in running]
         new = [sequence.tokens[cache.length :] for sequence in sequences]
         with torch.inference_mode():
-            logits = _prefill(model, torch.tensor(new, device=device), cache)
+            logits = model.prefill(torch.tensor(new, device=device), cache)
             pairs = choose(logits, sequences, sampling)
         yield from (pair for pair in pairs if pair[0].room >= 0)
-
-
-def _prefill(model: CausalModel, tokens: Tensor, cache: Cache | States) -> Float[Tensor, "rows vocab"]:
-    """Each kind of model with its own kind of cache."""
-    if isinstance(model, LSTM):
-        assert isinstance(cache, States), "made for this model"
-        return model.prefill(tokens, cache)
-    assert isinstance(cache, Cache), "made for this model"
-    return model.prefill(tokens, cache)

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from groundup.kernels.decode import DecoderShape, PackedDecoder, obstacle
-from groundup.models import CausalModel, Decoder, build_model, to_huggingface
+from groundup.models import CausalNetwork, Decoder, build_model, to_huggingface
 
-Form = PackedDecoder | CausalModel
-_FORMS: weakref.WeakKeyDictionary[CausalModel, tuple[Any, Form]] = weakref.WeakKeyDictionary()
+Form = PackedDecoder | CausalNetwork
+_FORMS: weakref.WeakKeyDictionary[CausalNetwork, tuple[Any, Form]] = weakref.WeakKeyDictionary()
 
 
-def serving_form(model: CausalModel) -> Form:
+def serving_form(model: CausalNetwork) -> Form:
     """`model` packed where that is possible, else with its matrices in its compute dtype; the same function of tokens.
 
     The numbers are those of `model.prefill` up to rounding in its compute dtype.
@@ -37,7 +37,7 @@ def serving_form(model: CausalModel) -> Form:
     return form
 
 
-def _state(model: CausalModel) -> tuple[Any, ...]:
+def _state(model: CausalNetwork) -> tuple[Any, ...]:
     """Changes whenever the model computes in another dtype or torch writes to its weights."""
     weights = ((p.data_ptr(), 0 if p.is_inference() else p._version) for p in model.parameters())
     return model.compute_dtype, *weights
@@ -65,7 +65,7 @@ def _packed(model: Decoder) -> PackedDecoder | None:
     return PackedDecoder(shape, tensors, model.compute_dtype)
 
 
-def _cast(model: CausalModel) -> CausalModel:
+def _cast(model: CausalNetwork) -> CausalNetwork:
     """A decoder that shares the vectors of `model`, and whose matrices are cast beforehand instead of at each token."""
     parameters = dict(model.named_parameters())
     if all(parameter.dtype == model.compute_dtype for parameter in parameters.values()):
@@ -77,7 +77,7 @@ def _cast(model: CausalModel) -> CausalModel:
     return form.eval().requires_grad_(False)
 
 
-def _cast_weight(model: CausalModel, name: str, weight: Tensor) -> Tensor:
+def _cast_weight(model: CausalNetwork, name: str, weight: Tensor) -> Tensor:
     # Norms are computed in float32, that of the embedding too: rounding what goes into them would change the result.
     normed = isinstance(model, Decoder) and model.config.embedding_norm
     exact = model.role(name) == "vector" or (name == model.embedding_name and normed)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from groundup.models.anatomy import Anatomy, model_anatomy
-from groundup.models.build import AnyConfig, CausalModel, LanguageModel, Model, ModelConfig, build_model
+from groundup.models.build import ModelConfig
+from groundup.models.cache import KeyValueCache, StateCache
 from groundup.models.context import RowContext
-from groundup.models.decoder import Decoder, KeyValueCache
+from groundup.models.decoder import Decoder
 from groundup.models.decoder_config import DecoderConfig
 from groundup.models.encoder import Encoder, EncoderConfig, Labeller
 from groundup.models.encoder_heads import LabelKind, numbers_as_targets
@@ -23,15 +24,15 @@ from groundup.models.huggingface import (
 )
 from groundup.models.layouts import LAYOUTS, ConfigValues, Layout, bert_name, find_layout
 from groundup.models.losses import IGNORE, LossConfig
-from groundup.models.lstm import LSTM, LSTMConfig, StateCache
+from groundup.models.lstm import LSTM, LSTMConfig
+from groundup.models.network import CausalNetwork, Network, NetworkConfig, TokenCache, build_model, causal
 
 __all__ = [
     "IGNORE",
     "LAYOUTS",
     "LSTM",
     "Anatomy",
-    "AnyConfig",
-    "CausalModel",
+    "CausalNetwork",
     "ConfigValues",
     "Decoder",
     "DecoderConfig",
@@ -41,15 +42,17 @@ __all__ = [
     "LSTMConfig",
     "LabelKind",
     "Labeller",
-    "LanguageModel",
     "Layout",
     "LossConfig",
-    "Model",
     "ModelConfig",
+    "Network",
+    "NetworkConfig",
     "RowContext",
     "StateCache",
+    "TokenCache",
     "bert_name",
     "build_model",
+    "causal",
     "check_shapes",
     "find_layout",
     "from_huggingface",

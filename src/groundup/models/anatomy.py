@@ -16,8 +16,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import nn
 
-from groundup.models.build import AnyConfig, LanguageModel, build_model
-from groundup.models.decoder_config import DecoderConfig
+from groundup.models.network import NetworkConfig
 
 WEIGHT_BYTES = 4
 """Weights are float32 masters."""
@@ -101,33 +100,20 @@ class Anatomy:
         return lines
 
 
-def model_anatomy(config: AnyConfig, vocab_size: int) -> Anatomy:
+def model_anatomy(config: NetworkConfig, vocab_size: int) -> Anatomy:
     """The parts of such a model."""
     with torch.device("meta"):
-        model: LanguageModel = build_model(config, vocab_size)
-    parts = list(parameter_parts(model, lambda name: 6 if model.role(name) in ("matrix", "head") else 0))
-    if config.tied:
-        products = 6 * vocab_size * config.hidden_size
-        shape = (vocab_size, config.hidden_size)
-        parts.append(Part("head (the embedding again)", shape, 1, 0, products, 0, "tied: no more"))
-    if isinstance(config, DecoderConfig):
-        return Anatomy((*parts, *_attention_parts(config)), config.cache_bytes(1, 1), config.context_length)
-    return Anatomy(tuple(parts), 0, config.context_length)
+        model = config.build(vocab_size)
+    parts = [*parameter_parts(model, model.flops_per_weight)]
+    parts += [
+        Part(each.name, each.shape, each.count, 0, each.flops_per_token, 0, each.how) for each in model.operations()
+    ]
+    return Anatomy(tuple(parts), config.cache_bytes(1, 1), config.context_length)
 
 
-def _attention_parts(config: DecoderConfig) -> Iterable[Part]:
-    """The scores of all layers, those of one window in one row."""
-    width = config.num_heads * config.head_size
-    for window in dict.fromkeys(config.window(layer) for layer in range(config.num_layers)):
-        layers = [layer for layer in range(config.num_layers) if config.window(layer) == window]
-        flops = round(sum(12 * width * config.keys_seen(layer) for layer in layers))
-        seen = f"{config.keys_seen(layers[0]):,.0f} keys on average" + (f", window {window}" if window else "")
-        yield Part(f"attention scores x {len(layers)}", (), len(layers), 0, flops, 0, f"none; {seen}")
-
-
-def parameter_parts(model: nn.Module, flops_per_weight: Callable[[str], int]) -> Iterable[Part]:
+def parameter_parts(model: nn.Module, flops_per_weight: Callable[[str], float]) -> Iterable[Part]:
     """A row for each parameter; those of blocks that have the same name and shape there share one."""
-    groups: dict[tuple[str, str, tuple[int, ...]], list[tuple[int | None, int]]] = {}
+    groups: dict[tuple[str, str, tuple[int, ...]], list[tuple[int | None, float]]] = {}
     for name, parameter in model.named_parameters():
         found = _BLOCK.match(name)
         outer, inner = (found[1], found[3]) if found else ("", name)
@@ -136,7 +122,7 @@ def parameter_parts(model: nn.Module, flops_per_weight: Callable[[str], int]) ->
     for (outer, inner, shape), places in groups.items():
         numbers, elements = [number for number, _ in places if number is not None], math.prod(shape)
         name = f"{outer}.{_span(numbers)}.{inner}" if numbers else inner
-        flops = sum(elements * each for _, each in places)
+        flops = round(sum(elements * each for _, each in places))
         product = " x ".join(map(str, shape))
         how = f"{len(places)} x {product}" if numbers else product
         parameters = elements * len(places)

@@ -10,7 +10,6 @@ without change of the function; there are no buffers, and nothing depends on the
 from __future__ import annotations
 
 import math
-from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -19,12 +18,12 @@ from torch import Tensor, nn
 
 from groundup.kernels import ops
 from groundup.models.attention import Attention, AttentionKind
+from groundup.models.cache import KeyValueCache
 from groundup.models.context import RowContext
 from groundup.models.decoder_config import DecoderConfig
 from groundup.models.heads import ChunkLoss, LanguageModelHead
-from groundup.models.initial import fill, generator
 from groundup.models.layers import Embedding, FeedForward, RMSNorm, SwiGLU, norm_of
-from groundup.models.losses import LossConfig
+from groundup.models.network import CausalNetwork, Operation, Role
 from groundup.models.noise import (
     ATTENTION_BRANCH,
     FFN_BRANCH,
@@ -35,17 +34,6 @@ from groundup.models.noise import (
     residual_branch,
 )
 from groundup.models.rotary import Rotation, scaled_rotation, sinusoids
-
-Role = Literal["matrix", "embedding", "head", "vector"]
-
-
-@runtime_checkable
-class KeyValueCache(Protocol):
-    """What prefill and decode need: per layer [rows, kv_heads, max_time, head_dim], and the length that is filled."""
-
-    keys: list[Tensor]
-    values: list[Tensor]
-    length: int
 
 
 class Block(nn.Module):
@@ -127,17 +115,15 @@ class LearnedPositions(nn.Module):
         return F.embedding(positions, self.weight).to(dtype)
 
 
-class Decoder(nn.Module):
+class Decoder(CausalNetwork):
     """A causal language model. Build it on any device ("meta" included), then `initialise` or load a state."""
 
-    head_name = "head.weight"
-    embedding_name = "embedding.weight"
+    config: DecoderConfig
+    embedding: Embedding
     positions_name = "positions.weight"
 
     def __init__(self, config: DecoderConfig, vocab_size: int) -> None:
-        super().__init__()
-        self.config, self.vocab_size = config, vocab_size
-        self.compute_dtype = torch.float32
+        super().__init__(config, vocab_size)
         self.embedding = Embedding(
             vocab_size,
             config.hidden_size,
@@ -152,23 +138,14 @@ class Decoder(nn.Module):
         self.norm = norm_of(config.norm, config.hidden_size, config.norm_epsilon) if before else nn.Identity()
         self.head = LanguageModelHead(config.hidden_size, vocab_size, tied=config.tied)
 
-    def forward(
+    def hidden(
         self,
         tokens: Int[Tensor, "rows time"],
-        targets: Int[Tensor, "rows time"] | None = None,
-        segments: Int[Tensor, "rows time"] | None = None,
-        positions: Int[Tensor, "rows time"] | None = None,
-        row_weights: Float[Tensor, " rows"] | None = None,
-        context: RowContext | None = None,
-    ) -> tuple[Float[Tensor, " rows"], Int[Tensor, " rows"]] | Float[Tensor, "rows time vocab"]:
-        """With targets: the sum of the losses (nats, float32) and the number of valid targets of each row; else logits.
-
-        `segments` keeps documents apart, `positions` (default 0, 1, 2 ...) are the rotary positions.
-        `row_weights`: the derivative of the objective by each row's loss sum, if known beforehand. The head then makes
-        its gradients at once instead of computing the logits a second time in the backward; the gradient that comes
-        back must be a multiple of these weights, or all gradients become NaN. `context`: the rows' keys for dropout;
-        without, nothing is dropped.
-        """
+        segments: Int[Tensor, "rows time"] | None,
+        positions: Int[Tensor, "rows time"] | None,
+        context: RowContext | None,
+    ) -> Float[Tensor, "rows time hidden"]:
+        """What the head reads, in the compute dtype."""
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
         x, by = self._placed(tokens, positions, tokens.shape[1])
@@ -177,11 +154,8 @@ class Decoder(nn.Module):
         x = dropout(x, keys, INPUT, config.embedding_dropout)
         for index, block in enumerate(self.layers):
             x = block(x, by, segments, layer_noise(keys, index, config.num_layers, config.stochastic_depth))
-        x = self.norm(x)
-        if targets is None:
-            return self.head.logits(x, self.embedding.weight)
-        loss_sums, counts = self.head(x, self.embedding.weight, targets, row_weights)
-        return loss_sums, counts
+        y: Tensor = self.norm(x)
+        return y
 
     def _placed(
         self, tokens: Int[Tensor, "rows time"], positions: Int[Tensor, "batch time"], length: int
@@ -214,6 +188,17 @@ class Decoder(nn.Module):
             length=length,
         )
 
+    def new_cache(self, rows: int, max_time: int) -> KeyValueCache:
+        """Room for `rows` sequences of at most `max_time` tokens, on the model's device and in its compute dtype."""
+        config = self.config
+        shape = (rows, config.num_kv_heads, max_time, config.head_size)
+        device = self.embedding.weight.device
+
+        def allocate() -> list[Tensor]:
+            return [torch.zeros(shape, dtype=self.compute_dtype, device=device) for _ in range(config.num_layers)]
+
+        return KeyValueCache(allocate(), allocate())
+
     def prefill(self, tokens: Int[Tensor, "rows time"], cache: KeyValueCache) -> Float[Tensor, "rows vocab"]:
         """Append equally long `tokens` to the cache, from `cache.length`; float32 logits of the last position.
 
@@ -232,18 +217,6 @@ class Decoder(nn.Module):
         cache.length = start + time
         return self.head.logits(self.norm(x[:, -1]), self.embedding.weight)
 
-    def decode(self, tokens: Int[Tensor, "rows 1"], cache: KeyValueCache) -> Float[Tensor, "rows vocab"]:
-        """Append one token a row at `cache.length`; float32 logits of the next one. Raises ValueError when full."""
-        return self.prefill(tokens, cache)
-
-    def memory(self, rows: int, device: torch.device) -> dict[str, Tensor]:
-        """Nothing is carried from window to window: attention sees its own row only."""
-        return {}
-
-    def set_compute_dtype(self, dtype: torch.dtype) -> None:
-        """Compute in float32 or bfloat16; parameters keep their own dtype."""
-        self.compute_dtype = dtype
-
     def set_attention(self, kind: AttentionKind) -> None:
         """Choose the way attention is computed: `auto` (by device and length), `blocks` or `sdpa`."""
         for block in self.blocks():
@@ -259,10 +232,6 @@ class Decoder(nn.Module):
             if isinstance(module, Embedding | RMSNorm | Attention | SwiGLU | ChunkLoss):
                 module.fused = on
 
-    def set_loss(self, loss: LossConfig) -> None:
-        """What is added to cross-entropy in training."""
-        self.head.chunk_loss.loss = loss
-
     def blocks(self) -> list[Block]:
         """The repeated units: sharded, compiled and recomputed one by one."""
         return [block for block in self.layers if isinstance(block, Block)]
@@ -271,26 +240,12 @@ class Decoder(nn.Module):
         """What is worth compiling; all blocks share one compiled graph."""
         return [*self.layers, self.norm, self.head.chunk_loss]
 
-    def matrix_parameters(self) -> set[str]:
-        """Names of the two-dimensional hidden matrices (for Muon): neither embedding nor head."""
-        return {name for name, _ in self.named_parameters() if self.role(name) == "matrix"}
-
     def role(self, name: str) -> Role:
         """What the parameter of this name is: matrix, embedding, head or vector."""
-        if name == self.embedding_name:
-            return "embedding"
-        if name == self.head_name:
-            return "head"
-        if name == self.positions_name:
-            return "embedding"
-        return "vector" if name.endswith(("norm.weight", ".bias")) else "matrix"
+        return "embedding" if name == self.positions_name else super().role(name)
 
-    def initialise(self, seed: int) -> None:
-        """Fill every parameter from its own generator, seeded by (seed, name): the same for any number of ranks."""
-        for name, parameter in self.named_parameters():
-            fill(parameter, self._start(name, parameter.shape, seed))
-
-    def _start(self, name: str, shape: torch.Size, seed: int) -> Tensor:
+    def start(self, name: str, shape: torch.Size, seed: int) -> Tensor:
+        """The starting values of a parameter, as the config says."""
         role, config = self.role(name), self.config
         if role == "vector":
             return torch.zeros(shape, device="cpu") if name.endswith(".bias") else torch.ones(shape, device="cpu")
@@ -302,4 +257,15 @@ class Decoder(nn.Module):
             "head": config.head_init_std,
             "matrix": config.init_std or fan_in,
         }
-        return torch.empty(shape, device="cpu").normal_(0.0, std[role], generator=generator(seed, name))
+        return self.normal(name, shape, seed, std[role])
+
+    def operations(self) -> list[Operation]:
+        """Scores of attention, those of one window in one row."""
+        config, found = self.config, super().operations()
+        width = config.num_heads * config.head_size
+        for window in dict.fromkeys(config.window(layer) for layer in range(config.num_layers)):
+            layers = [layer for layer in range(config.num_layers) if config.window(layer) == window]
+            flops = round(sum(12 * width * config.keys_seen(layer) for layer in layers))
+            seen = f"{config.keys_seen(layers[0]):,.0f} keys on average" + (f", window {window}" if window else "")
+            found.append(Operation(f"attention scores x {len(layers)}", (), len(layers), flops, f"none; {seen}"))
+        return found

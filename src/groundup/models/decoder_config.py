@@ -10,18 +10,22 @@ Invariant: nothing here allocates; a giant costs nothing.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
 from groundup.models.activations import Activation
+from groundup.models.network import NetworkConfig
 from groundup.models.noise import NoiseConfig
 from groundup.models.rotary import RopeScaling
+
+if TYPE_CHECKING:
+    from groundup.models.decoder import Decoder
 
 Positions = Literal["rope", "learned", "sinusoidal"]
 
 
-class DecoderConfig(NoiseConfig):
+class DecoderConfig(NoiseConfig, NetworkConfig):
     """A decoder: one set of switches for Llama, Mistral, Qwen2, Qwen3, GPT-2 and the classic Transformer."""
 
     kind: Literal["decoder"] = "decoder"
@@ -104,6 +108,12 @@ class DecoderConfig(NoiseConfig):
                 f"{self.num_layers - 1}"
             )
         return self
+
+    def build(self, vocab_size: int) -> Decoder:
+        """An uninitialised decoder on the current default device."""
+        from groundup.models.decoder import Decoder  # it needs this config, so it lies above
+
+        return Decoder(self, vocab_size)
 
     @property
     def head_size(self) -> int:

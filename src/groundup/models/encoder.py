@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from groundup.config import Config
 from groundup.models.context import RowContext
-from groundup.models.decoder import Role
 from groundup.models.encoder_heads import (
     LabelHead,
     LabelKind,
@@ -29,15 +28,13 @@ from groundup.models.encoder_heads import (
     span_losses,
 )
 from groundup.models.encoder_layers import EncoderBlock
-from groundup.models.heads import ChunkLoss
-from groundup.models.initial import fill, generator
 from groundup.models.layers import LayerNorm
-from groundup.models.losses import LossConfig
+from groundup.models.network import Network, NetworkConfig, Role
 
 Answer = tuple[Float[Tensor, " rows *heads"], Int[Tensor, " rows *heads"]] | Float[Tensor, "rows time scores"]
 
 
-class EncoderConfig(Config):
+class EncoderConfig(NetworkConfig):
     """An encoder in the layout of BERT: learned positions, segment embeddings, post-norm, GELU."""
 
     kind: Literal["encoder"]
@@ -73,6 +70,10 @@ class EncoderConfig(Config):
         if self.predicted_places < 1:
             raise ValueError("predicted_share of context_length is less than one position; raise one of them")
         return self
+
+    def build(self, vocab_size: int) -> Encoder:
+        """An uninitialised encoder on the current default device."""
+        return Encoder(self, vocab_size)
 
     @property
     def head_size(self) -> int:
@@ -111,17 +112,14 @@ class EncoderConfig(Config):
         return 6 * (self.num_layers * self.block_matrix_parameters() + head) + attention
 
 
-class EncoderBody(nn.Module):
+class EncoderBody(Network):
     """Embeddings and blocks; subclasses put heads on top. Build it on any device, then `initialise` or load a state."""
 
-    embedding_name = "embedding.weight"
+    config: EncoderConfig
     head_name = "masked.output.weight"
 
     def __init__(self, config: EncoderConfig, vocab_size: int) -> None:
-        super().__init__()
-        self.config, self.vocab_size = config, vocab_size
-        self.compute_dtype = torch.float32
-        self.loss = LossConfig()
+        super().__init__(config, vocab_size)
         size = config.hidden_size
         self.embedding = nn.Embedding(vocab_size, size)
         self.positions = nn.Embedding(config.context_length, size)
@@ -149,39 +147,6 @@ class EncoderBody(nn.Module):
             x = states
         return x
 
-    def set_compute_dtype(self, dtype: torch.dtype) -> None:
-        """Compute in float32 or bfloat16; parameters keep their own dtype."""
-        self.compute_dtype = dtype
-
-    def set_kernels(self, on: bool) -> None:
-        """Use the kernel of the masked head's losses wherever numbers are bfloat16; ask `ops.usable` first."""
-        for module in self.modules():
-            if isinstance(module, ChunkLoss):
-                module.fused = on
-
-    def set_loss(self, loss: LossConfig) -> None:
-        """What is added to cross-entropy in training."""
-        self.loss = loss
-        for module in self.modules():
-            if isinstance(module, ChunkLoss):
-                module.loss = loss
-
-    def memory(self, rows: int, device: torch.device) -> dict[str, Tensor]:
-        """Nothing is carried from window to window."""
-        return {}
-
-    def blocks(self) -> list[nn.Module]:
-        """The repeated units: sharded, compiled and recomputed one by one."""
-        return list(self.layers)
-
-    def compile_units(self) -> list[nn.Module]:
-        """What is worth compiling; all blocks share one compiled graph."""
-        return [*self.layers, *(module for module in self.modules() if isinstance(module, ChunkLoss))]
-
-    def matrix_parameters(self) -> set[str]:
-        """Names of the two-dimensional hidden matrices (for Muon): neither tables nor what gives scores."""
-        return {name for name, _ in self.named_parameters() if self.role(name) == "matrix"}
-
     def role(self, name: str) -> Role:
         """What the parameter of this name is: matrix, embedding, head or vector."""
         if name.endswith(("norm.weight", "bias")):
@@ -196,16 +161,11 @@ class EncoderBody(nn.Module):
             return int(name.split(".")[1]) + 1
         return 0 if name.startswith(("embedding", "positions.", "parts.")) else self.config.num_layers + 1
 
-    def initialise(self, seed: int) -> None:
-        """Fill every parameter from its own generator, seeded by (seed, name): the same for any number of ranks."""
-        for name, parameter in self.named_parameters():
-            fill(parameter, self._start(name, parameter.shape, seed))
-
-    def _start(self, name: str, shape: torch.Size, seed: int) -> Tensor:
+    def start(self, name: str, shape: torch.Size, seed: int) -> Tensor:
+        """The starting values of a parameter: gains 1, biases 0, all else `init_std`."""
         if self.role(name) == "vector":
             return torch.full(shape, 0.0 if name.endswith("bias") else 1.0, device="cpu")
-        random = generator(seed, name)
-        return torch.empty(shape, device="cpu").normal_(0.0, self.config.init_std, generator=random)
+        return self.normal(name, shape, seed, self.config.init_std)
 
 
 class Encoder(EncoderBody):

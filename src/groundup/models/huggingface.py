@@ -16,20 +16,22 @@ import torch
 from torch import Tensor
 
 from groundup.errors import ModelFileError
-from groundup.models.build import AnyConfig, build_model
 from groundup.models.decoder import Decoder
 from groundup.models.decoder_config import DecoderConfig
 from groundup.models.layers import unit_rms
-from groundup.models.layouts import LAYOUTS, Layout
+from groundup.models.layouts import LAYOUTS, Layout, own_layout
+from groundup.models.network import NetworkConfig, build_model
 from groundup.models.rotary import sinusoids
 
 
-def layout_of(config: AnyConfig) -> Layout:
+def layout_of(config: NetworkConfig) -> Layout:
     """The layout in which `config` is exported. Raises ModelFileError naming what is in the way of the nearest one."""
     found = next((layout for layout in LAYOUTS if not layout.obstacles(config)), None)
     if found is not None:
         return found
     of_kind = [layout for layout in LAYOUTS if isinstance(config, layout.config)]
+    if not of_kind:
+        return own_layout(type(config))
     nearest = min(of_kind, key=lambda layout: len(layout.obstacles(config)))
     raise ModelFileError(
         f"no Hugging Face layout has such a model; the nearest, {nearest.model_type}, does not know "
@@ -38,7 +40,7 @@ def layout_of(config: AnyConfig) -> Layout:
 
 
 def huggingface_config(
-    config: AnyConfig,
+    config: NetworkConfig,
     vocab_size: int,
     *,
     bos_token_id: int | None = None,
@@ -65,20 +67,22 @@ def huggingface_config(
     }
 
 
-def huggingface_shapes(config: AnyConfig, vocab_size: int, layout: Layout | None = None) -> dict[str, tuple[int, ...]]:
+def huggingface_shapes(
+    config: NetworkConfig, vocab_size: int, layout: Layout | None = None
+) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of the exported model; nothing is allocated."""
     shapes = _shapes(config, vocab_size)
     return {theirs: part.shape(shapes) for theirs, part in (layout or layout_of(config)).parts(config).items()}
 
 
-def huggingface_tensors(config: AnyConfig, state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+def huggingface_tensors(config: NetworkConfig, state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """(their name, tensor) one at a time, each read from `state` in its turn; what only training needs is folded in."""
     layout = layout_of(config)
     for theirs, part in layout.parts(config).items():
         yield theirs, part.joined([_folded(config, layout, state, name) for name in part.ours])
 
 
-def _folded(config: AnyConfig, layout: Layout, state: Mapping[str, Tensor], name: str) -> Tensor:
+def _folded(config: NetworkConfig, layout: Layout, state: Mapping[str, Tensor], name: str) -> Tensor:
     if not isinstance(config, DecoderConfig):
         return state[name]
     if name == Decoder.positions_name and config.positions == "sinusoidal":
@@ -92,13 +96,13 @@ def _folded(config: AnyConfig, layout: Layout, state: Mapping[str, Tensor], name
     return tensor
 
 
-def to_huggingface(config: AnyConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_huggingface(config: NetworkConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """All exported tensors by their Hugging Face names; tensors that need no folding are not copied."""
     return dict(huggingface_tensors(config, state))
 
 
 def from_huggingface(
-    config: AnyConfig, vocab_size: int, tensors: Mapping[str, Tensor], layout: Layout | None = None
+    config: NetworkConfig, vocab_size: int, tensors: Mapping[str, Tensor], layout: Layout | None = None
 ) -> dict[str, Tensor]:
     """State of a model from the tensors of a Hugging Face model. `config` is what its config.json describes.
 
@@ -111,7 +115,7 @@ def from_huggingface(
     return dict(own_tensors(config, vocab_size, ((names[name], tensor) for name, tensor in tensors.items()), layout))
 
 
-def check_shapes(config: AnyConfig, vocab_size: int, found: Mapping[str, tuple[int, ...]], layout: Layout) -> None:
+def check_shapes(config: NetworkConfig, vocab_size: int, found: Mapping[str, tuple[int, ...]], layout: Layout) -> None:
     """Raise ModelFileError unless a file with tensors of these shapes is the model that `config` describes."""
     expected = huggingface_shapes(config, vocab_size, layout)
     full = full_names(layout, config, found)
@@ -128,7 +132,7 @@ def check_shapes(config: AnyConfig, vocab_size: int, found: Mapping[str, tuple[i
             raise ModelFileError(f"tensor '{theirs[:80]}' has shape {list(has)}, config.json says {list(shape)}")
 
 
-def full_names(layout: Layout, config: AnyConfig, names: Iterable[str]) -> dict[str, str]:
+def full_names(layout: Layout, config: NetworkConfig, names: Iterable[str]) -> dict[str, str]:
     """Each tensor's name in a file -> the layout's name for it.
 
     Files of a bare body lack the prefix of all names, older ones have other names, and where a tied tensor is there
@@ -143,7 +147,7 @@ def full_names(layout: Layout, config: AnyConfig, names: Iterable[str]) -> dict[
 
 
 def own_tensors(
-    config: AnyConfig, vocab_size: int, tensors: Iterable[tuple[str, Tensor]], layout: Layout
+    config: NetworkConfig, vocab_size: int, tensors: Iterable[tuple[str, Tensor]], layout: Layout
 ) -> Iterator[tuple[str, Tensor]]:
     """Their tensors, by full name, one at a time -> (our name, tensor); those that say nothing are passed over."""
     parts, shapes = layout.parts(config), _shapes(config, vocab_size)
@@ -152,14 +156,14 @@ def own_tensors(
             yield from parts[name].split(tensor, shapes)
 
 
-def own_shapes(config: AnyConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
+def own_shapes(config: NetworkConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all parameters of such a model; nothing is allocated."""
     with torch.device("meta"):
         model = build_model(config, vocab_size)
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 
-def _shapes(config: AnyConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
+def _shapes(config: NetworkConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
     """As `own_shapes`, with the table that fixed positions become in a file."""
     shapes = own_shapes(config, vocab_size)
     if isinstance(config, DecoderConfig) and config.positions == "sinusoidal":

@@ -11,26 +11,24 @@ Invariant: parameters are float32 masters; a window with its carried states give
 from __future__ import annotations
 
 import math
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from groundup.config import Config
+from groundup.models.cache import StateCache
 from groundup.models.context import RowContext
-from groundup.models.heads import ChunkLoss, LanguageModelHead
-from groundup.models.initial import fill, generator
+from groundup.models.heads import LanguageModelHead
 from groundup.models.layers import Embedding
-from groundup.models.losses import LossConfig
+from groundup.models.network import CausalNetwork, NetworkConfig
 from groundup.models.noise import INPUT, dropout, layer_noise
 
-Role = Literal["matrix", "embedding", "head", "vector"]
 GATES = 4
 
 
-class LSTMConfig(Config):
+class LSTMConfig(NetworkConfig):
     """A language model of stacked LSTM layers; exported in Groundup's own layout, as Hugging Face has none."""
 
     kind: Literal["lstm"] = "lstm"
@@ -51,6 +49,10 @@ class LSTMConfig(Config):
     head_init_std: float = Field(default=0.02, ge=0)
     """Standard deviation of the starting output matrix of an untied model."""
 
+    def build(self, vocab_size: int) -> LSTM:
+        """An uninitialised LSTM on the current default device."""
+        return LSTM(self, vocab_size)
+
     def kernels_obstacle(self) -> str | None:
         """The switch that the C++ kernels do not know: none; they serve the loss, the layers are torch's."""
         return None
@@ -70,15 +72,6 @@ class LSTMConfig(Config):
     def cache_bytes(self, rows: int, time: int, bytes_per_value: int = 2) -> int:
         """States of `rows` sequences, however long."""
         return 2 * self.num_layers * rows * self.hidden_size * bytes_per_value
-
-
-@runtime_checkable
-class StateCache(Protocol):
-    """What generation needs: hidden and cell states [rows, num_layers, hidden_size], and the tokens that they hold."""
-
-    hidden: Tensor
-    cell: Tensor
-    length: int
 
 
 class LSTMLayer(nn.Module):
@@ -106,30 +99,26 @@ class LSTMLayer(nn.Module):
         return outputs.clone(memory_format=torch.contiguous_format), hidden[0].detach(), cell[0].detach()
 
 
-class LSTM(nn.Module):
+class LSTM(CausalNetwork):
     """A recurrent language model. Build it on any device ("meta" included), then `initialise` or load a state."""
 
-    head_name = "head.weight"
-    embedding_name = "embedding.weight"
+    config: LSTMConfig
+    embedding: Embedding
 
     def __init__(self, config: LSTMConfig, vocab_size: int) -> None:
-        super().__init__()
-        self.config, self.vocab_size = config, vocab_size
-        self.compute_dtype = torch.float32
+        super().__init__(config, vocab_size)
         self.embedding = Embedding(vocab_size, config.hidden_size, norm=False, epsilon=1.0)
         self.layers = nn.ModuleList(LSTMLayer(config.hidden_size) for _ in range(config.num_layers))
         self.head = LanguageModelHead(config.hidden_size, vocab_size, tied=config.tied)
 
-    def forward(
+    def hidden(
         self,
         tokens: Int[Tensor, "rows time"],
-        targets: Int[Tensor, "rows time"] | None = None,
-        segments: Int[Tensor, "rows time"] | None = None,
-        positions: Int[Tensor, "rows time"] | None = None,
-        row_weights: Float[Tensor, " rows"] | None = None,
-        context: RowContext | None = None,
-    ) -> tuple[Float[Tensor, " rows"], Int[Tensor, " rows"]] | Float[Tensor, "rows time vocab"]:
-        """As `Decoder.forward`; states come from `context` and go back there, else they start at zero.
+        segments: Int[Tensor, "rows time"] | None,
+        positions: Int[Tensor, "rows time"] | None,
+        context: RowContext | None,
+    ) -> Float[Tensor, "rows time hidden"]:
+        """What the head reads; states come from `context` and go back there, else they start at zero.
 
         `segments` and `positions` are taken so that every model is called alike, and change nothing.
         """
@@ -140,10 +129,7 @@ class LSTM(nn.Module):
         x, hidden, cell = self._run(tokens, hidden, cell, context)
         context.keep("hidden", hidden)
         context.keep("cell", cell)
-        if targets is None:
-            return self.head.logits(x, self.embedding.weight)
-        loss_sums, counts = self.head(x, self.embedding.weight, targets, row_weights)
-        return loss_sums, counts
+        return x
 
     def _run(
         self, tokens: Int[Tensor, "rows time"], hidden: Tensor, cell: Tensor, context: RowContext
@@ -169,6 +155,11 @@ class LSTM(nn.Module):
         """What is carried from window to window for `rows` streams: both states of every layer, float32."""
         return {"hidden": self._zeros(rows, device), "cell": self._zeros(rows, device)}
 
+    def new_cache(self, rows: int, max_time: int) -> StateCache:
+        """The states before the first token of `rows` sequences, however long they become."""
+        device = self.embedding.weight.device
+        return StateCache(self._zeros(rows, device), self._zeros(rows, device))
+
     def prefill(self, tokens: Int[Tensor, "rows time"], cache: StateCache) -> Float[Tensor, "rows vocab"]:
         """Go on from the states in `cache` with equally long `tokens`; float32 logits of the last position."""
         x, hidden, cell = self._run(tokens, cache.hidden, cache.cell, RowContext())
@@ -176,50 +167,12 @@ class LSTM(nn.Module):
         cache.length += tokens.shape[1]
         return self.head.logits(x[:, -1], self.embedding.weight)
 
-    def decode(self, tokens: Int[Tensor, "rows 1"], cache: StateCache) -> Float[Tensor, "rows vocab"]:
-        """One token a row; float32 logits of the next one."""
-        return self.prefill(tokens, cache)
-
-    def set_compute_dtype(self, dtype: torch.dtype) -> None:
-        """Compute in float32 or bfloat16; parameters keep their own dtype."""
-        self.compute_dtype = dtype
-
-    def set_kernels(self, on: bool) -> None:
-        """Use the kernel for the loss; the layers are torch's."""
-        for module in self.modules():
-            if isinstance(module, ChunkLoss):
-                module.fused = on
-
-    def set_loss(self, loss: LossConfig) -> None:
-        """What is added to cross-entropy in training."""
-        self.head.chunk_loss.loss = loss
-
-    def blocks(self) -> list[nn.Module]:
-        """The repeated units: sharded and recomputed one by one."""
-        return list(self.layers)
-
     def compile_units(self) -> list[nn.Module]:
         """What is worth compiling: not the layers, which are one operator each."""
         return [self.head.chunk_loss]
 
-    def matrix_parameters(self) -> set[str]:
-        """Names of the two-dimensional hidden matrices (for Muon): neither embedding nor head."""
-        return {name for name, _ in self.named_parameters() if self.role(name) == "matrix"}
-
-    def role(self, name: str) -> Role:
-        """What the parameter of this name is: matrix, embedding, head or vector."""
-        if name == self.embedding_name:
-            return "embedding"
-        if name == self.head_name:
-            return "head"
-        return "vector" if name.endswith("bias") else "matrix"
-
-    def initialise(self, seed: int) -> None:
-        """Fill every parameter from its own generator: the same for any number of ranks."""
-        for name, parameter in self.named_parameters():
-            fill(parameter, self._start(name, parameter.shape, seed))
-
-    def _start(self, name: str, shape: torch.Size, seed: int) -> Tensor:
+    def start(self, name: str, shape: torch.Size, seed: int) -> Tensor:
+        """The starting values of a parameter, as the config says."""
         role, config = self.role(name), self.config
         if role == "vector":
             start = torch.zeros(shape, device="cpu")
@@ -230,4 +183,4 @@ class LSTM(nn.Module):
             "head": config.head_init_std,
             "matrix": 1 / math.sqrt(config.hidden_size),
         }
-        return torch.empty(shape, device="cpu").normal_(0.0, std[role], generator=generator(seed, name))
+        return self.normal(name, shape, seed, std[role])

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from groundup import config, evaluate, tokens
 from groundup.errors import DataError
 from groundup.log import logger
-from groundup.models import AnyConfig, EncoderConfig, LanguageModel, Model, build_model
+from groundup.models import EncoderConfig, Network, NetworkConfig, build_model
 from groundup.models.bigrams import flops_of_step
 from groundup.optim import LayersConfig
 from groundup.parallel.compile import uncompiled
@@ -60,7 +60,7 @@ FIT_SHARE = 0.05
 PREVIEWS = 3
 REPLAY = "replay"
 
-BodyOf = Callable[[AnyConfig, int], Model]
+BodyOf = Callable[[NetworkConfig, int], Network]
 """Config and vocabulary size -> an uninitialised model."""
 
 
@@ -166,7 +166,7 @@ def _validation(context: Context, tokenizer: Tokenizer, training: TrainingConfig
     limit = training.validation.rows if training.validation else context.recipe.runtime.validation_rows
     rows = SelectedRows(JoinedRows("validation", parts), limit)
 
-    def validate(model: LanguageModel) -> Mapping[str, Any]:
+    def validate(model: Network) -> Mapping[str, Any]:
         # Eagerly: a second compiled graph, without gradients, would cost more than the few rows save.
         with uncompiled():
             return evaluate.measure_text(model, rows, tokenizer).summary()
@@ -320,7 +320,7 @@ def trained_weights(context: Context, phase: str) -> dict[str, torch.Tensor]:
     return checkpoint.read_tensors(found.path / str(found.summary["weights"]))
 
 
-def trained_model(context: Context, phase: str, compute_dtype: torch.dtype = torch.float32) -> LanguageModel:
+def trained_model(context: Context, phase: str, compute_dtype: torch.dtype = torch.float32) -> Network:
     """The model as a finished phase left it: float32 weights, computing in `compute_dtype`."""
     recipe = context.recipe
     configure_threads(recipe.runtime)

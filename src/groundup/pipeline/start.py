@@ -16,7 +16,7 @@ from typing import Any
 from groundup import config
 from groundup.errors import RecipeError
 from groundup.export import FittedSource, open_source
-from groundup.models import AnyConfig, DecoderConfig, own_shapes
+from groundup.models import DecoderConfig, NetworkConfig, own_shapes
 
 SHAPE = (
     *("kind", "num_layers", "hidden_size", "num_heads", "num_kv_heads", "head_dim", "ffn_size", "qk_norm", "positions"),
@@ -70,7 +70,7 @@ def start_identity(path: str) -> str:
     return open_source(Path(path)).identity()
 
 
-def foreign_start(path: str, model: AnyConfig, vocab_size: int) -> tuple[Mapping[str, Any], int]:
+def foreign_start(path: str, model: NetworkConfig, vocab_size: int) -> tuple[Mapping[str, Any], int]:
     """Weights for `model` by name, each read when asked for; and the rows of the file's own table."""
     source = open_source(Path(path))
     return FittedSource(source, own_shapes(model, vocab_size)), source.vocab_size

@@ -23,7 +23,7 @@ from groundup.config import Config
 from groundup.errors import ModelFileError, RecipeError, ResourceError
 from groundup.kernels import ops
 from groundup.log import logger
-from groundup.models import AnyConfig, Decoder, DecoderConfig, Labeller, LossConfig, Model, build_model
+from groundup.models import Decoder, DecoderConfig, Labeller, LossConfig, Network, NetworkConfig, build_model
 from groundup.models.bigrams import PairCounts, bigram_tables
 from groundup.optim import (
     LayersConfig,
@@ -131,7 +131,7 @@ class ExecutionConfig(Config):
 class TrainState:
     """Everything a step changes, and where it lives."""
 
-    model: Model
+    model: Network
     optimizer: Optimizer
     device: torch.device
     mesh: DeviceMesh | None = None
@@ -175,7 +175,7 @@ def configure_threads(execution: ExecutionConfig) -> int:
 
 
 def way_to_compute(
-    execution: ExecutionConfig, model: AnyConfig, training: TrainingConfig, vocab_size: int, device: torch.device
+    execution: ExecutionConfig, model: NetworkConfig, training: TrainingConfig, vocab_size: int, device: torch.device
 ) -> Way:
     """How blocks are computed; depends on recipe and machine only, so a resumed run decides the same.
 
@@ -190,7 +190,7 @@ def way_to_compute(
     return "compiled" if _wants_compile(execution, model, training, vocab_size) else "eager"
 
 
-def _kernels_obstacle(model: AnyConfig, training: TrainingConfig, device: torch.device) -> str | None:
+def _kernels_obstacle(model: NetworkConfig, training: TrainingConfig, device: torch.device) -> str | None:
     if device.type != "cpu":
         return f"they are for the CPU, and the device is {device.type}"
     if training.precision != "bf16":
@@ -202,7 +202,7 @@ def _kernels_obstacle(model: AnyConfig, training: TrainingConfig, device: torch.
     return ops.why_not()
 
 
-def _wants_compile(execution: ExecutionConfig, model: AnyConfig, training: TrainingConfig, vocab_size: int) -> bool:
+def _wants_compile(execution: ExecutionConfig, model: NetworkConfig, training: TrainingConfig, vocab_size: int) -> bool:
     if execution.exact or execution.compile == "off":
         return False
     if execution.compile == "on":
@@ -219,7 +219,7 @@ def dtype_of(precision: Literal["bf16", "fp32"]) -> torch.dtype:
 
 
 def build_state(
-    model_config: AnyConfig,
+    model_config: NetworkConfig,
     vocab_size: int,
     training: TrainingConfig,
     execution: ExecutionConfig,
@@ -228,7 +228,7 @@ def build_state(
     device: torch.device,
     mesh: DeviceMesh | None = None,
     start: Mapping[str, Tensor] | None = None,
-    build: Callable[[AnyConfig, int], Model] = build_model,
+    build: Callable[[NetworkConfig, int], Network] = build_model,
     layers: LayersConfig | None = None,
 ) -> TrainState:
     """Model and optimizer of one phase on `device`, sharded over `mesh`; weights from `start` or from the seed.
@@ -272,7 +272,7 @@ def build_state(
     )
 
 
-def _learning(model: Model, layers: LayersConfig | None) -> dict[str, int]:
+def _learning(model: Network, layers: LayersConfig | None) -> dict[str, int]:
     """Layer of each parameter, where layers matter; freezes those that `layers` leaves out."""
     if layers is None:
         return {}

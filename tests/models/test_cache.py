@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from groundup.inference import Cache
 from groundup.models import Decoder
 
 
@@ -13,7 +12,7 @@ from groundup.models import Decoder
 def test_prefill_and_decode_give_the_logits_of_a_full_pass(model: Decoder) -> None:
     tokens = torch.randint(0, model.vocab_size, (3, 20), generator=torch.Generator().manual_seed(0))
     expected = model(tokens)
-    cache = Cache.for_model(model, rows=3, max_time=20)
+    cache = model.new_cache(rows=3, max_time=20)
     found = [model.prefill(tokens[:, :12], cache)]
     found += [model.decode(tokens[:, at : at + 1], cache) for at in range(12, 20)]
     assert cache.length == 20
@@ -23,7 +22,7 @@ def test_prefill_and_decode_give_the_logits_of_a_full_pass(model: Decoder) -> No
 @torch.inference_mode()
 def test_kept_rows_go_on_as_before(model: Decoder) -> None:
     tokens = torch.randint(0, model.vocab_size, (4, 10), generator=torch.Generator().manual_seed(1))
-    cache = Cache.for_model(model, rows=4, max_time=10)
+    cache = model.new_cache(rows=4, max_time=10)
     model.prefill(tokens[:, :9], cache)
     chosen = torch.tensor([3, 1])
     cache.keep(chosen)
@@ -32,7 +31,7 @@ def test_kept_rows_go_on_as_before(model: Decoder) -> None:
 
 
 def test_a_cache_has_the_shape_and_dtype_of_its_model(model: Decoder) -> None:
-    cache = Cache.for_model(model, rows=2, max_time=7)
+    cache = model.new_cache(rows=2, max_time=7)
     assert len(cache.keys) == len(cache.values) == model.config.num_layers
     assert cache.keys[0].shape == (2, 2, 7, 8)
     assert cache.keys[0].dtype == torch.float32
@@ -41,6 +40,6 @@ def test_a_cache_has_the_shape_and_dtype_of_its_model(model: Decoder) -> None:
 
 @torch.inference_mode()
 def test_a_full_cache_is_refused(model: Decoder) -> None:
-    cache = Cache.for_model(model, rows=1, max_time=4)
+    cache = model.new_cache(rows=1, max_time=4)
     with pytest.raises(ValueError, match="do not fit"):
         model.prefill(torch.zeros(1, 5, dtype=torch.int64), cache)

@@ -10,33 +10,16 @@ Invariant: positions `length` and beyond hold nothing that attention may look at
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
-if TYPE_CHECKING:
-    from groundup.models import LSTM, Decoder
 
-
-class Cache:
+class KeyValueCache:
     """Keys and values of one batch. `model.prefill` and `model.decode` write into it and move `length` on."""
 
     def __init__(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
         self.keys = keys
         self.values = values
         self.length = 0
-
-    @classmethod
-    def for_model(cls, model: Decoder, rows: int, max_time: int) -> Cache:
-        """Room for `rows` sequences of at most `max_time` tokens, on the model's device and in its compute dtype."""
-        config = model.config
-        shape = (rows, config.num_kv_heads, max_time, config.head_size)
-        device = next(model.parameters()).device
-
-        def allocate() -> list[torch.Tensor]:
-            return [torch.zeros(shape, dtype=model.compute_dtype, device=device) for _ in range(config.num_layers)]
-
-        return cls(allocate(), allocate())
 
     @property
     def rows(self) -> int:
@@ -49,12 +32,12 @@ class Cache:
         return self.keys[0].shape[2]
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Drop all sequences but `rows` (Int64 [kept], positions in the batch), in that order."""
+        """Drop all sequences but `rows` (Int64 [kept], places in the batch), in that order."""
         self.keys = [tensor[rows] for tensor in self.keys]
         self.values = [tensor[rows] for tensor in self.values]
 
 
-class States:
+class StateCache:
     """Hidden and cell states of one batch. `model.prefill` and `model.decode` replace them and move `length` on."""
 
     def __init__(self, hidden: torch.Tensor, cell: torch.Tensor) -> None:
@@ -62,12 +45,6 @@ class States:
         self.cell = cell
         self.length = 0
 
-    @classmethod
-    def for_model(cls, model: LSTM, rows: int) -> States:
-        """The states before the first token of `rows` sequences."""
-        start = model.memory(rows, next(model.parameters()).device)
-        return cls(start["hidden"], start["cell"])
-
     def keep(self, rows: torch.Tensor) -> None:
-        """Drop all sequences but `rows` (Int64 [kept], positions in the batch), in that order."""
+        """Drop all sequences but `rows` (Int64 [kept], places in the batch), in that order."""
         self.hidden, self.cell = self.hidden[rows], self.cell[rows]
