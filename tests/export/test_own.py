@@ -63,7 +63,7 @@ def change_config(folder: Path, **values: Any) -> None:
         ({"hidden_size": None}, "hidden_size"),
         ({"num_layers": 3}, "describes|missing"),
         ({"num_layers": "2"}, "num_layers"),
-        ({"num_heads": 2}, "num_heads: unknown"),
+        ({"num_heads": 2}, "unknown key 'num_heads'"),
         ({"vocab_size": -1}, "vocab_size"),
         ({"auto_map": {"AutoModel": "x.Y"}}, "never run"),
     ],

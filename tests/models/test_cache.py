@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from groundup.models import Decoder
+from groundup.models import Decoder, DecoderConfig, build_model
+
+
+@pytest.fixture(scope="module")
+def model() -> Decoder:
+    config = DecoderConfig(context_length=96, num_layers=2, hidden_size=32, num_heads=4, num_kv_heads=2, ffn_size=48)
+    decoder = build_model(config, 60)
+    decoder.initialise(seed=3)
+    return decoder.eval()
 
 
 @torch.inference_mode()

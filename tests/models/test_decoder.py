@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from groundup import config as configs
 from groundup.errors import RecipeError
-from groundup.models import IGNORE, Decoder, DecoderConfig, build_model
+from groundup.models import IGNORE, Decoder, DecoderConfig, KeyValueCache, build_model
 
 VOCAB = 37
 SMALL = {
@@ -29,12 +29,12 @@ def make(**changes: object) -> Decoder:
     return model
 
 
-class ToyCache:
-    def __init__(self, model: Decoder, rows: int, max_time: int) -> None:
-        shape = (rows, model.config.num_kv_heads, max_time, model.config.head_size)
-        self.keys = [torch.full(shape, float("nan")) for _ in model.blocks()]
-        self.values = [torch.full(shape, float("nan")) for _ in model.blocks()]
-        self.length = 0
+def empty_cache(model: Decoder, rows: int, max_time: int) -> KeyValueCache:
+    """A cache that holds NaN wherever nothing was written."""
+    cache = model.new_cache(rows, max_time)
+    for kept in (*cache.keys, *cache.values):
+        kept.fill_(float("nan"))
+    return cache
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_prefill_and_decode_give_the_logits_of_the_full_forward(first: int, seco
     model = make()
     time = first + second + single
     tokens = torch.randint(0, VOCAB, (2, time), generator=torch.Generator().manual_seed(time))
-    cache = ToyCache(model, 2, time + 3)
+    cache = empty_cache(model, 2, time + 3)
     with torch.no_grad():
         full = model(tokens)
         torch.testing.assert_close(model.prefill(tokens[:, :first], cache), full[:, first - 1], atol=1e-5, rtol=1e-5)
@@ -185,7 +185,7 @@ def test_prefill_and_decode_give_the_logits_of_the_full_forward(first: int, seco
 
 def test_a_full_cache_is_refused() -> None:
     model = make()
-    cache = ToyCache(model, 1, 4)
+    cache = empty_cache(model, 1, 4)
     with pytest.raises(ValueError, match="5 tokens do not fit a cache of 4"):
         model.prefill(torch.zeros(1, 5, dtype=torch.int64), cache)
 

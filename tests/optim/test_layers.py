@@ -7,7 +7,6 @@ from functools import partial
 import pytest
 import torch
 
-from groundup.errors import RecipeError
 from groundup.models import EncoderConfig, Labeller
 from groundup.optim import AdamWConfig, LayersConfig, flat_state
 from groundup.tokens import IGNORE, Batch
@@ -81,6 +80,8 @@ def test_layers_join_one_after_the_other() -> None:
     assert moved(made, 4)["embedding.weight"] > 0
 
 
-def test_a_decoder_has_no_such_layers() -> None:
-    with pytest.raises(RecipeError, match="need an encoder"):
-        toys.state(layers=LayersConfig(trained_layers=1))
+def test_a_decoder_has_layers_too() -> None:
+    made = toys.state(layers=LayersConfig(trained_layers=1))
+    learning = {name for name, parameter in made.model.named_parameters() if parameter.requires_grad}
+    assert {name.partition(".")[0] for name in learning} == {"layers", "norm", "head"}
+    assert not any(name.startswith("layers.0.") for name in learning)

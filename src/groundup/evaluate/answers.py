@@ -26,7 +26,7 @@ from groundup.evaluate.metrics import ClusterRatio, Metric
 from groundup.evaluate.task import EvaluateConfig, Result, Subject
 from groundup.inference import GenerateConfig, generate_batch
 from groundup.log import logger, progress
-from groundup.models import Encoder
+from groundup.models import CausalNetwork
 from groundup.tokens import Conversation
 
 GROUP_KEYS = ("kind", "task")
@@ -154,7 +154,7 @@ def ask(
 ) -> tuple[list[Answer], int]:
     """The model's answers, in the order of `questions`, and how many questions left no room for one."""
     tokenizer, model = subject.tokenizer, subject.model
-    assert not isinstance(model, Encoder), "a recipe of an encoder is checked to have no questions"
+    assert isinstance(model, CausalNetwork), "a recipe of an encoder is checked to have no questions"
     context_length = model.config.context_length
     prompts = [tokenizer.prompt(question.turns[:-1]) for question in questions]
     fitting = [index for index, prompt in enumerate(prompts) if len(prompt) < context_length]

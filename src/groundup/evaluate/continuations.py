@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from groundup.evaluate.task import EvaluateConfig, Result, Subject
 from groundup.inference import GenerateConfig, generate_batch
-from groundup.models import Encoder
+from groundup.models import CausalNetwork
 
 
 def measure_continuations(subject: Subject, config: EvaluateConfig) -> Result:
     """One continuation per prompt, drawn at the config's temperature; too long prompts keep their end only."""
     tokenizer, model = subject.tokenizer, subject.model
-    if not config.continuations or isinstance(model, Encoder):
+    if not config.continuations or not isinstance(model, CausalNetwork):
         return Result()
     room = model.config.context_length - 1
     prompts = [tokenizer.document_prompt(text)[-room:] for text in config.continuations]

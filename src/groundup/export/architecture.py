@@ -78,8 +78,7 @@ def _build(values: ConfigValues, layout: Layout, where: Path) -> NetworkConfig:
                 f"unknown key {key[:50]!r} may change the logits, so it is refused; remove it if it does not"
             )
     try:
-        described: NetworkConfig = config.build(layout.config, fields, where.name)
-        return described
+        return config.build(layout.config, fields, where.name)
     except RecipeError as error:
         finding = re.sub(r"^.*?faults?: (recipe: )?", "", error.message).partition(', got {"')[0]
         raise ModelFileError(f"{finding[:110]}; copy the model again") from None

@@ -65,7 +65,7 @@ def _name(model: Labeller, name: str) -> str:
 def _config(model: Labeller, labels: Sequence[str], tokenizer: Tokenizer) -> dict[str, Any]:
     pad_id = tokenizer.need_encoder_ids().pad
     values = huggingface_config(model.config, model.vocab_size, pad_token_id=pad_id)
-    names = list(labels) or [f"LABEL_{i}" for i in range(model.label.output.bias.numel())]
+    names = list(labels) or [f"LABEL_{i}" for i in range(len(model.label.output.weight))]
     problem = {"sequence": "single_label_classification", "number": "regression"}.get(model.label_kind)
     return {
         **values,

@@ -39,7 +39,9 @@ def write_weights(
     place = {name: number for number, names in enumerate(shards, start=1) for name in names}
     held: dict[str, Tensor] = {}
     for name, tensor in huggingface_tensors(config, state):
-        held[name] = tensor.to("cpu", dtype).contiguous()
+        written = tensor.to("cpu", dtype).contiguous()
+        shared = any(written.data_ptr() == other.data_ptr() for other in held.values())
+        held[name] = written.clone() if shared else written  # a file holds what two names share twice
         number = place[name]
         if len(held) == len(shards[number - 1]):
             _save(held, folder / _file_name(number, len(shards)))

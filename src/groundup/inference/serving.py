@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from groundup.kernels.decode import DecoderShape, PackedDecoder, obstacle
-from groundup.models import CausalNetwork, Decoder, build_model, to_huggingface
+from groundup.models import CausalNetwork, Decoder, build_model, causal, to_huggingface
 
 Form = PackedDecoder | CausalNetwork
 _FORMS: weakref.WeakKeyDictionary[CausalNetwork, tuple[Any, Form]] = weakref.WeakKeyDictionary()
@@ -71,7 +71,7 @@ def _cast(model: CausalNetwork) -> CausalNetwork:
     if all(parameter.dtype == model.compute_dtype for parameter in parameters.values()):
         return model
     with torch.device("meta"):
-        form = build_model(model.config, model.vocab_size)
+        form = causal(build_model(model.config, model.vocab_size))
     form.load_state_dict({name: _cast_weight(model, name, p.detach()) for name, p in parameters.items()}, assign=True)
     form.set_compute_dtype(model.compute_dtype)
     return form.eval().requires_grad_(False)

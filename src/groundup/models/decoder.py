@@ -115,7 +115,7 @@ class LearnedPositions(nn.Module):
         return F.embedding(positions, self.weight).to(dtype)
 
 
-class Decoder(CausalNetwork):
+class Decoder(CausalNetwork, of=DecoderConfig):
     """A causal language model. Build it on any device ("meta" included), then `initialise` or load a state."""
 
     config: DecoderConfig

@@ -10,7 +10,7 @@ Invariant: nothing here allocates; a giant costs nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -18,9 +18,6 @@ from groundup.models.activations import Activation
 from groundup.models.network import NetworkConfig
 from groundup.models.noise import NoiseConfig
 from groundup.models.rotary import RopeScaling
-
-if TYPE_CHECKING:
-    from groundup.models.decoder import Decoder
 
 Positions = Literal["rope", "learned", "sinusoidal"]
 
@@ -108,12 +105,6 @@ class DecoderConfig(NoiseConfig, NetworkConfig):
                 f"{self.num_layers - 1}"
             )
         return self
-
-    def build(self, vocab_size: int) -> Decoder:
-        """An uninitialised decoder on the current default device."""
-        from groundup.models.decoder import Decoder  # it needs this config, so it lies above
-
-        return Decoder(self, vocab_size)
 
     @property
     def head_size(self) -> int:

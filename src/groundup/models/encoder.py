@@ -71,10 +71,6 @@ class EncoderConfig(NetworkConfig):
             raise ValueError("predicted_share of context_length is less than one position; raise one of them")
         return self
 
-    def build(self, vocab_size: int) -> Encoder:
-        """An uninitialised encoder on the current default device."""
-        return Encoder(self, vocab_size)
-
     @property
     def head_size(self) -> int:
         """Width of one attention head."""
@@ -155,12 +151,6 @@ class EncoderBody(Network):
             return "embedding"
         return "head" if name.endswith("output.weight") and not name.startswith("layers.") else "matrix"
 
-    def depth(self, name: str) -> int:
-        """Layer of a parameter, counted from the bottom: 0 for embeddings, num_layers + 1 for heads."""
-        if name.startswith("layers."):
-            return int(name.split(".")[1]) + 1
-        return 0 if name.startswith(("embedding", "positions.", "parts.")) else self.config.num_layers + 1
-
     def start(self, name: str, shape: torch.Size, seed: int) -> Tensor:
         """The starting values of a parameter: gains 1, biases 0, all else `init_std`."""
         if self.role(name) == "vector":
@@ -168,7 +158,7 @@ class EncoderBody(Network):
         return self.normal(name, shape, seed, self.config.init_std)
 
 
-class Encoder(EncoderBody):
+class Encoder(EncoderBody, of=EncoderConfig):
     """A masked language model, with or without a head for next sentences."""
 
     def __init__(self, config: EncoderConfig, vocab_size: int) -> None:

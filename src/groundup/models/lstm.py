@@ -49,10 +49,6 @@ class LSTMConfig(NetworkConfig):
     head_init_std: float = Field(default=0.02, ge=0)
     """Standard deviation of the starting output matrix of an untied model."""
 
-    def build(self, vocab_size: int) -> LSTM:
-        """An uninitialised LSTM on the current default device."""
-        return LSTM(self, vocab_size)
-
     def kernels_obstacle(self) -> str | None:
         """The switch that the C++ kernels do not know: none; they serve the loss, the layers are torch's."""
         return None
@@ -99,7 +95,7 @@ class LSTMLayer(nn.Module):
         return outputs.clone(memory_format=torch.contiguous_format), hidden[0].detach(), cell[0].detach()
 
 
-class LSTM(CausalNetwork):
+class LSTM(CausalNetwork, of=LSTMConfig):
     """A recurrent language model. Build it on any device ("meta" included), then `initialise` or load a state."""
 
     config: LSTMConfig

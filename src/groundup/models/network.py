@@ -2,7 +2,7 @@
 
     tokens [rows, time] --hidden--> states [rows, time, hidden] --head--> losses of every row, or logits
 
-A new model is one file: a config with `build`, and a `CausalNetwork` with `embedding`, `layers`, `head` and `hidden`
+A new model is one file: a config, and a `CausalNetwork` of it with `embedding`, `layers`, `head` and `hidden`
 (see `lstm.py`, and docs/guide/models.md); everything here has a default that is right for most.
 
 Invariant: parameters are float32 masters; a model holds no buffers, and nothing depends on the world size.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -43,9 +43,12 @@ class NetworkConfig(Config):
     tied: bool = False
     """Use the embedding table as the output matrix as well."""
 
+    network: ClassVar[type[Network]]
+    """The model that it describes, which says so itself: `class LSTM(CausalNetwork, of=LSTMConfig)`."""
+
     def build(self, vocab_size: int) -> Network:
         """An uninitialised model on the current default device ("meta" before sharding)."""
-        raise NotImplementedError
+        return self.network(self, vocab_size)
 
     def num_parameters(self, vocab_size: int) -> int:
         """All parameters, tied ones counted once."""
@@ -91,8 +94,9 @@ class Operation:
 class TokenCache(Protocol):
     """What generation keeps of the tokens so far."""
 
-    length: int
-    """Tokens that it holds, of every row."""
+    @property
+    def length(self) -> int:
+        """Tokens that it holds, of every row."""
 
     def keep(self, rows: Int[Tensor, " kept"]) -> None:
         """Drop all sequences but these (positions in the batch), in that order."""
@@ -106,6 +110,12 @@ class Network(nn.Module):
     head_name = "head.weight"
     generates = False
     """Whether it goes on with a text token by token."""
+
+    def __init_subclass__(cls, of: type[NetworkConfig] | None = None) -> None:
+        """`of`: the config that describes models of this class."""
+        super().__init_subclass__()
+        if of is not None:
+            of.network = cls
 
     def __init__(self, config: NetworkConfig, vocab_size: int) -> None:
         super().__init__()
@@ -154,6 +164,13 @@ class Network(nn.Module):
         if name == self.head_name:
             return "head"
         return "matrix" if self.get_parameter(name).ndim == 2 else "vector"
+
+    def depth(self, name: str) -> int:
+        """Layer of a parameter, counted from the bottom: 0 for tables at the entry, one more than layers for heads."""
+        outer, _, inner = name.partition(".")
+        if outer == "layers":
+            return int(inner.partition(".")[0]) + 1
+        return 0 if self.role(name) == "embedding" or outer.startswith("embedding") else len(self.blocks()) + 1
 
     def initialise(self, seed: int) -> None:
         """Fill every parameter from its own generator, seeded by (seed, name): the same for any number of ranks."""
@@ -239,8 +256,7 @@ class CausalNetwork(Network):
         return self.prefill(tokens, cache)
 
     def _table(self) -> Float[Tensor, "vocab hidden"]:
-        table: Tensor = self.embedding.weight
-        return table
+        return self.get_parameter(self.embedding_name)
 
 
 class TokensSoFar:

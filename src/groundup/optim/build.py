@@ -48,6 +48,10 @@ class Optimizer:
 
     def __init__(self, parts: list[torch.optim.Optimizer]) -> None:
         self.parts = parts
+        self.note_start_values()
+
+    def note_start_values(self) -> None:
+        """Take the groups as they are now as those of a fresh optimizer; to be called when they are cut up anew."""
         self.start_values = [_plain_values(group) for group in self.param_groups]
 
     @property

@@ -217,7 +217,10 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = Path(path)
     values = config.apply_overrides(config.read_yaml(path), overrides)
-    return config.build(Recipe, described(_anchored(values, path.resolve().parent)), str(path))
+    values = described(_anchored(values, path.resolve().parent))
+    if isinstance(values.get("model"), dict):
+        values["model"].setdefault("kind", "decoder")
+    return config.build(Recipe, values, str(path))
 
 
 def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:

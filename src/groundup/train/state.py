@@ -276,8 +276,6 @@ def _learning(model: Network, layers: LayersConfig | None) -> dict[str, int]:
     """Layer of each parameter, where layers matter; freezes those that `layers` leaves out."""
     if layers is None:
         return {}
-    if isinstance(model, Decoder):
-        raise RecipeError("freezing layers and rates by layer need an encoder; leave the fields out for a decoder")
     depths = {name: model.depth(name) for name, _ in model.named_parameters()}
     lowest = layers.lowest(max(depths.values()))
     for name, parameter in model.named_parameters():

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from groundup.config import Config
 from groundup.errors import ModelFileError
 from groundup.models.activations import FROM_HUGGINGFACE, HUGGINGFACE_NAMES
+from groundup.models.network import NetworkConfig
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Layout:
     model_type: str
     architectures: tuple[str, ...]
     """Classes that read it; the first is meant where config.json names none. Empty: no class of transformers does."""
-    config: type[Config]
+    config: type[NetworkConfig]
     """Of our models that it spells."""
     parts: Callable[[Any], dict[str, Part]]
     """Their name -> what it is made of, for such a config."""
@@ -128,7 +128,7 @@ class Layout:
     scales_embedding: bool = False
     """It can multiply the embedding itself; elsewhere the factor is folded into the table."""
 
-    def obstacles(self, config: Config) -> list[str]:
+    def obstacles(self, config: NetworkConfig) -> list[str]:
         """What this layout cannot say of `config`, each in words; empty when it can say all."""
         if not isinstance(config, self.config):
             return [f"kind: {getattr(config, 'kind', '?')}"]
