@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from groundup.launcher import settle_threads
-from groundup.models import DecoderConfig
+from groundup.models import DecoderConfig, NetworkConfig
 from groundup.tokens import Batch
 from groundup.train.state import ExecutionConfig, TrainingConfig, build_state, configure_threads, way_to_compute
 from groundup.train.step import Objectives, train_step
@@ -126,17 +126,17 @@ def reference_step(config: DecoderConfig) -> Step:
     return step
 
 
-def groundup_step(config: DecoderConfig, way: str) -> tuple[str, Step]:
+def groundup_step(config: NetworkConfig, way: str, rows: int = ROWS) -> tuple[str, Step]:
     """The way in which this machine computes, and the step that the loop does."""
     execution = ExecutionConfig(device="cpu", **WAYS[way])
     # A short budget: where there are no kernels, `auto` is then eager, and the guard does not wait for a compiler.
-    training = TrainingConfig(tokens=1, global_batch_tokens=ROWS * config.context_length)
+    training = TrainingConfig(tokens=1, global_batch_tokens=rows * config.context_length)
     device = torch.device("cpu")
     configure_threads(execution)
     found = way_to_compute(execution, config, training, VOCAB_SIZE, device)
     state = build_state(config, VOCAB_SIZE, training, execution, 1, device=device)
-    positions = torch.arange(config.context_length, dtype=torch.int32).expand(ROWS, -1).contiguous()
-    segments, sources = torch.zeros_like(positions), torch.zeros(ROWS, dtype=torch.int64)
+    positions = torch.arange(config.context_length, dtype=torch.int32).expand(rows, -1).contiguous()
+    segments, sources = torch.zeros_like(positions), torch.zeros(rows, dtype=torch.int64)
     objectives = Objectives(("text",), (0,), ("pretrain",), (1.0,))
 
     def step(tokens: Tensor) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from groundup.models import DecoderConfig, model_anatomy
+from groundup.models import DecoderConfig, LSTMConfig, model_anatomy
 
 SIZES = {"context_length": 64, "num_layers": 3, "hidden_size": 24, "num_heads": 4, "num_kv_heads": 2, "ffn_size": 40}
 CLASSIC = {"qk_norm": False, "norm": "layer", "gated": False, "attention_bias": "all", "ffn_bias": True}
@@ -43,3 +43,11 @@ def test_a_giant_costs_nothing_and_reads_well() -> None:
     lines = model_anatomy(giant, 128_256).lines()
     assert any(line.startswith("layers.0-125.ffn.gate.weight") and "126 x 53248 x 16384" in line for line in lines)
     assert any(line.startswith("all") and "405,853,388,800" in line for line in lines)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_recurrent_model_keeps_states_however_long_the_text(tied: bool) -> None:
+    config = LSTMConfig(context_length=64, num_layers=2, hidden_size=24, tied=tied)
+    table = model_anatomy(config, 50)
+    assert (table.parameters, table.flops_per_token) == (config.num_parameters(50), config.flops_per_token(50))
+    assert table.lines()[-1] == "Generation keeps 192 B of states (bfloat16), however long the text."

@@ -50,7 +50,9 @@ class Anatomy:
 
     parts: tuple[Part, ...]
     cache_bytes_per_token: int
-    """Keys and values of a token in bfloat16; 0 where the model keeps none."""
+    """What generation keeps of one token in bfloat16: keys and values, or states; 0 where the model keeps nothing."""
+    cache_bytes: int
+    """The same of a full context."""
     context_length: int
 
     @property
@@ -66,7 +68,11 @@ class Anatomy:
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         sums = {"parameters": self.parameters, "flops_per_token": self.flops_per_token}
-        cache = {"cache_bytes_per_token": self.cache_bytes_per_token, "context_length": self.context_length}
+        cache = {
+            "cache_bytes_per_token": self.cache_bytes_per_token,
+            "cache_bytes": self.cache_bytes,
+            "context_length": self.context_length,
+        }
         return {
             "parts": [asdict(part) for part in self.parts],
             **sums,
@@ -91,11 +97,12 @@ class Anatomy:
             f"Training holds {size(weights)} more for gradients, and what the optimizer keeps: {size(2 * weights)}",
             "with AdamW, half of that with momentum only.",
         ]
-        cache = self.cache_bytes_per_token
-        if cache:
-            whole = size(cache * self.context_length)
+        token, whole = self.cache_bytes_per_token, self.cache_bytes
+        if token and token == whole:
+            lines.append(f"Generation keeps {size(whole)} of states (bfloat16), however long the text.")
+        elif token:
             lines.append(
-                f"Generation keeps {size(cache)} of keys and values a token (bfloat16), {whole} for a full context."
+                f"Generation keeps {size(token)} of keys and values a token (bfloat16), {size(whole)} for a full context."
             )
         return lines
 
@@ -108,7 +115,8 @@ def model_anatomy(config: NetworkConfig, vocab_size: int) -> Anatomy:
     parts += [
         Part(each.name, each.shape, each.count, 0, each.flops_per_token, 0, each.how) for each in model.operations()
     ]
-    return Anatomy(tuple(parts), config.cache_bytes(1, 1), config.context_length)
+    length = config.context_length
+    return Anatomy(tuple(parts), config.cache_bytes(1, 1), config.cache_bytes(1, length), length)
 
 
 def parameter_parts(model: nn.Module, flops_per_weight: Callable[[str], float]) -> Iterable[Part]:
