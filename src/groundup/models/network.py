@@ -26,6 +26,7 @@ from groundup.models.context import RowContext
 from groundup.models.heads import ChunkLoss, LanguageModelHead
 from groundup.models.initial import fill, generator
 from groundup.models.losses import LossConfig
+from groundup.models.scaling import Growth
 
 Role = Literal["matrix", "embedding", "head", "vector"]
 """What a parameter is, for optimizers and starting values."""
@@ -154,6 +155,10 @@ class Network(nn.Module):
         if name == self.head_name:
             return "head"
         return "matrix" if self.get_parameter(name).ndim == 2 else "vector"
+
+    def growth(self, name: str) -> Growth:
+        """How much larger than a base model this one is where it concerns this parameter; not at all by default."""
+        return Growth()
 
     def initialise(self, seed: int) -> None:
         """Fill every parameter from its own generator, seeded by (seed, name): the same for any number of ranks."""

@@ -54,3 +54,4 @@ def by_layer(optimizer: Optimizer, depths: Mapping[str, int], config: LayersConf
                     }
                 )
         part.param_groups[:] = groups
+    optimizer.remember_start()
