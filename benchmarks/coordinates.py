@@ -43,7 +43,7 @@ RULES: dict[str, Rates] = {
     "adamw": AdamWConfig(learning_rate=2**-7),
     "lion": LionConfig(learning_rate=2**-8, weight_decay=0.1),
     "muon": MuonConfig(learning_rate=2**-6, adam_learning_rate=2**-7),
-    "muon, by rms": MuonConfig(learning_rate=2**-6, adam_learning_rate=2**-7, adjust_rate="match_rms_adamw"),
+    "muon-by-rms": MuonConfig(learning_rate=2**-6, adam_learning_rate=2**-7, adjust_rate="match_rms_adamw"),
     "adafactor": AdafactorConfig(learning_rate=2**-4),
 }
 TEXT = Path(__file__).parents[1] / "data" / "atlas" / "text" / "austen.jsonl.gz"
@@ -136,7 +136,7 @@ def table(rule: Rates, widths: Sequence[int], depths: Sequence[int]) -> dict[str
 
 def final_loss(width: int, rate: float, scaled: bool, text: torch.Tensor, steps: int, seed: int = 1) -> float:
     """Mean loss (nats a byte) of the last tenth of a short AdamW run over the bytes of a text; infinite if it fails."""
-    rows, time = 16, 64
+    rows, time = 8, 64
     config = model(width, BASE_LAYERS, scaled).model_copy(update={"context_length": time})
     state = state_of(config, AdamWConfig(learning_rate=rate, weight_decay=0.0), rows, steps, seed)
     schedule, draw = LinearConfig(warmup_fraction=0.1), torch.Generator().manual_seed(seed)
@@ -172,9 +172,9 @@ def main() -> None:
     widths = [int(width) for width in options.widths.split(",")]
     found: dict[str, Any] = {}
     if options.rates:
-        text, exponents = read_text(), range(-11, -4)
+        text, exponents = read_text(), range(-10, -4)
         for scaled in (True, False):
-            for width in widths:
+            for width in widths if scaled else [width for width in widths if width != BASE_WIDTH]:
                 losses = {f"2^{e}": final_loss(width, 2.0**e, scaled, text, options.steps) for e in exponents}
                 name = f"{'scaled' if scaled else 'standard'}, width {width}"
                 found[name] = losses
@@ -185,7 +185,7 @@ def main() -> None:
     else:
         depths = [int(depth) for depth in options.depths.split(",")]
         for rule in options.rules.split(","):
-            found[rule] = table(RULES[rule.strip()], widths, depths)
+            found[rule] = table(RULES[rule], widths, depths)
             _show(rule, found[rule])
     target = harness.HERE / "results" / ("rates.json" if options.rates else "coordinates.json")
     target.parent.mkdir(exist_ok=True)

@@ -105,9 +105,9 @@ class LabelRows(EncoderRows):
         if self.kind == "token":
             targets = np.where((tokens >= CONTROL_TOKENS), tokens % 2, IGNORE)
         elif self.kind == "sequence":
-            targets = np.where(at_start, index % 2, IGNORE)
+            targets = np.where(at_start, index % 4 == 0, IGNORE)
         elif self.kind == "number":
-            number = int(numbers_as_targets(torch.tensor(index / 6.0 - 1.0)))
+            number = int(numbers_as_targets(torch.tensor(1.0 + index / 12)))
             targets = np.where(at_start, number, IGNORE)
         else:
             places = (1 + index % 8, 2 + index % 8)
