@@ -163,7 +163,7 @@ def test_a_small_recipe_runs(name: str, workdir: Path) -> None:
         "corpus.split={validation: 0.1, test: 0.0}",
         "tokenizer.vocab_size=512",
         "pretrain.mixture={}",
-        "pretrain.tokens=16384",
+        "pretrain.tokens=6144",
         "evaluate={max_rows: 4, continuation_tokens: 4, continuations: []}",
         "runtime={device: cpu, threads: 1, compile: off}",
         f"runtime.workdir={workdir}",
