@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from groundup.optim.adamw import AdamWConfig
-from groundup.optim.groups import role_of
+from groundup.optim.groups import Named, role_of
 
 
 def test_roles_come_from_names_then_from_dimensions() -> None:
@@ -20,7 +20,7 @@ def test_only_matrices_decay_and_each_role_has_its_rate() -> None:
         learning_rate=0.1, weight_decay=0.5, embedding_multiplier=4.0, head_multiplier=0.5, vector_multiplier=0.0
     )
     ones = {name: torch.nn.Parameter(torch.ones(2, 2)) for name in ("matrix", "embedding", "head", "vector")}
-    (optimizer,) = rates.parts([(name, p, name) for name, p in ones.items()])  # type: ignore[misc]
+    (optimizer,) = rates.parts([Named(name, p, name) for name, p in ones.items()])  # type: ignore[arg-type]
     groups = {group["role"]: group for group in optimizer.param_groups}
     assert {role: group["weight_decay"] for role, group in groups.items()} == {
         "matrix": 0.5,
@@ -38,5 +38,5 @@ def test_only_matrices_decay_and_each_role_has_its_rate() -> None:
 
 
 def test_roles_that_do_not_occur_make_no_group() -> None:
-    (optimizer,) = AdamWConfig().parts([("v", torch.nn.Parameter(torch.ones(2)), "vector")])
+    (optimizer,) = AdamWConfig().parts([Named("v", torch.nn.Parameter(torch.ones(2)), "vector")])
     assert [group["role"] for group in optimizer.param_groups] == ["vector"]

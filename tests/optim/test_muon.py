@@ -5,6 +5,7 @@ import torch
 
 from groundup.kernels import ops
 from groundup.optim import muon as module
+from groundup.optim.groups import Named
 from groundup.optim.muon import MuonConfig, block_shape, muon, orthogonal
 
 
@@ -14,7 +15,7 @@ def random(*shape: int) -> torch.Tensor:
 
 def moved(config: MuonConfig, gradients: list[torch.Tensor], start: torch.Tensor) -> torch.Tensor:
     matrix = torch.nn.Parameter(start.clone())
-    optimizer = muon(config, [("w", matrix, "matrix")])
+    optimizer = muon(config, [Named("w", matrix, "matrix")])
     for gradient in gradients:
         matrix.grad = gradient.clone()
         optimizer.step()
@@ -83,4 +84,4 @@ def test_a_gradient_of_zeros_moves_nothing() -> None:
 
 def test_only_matrices_are_taken() -> None:
     with pytest.raises(ValueError, match="2D"):
-        muon(MuonConfig(), [("gain", torch.nn.Parameter(torch.ones(3)), "matrix")])
+        muon(MuonConfig(), [Named("gain", torch.nn.Parameter(torch.ones(3)), "matrix")])

@@ -3,7 +3,7 @@
     config.json  model.safetensors  generation_config.json     from the model
     tokenizer.json  tokenizer_config.json  chat_template.jinja  from the tokenizer
 
-An LSTM has no layout there: its folder is Groundup's own (`models.layouts.own`), and transformers is not asked.
+A kind that has no layout there goes into a folder of Groundup's own (`models.layouts.own`); transformers is not asked.
 
 Invariant: config.json is written last and taken away again when the check fails, so a folder that has one is whole and
 gives the model's logits. The same model gives the same bytes.
@@ -24,7 +24,7 @@ from groundup.export.check import check_export
 from groundup.export.load import LoadedModel
 from groundup.export.source import CONFIG
 from groundup.export.write import write_weights
-from groundup.models import LSTM, Decoder, Encoder, EncoderConfig, Network, NetworkConfig, huggingface_config
+from groundup.models import EncoderConfig, Network, NetworkConfig, huggingface_config
 from groundup.stage import fsync_folder, write_json
 from groundup.tokens import Tokenizer
 
@@ -58,8 +58,8 @@ def save_model(
     comparison with transformers, whose import takes some ten seconds. Returns {dtype, parameters, bytes, checks}.
     Raises ModelFileError when the check fails, ResourceError when the disk refuses.
     """
-    if not isinstance(model, Decoder | LSTM | Encoder):
-        raise TypeError(f"save_model takes a Decoder, LSTM, Encoder or LoadedModel, not a {type(model).__name__}")
+    if not isinstance(model, Network):
+        raise TypeError(f"save_model takes a Network or LoadedModel, not a {type(model).__name__}")
     folder, config = Path(folder), config or ExportConfig()
     with resource_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -101,9 +101,8 @@ class Anatomy:
         if token and token == whole:
             lines.append(f"Generation keeps {size(whole)} of states (bfloat16), however long the text.")
         elif token:
-            lines.append(
-                f"Generation keeps {size(token)} of keys and values a token (bfloat16), {size(whole)} for a full context."
-            )
+            kept = f"{size(token)} of keys and values a token (bfloat16), {size(whole)} for a full context"
+            lines.append(f"Generation keeps {kept}.")
         return lines
 
 

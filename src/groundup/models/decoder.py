@@ -34,6 +34,7 @@ from groundup.models.noise import (
     residual_branch,
 )
 from groundup.models.rotary import Rotation, scaled_rotation, sinusoids
+from groundup.models.scaling import Growth
 
 
 class Block(nn.Module):
@@ -101,6 +102,11 @@ def feed_forward(config: DecoderConfig) -> SwiGLU | FeedForward:
     if config.gated and config.activation == "silu" and not config.ffn_bias:
         return SwiGLU(config.hidden_size, config.ffn_size)
     return FeedForward(config.hidden_size, config.ffn_size, config.activation, gated=config.gated, bias=config.ffn_bias)
+
+
+def ends_branch(name: str) -> bool:
+    """Whether a parameter makes what is added to the residual stream."""
+    return ".attention.output." in name or ".ffn.down." in name
 
 
 class LearnedPositions(nn.Module):
@@ -244,18 +250,27 @@ class Decoder(CausalNetwork, of=DecoderConfig):
         """What the parameter of this name is: matrix, embedding, head or vector."""
         return "embedding" if name == self.positions_name else super().role(name)
 
+    def growth(self, name: str) -> Growth:
+        """How much larger than the base model this one is where it concerns this parameter (`models.scaling`)."""
+        config, base = self.config, self.config.scaling
+        if base is None:
+            return Growth()
+        wider = config.hidden_size / base.base_hidden_size if self.role(name) in ("matrix", "head") else 1.0
+        return Growth(wider, config.num_layers / base.base_num_layers if ends_branch(name) else 1.0)
+
     def start(self, name: str, shape: torch.Size, seed: int) -> Tensor:
         """The starting values of a parameter, as the config says."""
         role, config = self.role(name), self.config
         if role == "vector":
             return torch.zeros(shape, device="cpu") if name.endswith(".bias") else torch.ones(shape, device="cpu")
-        if config.zero_init and name.endswith(("attention.output.weight", "ffn.down.weight")):
+        if config.zero_init and ends_branch(name):
             return torch.zeros(shape, device="cpu")
-        fan_in = 1 / math.sqrt(shape[1])
+        width, depth = self.growth(name)
+        given = None if config.init_std is None else config.init_std / math.sqrt(width)
         std = {
             "embedding": config.embedding_init_std,
-            "head": config.head_init_std,
-            "matrix": config.init_std or fan_in,
+            "head": config.head_init_std / width,
+            "matrix": (given or 1 / math.sqrt(shape[1])) / depth,
         }
         return self.normal(name, shape, seed, std[role])
 

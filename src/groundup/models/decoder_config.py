@@ -18,6 +18,7 @@ from groundup.models.activations import Activation
 from groundup.models.network import NetworkConfig
 from groundup.models.noise import NoiseConfig
 from groundup.models.rotary import RopeScaling
+from groundup.models.scaling import ScalingConfig
 
 Positions = Literal["rope", "learned", "sinusoidal"]
 
@@ -80,6 +81,8 @@ class DecoderConfig(NoiseConfig, NetworkConfig):
     """Standard deviation of the starting embedding table (and of learned positions)."""
     head_init_std: float = Field(default=0.02, ge=0)
     """Standard deviation of the starting output matrix of an untied model; 0 starts at equal scores for all tokens."""
+    scaling: ScalingConfig | None = None
+    """The base model whose learning rates are to hold here (muP, CompleteP); starting values and rates follow."""
 
     @model_validator(mode="after")
     def _consistent(self) -> DecoderConfig:
@@ -104,7 +107,27 @@ class DecoderConfig(NoiseConfig, NetworkConfig):
                 f"full_attention_layers {list(self.full_attention_layers)[:8]} are not all layers 0 to "
                 f"{self.num_layers - 1}"
             )
+        if self.scaling is not None:
+            self._check_scaling(self.scaling)
         return self
+
+    def _check_scaling(self, base: ScalingConfig) -> None:
+        """Raise ValueError where no rule is known that carries learning rates over from the base model."""
+        if self.tied:
+            raise ValueError("scaling needs tied: false; a table that is input and output needs two rates at once")
+        if self.scale_embedding:
+            raise ValueError("scaling needs scale_embedding: false; that factor grows with hidden_size")
+        if self.num_heads * base.base_hidden_size != base.base_num_heads * self.hidden_size:
+            raise ValueError(
+                f"scaling: heads keep their width, so hidden_size {self.hidden_size} needs num_heads "
+                f"{self.hidden_size * base.base_num_heads / base.base_hidden_size:g}, not {self.num_heads} "
+                f"(base: {base.base_num_heads} at {base.base_hidden_size})"
+            )
+        if self.norm_placement == "after" and self.num_layers != base.base_num_layers:
+            raise ValueError(
+                "scaling over depth needs norm_placement: before; norms behind undo what a branch counts; "
+                f"use num_layers: {base.base_num_layers}"
+            )
 
     @property
     def head_size(self) -> int:

@@ -26,6 +26,7 @@ from groundup.models.context import RowContext
 from groundup.models.heads import ChunkLoss, LanguageModelHead
 from groundup.models.initial import fill, generator
 from groundup.models.losses import LossConfig
+from groundup.models.scaling import Growth
 
 Role = Literal["matrix", "embedding", "head", "vector"]
 """What a parameter is, for optimizers and starting values."""
@@ -171,6 +172,10 @@ class Network(nn.Module):
         if outer == "layers":
             return int(inner.partition(".")[0]) + 1
         return 0 if self.role(name) == "embedding" or outer.startswith("embedding") else len(self.blocks()) + 1
+
+    def growth(self, name: str) -> Growth:
+        """How much larger than a base model this one is where it concerns this parameter; not at all by default."""
+        return Growth()
 
     def initialise(self, seed: int) -> None:
         """Fill every parameter from its own generator, seeded by (seed, name): the same for any number of ranks."""

@@ -6,7 +6,7 @@ from groundup.optim.adafactor import AdafactorConfig
 from groundup.optim.adagrad import AdagradConfig
 from groundup.optim.adamw import AdamConfig, AdamWConfig
 from groundup.optim.adamw8bit import AdamW8bitConfig
-from groundup.optim.build import Optimizer, OptimizerConfig, build_optimizer
+from groundup.optim.build import Optimizer, OptimizerConfig, build_optimizer, require_transfer
 from groundup.optim.groups import GroupRule, Rates
 from groundup.optim.layers import LayersConfig, by_layer
 from groundup.optim.lion import LionConfig
@@ -58,4 +58,5 @@ __all__ = [
     "flat_state",
     "learning_rate_factor",
     "load_flat_state",
+    "require_transfer",
 ]

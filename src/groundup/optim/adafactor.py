@@ -10,19 +10,21 @@ GPU waits for; this one does not. Invariant: the numbers are those of torch.opti
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from groundup.optim.groups import OneRule
+from groundup.optim.transfer import Updates
 
 
 class AdafactorConfig(OneRule):
     """Second moments by rows and columns (arXiv 1804.04235); steps are relative to the size of each parameter."""
 
     kind: Literal["adafactor"] = "adafactor"
+    updates: ClassVar[Updates] = "relative"
     learning_rate: float = Field(default=0.02, gt=0)
     """Peak relative rate of the hidden matrices; 1 / sqrt(step) where that is less."""
     weight_decay: float = Field(default=0.0, ge=0)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
 from groundup.optim.groups import OneRule
+from groundup.optim.transfer import Updates
 
 
 class AdagradConfig(OneRule):
     """Rates that fall with the sum of squared gradients (Duchi et al. 2011); weight decay is L2."""
 
     kind: Literal["adagrad"] = "adagrad"
+    updates: ClassVar[Updates] = "elementwise"
+    decays_through_gradient: ClassVar[bool] = True
     learning_rate: float = Field(default=0.01, gt=0)
     """Peak learning rate of the hidden matrices; the other parts multiply it."""
     weight_decay: float = Field(default=0.0, ge=0)

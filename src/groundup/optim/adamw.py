@@ -8,12 +8,13 @@ Invariant: moments are float32, as the parameters are.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
 from groundup.optim.groups import OneRule, Rates
+from groundup.optim.transfer import Updates
 
 
 class AdamRates(Rates):
@@ -31,6 +32,7 @@ class AdamWConfig(AdamRates, OneRule):
     """AdamW for every parameter (Loshchilov & Hutter 2019, arXiv 1711.05101)."""
 
     kind: Literal["adamw"] = "adamw"
+    updates: ClassVar[Updates] = "elementwise"
     learning_rate: float = Field(default=2e-3, gt=0)
     """Peak learning rate of the hidden matrices; the other parts multiply it."""
     weight_decay: float = Field(default=0.1, ge=0)
@@ -45,6 +47,8 @@ class AdamConfig(AdamRates, OneRule):
     """Adam for every parameter; weight decay is a part of the gradient (L2)."""
 
     kind: Literal["adam"] = "adam"
+    updates: ClassVar[Updates] = "elementwise"
+    decays_through_gradient: ClassVar[bool] = True
     learning_rate: float = Field(default=2e-3, gt=0)
     """Peak learning rate of the hidden matrices; the other parts multiply it."""
     weight_decay: float = Field(default=0.0, ge=0)

@@ -6,7 +6,7 @@ bits, as in the paper.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -17,6 +17,7 @@ from groundup.errors import RecipeError
 from groundup.optim.adamw import AdamRates
 from groundup.optim.groups import OneRule
 from groundup.optim.optional import optimizer_class
+from groundup.optim.transfer import Updates
 
 BLOCK = 256
 """Numbers that share a scale."""
@@ -26,6 +27,7 @@ class AdamW8bitConfig(AdamRates, OneRule):
     """AdamW with 8-bit moments (arXiv 2110.02861); needs `pip install 'groundup[optim]'` and a compiler."""
 
     kind: Literal["adamw_8bit"] = "adamw_8bit"
+    updates: ClassVar[Updates] = "elementwise"
     learning_rate: float = Field(default=2e-3, gt=0)
     """Peak learning rate of the hidden matrices; the other parts multiply it."""
     weight_decay: float = Field(default=0.1, ge=0)

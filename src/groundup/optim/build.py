@@ -14,17 +14,19 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from groundup.errors import RecipeError
 from groundup.optim.adafactor import AdafactorConfig
 from groundup.optim.adagrad import AdagradConfig
 from groundup.optim.adamw import AdamConfig, AdamWConfig
 from groundup.optim.adamw8bit import AdamW8bitConfig
-from groundup.optim.groups import Rates, check_rules, role_of
+from groundup.optim.groups import Named, Rates, check_rules, role_of
 from groundup.optim.lion import LionConfig
 from groundup.optim.muon import MuonConfig
 from groundup.optim.named import NamedConfig
 from groundup.optim.rmsprop import RMSpropConfig
 from groundup.optim.schedule_free import ScheduleFreeConfig
 from groundup.optim.sgd import SGDConfig
+from groundup.optim.transfer import UNCHANGED, Growth
 
 OptimizerConfig = Annotated[
     MuonConfig
@@ -48,10 +50,10 @@ class Optimizer:
 
     def __init__(self, parts: list[torch.optim.Optimizer]) -> None:
         self.parts = parts
-        self.note_start_values()
+        self.remember_start()
 
-    def note_start_values(self) -> None:
-        """Take the groups as they are now as those of a fresh optimizer; to be called when they are cut up anew."""
+    def remember_start(self) -> None:
+        """Take the groups as they are now for those of a fresh optimizer; again when they are divided otherwise."""
         self.start_values = [_plain_values(group) for group in self.param_groups]
 
     @property
@@ -128,19 +130,31 @@ def build_optimizer(
     named_parameters: Mapping[str, Tensor],
     matrix_names: Collection[str],
     head_name: str = "head.weight",
+    growth: Mapping[str, Growth] | None = None,
 ) -> Optimizer:
     """Optimizer over materialised parameters; `matrix_names`: hidden matrices, `head_name`: the output matrix.
 
+    `growth`: how much larger than a base model the model is at each parameter, where it is one's larger copy.
     Parameters that require no gradient are left out. Raises ValueError when a matrix name is no parameter, RecipeError
-    when a rule fits none or the optimizer cannot be had.
+    when a rule fits none, the optimizer cannot be had or its rates do not carry over.
     """
     unknown = set(matrix_names) - set(named_parameters)
     if unknown:
         raise ValueError(f"matrix names {sorted(unknown)[:3]} are no parameters of the model")
     check_rules(config, named_parameters.keys())
+    growth = growth or {}
+    if any(each != UNCHANGED for each in growth.values()):
+        require_transfer(config)
     named = [
-        (name, parameter, role_of(name, parameter, matrix_names, head_name))
+        Named(name, parameter, role_of(name, parameter, matrix_names, head_name), growth.get(name, UNCHANGED))
         for name, parameter in named_parameters.items()
         if parameter.requires_grad
     ]
     return Optimizer(config.parts(named))
+
+
+def require_transfer(config: Rates) -> None:
+    """Raise RecipeError when rates of this optimizer are not known to carry over to a larger model."""
+    if obstacle := config.transfer_obstacle():
+        kind = getattr(config, "kind", type(config).__name__)
+        raise RecipeError(f"optimizer.kind: {kind} with model.scaling: {obstacle}; use muon, adamw or lion")

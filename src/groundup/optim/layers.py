@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from pydantic import Field
+from torch import Tensor
 
 from groundup.config import Config
 from groundup.optim.build import Optimizer
@@ -48,10 +50,15 @@ def by_layer(optimizer: Optimizer, depths: Mapping[str, int], config: LayersConf
                         **group,
                         "params": [group["params"][i] for i in chosen],
                         "names": [group["names"][i] for i in chosen],
-                        "lr": rate,
+                        "lr": _as(group["lr"], rate),
                         "base_learning_rate": rate,
                         "first_step": config.unfreeze_every_steps * (top - depth),
                     }
                 )
         part.param_groups[:] = groups
-    optimizer.note_start_values()
+    optimizer.remember_start()
+
+
+def _as(rate: float | Tensor, value: float) -> float | Tensor:
+    """`value` as this rule keeps its rates: torchao's compiled step has a tensor for each group."""
+    return torch.full_like(rate, value) if isinstance(rate, Tensor) else value

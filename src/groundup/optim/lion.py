@@ -7,18 +7,20 @@ Own code, ten lines: torch has no Lion. Invariant: the numbers are those of the 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
 from groundup.optim.groups import OneRule
+from groundup.optim.transfer import Updates
 
 
 class LionConfig(OneRule):
     """Sign of the momentum (arXiv 2302.06675); one number of state a weight, rates a third to a tenth of AdamW's."""
 
     kind: Literal["lion"] = "lion"
+    updates: ClassVar[Updates] = "elementwise"
     learning_rate: float = Field(default=3e-4, gt=0)
     """Peak learning rate of the hidden matrices; the other parts multiply it."""
     weight_decay: float = Field(default=1.0, ge=0)

@@ -53,12 +53,17 @@ class MuonConfig(AdamRates):
 
     def parts(self, named: Sequence[Named]) -> list[torch.optim.Optimizer]:
         """Muon over the matrices and AdamW over the rest, each where there is any."""
-        matrices = [entry for entry in named if entry[2] == "matrix"]
-        others = [entry for entry in named if entry[2] != "matrix"]
+        matrices = [entry for entry in named if entry.role == "matrix"]
+        others = [entry for entry in named if entry.role != "matrix"]
         parts: list[torch.optim.Optimizer] = [muon(self, matrices)] if matrices else []
         if others:
-            parts.append(adamw(self, groups(self, others, learning_rate=self.adam_learning_rate, weight_decay=0.0)))
+            made = groups(self, others, learning_rate=self.adam_learning_rate, weight_decay=0.0, updates="elementwise")
+            parts.append(adamw(self, made))
         return parts
+
+    def transfer_obstacle(self) -> str | None:
+        """Whole matrices carry over; blocks of a fixed height do not, since there are more of them in a wider one."""
+        return "its blocks of rows become more with the width; use block_rows: 0" if self.block_rows else None
 
 
 class Muon(torch.optim.Optimizer):
@@ -113,10 +118,12 @@ class Muon(torch.optim.Optimizer):
 
 def muon(config: MuonConfig, named: Sequence[Named]) -> Muon:
     """Muon over hidden matrices. Raises ValueError when one of them is no matrix."""
-    unfit = next((name for name, parameter, _ in named if parameter.ndim != 2), None)
+    unfit = next((entry.name for entry in named if entry.parameter.ndim != 2), None)
     if unfit is not None:
         raise ValueError(f"{unfit} is no matrix; Muon takes 2D parameters only")
-    return Muon(groups(config, named, learning_rate=config.learning_rate, weight_decay=config.weight_decay), config)
+    rates = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay}
+    by_rms = config.adjust_rate == "match_rms_adamw"
+    return Muon(groups(config, named, **rates, updates="orthogonal_by_rms" if by_rms else "orthogonal"), config)
 
 
 def block_shape(shape: torch.Size, block_rows: int) -> tuple[int, int]:

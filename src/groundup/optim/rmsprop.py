@@ -5,18 +5,21 @@ Invariant: with `centred` the mean gradient's square is taken from v; with `mome
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
 from groundup.optim.groups import OneRule
+from groundup.optim.transfer import Updates
 
 
 class RMSpropConfig(OneRule):
     """Gradients over their root mean square (Hinton 2012); weight decay is L2."""
 
     kind: Literal["rmsprop"] = "rmsprop"
+    updates: ClassVar[Updates] = "elementwise"
+    decays_through_gradient: ClassVar[bool] = True
     learning_rate: float = Field(default=1e-3, gt=0)
     """Peak learning rate of the hidden matrices; the other parts multiply it."""
     weight_decay: float = Field(default=0.0, ge=0)

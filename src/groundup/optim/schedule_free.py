@@ -9,7 +9,7 @@ Invariant: outside of `averaged` the parameters are y, and they come back to the
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -17,12 +17,14 @@ from pydantic import Field
 from groundup.optim.adamw import AdamRates
 from groundup.optim.groups import OneRule
 from groundup.optim.optional import optimizer_class
+from groundup.optim.transfer import Updates
 
 
 class ScheduleFreeConfig(AdamRates, OneRule):
     """AdamW without a schedule, by averaging (arXiv 2405.15682); needs `pip install 'groundup[optim]'`."""
 
     kind: Literal["schedule_free_adamw"] = "schedule_free_adamw"
+    updates: ClassVar[Updates] = "elementwise"
     learning_rate: float = Field(default=2.5e-3, gt=0)
     """Learning rate of the hidden matrices; the other parts multiply it."""
     weight_decay: float = Field(default=0.1, ge=0)

@@ -19,8 +19,8 @@ from groundup.corpus import CorpusConfig, EngineName
 from groundup.errors import RecipeError
 from groundup.evaluate import EvaluateConfig
 from groundup.export import ExportConfig
-from groundup.models import DecoderConfig, EncoderConfig, ModelConfig
-from groundup.optim import LayersConfig
+from groundup.models import DecoderConfig, EncoderConfig, ModelConfig, NetworkConfig
+from groundup.optim import LayersConfig, require_transfer
 from groundup.pipeline.start import described
 from groundup.tokens import InstructSourceConfig, MaskingConfig, TaskKind, TaskSourceConfig, TokenizerConfig
 from groundup.train.state import ExecutionConfig, TrainingConfig, check_batch
@@ -164,7 +164,7 @@ class Recipe(Config):
             _check_distinct("task.labels", list(self.task.labels))
         for phase in (self.pretrain, self.instruct, self.task):
             if phase is not None:
-                _check_phase(phase, self.model.context_length)
+                _check_phase(phase, self.model)
         return self
 
 
@@ -201,9 +201,11 @@ def _check_objective(recipe: Recipe) -> None:
         raise ValueError("an encoder does not answer, so it has no 'instruct:' section; use model.kind: decoder")
 
 
-def _check_phase(phase: TrainingConfig, context_length: int) -> None:
+def _check_phase(phase: TrainingConfig, model: NetworkConfig) -> None:
     try:
-        check_batch(context_length, phase.global_batch_tokens, world_size=1)
+        check_batch(model.context_length, phase.global_batch_tokens, world_size=1)
+        if isinstance(model, DecoderConfig) and model.scaling is not None:
+            require_transfer(phase.optimizer)
     except RecipeError as error:
         raise ValueError(error.message) from None
 

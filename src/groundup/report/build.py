@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from groundup.errors import DataError, printable, resource_errors
 from groundup.report import data, facts, results, training
+from groundup.report.comparison import comparison
 from groundup.report.plain import clean
 from groundup.report.read import RunFiles, read_run
 from groundup.stage import write_json, write_text
@@ -92,6 +93,7 @@ def _content(run: RunFiles, figures: facts.Facts) -> dict[str, Any]:
         "model": training.model(run, figures),
         "training": training.training(run),
         "evaluation": results.evaluation(figures),
+        "comparison": comparison(run, figures),
         "samples": results.samples(run),
         "costs": results.costs(run, figures),
         "events": results.events(run),

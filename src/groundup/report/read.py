@@ -35,6 +35,8 @@ class StageFiles:
 
     name: str
     state: str
+    fingerprint: str
+    """"" where it is not known yet."""
     folder: Path
     seconds: float | None
     summary: dict[str, Any]
@@ -86,16 +88,22 @@ class RunFiles:
 
 def read_run(folder: Path) -> RunFiles:
     """Read what there is in a run's folder."""
-    run = RunFiles(folder.name, folder)
-    run.stages = [_stage(run, entry) for entry in _json(run, folder / "stages.json", list) if isinstance(entry, dict)]
-    _read_recipe(run)
+    run = read_results(folder)
     _read_metrics(run)
     run.events = read_lines(folder / "events.jsonl")
     run.corpus = _stage_json(run, "corpus", "report.json")
     run.contamination = _stage_json(run, "contamination", "contamination.json")
     run.fertility = _stage_json(run, "fertility", "report.json")
-    run.evaluation = _stage_json(run, "evaluate", "evaluation.json")
     run.samples = _stage_json(run, "evaluate", "samples.json")
+    return run
+
+
+def read_results(folder: Path) -> RunFiles:
+    """As `read_run`, only what a comparison needs: the stages, the recipe and the evaluation."""
+    run = RunFiles(folder.name, folder)
+    run.stages = [_stage(run, entry) for entry in _json(run, folder / "stages.json", list) if isinstance(entry, dict)]
+    _read_recipe(run)
+    run.evaluation = _stage_json(run, "evaluate", "evaluation.json")
     return run
 
 
@@ -110,6 +118,7 @@ def _stage(run: RunFiles, entry: dict[str, Any]) -> StageFiles:
     return StageFiles(
         name,
         state,
+        str(entry.get("fingerprint") or ""),
         folder,
         number(manifest.get("seconds")) if seconds is None else seconds,
         summary if isinstance(summary, dict) else {},

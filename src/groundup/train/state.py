@@ -256,7 +256,13 @@ def build_state(
     if start is not None:
         load_weights(model, start)
     learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    optimizer = build_optimizer(training.optimizer, learning, set(model.matrix_parameters()) & learning.keys())
+    optimizer = build_optimizer(
+        training.optimizer,
+        learning,
+        model.matrix_parameters() & learning.keys(),
+        model.head_name,
+        {name: model.growth(name) for name in learning},
+    )
     if layers is not None:
         by_layer(optimizer, depths, layers)
     rows = training.global_batch_tokens // model_config.context_length // (mesh.size() if mesh is not None else 1)

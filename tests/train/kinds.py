@@ -1,0 +1,184 @@
+"""Every kind of model with every objective it can have: toys that a few steps learn something of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from groundup.models import (
+    DecoderConfig,
+    EncoderConfig,
+    LabelKind,
+    Labeller,
+    Network,
+    NetworkConfig,
+    numbers_as_targets,
+)
+from groundup.models.scaling import ScalingConfig
+from groundup.optim import LayersConfig
+from groundup.tokens import IGNORE, Masking, MaskingConfig, Mixture, MixtureSource, WordStarts
+from groundup.tokens.packing import Row, Rows, segments_and_positions
+from groundup.train.loop import Phase
+from groundup.train.state import TrainingConfig, TrainState, build_state
+from groundup.train.step import Objectives
+from tests.train import toys
+
+ONE = Objectives(("text",), (0,), ("pretrain",), (1.0,))
+CLS, SEP, MASK, CONTROL_TOKENS = 1, 2, 3, 4
+TIME = toys.CONTEXT_LENGTH
+BIASED: dict[str, Any] = {"norm": "layer", "attention_bias": "all", "ffn_bias": True, "gated": False, "qk_norm": False}
+DECODERS: dict[str, dict[str, Any]] = {
+    "qwen3": {},
+    "llama": {"qk_norm": False, "tied": True},
+    "mistral": {"qk_norm": False, "sliding_window": 6},
+    "qwen2": {"qk_norm": False, "attention_bias": "qkv"},
+    "gpt2": {**BIASED, "positions": "learned", "activation": "gelu_tanh", "tied": True},
+    "classic, norms first": {**BIASED, "positions": "sinusoidal", "activation": "relu", "scale_embedding": True},
+    "classic, norms behind": {**BIASED, "positions": "sinusoidal", "activation": "relu", "norm_placement": "after"},
+    "scaled": {"scaling": ScalingConfig(base_hidden_size=8, base_num_layers=1, base_num_heads=1)},
+}
+ENCODER = EncoderConfig(
+    kind="encoder", context_length=TIME, num_layers=2, hidden_size=16, num_heads=2, ffn_size=32, predicted_share=0.3
+)
+
+
+class Vocabulary:
+    """Four control tokens; all others are words of their own."""
+
+    vocab_size = toys.VOCAB_SIZE
+    control_ids = frozenset(range(CONTROL_TOKENS))
+
+    def token_bytes(self, token: int) -> bytes:
+        return b" " + bytes([60 + token])
+
+
+class EncoderRows:
+    """[CLS], numbers that count upwards, [SEP]; what is to be said of them is the subclass's."""
+
+    name, num_rows, context_length = "text", 12, TIME
+
+    def row(self, index: int) -> Row:
+        return self.drawn(index, index)
+
+    def drawn(self, index: int, draw: int) -> Row:
+        text = (np.arange(TIME - 2) + index + 30 * (index % 2)) % (toys.VOCAB_SIZE - CONTROL_TOKENS) + CONTROL_TOKENS
+        tokens: NDArray[np.int64] = np.concatenate([[CLS], text, [SEP]]).astype(np.int64)
+        tokens, targets = self.asked(tokens, index, draw)
+        parts = (np.arange(TIME) > TIME // 2).astype(np.int32)
+        return Row(tokens, targets, *segments_and_positions(np.arange(TIME) == 0), parts)
+
+    def asked(self, tokens: NDArray[np.int64], index: int, draw: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        raise NotImplementedError
+
+
+class MaskedRows(EncoderRows):
+    """Hidden tokens; with `pairs` also whether the second text follows the first."""
+
+    def __init__(self, pairs: bool) -> None:
+        self.pairs = pairs
+        self.masking = Masking(MaskingConfig(share=0.3), WordStarts(Vocabulary()), MASK, seed=1)
+
+    def asked(self, tokens: NDArray[np.int64], index: int, draw: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        if not self.pairs:
+            return self.masking.apply(tokens, draw)
+        if index % 2:
+            tokens[TIME // 2 + 1 : -1] = tokens[1 : TIME // 2 - 1]
+        masked, targets = self.masking.apply(tokens, draw)
+        follows = np.where(np.arange(TIME) == 0, index % 2, IGNORE)
+        return masked, np.stack([targets, follows]).astype(np.int64)
+
+
+class LabelRows(EncoderRows):
+    """A label, a number or a span of each text, or a label of each word."""
+
+    def __init__(self, kind: LabelKind) -> None:
+        self.kind = kind
+
+    def asked(self, tokens: NDArray[np.int64], index: int, draw: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        at_start = np.arange(TIME) == 0
+        if self.kind == "token":
+            targets = np.where((tokens >= CONTROL_TOKENS), tokens % 2, IGNORE)
+        elif self.kind == "sequence":
+            targets = np.where(at_start, index % 4 == 0, IGNORE)
+        elif self.kind == "number":
+            number = int(numbers_as_targets(torch.tensor(1.0 + index / 12)))
+            targets = np.where(at_start, number, IGNORE)
+        else:
+            places = (1 + index % 8, 2 + index % 8)
+            targets = np.stack([np.where(at_start, place, IGNORE) for place in places])
+        return tokens, targets.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model with an objective."""
+
+    model: NetworkConfig
+    sources: tuple[tuple[Callable[[], Rows], float], ...]
+    objectives: Objectives = ONE
+    build: Callable[[NetworkConfig, int], Network] | None = None
+    layers: LayersConfig | None = None
+    order: str = "shuffled"
+
+    def mixture(self) -> Mixture:
+        """Eight rows a step."""
+        sources = [MixtureSource(make(), share) for make, share in self.sources]
+        return Mixture(sources, 8, seed=2, order=self.order)  # type: ignore[arg-type]
+
+    def state(self, training: TrainingConfig, **changes: Any) -> TrainState:
+        """A fresh state on the CPU."""
+        special = {"build": self.build, "layers": self.layers} if self.build else {}
+        return build_state(
+            self.model, toys.VOCAB_SIZE, training, toys.EAGER, 3, device=torch.device("cpu"), **special, **changes
+        )
+
+    def phase(self, training: TrainingConfig) -> Phase:
+        """A phase without validation."""
+        return Phase("pretrain", training, self.mixture(), self.objectives, lambda model: {}, 1000.0)
+
+
+def _next_token(model: NetworkConfig, order: str = "shuffled") -> Case:
+    return Case(model, ((partial(toys.ToyRows, "text"), 1.0),), order=order)
+
+
+def _mixture(model: NetworkConfig) -> Case:
+    """Text at a quarter of the rows, conversations with masks at the rest, lambda 2."""
+    sources = ((partial(toys.ToyRows, "text"), 0.25), (partial(toys.ToyRows, "chat", masked=0.6), 0.75))
+    return Case(model, sources, toys.objectives())
+
+
+def _labels(kind: LabelKind, outputs: int, layers: LayersConfig | None = None) -> Case:
+    heads = ("", "end") if kind == "span" else ("",)
+    objectives = Objectives(("text",), (0,), ("task",), (1.0,), heads)
+    build = partial(Labeller, kind=kind, outputs=outputs)
+    return Case(ENCODER, ((partial(LabelRows, kind), 1.0),), objectives, build, layers)
+
+
+def decoder(family: str) -> DecoderConfig:
+    """The toy decoder as one of a family."""
+    return DecoderConfig(**{**toys.MODEL.model_dump(), **DECODERS[family]})
+
+
+CASES: dict[str, Case] = {
+    **{f"{family}: next token": _next_token(decoder(family)) for family in DECODERS},
+    "qwen3: mixture": _mixture(toys.MODEL),
+    "lstm: next token": _next_token(toys.LSTM, "continuous"),
+    "lstm: mixture": _mixture(toys.LSTM),
+    "encoder: masked": Case(ENCODER, ((partial(MaskedRows, pairs=False), 1.0),)),
+    "encoder: masked and next sentence": Case(
+        ENCODER.model_copy(update={"next_sentence": True}),
+        ((partial(MaskedRows, pairs=True), 1.0),),
+        Objectives(("text",), (0,), ("pretrain",), (1.0,), ("", "next_sentence")),
+    ),
+    "labeller: sequence": _labels("sequence", 2),
+    "labeller: sequence, layer by layer": _labels("sequence", 2, LayersConfig(unfreeze_every_steps=2, layer_decay=0.9)),
+    "labeller: token": _labels("token", 2),
+    "labeller: number": _labels("number", 1),
+    "labeller: span": _labels("span", 2),
+}
