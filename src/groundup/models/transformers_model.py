@@ -128,17 +128,22 @@ def settings_of(values: Mapping[str, Any], vocab_size: int) -> Any:
     kept |= {"vocab_size": vocab_size, **dict.fromkeys(TOKEN_IDS)}
     try:
         settings = library().AutoConfig.for_model(values.get("model_type"), **kept)
+        more_than_text = settings.get_text_config() is not settings
     except Exception as error:  # checks of many classes: any kind of error
         raise ModelFileError(f"transformers refuses its values ({_line(error)}); copy the model again") from None
-    if settings.get_text_config() is not settings or getattr(settings, "is_encoder_decoder", False):
+    if more_than_text or getattr(settings, "is_encoder_decoder", False):
         raise ModelFileError(f"{settings.model_type} is more than a causal language model of text; use another model")
     return settings
 
 
 def context_length_of(values: Mapping[str, Any], vocab_size: int) -> int:
     """Positions that the class has, as its config says."""
-    found = getattr(settings_of(values, vocab_size), "max_position_embeddings", None)
-    return found if type(found) is int and found > 1 else UNBOUND_CONTEXT
+    return _positions_of(settings_of(values, vocab_size)) or UNBOUND_CONTEXT
+
+
+def _positions_of(settings: Any) -> int | None:
+    found = getattr(settings, "max_position_embeddings", None)
+    return found if type(found) is int and found > 1 else None
 
 
 def _line(error: Exception) -> str:
@@ -149,8 +154,8 @@ def _line(error: Exception) -> str:
 def _made(config: TransformersConfig, vocab_size: int) -> Any:
     """The class of `config`, without values in its parameters, on the current default device."""
     transformers, settings = library(), settings_of(config.values, vocab_size)
-    limit = getattr(settings, "max_position_embeddings", None)
-    if type(limit) is int and config.context_length > limit:
+    limit = _positions_of(settings)
+    if limit is not None and config.context_length > limit:
         raise ModelFileError(f"model.context_length {config.context_length} is above the model's {limit}; lower it")
     try:
         cls = transformers.AutoModelForCausalLM._model_mapping[type(settings)]
@@ -213,7 +218,7 @@ class TransformersModel(CausalNetwork):
         with torch.device("meta"):
             self.head = LanguageModelHead(output.in_features, vocab_size, tied=tied)
         if not tied:
-            self.head.weight = output.weight
+            self.head.weight = nn.Parameter(output.weight)
         self.output = names[output]
         """What the class calls its output matrix."""
         self.embedding_name = f"body.{names[table]}.weight"
@@ -361,8 +366,12 @@ class TransformersModel(CausalNetwork):
         if self._output.passing:
             states: list[Tensor] = []
             watching = self._output.register_forward_hook(lambda module, inputs, found: states.append(found))
-            out = self._call(torch.zeros(1, 2, dtype=torch.int64, device=device), None)
-            watching.remove()
+            try:
+                out = self._call(torch.zeros(1, 2, dtype=torch.int64, device=device), None)
+            except Exception as error:  # of a class whose values contradict each other: any kind of error
+                raise self._refusal(f"cannot compute with these values ({_line(error)})") from None
+            finally:
+                watching.remove()
             self._output.passing = len(states) == 1 and out is states[0]
 
     @torch.no_grad()
