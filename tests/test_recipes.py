@@ -96,6 +96,9 @@ def test_a_recipe_loads_from_any_folder(path: Path, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     there = load_recipe(path)
     assert here.name == there.name == path.stem
+    start = here.pretrain.from_
+    if start is not None and not Path(start).exists():
+        return  # what it starts from is fetched by its own command, and decides what it is
     assert fingerprints(there, tmp_path) == fingerprints(here, tmp_path)
 
 

@@ -52,12 +52,15 @@ def read_architecture(values: Mapping[str, Any], where: Path) -> tuple[NetworkCo
     layout = find_layout(kind)
     if layout is None:
         known = ", ".join(layout.model_type for layout in LAYOUTS)
-        raise fault(where, f"model_type {str(kind)[:30]!r} is not known; use one of {known}")
+        raise fault(
+            where,
+            f"model_type {str(kind)[:30]!r} is not known; use {known}, or with the extra hf another of transformers",
+        )
     named = values.get("architectures")
     if named:
+        known = " or ".join(layout.architectures) or "none"
         layout = find_layout(kind, named[0]) if isinstance(named, list) and len(named) == 1 else None
         if layout is None:
-            known = " or ".join(name for one in LAYOUTS if one.model_type == kind for name in one.architectures)
             raise fault(where, f"architectures {str(named)[:50]} is not known; use {known}")
     try:
         return _build(ConfigValues(values), layout, where), _vocab_size(values), layout

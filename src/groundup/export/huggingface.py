@@ -59,7 +59,7 @@ def save_model(
     Raises ModelFileError when the check fails, ResourceError when the disk refuses.
     """
     if not isinstance(model, Network):
-        raise TypeError(f"save_model takes a Network or LoadedModel, not a {type(model).__name__}")
+        raise TypeError(f"save_model takes a model or LoadedModel, not a {type(model).__name__}")
     folder, config = Path(folder), config or ExportConfig()
     with resource_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,6 @@ from groundup.stage import hash_file
 
 CONFIG = "config.json"
 GGUF_SUFFIX = ".gguf"
-GROWING = (Decoder.embedding_name, Decoder.head_name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,14 +166,14 @@ class FittedSource(Mapping[str, Tensor]):
     seen is then no more likely than others.
     """
 
-    source: Mapping[str, Tensor]
+    source: ModelSource
     shapes: Mapping[str, tuple[int, ...]]
     """Of the model to be filled."""
 
     def __getitem__(self, name: str) -> Tensor:
-        tensor, wanted = self.source[name], self.shapes[name]
-        rows = wanted[0]
-        if name not in (*GROWING, Decoder.positions_name) or len(tensor) == rows:
+        tensor, rows = self.source[name], self.shapes[name][0]
+        of_tokens = len(tensor) == self.source.vocab_size
+        if len(tensor) == rows or not (of_tokens or name == Decoder.positions_name):
             return tensor
         if len(tensor) > rows:
             return tensor[:rows]
@@ -183,7 +182,7 @@ class FittedSource(Mapping[str, Tensor]):
                 f"the model has learned {len(tensor)} positions, model.context_length asks for {rows}; lower it"
             )
         mean = tensor.float().mean(0, keepdim=True).to(tensor.dtype)
-        return torch.cat((tensor, mean.expand(rows - len(tensor), -1)))
+        return torch.cat((tensor, mean.expand(rows - len(tensor), *tensor.shape[1:])))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.shapes)

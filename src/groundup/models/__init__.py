@@ -26,6 +26,7 @@ from groundup.models.layouts import LAYOUTS, ConfigValues, Layout, bert_name, fi
 from groundup.models.losses import IGNORE, LossConfig
 from groundup.models.lstm import LSTM, LSTMConfig
 from groundup.models.network import CausalNetwork, Network, NetworkConfig, TokenCache, build_model, causal
+from groundup.models.transformers_model import TransformersConfig, TransformersModel
 
 __all__ = [
     "IGNORE",
@@ -50,6 +51,8 @@ __all__ = [
     "RowContext",
     "StateCache",
     "TokenCache",
+    "TransformersConfig",
+    "TransformersModel",
     "bert_name",
     "build_model",
     "causal",

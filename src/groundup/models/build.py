@@ -9,6 +9,7 @@ from pydantic import Field
 from groundup.models.decoder_config import DecoderConfig
 from groundup.models.encoder import EncoderConfig
 from groundup.models.lstm import LSTMConfig
+from groundup.models.transformers_model import TransformersConfig
 
-ModelConfig = Annotated[DecoderConfig | EncoderConfig | LSTMConfig, Field(discriminator="kind")]
+ModelConfig = Annotated[DecoderConfig | EncoderConfig | LSTMConfig | TransformersConfig, Field(discriminator="kind")]
 """Any model's config, told apart by `kind`."""

@@ -19,7 +19,7 @@ from groundup.errors import ModelFileError
 from groundup.models.decoder import Decoder
 from groundup.models.decoder_config import DecoderConfig
 from groundup.models.layers import unit_rms
-from groundup.models.layouts import LAYOUTS, Layout, own_layout
+from groundup.models.layouts import LAYOUTS, Layout, unlisted_layout
 from groundup.models.network import NetworkConfig, build_model
 from groundup.models.rotary import sinusoids
 
@@ -31,7 +31,7 @@ def layout_of(config: NetworkConfig) -> Layout:
         return found
     of_kind = [layout for layout in LAYOUTS if isinstance(config, layout.config)]
     if not of_kind:
-        return own_layout(type(config))
+        return unlisted_layout(config)
     nearest = min(of_kind, key=lambda layout: len(layout.obstacles(config)))
     raise ModelFileError(
         f"no Hugging Face layout has such a model; the nearest, {nearest.model_type}, does not know "

@@ -21,7 +21,7 @@ def recompute_blocks(blocks: Iterable[nn.Module]) -> None:
 
 def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
     # A plain function, not functools.partial: torch.compile only enters frames that are not torch's own.
-    def recomputed(*inputs: Any) -> Any:
-        return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=False)
+    def recomputed(*inputs: Any, **named: Any) -> Any:
+        return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=False, **named)
 
     return recomputed

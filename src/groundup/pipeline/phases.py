@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from groundup import config, evaluate, tokens
 from groundup.errors import DataError
 from groundup.log import logger
-from groundup.models import EncoderConfig, Network, NetworkConfig, build_model
+from groundup.models import DecoderConfig, EncoderConfig, Network, NetworkConfig, build_model
 from groundup.models.bigrams import flops_of_step
 from groundup.optim import LayersConfig
 from groundup.parallel.compile import uncompiled
@@ -290,6 +290,7 @@ def _start_from_bigrams(state: TrainState, mixture: Mixture, recipe: Recipe) -> 
 
 def _fit_steps(recipe: Recipe, vocab_size: int) -> int:
     """As many as asked for, unless their FLOPs were more than FIT_SHARE of the phase's (at large vocabularies)."""
+    assert isinstance(recipe.model, DecoderConfig), "a recipe that starts from pairs of tokens has a decoder"
     phase_flops = recipe.pretrain.tokens * recipe.model.flops_per_token(vocab_size)
     affordable = FIT_SHARE * phase_flops / flops_of_step(vocab_size, recipe.model.hidden_size)
     return min(recipe.pretrain.start_steps, int(affordable))

@@ -21,7 +21,7 @@ from groundup.models import DecoderConfig, NetworkConfig, own_shapes
 SHAPE = (
     *("kind", "num_layers", "hidden_size", "num_heads", "num_kv_heads", "head_dim", "ffn_size", "qk_norm", "positions"),
     *("norm", "norm_placement", "activation", "gated", "attention_bias", "ffn_bias", "tied", "scale_embedding"),
-    *("embedding_norm",),
+    *("embedding_norm", "values"),
 )
 """Fields that the weights decide; the others (context, rotary base, windows, dropout) may be changed by a recipe."""
 

@@ -39,12 +39,14 @@ _NORMS: Mapping[str, str] = {"attention_norm": "self_attn_layer_norm", "ffn_norm
 _BOTH = ("weight", "bias")
 
 
-def _fields(values: ConfigValues, context: str, hidden: str, layers: str, heads: str) -> dict[str, Any]:
-    """What all three have, by the keys that each has for it."""
+def _fields(
+    values: ConfigValues, context: str, context_length: int, hidden: str, layers: str, heads: str
+) -> dict[str, Any]:
+    """What all three have, by the keys that each has for it; the number is what stands for a context not given."""
     values.promise("add_cross_attention", False)
     num_heads = values.required(heads)
     return {
-        "context_length": values.required(context),
+        "context_length": values.get(context, context_length),
         "num_layers": values.required(layers),
         "hidden_size": values.required(hidden),
         "num_heads": num_heads,
@@ -104,7 +106,7 @@ def _write_gpt2(config: DecoderConfig) -> dict[str, Any]:
 def _read_gpt2(values: ConfigValues) -> dict[str, Any]:
     values.promise("scale_attn_weights", True)
     values.promise("scale_attn_by_inverse_layer_idx", False)
-    fields = _fields(values, "n_positions", "n_embd", "n_layer", "n_head")
+    fields = _fields(values, "n_positions", 1024, "n_embd", "n_layer", "n_head")
     values.promise("n_ctx", fields["context_length"])
     hidden = fields["hidden_size"]
     return {
@@ -159,7 +161,7 @@ def _write_xglm(config: DecoderConfig) -> dict[str, Any]:
 
 
 def _read_xglm(values: ConfigValues) -> dict[str, Any]:
-    fields = _fields(values, "max_position_embeddings", "d_model", "num_layers", "attention_heads")
+    fields = _fields(values, "max_position_embeddings", 2048, "d_model", "num_layers", "attention_heads")
     padding, context = values.get("pad_token_id", 0), fields["context_length"]
     if type(padding) is not int or type(context) is not int or 2 <= padding < 2 + context:
         raise ModelFileError(
@@ -200,7 +202,7 @@ def _write_opt(config: DecoderConfig) -> dict[str, Any]:
 
 
 def _read_opt(values: ConfigValues) -> dict[str, Any]:
-    fields = _fields(values, "max_position_embeddings", "hidden_size", "num_hidden_layers", "num_attention_heads")
+    fields = _fields(values, "max_position_embeddings", 2048, "hidden_size", "num_hidden_layers", "num_attention_heads")
     values.promise("word_embed_proj_dim", fields["hidden_size"])
     values.promise("_remove_final_layer_norm", False)
     values.promise("layer_norm_elementwise_affine", True)

@@ -74,24 +74,27 @@ def _write(config: DecoderConfig) -> dict[str, Any]:
     }
 
 
-def _read(values: ConfigValues) -> dict[str, Any]:
-    """The fields that all four have."""
+def _read(values: ConfigValues, context_length: int, absent_kv_heads: int | None = None) -> dict[str, Any]:
+    """The fields that all four have; the numbers are what transformers takes where a key is not there at all."""
     num_heads, hidden_size = values.required("num_attention_heads"), values.required("hidden_size")
     head_dim = values.get("head_dim")
     if all(type(size) is int for size in (num_heads, hidden_size, head_dim)) and head_dim * num_heads == hidden_size:
         head_dim = None
+    num_kv_heads = values.get("num_key_value_heads", num_heads)
+    if absent_kv_heads is not None and "num_key_value_heads" not in values.values:
+        num_kv_heads = absent_kv_heads
     return {
-        "context_length": values.required("max_position_embeddings"),
+        "context_length": values.get("max_position_embeddings", context_length),
         "num_layers": values.required("num_hidden_layers"),
         "hidden_size": hidden_size,
         "num_heads": num_heads,
-        "num_kv_heads": values.get("num_key_value_heads", num_heads),
+        "num_kv_heads": num_kv_heads,
         "head_dim": head_dim,
         "ffn_size": values.required("intermediate_size"),
         "activation": values.activation("hidden_act", "silu"),
         "qk_norm": False,
         "tied": values.get("tie_word_embeddings", False),
-        "norm_epsilon": values.required("rms_norm_eps"),
+        "norm_epsilon": values.get("rms_norm_eps", 1e-6),
         **read_rope(values),
     }
 
@@ -111,7 +114,7 @@ def _read_llama(values: ConfigValues) -> dict[str, Any]:
     values.promise("pretraining_tp", 1)
     values.promise("use_sliding_window", False)
     _no_layer_types(values)
-    return {**_read(values), "attention_bias": _bias(values), "ffn_bias": values.get("mlp_bias", False)}
+    return {**_read(values, 2048), "attention_bias": _bias(values), "ffn_bias": values.get("mlp_bias", False)}
 
 
 def _no_layer_types(values: ConfigValues) -> None:
@@ -134,11 +137,14 @@ def _write_mistral(config: DecoderConfig) -> dict[str, Any]:
 
 def _read_mistral(values: ConfigValues) -> dict[str, Any]:
     values.promise("attention_bias", False)
-    _no_layer_types(values)
     # A null here means no window; only where the key is missing is it transformers' default.
     window = values.get("sliding_window") if "sliding_window" in values.values else 4096
-    fields = _read(values)
-    return {**fields, "num_kv_heads": values.get("num_key_value_heads", 8), "sliding_window": window}
+    kinds = values.get("layer_types", [])
+    if not isinstance(kinds, list) or any(kind != "sliding_attention" for kind in kinds):
+        # With kinds of layers in it, transformers reads the file as Ministral, whose full attention has no window.
+        _no_layer_types(values)
+        window = None
+    return {**_read(values, 131_072, absent_kv_heads=8), "sliding_window": window}
 
 
 def _write_windows(config: DecoderConfig) -> dict[str, Any]:
@@ -182,7 +188,7 @@ def _write_qwen2(config: DecoderConfig) -> dict[str, Any]:
 
 
 def _read_qwen2(values: ConfigValues) -> dict[str, Any]:
-    fields = _read(values)
+    fields = _read(values, 32_768, absent_kv_heads=32)
     return {**fields, "attention_bias": "qkv", **_read_windows(values, fields["num_layers"])}
 
 
@@ -191,9 +197,8 @@ def _write_qwen3(config: DecoderConfig) -> dict[str, Any]:
 
 
 def _read_qwen3(values: ConfigValues) -> dict[str, Any]:
-    values.required("num_key_value_heads")
     values.required("head_dim")
-    fields = _read(values)
+    fields = _read(values, 32_768, absent_kv_heads=32)
     bias, windows = _bias(values), _read_windows(values, fields["num_layers"])
     return {**fields, "qk_norm": True, "attention_bias": bias, **windows}
 

@@ -1,0 +1,477 @@
+"""Any other causal language model of transformers, by that library's own class: tokens -> losses or logits.
+
+    values of config.json --the class of their model_type--> body
+    tokens, positions --body without its output matrix--> states --our head, in chunks--> losses      (most classes)
+    tokens, positions --body------------------------------> logits, whole ---------------> losses      (scores that are
+                                                                  capped, scaled or have a bias: Gemma 2, Granite, Phi)
+
+Documents of a row are kept apart by positions that begin again at 0, which transformers' masks understand, or by a mask
+of our own; whether a class heeds one of them is tried at the first row of several documents. The class is transformers'
+own: nothing that comes with a model is run. It drops nothing in training.
+
+Invariant: parameters are float32 masters, by the class's names behind `body.`; buffers are made where the weights are.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+
+from groundup.errors import ModelFileError, ResourceError
+from groundup.models.context import RowContext
+from groundup.models.heads import LanguageModelHead
+from groundup.models.losses import IGNORE, loss_from_total
+from groundup.models.network import CausalNetwork, Losses, NetworkConfig, Operation, Role, TokenCache, TokensSoFar
+
+LAYERS_LIMIT = 10_000
+"""More layers than any model has; a damaged number is refused before anything is made of it."""
+LAYER_KEYS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
+UNBOUND_CONTEXT = 2048
+"""Context of a class whose config names none, as its positions have no end."""
+TRIED = (5, 3)
+"""Lengths of the two documents by which a class shows that it keeps them apart."""
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
+"""Largest difference between documents packed and alone, as a share of the largest number."""
+CHOOSING_CODE = ("auto_map", "trust_remote_code", "custom_pipelines", "attn_implementation", "experts_implementation")
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+class TransformersConfig(NetworkConfig):
+    """Any other decoder that transformers has a class for (extra `hf`); `pretrain.from` fills it in."""
+
+    kind: Literal["transformers"] = "transformers"
+    tied: Literal[False] = False
+    """Not said here: `values` do, by tie_word_embeddings."""
+    values: dict[str, Any] = Field(min_length=1)
+    """What config.json says of the model, `model_type` above all; without numbers of tokens and the vocabulary."""
+
+    @model_validator(mode="after")
+    def _harmless(self) -> TransformersConfig:
+        if wrong := _wrong(self.values):
+            raise ValueError(wrong)
+        return self
+
+    @property
+    def num_layers(self) -> int:
+        """Layers, as far as the values say it."""
+        return next((int(self.values[key]) for key in LAYER_KEYS if key in self.values), 0)
+
+    def build(self, vocab_size: int) -> TransformersModel:
+        """An uninitialised model on the current default device. Raises ModelFileError when there is no such class."""
+        return TransformersModel(self, vocab_size)
+
+    def num_parameters(self, vocab_size: int) -> int:
+        """All parameters, tied ones counted once."""
+        return _num_parameters(self.model_dump_json(), vocab_size)
+
+
+def _wrong(values: Mapping[str, Any]) -> str | None:
+    """What must not be in a config, before anything is made of it."""
+    for key, value in values.items():
+        if (key in CHOOSING_CODE or key.startswith("_")) and value:
+            return f"'{key[:40]}' chooses code, which a model may not; take it out of its config"
+    for key in LAYER_KEYS:
+        layers = values.get(key, 1)
+        if type(layers) is not int or not 0 < layers <= LAYERS_LIMIT:
+            return f"{key} {str(layers)[:20]!r} is no number of layers; copy the model again"
+    return None
+
+
+@functools.lru_cache(maxsize=16)
+def _num_parameters(config: str, vocab_size: int) -> int:
+    """Counted once for each config, since the model is built to count them."""
+    return NetworkConfig.num_parameters(TransformersConfig.model_validate_json(config), vocab_size)
+
+
+def installed() -> bool:
+    """Whether transformers is there; it is imported only when a model asks for it, as that takes seconds."""
+    return importlib.util.find_spec("transformers") is not None
+
+
+def library() -> Any:
+    """The package transformers. Raises ResourceError when it cannot be imported."""
+    try:
+        import transformers
+    except ImportError:
+        raise ResourceError(
+            "model.kind: transformers needs the package transformers; install it: pip install 'groundup[hf]'"
+        ) from None
+    return transformers
+
+
+def class_name(model_type: str) -> str | None:
+    """Name of transformers' class for causal language models of this type; None when it has none."""
+    library()
+    names = importlib.import_module("transformers.models.auto.modeling_auto").MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    found = names.get(model_type)
+    return found if isinstance(found, str) else None
+
+
+def settings_of(values: Mapping[str, Any], vocab_size: int) -> Any:
+    """transformers' own config of `values`. Raises ModelFileError when it refuses them."""
+    if wrong := _wrong(values):
+        raise ModelFileError(wrong)
+    kept = {key: value for key, value in values.items() if key != "model_type"}
+    # Numbers of tokens belong to the tokenizer; a padding id would only keep that token's row from learning.
+    kept |= {"vocab_size": vocab_size, **dict.fromkeys(TOKEN_IDS)}
+    try:
+        settings = library().AutoConfig.for_model(values.get("model_type"), **kept)
+        more_than_text = settings.get_text_config() is not settings
+    except Exception as error:  # checks of many classes: any kind of error
+        raise ModelFileError(f"transformers refuses its values ({_line(error)}); copy the model again") from None
+    if more_than_text or getattr(settings, "is_encoder_decoder", False):
+        raise ModelFileError(f"{settings.model_type} is more than a causal language model of text; use another model")
+    return settings
+
+
+def context_length_of(values: Mapping[str, Any], vocab_size: int) -> int:
+    """Positions that the class has, as its config says."""
+    return _positions_of(settings_of(values, vocab_size)) or UNBOUND_CONTEXT
+
+
+def _positions_of(settings: Any) -> int | None:
+    found = getattr(settings, "max_position_embeddings", None)
+    return found if type(found) is int and found > 1 else None
+
+
+def _line(error: Exception) -> str:
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words}"[:100]
+
+
+def _made(config: TransformersConfig, vocab_size: int) -> Any:
+    """The class of `config`, without values in its parameters, on the current default device."""
+    transformers, settings = library(), settings_of(config.values, vocab_size)
+    limit = _positions_of(settings)
+    if limit is not None and config.context_length > limit:
+        raise ModelFileError(f"model.context_length {config.context_length} is above the model's {limit}; lower it")
+    try:
+        cls = transformers.AutoModelForCausalLM._model_mapping[type(settings)]
+    except KeyError:
+        raise ModelFileError(f"transformers has no causal model of type {settings.model_type}; use another") from None
+    if cls._is_stateful:
+        raise ModelFileError(f"{cls.__name__} carries a state through a row, so documents would mix; use another model")
+    try:
+        with importlib.import_module("transformers.initialization").no_init_weights():
+            made = transformers.AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
+        made.tie_weights()
+        return made
+    except Exception as error:  # constructors of many classes: any kind of error
+        raise ModelFileError(f"{cls.__name__} cannot be made ({_line(error)}); copy the model again") from None
+
+
+class _Output(nn.Module):
+    """Stands where the class had its output matrix, which our head or, tied, the table has."""
+
+    def __init__(self, head: LanguageModelHead, table: nn.Embedding, bias: nn.Parameter | None) -> None:
+        super().__init__()
+        self.bias = bias
+        self.passing = bias is None
+        """Give the states back as they are."""
+        self._outside = (head, table)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """States -> scores, or states again."""
+        if self.passing:
+            return states
+        head, table = self._outside
+        return F.linear(states, table.weight if head.weight is None else head.weight, self.bias)
+
+
+class _KeyValues:
+    """transformers' cache, as generation asks for it."""
+
+    def __init__(self, cache: Any) -> None:
+        self.cache = cache
+        self.length = 0
+
+    def keep(self, rows: Int[Tensor, " kept"]) -> None:
+        """Drop all sequences but `rows`, in that order."""
+        self.cache.batch_select_indices(rows)
+
+
+class TransformersModel(CausalNetwork):
+    """A model of any class of transformers. Build it on any device ("meta" included), then load a state."""
+
+    config: TransformersConfig
+
+    def __init__(self, config: TransformersConfig, vocab_size: int) -> None:
+        super().__init__(config, vocab_size)
+        self.body: Any = _made(config, vocab_size)
+        names = {module: name for name, module in self.body.named_modules()}
+        table, output = self.body.get_input_embeddings(), self.body.get_output_embeddings()
+        if not isinstance(table, nn.Embedding) or not isinstance(output, nn.Linear):
+            raise self._refusal("has no plain tables of tokens")
+        tied = output.weight is table.weight
+        with torch.device("meta"):
+            self.head = LanguageModelHead(output.in_features, vocab_size, tied=tied)
+        if not tied:
+            self.head.weight = nn.Parameter(output.weight)
+        self.output = names[output]
+        """What the class calls its output matrix."""
+        self.embedding_name = f"body.{names[table]}.weight"
+        self._tables = {f"body.{name}.weight" for module, name in names.items() if isinstance(module, nn.Embedding)}
+        self.body.set_output_embeddings(_Output(self.head, table, output.bias))
+        self.body.eval()
+        if self.state_dict().keys() != dict(self.named_parameters()).keys():
+            raise self._refusal("shares weights or keeps numbers beside them")
+        self.accepts = set(inspect.signature(self.body.forward).parameters)
+        self._ready_on: torch.device | None = None
+        self._keeps_apart = self._needs_mask = False
+
+    @property
+    def _output(self) -> _Output:
+        found: _Output = self.body.get_output_embeddings()
+        return found
+
+    def _refusal(self, why: str) -> ModelFileError:
+        return ModelFileError(f"{type(self.body).__name__} {why}, which is not supported; use another model")
+
+    def train(self, mode: bool = True) -> TransformersModel:
+        """The class itself always computes as in use: its dropout could not be repeated when a run resumes."""
+        super().train(mode)
+        self.body.eval()
+        return self
+
+    def blocks(self) -> Sequence[nn.Module]:
+        """What the class says must stay together: its layers."""
+        units = set(self.body._no_split_modules or ())
+        found = {name: module for name, module in self.body.named_modules() if type(module).__name__ in units}
+        return [module for name, module in found.items() if not any(name.startswith(f"{one}.") for one in found)]
+
+    def compile_units(self) -> list[nn.Module]:
+        """What is worth compiling: not the class, which decides many things while it runs."""
+        return [self.head.chunk_loss]
+
+    def role(self, name: str) -> Role:
+        """What the parameter of this name is: matrix, embedding, head or vector."""
+        return "embedding" if name in self._tables else super().role(name)
+
+    def initialise(self, seed: int) -> None:
+        """Random values by the rules of `Network.start`; the class's own rules ask for all weights at once."""
+        super().initialise(seed)
+        self._ready_on = None
+
+    def operations(self) -> list[Operation]:
+        """The output matrix of a tied model, and the scores of attention, as if every layer saw the whole context."""
+        settings, found = self.body.config, []
+        if self.head.weight is None:
+            shape = tuple(self.get_parameter(self.embedding_name).shape)
+            found.append(Operation("head (the embedding again)", shape, 1, 6 * shape[0] * shape[1], "tied: no more"))
+        layers, size = len(self.blocks()), getattr(settings, "hidden_size", 0)
+        flops = 6 * layers * size * (self.config.context_length + 1)
+        return [*found, Operation(f"attention scores x {layers}", (), layers, flops, "none; the whole context")]
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "rows time"],
+        targets: Int[Tensor, "rows time"] | None = None,
+        segments: Int[Tensor, "rows time"] | None = None,
+        positions: Int[Tensor, "rows time"] | None = None,
+        row_weights: Float[Tensor, " rows"] | None = None,
+        context: RowContext | None = None,
+    ) -> Losses | Float[Tensor, "rows time vocab"]:
+        """As `CausalNetwork.forward`; a class that does more with its scores makes all of them at once."""
+        self._prepare(tokens.device)
+        if self._output.passing:
+            return super().forward(tokens, targets, segments, positions, row_weights, context)
+        scores = self._run(tokens, segments, positions).float()
+        if targets is None:
+            return scores
+        flat = scores.flatten(0, 1)
+        losses = loss_from_total(flat, torch.logsumexp(flat, dim=-1), targets.flatten(), self.loss)
+        return losses.view(targets.shape).sum(1), (targets != IGNORE).sum(1)
+
+    def hidden(
+        self,
+        tokens: Int[Tensor, "rows time"],
+        segments: Int[Tensor, "rows time"] | None,
+        positions: Int[Tensor, "rows time"] | None,
+        context: RowContext | None,
+    ) -> Float[Tensor, "rows time hidden"]:
+        """What the head reads, in the compute dtype."""
+        return self._run(tokens, segments, positions).to(self.compute_dtype)
+
+    def _run(
+        self, tokens: Tensor, segments: Tensor | None, positions: Tensor | None, cache: _KeyValues | None = None
+    ) -> Tensor:
+        """What comes out of the class: states where its output matrix is plain, else scores."""
+        if segments is None:
+            return self._call(tokens, positions, cache)
+        self._require_apart(tokens.device)
+        positions = _positions(segments) if positions is None else positions
+        return self._call(tokens, positions, mask=_mask(segments) if self._needs_mask else None)
+
+    def _call(
+        self, tokens: Tensor, positions: Tensor | None, cache: _KeyValues | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        inputs: dict[str, Any] = {} if positions is None else {"position_ids": positions.long()}
+        if "use_cache" in self.accepts:
+            inputs["use_cache"] = cache is not None
+        if cache is not None:
+            inputs["past_key_values"] = cache.cache
+        if mask is not None:
+            inputs["attention_mask"] = mask.to(self.compute_dtype)
+        narrow = self.compute_dtype != torch.float32
+        with torch.autocast(tokens.device.type, self.compute_dtype if narrow else torch.bfloat16, enabled=narrow):
+            found: Tensor = self.body(input_ids=tokens, return_dict=True, **inputs).logits
+        return found
+
+    def new_cache(self, rows: int, max_time: int) -> TokenCache:
+        """Keys and values as the class keeps them; a class that keeps none computes all tokens again."""
+        if "past_key_values" not in self.accepts:
+            return super().new_cache(rows, max_time)
+        return _KeyValues(library().DynamicCache(config=self.body.config))
+
+    def prefill(self, tokens: Int[Tensor, "rows time"], cache: Any) -> Float[Tensor, "rows vocab"]:
+        """Append equally long `tokens` to the cache, from `cache.length`; float32 logits of the last position."""
+        self._prepare(tokens.device)
+        if isinstance(cache, TokensSoFar):
+            cache.tokens = torch.cat((cache.tokens, tokens), dim=1)
+            found = self._run(cache.tokens, None, None)[:, -1]
+        else:
+            found = self._run(tokens, None, None, cache)[:, -1]
+            cache.length += tokens.shape[1]
+        if not self._output.passing:
+            return found.float()
+        return self.head.logits(found.to(self.compute_dtype), self._table())
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def _prepare(self, device: torch.device) -> None:
+        """Before the first use on a device: the buffers' values, and whether the class gives back plain scores."""
+        if self._ready_on == device:
+            return
+        for parameter in self.body.parameters():
+            parameter._is_hf_initialized = True  # transformers' own sign for "leave it as it is"
+        for module in self.body.modules():
+            buffers = dict(module.named_buffers(recurse=False))
+            for name, buffer in buffers.items():
+                module._buffers[name] = torch.empty_like(buffer, device=device)
+            if buffers:
+                self.body._init_weights(module)
+        self._ready_on = device
+        if self._output.passing:
+            states: list[Tensor] = []
+            watching = self._output.register_forward_hook(lambda module, inputs, found: states.append(found))
+            try:
+                out = self._call(torch.zeros(1, 2, dtype=torch.int64, device=device), None)
+            except Exception as error:  # of a class whose values contradict each other: any kind of error
+                raise self._refusal(f"cannot compute with these values ({_line(error)})") from None
+            finally:
+                watching.remove()
+            self._output.passing = len(states) == 1 and out is states[0]
+
+    @torch.no_grad()
+    def _require_apart(self, device: torch.device) -> None:
+        """Find out what keeps documents of a row apart, and later tokens from earlier ones. Raises ModelFileError."""
+        if self._keeps_apart:
+            return
+        windows = getattr(self.body.config, "sliding_window", None) or getattr(self.body.config, "layer_types", None)
+        for self._needs_mask in (False, True):
+            # A mask of our own would take the place of the class's windows.
+            if not (self._needs_mask and windows) and "position_ids" in self.accepts and self._is_apart(device):
+                self._keeps_apart = True
+                return
+        raise ModelFileError(
+            f"{type(self.body).__name__} does not keep the documents of a row apart, so it cannot be trained or "
+            "measured here; use another model"
+        )
+
+    def _is_apart(self, device: torch.device) -> bool:
+        first, second = (torch.arange(length, device=device)[None] % self.vocab_size for length in TRIED)
+        segments = torch.arange(len(TRIED), device=device).repeat_interleave(torch.tensor(TRIED, device=device))[None]
+        mask = _mask(segments) if self._needs_mask else None
+        try:
+            packed = self._call(torch.cat((first, second), 1), _positions(segments), mask=mask)
+        except (RuntimeError, ValueError, TypeError, IndexError):
+            return False  # it has no use for such a mask
+        if isinstance(packed, FakeTensor):
+            return True
+        alone = torch.cat((self._call(first, None), self._call(second, None)), 1)
+        pairs = ((packed, alone), (alone[:, :2], self._call(first[:, :2], None)))
+        tolerance = TOLERANCE.get(self.compute_dtype, 1e-3)
+        return all(bool((one - other).abs().max() <= tolerance * other.abs().max()) for one, other in pairs)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> TransformersModel:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._ready_on = None
+        return self
+
+    def _table(self) -> Float[Tensor, "vocab hidden"]:
+        table: Tensor = self.get_parameter(self.embedding_name)
+        return table
+
+
+def _positions(segments: Int[Tensor, "rows time"]) -> Int[Tensor, "rows time"]:
+    """Places within the segments, from 0."""
+    places = torch.arange(segments.shape[1], device=segments.device).expand(segments.shape)
+    begins = F.pad(segments[:, 1:] != segments[:, :-1], (1, 0), value=True)
+    starts: Tensor = torch.where(begins, places, 0).cummax(dim=1).values
+    return places - starts
+
+
+def _mask(segments: Int[Tensor, "rows time"]) -> Float[Tensor, "rows 1 time time"]:
+    """Added to the scores of attention: 0 for earlier tokens of the same document, else as good as minus infinity."""
+    time = segments.shape[1]
+    earlier = torch.ones(time, time, dtype=torch.bool, device=segments.device).tril()
+    seen = (segments[:, :, None] == segments[:, None, :]) & earlier
+    return torch.where(seen, 0.0, torch.finfo(torch.bfloat16).min)[:, None]
+
+
+@dataclass(frozen=True)
+class FileNames:
+    """What transformers' files of a model call its tensors."""
+
+    of: Mapping[str, str]
+    """By our names."""
+    output: str
+    """Of the output matrix."""
+    table: str
+    """Of the table of tokens."""
+
+    @property
+    def tied(self) -> bool:
+        """Whether the table is the output matrix too."""
+        return self.output not in self.of.values()
+
+
+@functools.lru_cache(maxsize=16)
+def file_names(config: str, vocab_size: int = 8) -> FileNames:
+    """The names for a config (as JSON)."""
+    with torch.device("meta"):
+        model = TransformersConfig.model_validate_json(config).build(vocab_size)
+    written = renaming(str(model.config.values.get("model_type")), back=True)
+    own = [name for name, _ in model.named_parameters()]
+    names = {name: written(name.removeprefix("body.")) for name in own} | (
+        {model.head_name: written(f"{model.output}.weight")} if model.head_name in own else {}
+    )
+    return FileNames(names, written(f"{model.output}.weight"), names[model.embedding_name])
+
+
+def renaming(model_type: str, *, back: bool = False) -> Any:
+    """How transformers renames tensors of files of a type as it reads them (`back`: as it writes them).
+
+    Raises ModelFileError for classes whose files hold tensors in another form than the class, such as experts apart.
+    """
+    library()
+    conversions: Any = importlib.import_module("transformers.conversion_mapping")
+    loading: Any = importlib.import_module("transformers.core_model_loading")
+    get = conversions.get_checkpoint_conversion_mapping
+    steps = get(class_name(model_type)) or get(model_type) or []
+    if not all(isinstance(step, loading.WeightRenaming) for step in steps):
+        raise ModelFileError(f"files of {model_type} hold weights in another form than its class; not supported")
+    used = [step.reverse_transform() for step in reversed(steps)] if back else steps
+    return lambda name: loading.apply_renamings(name, used)
