@@ -24,7 +24,7 @@ from groundup.export.check import check_export
 from groundup.export.load import LoadedModel
 from groundup.export.source import CONFIG
 from groundup.export.write import write_weights
-from groundup.models import LSTM, Decoder, Encoder, EncoderConfig, Network, NetworkConfig, huggingface_config
+from groundup.models import EncoderConfig, Network, NetworkConfig, huggingface_config
 from groundup.stage import fsync_folder, write_json
 from groundup.tokens import Tokenizer
 
@@ -58,8 +58,8 @@ def save_model(
     comparison with transformers, whose import takes some ten seconds. Returns {dtype, parameters, bytes, checks}.
     Raises ModelFileError when the check fails, ResourceError when the disk refuses.
     """
-    if not isinstance(model, Decoder | LSTM | Encoder):
-        raise TypeError(f"save_model takes a Decoder, LSTM, Encoder or LoadedModel, not a {type(model).__name__}")
+    if not isinstance(model, Network):
+        raise TypeError(f"save_model takes a Network or LoadedModel, not a {type(model).__name__}")
     folder, config = Path(folder), config or ExportConfig()
     with resource_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

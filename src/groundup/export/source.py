@@ -23,12 +23,12 @@ from groundup.errors import ModelFileError
 from groundup.export.architecture import read_architecture
 from groundup.export.gguf import read_gguf
 from groundup.export.weights import TensorFacts, TensorFiles, fault, find_weights, read_json
-from groundup.models import Decoder, Layout, NetworkConfig, check_shapes, full_names, own_shapes
+from groundup.models import Decoder, Encoder, Layout, NetworkConfig, check_shapes, full_names, own_shapes
 from groundup.stage import hash_file
 
 CONFIG = "config.json"
 GGUF_SUFFIX = ".gguf"
-GROWING = (Decoder.embedding_name, Decoder.head_name)
+GROWING = (Decoder.embedding_name, Decoder.head_name, Encoder.head_name, "masked.bias")
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +183,7 @@ class FittedSource(Mapping[str, Tensor]):
                 f"the model has learned {len(tensor)} positions, model.context_length asks for {rows}; lower it"
             )
         mean = tensor.float().mean(0, keepdim=True).to(tensor.dtype)
-        return torch.cat((tensor, mean.expand(rows - len(tensor), -1)))
+        return torch.cat((tensor, mean.expand(rows - len(tensor), *tensor.shape[1:])))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.shapes)

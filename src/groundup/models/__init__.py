@@ -8,7 +8,7 @@ from groundup.models.cache import KeyValueCache, StateCache
 from groundup.models.context import RowContext
 from groundup.models.decoder import Decoder
 from groundup.models.decoder_config import DecoderConfig
-from groundup.models.encoder import Encoder, EncoderConfig, Labeller
+from groundup.models.encoder import Encoder, EncoderConfig, Labeller, LabellerConfig
 from groundup.models.encoder_heads import LabelKind, numbers_as_targets
 from groundup.models.huggingface import (
     check_shapes,
@@ -22,8 +22,8 @@ from groundup.models.huggingface import (
     own_tensors,
     to_huggingface,
 )
-from groundup.models.layouts import LAYOUTS, ConfigValues, Layout, bert_name, find_layout
-from groundup.models.losses import IGNORE, LossConfig
+from groundup.models.layouts import LAYOUTS, ConfigValues, Layout, find_layout
+from groundup.models.losses import IGNORE, LossConfig, WeightedLossConfig
 from groundup.models.lstm import LSTM, LSTMConfig
 from groundup.models.network import CausalNetwork, Network, NetworkConfig, TokenCache, build_model, causal
 
@@ -42,6 +42,7 @@ __all__ = [
     "LSTMConfig",
     "LabelKind",
     "Labeller",
+    "LabellerConfig",
     "Layout",
     "LossConfig",
     "ModelConfig",
@@ -50,7 +51,7 @@ __all__ = [
     "RowContext",
     "StateCache",
     "TokenCache",
-    "bert_name",
+    "WeightedLossConfig",
     "build_model",
     "causal",
     "check_shapes",
