@@ -47,6 +47,12 @@ class TaskSourceConfig(Config):
     """Field of the second text of a pair; of spans the field of the question."""
     label_field: str = "label"
     """Field of the label, the number, the list of labels, or of spans the answers."""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether records have labels; what is to be predicted has none."""
+        return bool(self.label_field)
+
     max_record_bytes: int = Field(default=1 << 20, ge=1 << 10, le=1 << 28)
     """Longer records are rejected before they are parsed."""
 
@@ -128,14 +134,19 @@ class ExampleReading:
             if name not in row.values:
                 raise Refused(f"no field '{name}'", columns_hint([str(key) for key in row.values], self._as_source()))
         where = f"{file_name}/{row.member}:{row.number}" if row.member else f"{file_name}:{row.number}"
-        text, label = row.values[config.text_field], row.values[config.label_field]
-        if self.kind == "token":
+        text, label = row.values[config.text_field], row.values.get(config.label_field)
+        if self.kind == "token" and config.labelled:
             words, labels = _strings(text, "text"), _strings(label, "label")
             if len(words) != len(labels):
                 raise Refused(f"{len(words)} words with {len(labels)} labels")
             return Example(where, " ".join(words), words=words, labels=labels)
         pair = _text(row.values[config.pair_field], config.pair_field) if config.pair_field else None
+        if self.kind == "token" and isinstance(text, list):
+            words = _strings(text, "text")
+            return Example(where, " ".join(words), words=words)
         text = _text(text, config.text_field)
+        if not config.labelled:
+            return Example(where, text, pair)
         if self.kind == "sequence":
             return Example(where, text, pair, label=_label(label))
         if self.kind == "number":
