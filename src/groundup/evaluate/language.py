@@ -94,7 +94,7 @@ class TextMeasure:
         """What validation during training logs: bits_per_byte and its error, loss (nats a token), n_bytes and so on."""
         bits = self.metrics()["bits_per_byte"]
         return {
-            "bits_per_byte": bits.value,
+            "bits_per_byte": bits.value if self.lossless else None,
             "bits_per_byte_stderr": bits.stderr,
             "loss": self.nats_per_token["rows"].value,
             "token_accuracy": self.right_per_token["rows"].value,
