@@ -1,4 +1,4 @@
-"""A BERT of others, with a WordPiece vocabulary -> continued, or as it is -> a task -> predictions, from the command."""
+"""A BERT of others, with a WordPiece vocabulary -> continued, or as it is -> a task -> predictions by the command."""
 
 from __future__ import annotations
 
@@ -72,9 +72,13 @@ def test_it_is_continued_with_whole_words(bert: Path, tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_named(bert: Path, tmp_path: Path) -> None:
     def load(**model: Any) -> None:
-        changes = {"tokenizer": {}, "model": model, "pretrain": {**PHASE, "global_batch_tokens": 480, "from": str(bert), "tokens": 0}}
+        changes = {
+            "tokenizer": {},
+            "model": model,
+            "pretrain": {**PHASE, "global_batch_tokens": 480, "from": str(bert), "tokens": 0},
+        }
         groundup.load_recipe(tiny.write_recipe(tmp_path, instruct=None, **changes))
 
     load()
-    with pytest.raises(RecipeError, match="num_parts: 3, but pretrain.from has 2"):
+    with pytest.raises(RecipeError, match=r"num_parts: 3, but pretrain\.from has 2"):
         load(num_parts=3)

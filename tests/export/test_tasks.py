@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from groundup.errors import ModelFileError, RecipeError
 from groundup.export import LoadedModel, import_model, load_model, save_model
 from groundup.inference import LabelPrediction, NumberPrediction, SpanPrediction, WordsPrediction, asked
-from groundup.models import EncoderConfig, LabellerConfig, LabelKind
+from groundup.models import EncoderConfig, LabelKind, LabellerConfig
 from groundup.tokens import CONTROL_TOKENS, ENCODER_TOKENS, Tokenizer, TokenizerConfig, train_tokenizer
 from tests.tokens.wordpieces import VOCAB, write_vocab
 

@@ -22,7 +22,14 @@ CASES: dict[str, dict[str, Any]] = {
     "chinese words": {"tokenize_chinese_chars": False},
 }
 ENCODER = (*CONTROL_TOKENS, *ENCODER_TOKENS)
-TEXTS = ["The river bank of Zürich, is long!", "北京大学 is swimming", "Zurich-é é 12 qqq", "  ", "a\u0300 x\x00y\u200b", ""]
+TEXTS = [
+    "The river bank of Zürich, is long!",
+    "北京大学 is swimming",
+    "Zurich-é é 12 qqq",
+    "  ",
+    "a\u0300 x\x00y\u200b",
+    "",
+]
 ANY = st.lists(st.sampled_from([*TEXTS, *VOCAB[6:], "[UNK] ", "\n", "中文"]) | st.text(max_size=8)).map(" ".join)
 RELAXED = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -66,7 +73,7 @@ def test_no_text_becomes_a_control_token_but_unknown(taken: Tokenizer, text: str
 
 def test_places_are_those_of_the_text_that_was_given(taken: Tokenizer) -> None:
     text = "The long, long river of swimming 北京!"
-    ids, places = taken.encode_with_places(text)
+    _, places = taken.encode_with_places(text)
     shown = [text[start:end] for start, end in places]
     assert "".join(shown) == text.replace(" ", "")
     assert {"river", "swim", "ming"} <= set(shown)

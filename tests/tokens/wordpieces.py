@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-WORDS = "the river bank of zurich is long . , ! ? 北 京 大 学 中 a b c z u r i 1 2 - ' é Zurich The".split()
-PIECES = [f"##{piece}" for piece in (*"abcdefghijklmnopqrstuvwxyz0123456789", "ing", "rich", "北", "京", "é")]
-VOCAB = ["[PAD]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *PIECES, "swim", "##ming", "##"]
+WORDS = ("the", "river", "bank", "of", "zurich", "is", "long", "swim", "Zurich", "The", *"abczuri12é.,!?-'北京大学中")
+PIECES = tuple(f"##{piece}" for piece in (*"abcdefghijklmnopqrstuvwxyz0123456789北京é", "ing", "ming", "rich", ""))
+VOCAB = ("[PAD]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *PIECES)
 
 
 def write_vocab(folder: Path, **settings: object) -> Path:
@@ -15,7 +15,6 @@ def write_vocab(folder: Path, **settings: object) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.txt").write_text("\n".join(dict.fromkeys(VOCAB)) + "\n", encoding="utf-8")
     if settings:
-        (folder / "tokenizer_config.json").write_text(
-            json.dumps({"tokenizer_class": "BertTokenizer", **settings}), encoding="utf-8"
-        )
+        said = {"tokenizer_class": "BertTokenizer", **settings}
+        (folder / "tokenizer_config.json").write_text(json.dumps(said), encoding="utf-8")
     return folder
