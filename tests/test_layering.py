@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doctor": {"kernels", "launcher"},
     "reference": {"config"},
     "anatomy": {"models", "export", "pipeline"},
-    "talk": {"config", "errors", "log", "inference", "export", "pipeline"},
+    "talk": {"config", "errors", "log", "tokens", "inference", "export", "pipeline"},
     "inspection": {"errors", "log", "corpus", "tokens", "pipeline"},
     "cli": {"errors", "log"},
     "__main__": {"cli"},

@@ -164,6 +164,12 @@ def _parser(name: str, verb: Verb) -> _Parser:
         parser.add_argument(
             "--fill-mask", metavar="TEXT", help="fill each [MASK] of a text (encoders), --top-k of each"
         )
+    if verb.options == "prediction":
+        parser.add_argument("--text", metavar="TEXT", action="append", help="a text; may be given several times")
+        parser.add_argument("--pair", metavar="TEXT", help="the second text; of spans, the question")
+        parser.add_argument("--file", metavar="FILE", help="records (JSON lines, CSV, ...), or a .txt of lines")
+        parser.add_argument("--text-field", metavar="F", default="text", help="field of the text in the file's records")
+        parser.add_argument("--pair-field", metavar="F", default="", help="field of the second text, or the question")
     if verb.options == "explain":
         parser.add_argument(
             "--explain", metavar="DOCUMENT_ID", help="prepare nothing: say what happened to source/file:number"
@@ -405,6 +411,34 @@ def _fill_mask(options: argparse.Namespace, model: Any) -> None:
             _show(f"{filling.probability:6.1%}  {filling.text!r}")
 
 
+def _predict(options: argparse.Namespace) -> None:
+    """predict: what a model with a head for a task says of texts or pairs: given here, in a file or on stdin."""
+    talk, (target, *words) = _room("talk"), _words(options, "a recipe or a model folder")
+    model, texts = talk.load_target(target, words, of_task=True)
+    texts = [*(options.text or ()), *texts]
+    if options.file is not None and texts:
+        raise RecipeError("groundup predict: give texts or --file, not both")
+    if options.file is not None:
+        examples = talk.of_file(model, options.file, options.text_field, options.pair_field)
+    elif texts:
+        examples = talk.of_texts(model, texts, options.pair)
+    elif sys.stdin is None or sys.stdin.isatty():
+        raise RecipeError('groundup predict: give a text, for example groundup predict TARGET --text "..."; or --file')
+    else:
+        examples = talk.of_lines(model, sys.stdin)
+    shown: list[dict[str, Any]] = []
+    for example, found in talk.predictions(model, examples):
+        if options.json:
+            shown.append({"id": example.id, **found.as_dict()})
+            continue
+        if len(texts) != 1:
+            _show(f"> {example.id}: {' '.join(example.text.split())[:90]}")
+        for line in found.lines():
+            _show(line)
+    if options.json:
+        _show_json({"task": model.labeller.config.task, "predictions": shown})
+
+
 def _standard_input() -> str:
     if sys.stdin is None or sys.stdin.isatty():
         raise RecipeError('give a text to go on with, for example groundup generate TARGET "Once upon a time"')
@@ -499,6 +533,12 @@ VERBS: dict[str, Verb] = {
     "export": Verb(_RECIPE, "up to and including the Hugging Face folder", _run, trains=True),
     "generate": Verb(
         'TARGET "text"', "go on with a text; TARGET is a recipe, run or model folder", _generate, "generation"
+    ),
+    "predict": Verb(
+        'TARGET [--text "text" ... | --file FILE] [--pair "text"] [--text-field F] [--pair-field F]',
+        "what a model of a task says of texts or pairs: label, words, number or answer; here, from a file or stdin",
+        _predict,
+        "prediction",
     ),
     "chat": Verb(
         'TARGET ["question" ...]', "ask the model: here, from stdin, or in a conversation", _chat, "generation"

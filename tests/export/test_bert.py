@@ -66,7 +66,7 @@ def test_gaps_are_filled_with_text(tokenizer: Tokenizer, tmp_path: Path) -> None
         ({"hidden_act": "relu"}, "hidden_act = 'relu' is not supported"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type"),
         ({"is_decoder": True}, "is_decoder"),
-        ({"architectures": ["BertForSequenceClassification"]}, "use BertForMaskedLM or BertForPreTraining"),
+        ({"architectures": ["BertForMultipleChoice"]}, "is not known; use BertForMaskedLM or"),
         ({"new_trick": 3}, "unknown key 'new_trick'"),
         ({"hidden_size": None}, "no 'hidden_size'"),
         ({"num_attention_heads": 3}, "not divisible"),

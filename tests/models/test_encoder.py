@@ -15,7 +15,7 @@ from groundup.models import (
     IGNORE,
     Encoder,
     EncoderConfig,
-    Labeller,
+    LabellerConfig,
     build_model,
     from_huggingface,
     huggingface_config,
@@ -181,8 +181,11 @@ def test_spans_are_chosen_within_their_own_text() -> None:
 
 @pytest.mark.parametrize(("kind", "outputs"), [("sequence", 3), ("token", 4), ("number", 1), ("span", 2)])
 def test_every_head_learns_from_its_targets(kind: Any, outputs: int) -> None:
-    model = Labeller(described(), VOCAB_SIZE, kind=kind, outputs=outputs)
+    labels = [str(index) for index in range(outputs)] if kind in ("sequence", "token") else []
+    config = LabellerConfig.on(described(), kind, labels)
+    model = config.build(VOCAB_SIZE)
     model.initialise(1)
+    assert config.num_parameters(VOCAB_SIZE) == sum(parameter.numel() for parameter in model.parameters())
     targets = torch.full((3, 2, 20) if kind == "span" else (3, 20), IGNORE)
     targets[..., 0] = 0
     sums, counts = model(some_tokens(), targets=targets)

@@ -76,11 +76,11 @@ def test_contradictions_are_named(tmp_path: Path, folder: Path, changes: dict[st
 def test_no_model_and_no_tokens_are_refused(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(ModelFileError, match=r"no config\.json here"):
         load_recipe(recipe_file(tmp_path, tmp_path))
-    absent = recipe_file(tmp_path, tmp_path / "nowhere", model=MODEL)
+    absent = recipe_file(tmp_path, tmp_path / "nowhere", model={"kind": "decoder", **MODEL})
     assert load_recipe(absent).model.hidden_size == 32
     with pytest.raises(ModelFileError, match="is not there"):
         groundup.run(load_recipe(absent))
-    path = recipe_file(tmp_path, folder, model=MODEL)
+    path = recipe_file(tmp_path, folder, model={"kind": "decoder", **MODEL})
     with pytest.raises(RecipeError, match="tokens: 0 trains nothing"):
         load_recipe(path, ["pretrain.tokens=0", "pretrain.from=null"])
 

@@ -91,7 +91,7 @@ def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
 
 def test_labels_are_found_and_unknown_ones_named(tokenizer: Tokenizer, tmp_path: Path) -> None:
     examples = [Example(f"x:{i}", "the sea", label=str(i)) for i in (10, 9, 2)]
-    assert labels_of(examples, "sequence") == ["2", "9", "10"]
+    assert list(labels_of([*examples, examples[0]], "sequence").items()) == [("2", 1), ("9", 1), ("10", 2)]
     with pytest.raises(DataError, match="only one label"):
         labels_of(examples[:1], "sequence")
     with pytest.raises(DataError, match="x:10: label '10' is none of those of training"):
@@ -108,7 +108,7 @@ def test_packed_examples_are_whole_and_read_back(tokenizer: Tokenizer, tmp_path:
     for index in range(rows.num_rows):
         row = rows.row(index)
         assert row.parts is not None
-        for place, number in rows.places(index):
+        for place, number, _ in rows.places(index):
             own = row.segments == row.segments[place]
             assert row.positions[place] == 0
             first, second = (tokenizer.decode(row.tokens[own & (row.parts == part)].tolist()) for part in (0, 1))
@@ -120,26 +120,36 @@ def test_packed_examples_are_whole_and_read_back(tokenizer: Tokenizer, tmp_path:
     assert seen[3] == ("bank", "and the sea", 1)
     assert sorted(seen) == [0, 1, 2, 3]
     assert "the sea ".startswith(seen[1][0][:8])
-    assert rows.expected() == ["a", "b", "a", "b"]
+    assert [each["expected"] for each in rows.examples()] == ["a", "b", "a", "b"]
 
 
 def test_spans_lie_where_the_answer_is(tokenizer: Tokenizer, tmp_path: Path) -> None:
     text = "the bank of Zürich, 北京 and the sea"
-    answers = ["Zürich", "北京", "the sea"]
-    examples = [Example(f"x:{i}", text, "where?", answers=((a, text.index(a)),)) for i, a in enumerate(answers)]
-    examples += [Example("x:3", text, "who?"), Example("x:4", text * 9, "far?", answers=(("the sea", len(text) * 8),))]
-    write_examples(examples, "span", [], tokenizer, tmp_path, 64)
+    answers = ["Zürich", "北京", "the sea", "", "the sea"]
+    examples = [Example(f"x:{i}", text, "where?", answers=((a, text.index(a)),)) for i, a in enumerate(answers[:3])]
+    far = len(text) * 8 + text.index("the sea")
+    examples += [Example("x:3", text, "who?"), Example("x:4", text * 9, "far?", answers=(("the sea", far),))]
+    summary = write_examples(examples, "span", [], tokenizer, tmp_path, 64)
     rows = PackedExamples(tmp_path, "x", 64, tokenizer.vocab_size)
+    found: dict[int, list[str]] = {}
+    covered = set()
     for index in range(rows.num_rows):
         row = rows.row(index)
-        for place, number in rows.places(index):
+        assert row.parts is not None
+        for place, number, first in rows.places(index):
             start, end = (int(target) for target in row.targets[:, place])
-            if number >= 3:
-                assert start == end == place, "no answer, or none in what is left: at [CLS]"
-            else:
-                found = tokenizer.decode(row.tokens[start : end + 1].tolist())
-                assert answers[number] in found
-                assert len(found) <= len(answers[number]) + 2
+            own = (row.segments == row.segments[place]) & (row.parts == 1)
+            if number == 4:
+                covered |= set(range(first, first + int(own.sum()) - 1))
+            if start == end == place:
+                continue  # no answer, or none in this window
+            found.setdefault(number, []).append(tokenizer.decode(row.tokens[start : end + 1].tolist()))
+    for number, texts in found.items():
+        assert all(answers[number] in each and len(each) <= len(answers[number]) + 2 for each in texts)
+    assert sorted(found) == [0, 1, 2, 4], "one has no answer, and the far one is found by sliding"
+    assert covered == set(range(len(tokenizer.encode(text * 9)))), "every token of a long text is in a window"
+    assert summary["windows"] > summary["examples"] == 5
+    assert summary["cut"] == 0
 
 
 def test_numbers_and_words_come_back(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import math
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +28,15 @@ def f1_by_label(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """F1 of each label; 0 for one that was neither expected nor predicted."""
     hits, totals = np.diag(counts), counts.sum(0) + counts.sum(1)
     found: NDArray[np.float64] = 2 * hits / np.maximum(totals, 1)
+    return found
+
+
+def f1_by_kind(predicted: Set[tuple[int, str, int, int]], expected: Set[tuple[int, str, int, int]]) -> dict[str, float]:
+    """F1 of entities (text, kind, first, last) by kind, over kinds that were expected or predicted."""
+    found = {}
+    for kind in sorted({entity[1] for entity in predicted | expected}):
+        said, right = ({entity for entity in side if entity[1] == kind} for side in (predicted, expected))
+        found[kind] = 2 * len(said & right) / (len(said) + len(right))
     return found
 
 

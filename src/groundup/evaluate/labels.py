@@ -1,16 +1,16 @@
 """A model with a label head and labelled rows -> predictions -> accuracy, F1, correlation, exact match.
 
     sequence   accuracy, macro_f1, micro_f1, matthews          number   mse, pearson, spearman
-    token      the same over words                             span     exact_match, f1 (SQuAD's rules)
+    token      the same over words; of entities                span     exact_match, f1 (SQuAD's rules)
+               entity_f1, entity_macro_f1 (as seqeval)
 
-Standard errors are over texts where a figure is a mean over them, else None. Invariant: every example counts, also one
-that was cut; a word that was cut away counts as labelled wrongly.
+Standard errors are over texts where a figure is a mean over them, else None. Invariant: every example whose windows
+were all seen counts, also one that was cut, and is read as `predict` reads it.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,17 +20,25 @@ from torch import Tensor
 
 from groundup.evaluate import label_metrics
 from groundup.evaluate.metrics import ClusterRatio, Metric
-from groundup.models import Labeller
-from groundup.tokens import PackedExamples, Tokenizer, collate
+from groundup.inference import (
+    Answers,
+    LabelPrediction,
+    NumberPrediction,
+    Prediction,
+    WordsPrediction,
+    entities,
+    spells_entities,
+)
+from groundup.models import IGNORE, Labeller, LossConfig
+from groundup.tokens import Example, PackedExamples, Tokenizer, collate
 
 BATCH_ROWS = 16
-LONGEST_ANSWER_TOKENS = 30
-"""A span of more tokens is no answer, as in BERT's own evaluation."""
+LOSS = "loss"
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Metrics, and the prediction of each example."""
+    """Metrics, and what was said of each example."""
 
     metrics: dict[str, Metric]
     predictions: list[Any]
@@ -38,9 +46,8 @@ class Labelled:
 
 @torch.inference_mode()
 def measure_labels(model: Labeller, examples: PackedExamples, tokenizer: Tokenizer, max_rows: int = 0) -> Labelled:
-    """Predict every example (of the first `max_rows` rows; 0: all) and compare with what is right."""
-    expected = examples.expected()
-    predictions: dict[int, Any] = {}
+    """Predict every example (in the first `max_rows` rows; 0: all) and compare with what is right."""
+    answers, seen, loss = Answers(model.config, tokenizer), dict[int, int](), ClusterRatio()
     rows = min(max_rows or examples.num_rows, examples.num_rows)
     device = next(model.parameters()).device
     for start in range(0, rows, BATCH_ROWS):
@@ -48,50 +55,34 @@ def measure_labels(model: Labeller, examples: PackedExamples, tokenizer: Tokeniz
         batch = collate([examples.row(index) for index in numbers], [0] * len(numbers)).to(device)
         scores = model(**batch.inputs())
         assert isinstance(scores, Tensor), "without targets a model gives scores"
+        sums, counts = model.losses(scores, batch.targets, batch.segments, LossConfig())
+        loss.add(sums.reshape(len(numbers), -1).sum(1).cpu().numpy(), counts.reshape(len(numbers), -1)[:, 0].cpu())
         scores, segments = scores.float().cpu(), batch.segments.cpu()
         tokens, targets = batch.tokens.cpu(), batch.token_targets.cpu()
         for at, index in enumerate(numbers):
-            for place, number in examples.places(index):
+            for place, number, first in examples.places(index):
                 own = segments[at] == segments[at, place]
-                predictions[number] = _predicted(examples, scores[at], (own, targets[at], tokens[at]), place, tokenizer)
-    chosen = sorted(predictions)
-    found = [predictions[number] for number in chosen]
-    return Labelled(_metrics(examples, found, [expected[number] for number in chosen]), found)
+                words = torch.nonzero(targets[at][own] != IGNORE).flatten().tolist()
+                answers.add(number, first, scores[at][own], tokens[at][own], words)
+                seen[number] = seen.get(number, 0) + 1
+    whole = [(number, each) for number, each in enumerate(examples.examples()) if seen.get(number) == each["windows"]]
+    found = [_plain(answers.of(number, _asked(each, examples.kind))) for number, each in whole]
+    metrics = _metrics(examples, found, [each["expected"] for _, each in whole])
+    return Labelled({LOSS: loss.metric(), **metrics}, found)
 
 
-def _predicted(
-    examples: PackedExamples, scores: Tensor, row: tuple[Tensor, Tensor, Tensor], place: int, tokenizer: Tokenizer
-) -> Any:
-    """Label, number, labels of the words or text of the span of the example whose [CLS] is at `place`."""
-    own, targets, tokens = row
-    if examples.kind == "sequence":
-        return examples.labels[int(scores[place].argmax())]
-    if examples.kind == "number":
-        return float(scores[place, 0])
-    if examples.kind == "token":
-        words = torch.nonzero(own & (targets >= 0)).flatten()
-        return [examples.labels[label] for label in scores[words].argmax(-1).tolist()]
-    return _span(scores, own, tokens, place, tokenizer)
+def _asked(kept: Mapping[str, Any], kind: str) -> Example:
+    words = tuple(kept["expected"]) if kind == "token" else ()  # as many as there are words
+    return Example(kept["id"], kept.get("text", ""), words=words)
 
 
-def _span(scores: Tensor, own: Tensor, tokens: Tensor, place: int, tokenizer: Tokenizer) -> str:
-    """The best span of the text, or "" when the one at [CLS] is as good: the text has no answer then."""
-    sep = tokenizer.need_encoder_ids().sep
-    inside = torch.nonzero(own).flatten()
-    ends = inside[tokens[inside] == sep].tolist()
-    first, stop = (ends[0] + 1, ends[1]) if len(ends) > 1 else (place + 1, int(inside[-1]))
-    if stop <= first:
-        return ""
-    pairs = scores[first:stop, 0][:, None] + scores[first:stop, 1][None]
-    length = stop - first
-    allowed = torch.ones(length, length, dtype=torch.bool).triu() & torch.ones(length, length, dtype=torch.bool).tril(
-        LONGEST_ANSWER_TOKENS - 1
-    )
-    best = int(pairs.masked_fill(~allowed, -math.inf).argmax())
-    start, end = divmod(best, length)
-    if float(scores[place, 0] + scores[place, 1]) >= float(pairs[start, end]):
-        return ""
-    return tokenizer.decode(tokens[first + start : first + end + 1].tolist()).strip()
+def _plain(found: Prediction) -> Any:
+    """Label, number, labels of the words or text of the span."""
+    if isinstance(found, LabelPrediction):
+        return found.label
+    if isinstance(found, NumberPrediction):
+        return found.number
+    return list(found.labels) if isinstance(found, WordsPrediction) else found.answer
 
 
 def _metrics(examples: PackedExamples, predicted: Sequence[Any], expected: Sequence[Any]) -> dict[str, Metric]:
@@ -104,8 +95,9 @@ def _metrics(examples: PackedExamples, predicted: Sequence[Any], expected: Seque
         rules = {"exact_match": label_metrics.squad_exact, "f1": label_metrics.squad_f1}
         return {name: _mean([rule(p, e) for p, e in zip(predicted, expected)]) for name, rule in rules.items()}
     if examples.kind == "sequence":
-        predicted, expected = [[each] for each in predicted], [[each] for each in expected]
-    return _of_labels(examples.labels, predicted, expected)
+        return _of_labels(examples.labels, [[each] for each in predicted], [[each] for each in expected])
+    of_words = _of_labels(examples.labels, predicted, expected)
+    return {**of_words, **_of_entities(predicted, expected)} if spells_entities(examples.labels) else of_words
 
 
 def _of_labels(
@@ -113,14 +105,8 @@ def _of_labels(
 ) -> dict[str, Metric]:
     numbers = {label: index for index, label in enumerate(labels)}
     accuracy = ClusterRatio()
-    said, right = list[int](), list[int]()
-    for one, other in zip(predicted, expected):
-        accuracy.add([sum(a == b for a, b in zip(one, other))], [len(other)])
-        # A word that was cut away has no prediction: it counts as another label than the right one.
-        padded = [numbers[label] for label in one]
-        wanted = [numbers[label] for label in other]
-        padded += [(label + 1) % len(labels) for label in wanted[len(padded) :]]
-        said, right = said + padded, right + wanted
+    accuracy.add([sum(a == b for a, b in zip(*each)) for each in zip(predicted, expected)], [len(e) for e in expected])
+    said, right = ([numbers[label] for each in side for label in each] for side in (predicted, expected))
     counts = label_metrics.confusion(said, right, len(labels))
     found = {"accuracy": accuracy.metric()}
     for name, value in (
@@ -132,6 +118,25 @@ def _of_labels(
     for label, value in zip(labels, label_metrics.f1_by_label(counts).tolist()):
         found[f"f1/{label}"] = Metric(value, None, int(counts[numbers[label]].sum()))
     return found
+
+
+def _of_entities(predicted: Sequence[Sequence[str]], expected: Sequence[Sequence[str]]) -> dict[str, Metric]:
+    """Whole entities, kind and borders right; n: entities that were expected."""
+    said, right = (
+        {(text, *entity) for text, labels in enumerate(side) for entity in entities(labels)}
+        for side in (predicted, expected)
+    )
+    by_kind = label_metrics.f1_by_kind(said, right)
+    hits, total = len(said & right), len(right)
+    found = {
+        "entity_f1": 2 * hits / max(len(said) + total, 1),
+        "entity_macro_f1": sum(by_kind.values()) / max(len(by_kind), 1),
+        "entity_precision": hits / max(len(said), 1),
+        "entity_recall": hits / max(total, 1),
+    }
+    metrics = {name: Metric(value, None, total) for name, value in found.items()}
+    counts = {kind: sum(entity[1] == kind for entity in right) for kind in by_kind}
+    return metrics | {f"entity_f1/{kind}": Metric(value, None, counts[kind]) for kind, value in by_kind.items()}
 
 
 def _mean(values: Any) -> Metric:

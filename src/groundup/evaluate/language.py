@@ -7,7 +7,8 @@ of all three figures, as lm-evaluation-harness and nanochat leave it out: bits p
 (ln 2 * bytes of the same tokens). Standard errors are those of a ratio over clusters: documents where the text has at
 least `MIN_DOCUMENTS` of them, else rows (windows of context_length tokens), and `clusters` says which.
 Of an encoder, what is counted are the masked tokens (the same ones every time): its bits per byte are over their bytes,
-each seen with the text around it, so they are pseudo-likelihoods and not to be set against a decoder's.
+each seen with the text around it, so they are pseudo-likelihoods and not to be set against a decoder's. With WordPiece,
+which changes text, the bytes are not known, and bits per byte is not a number.
 Invariant: memory does not grow with the text.
 """
 
@@ -41,6 +42,8 @@ BATCH_LOGITS = 1 << 24
 class TextMeasure:
     """Sums over one text; `add` takes one micro-batch, in order."""
 
+    lossless: bool = True
+    """Whether the bytes of tokens are those of the text; else nothing is said per byte."""
     nats_per_byte: dict[str, ClusterRatio] = field(default_factory=lambda: _by_cluster())
     nats_per_token: dict[str, ClusterRatio] = field(default_factory=lambda: _by_cluster())
     right_per_token: dict[str, ClusterRatio] = field(default_factory=lambda: _by_cluster())
@@ -79,8 +82,9 @@ class TextMeasure:
         """bits_per_byte (n: bytes), perplexity, token_accuracy and bits_per_token (n: tokens)."""
         loss = self.nats_per_token[self.clusters].metric()
         perplexity = math.exp(min(loss.value, 700.0))
+        per_byte = self.nats_per_byte[self.clusters].metric(1 / math.log(2))
         return {
-            "bits_per_byte": self.nats_per_byte[self.clusters].metric(1 / math.log(2)),
+            "bits_per_byte": per_byte if self.lossless else Metric(math.nan, None, 0),
             "perplexity": Metric(perplexity, None if loss.stderr is None else perplexity * loss.stderr, loss.n),
             "token_accuracy": self.right_per_token[self.clusters].metric(),
             "bits_per_token": self.nats_per_token[self.clusters].metric(1 / math.log(2)),
@@ -90,7 +94,7 @@ class TextMeasure:
         """What validation during training logs: bits_per_byte and its error, loss (nats a token), n_bytes and so on."""
         bits = self.metrics()["bits_per_byte"]
         return {
-            "bits_per_byte": bits.value,
+            "bits_per_byte": bits.value if self.lossless else None,
             "bits_per_byte_stderr": bits.stderr,
             "loss": self.nats_per_token["rows"].value,
             "token_accuracy": self.right_per_token["rows"].value,
@@ -121,7 +125,7 @@ def measure_text(
     """
     device = next(model.parameters()).device
     n_bytes = text_bytes(tokenizer).to(device)
-    measure = TextMeasure()
+    measure = TextMeasure(tokenizer.lossless)
     batch_tokens = min(BATCH_TOKENS, BATCH_LOGITS // tokenizer.vocab_size)
     memory = model.memory(1, device) if carry_states else {}
     rows_at_once = 1 if memory else max(1, batch_tokens // rows.context_length)

@@ -3,7 +3,6 @@
 from groundup.export.check import check_export
 from groundup.export.huggingface import ExportConfig, save_model
 from groundup.export.imports import import_model
-from groundup.export.labels import save_labeller
 from groundup.export.load import LoadedModel, load_model
 from groundup.export.source import FittedSource, ModelSource, open_source
 
@@ -16,6 +15,5 @@ __all__ = [
     "import_model",
     "load_model",
     "open_source",
-    "save_labeller",
     "save_model",
 ]

@@ -27,13 +27,20 @@ from groundup.errors import ModelFileError
 from groundup.export import transformers_reference
 from groundup.export.load import LoadedModel, load_model
 from groundup.export.weights import fault
-from groundup.models import Encoder, Network, layout_of
+from groundup.models import Encoder, Labeller, Network, layout_of
 from groundup.tokens import Tokenizer, Turn
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
 """Largest difference of a logit between model and file, as a share of the largest logit; by the file's dtype."""
 ENGINE_TOLERANCE = 1e-4
 """The same between two readers of one file: both compute in float32, only the order of sums differs."""
+AUTO_CLASSES = {
+    "sequence": "AutoModelForSequenceClassification",
+    "number": "AutoModelForSequenceClassification",
+    "token": "AutoModelForTokenClassification",
+    "span": "AutoModelForQuestionAnswering",
+}
+"""Of transformers, by task of a labeller."""
 TIMEOUT_SECONDS = 600
 SAMPLE_TEXT = (
     "It is a truth universally acknowledged, that a single man in possession of a good fortune, must be in want of a "
@@ -117,9 +124,9 @@ def _check_transformers(folder: Path, reloaded: LoadedModel, ids: list[int], tex
     if importlib.util.find_spec("transformers") is None:
         return {"skipped": "transformers is not installed"}
     question = "What is the capital of France?"
-    masked = isinstance(reloaded.model, Encoder)
-    architecture = "AutoModelForMaskedLM" if masked else "AutoModelForCausalLM"
-    messages = [] if masked else [{"role": "user", "content": question}]
+    architecture = _auto_class(reloaded.model)
+    chats = architecture == "AutoModelForCausalLM"
+    messages = [{"role": "user", "content": question}] if chats else []
     request = {"ids": ids, "text": text, "messages": messages, "architecture": architecture}
     with tempfile.TemporaryDirectory() as scratch:
         done = _run_reference(folder, request, Path(scratch))
@@ -131,32 +138,21 @@ def _check_transformers(folder: Path, reloaded: LoadedModel, ids: list[int], tex
         answer = load_file(Path(scratch) / "answer.safetensors")
     tokenizer = reloaded.tokenizer
     own_ids = {"text_ids": tokenizer.encode(text)}
-    if not masked:
+    if chats:
         own_ids["chat_ids"] = tokenizer.prompt([Turn("user", question)])
     for name, wanted in own_ids.items():
         if answer[name].tolist() != wanted:
             raise fault(folder, f"transformers' tokenizer gives other {name.replace('_', ' ')}; a fault of the export")
     expected = reloaded.logits(torch.tensor([ids]))[0]
+    if isinstance(reloaded.model, Labeller) and reloaded.model.config.pooled:
+        expected = expected[:1]  # transformers judges the whole text, which is what stands at [CLS]
     return _compare(folder, "transformers", expected, answer["logits"], ENGINE_TOLERANCE)
 
 
-def compare_with_transformers(folder: Path, ids: list[int], expected: Tensor, architecture: str) -> dict[str, Any]:
-    """Scores of `ids` as transformers' class of this name gives them, against `expected`.
-
-    Raises ModelFileError when it cannot open the folder or differs beyond the tolerance.
-    """
-    if importlib.util.find_spec("transformers") is None:
-        return {"skipped": "transformers is not installed"}
-    request = {"ids": ids, "text": "", "messages": [], "architecture": architecture}
-    with tempfile.TemporaryDirectory() as scratch:
-        done = _run_reference(folder, request, Path(scratch))
-        last_line = (done.stderr.strip().splitlines() or ["no message"])[-1][:100]
-        if done.returncode == transformers_reference.WITHOUT_TRANSFORMERS:
-            return {"skipped": f"transformers cannot be imported: {last_line}"}
-        if done.returncode:
-            raise fault(folder, f"transformers cannot open it ({last_line}); a fault of the export")
-        answer = load_file(Path(scratch) / "answer.safetensors")
-    return _compare(folder, "transformers", expected, answer["logits"], ENGINE_TOLERANCE)
+def _auto_class(model: Network) -> str:
+    if isinstance(model, Labeller):
+        return AUTO_CLASSES[model.config.task]
+    return "AutoModelForMaskedLM" if isinstance(model, Encoder) else "AutoModelForCausalLM"
 
 
 def _run_reference(folder: Path, request: dict[str, Any], scratch: Path) -> subprocess.CompletedProcess[str]:

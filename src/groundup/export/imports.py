@@ -20,8 +20,8 @@ from groundup.export.gguf_tokenizer import gguf_tokenizer
 from groundup.export.huggingface import TORCH_DTYPES, ExportConfig, write_descriptions
 from groundup.export.source import CONFIG, GGUF_SUFFIX, FittedSource, ModelSource, open_source
 from groundup.export.write import write_weights
-from groundup.models import own_shapes
-from groundup.tokens import Tokenizer, load_foreign
+from groundup.models import EncoderConfig, own_shapes
+from groundup.tokens import CONTROL_TOKENS, ENCODER_TOKENS, Tokenizer, load_foreign, require_control
 
 
 def import_model(
@@ -39,7 +39,7 @@ def import_model(
     source, folder, config = open_source(Path(path)), Path(folder), config or ExportConfig()
     if folder.resolve() == source.path.resolve():
         raise ModelFileError(f"{folder}: a model cannot be imported onto itself; name another folder")
-    own = load_foreign(tokenizer)[0] if tokenizer is not None else tokenizer_of(source)
+    own = tokenizer_of(source, tokenizer)
     fitted = FittedSource(source, own_shapes(source.config, own.vocab_size))
     with resource_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,11 +59,16 @@ def import_model(
     }
 
 
-def tokenizer_of(source: ModelSource) -> Tokenizer:
-    """The tokenizer that comes with a model, made ours where it is not. Raises ModelFileError."""
-    if source.path.suffix == GGUF_SUFFIX and not source.path.is_dir():
-        return gguf_tokenizer(read_gguf(source.path).metadata, source.path)
+def tokenizer_of(source: ModelSource, given: Path | None = None) -> Tokenizer:
+    """The tokenizer that is `given`, or comes with a model, made ours where it is not. Raises ModelFileError."""
+    encoder = isinstance(source.config, EncoderConfig)
+    control = (*CONTROL_TOKENS, *ENCODER_TOKENS) if encoder else CONTROL_TOKENS
+    path = source.path if given is None else given
+    if given is None and path.suffix == GGUF_SUFFIX and not path.is_dir():
+        return gguf_tokenizer(read_gguf(path).metadata, path)
     try:
-        return Tokenizer.load(source.path)
+        found = Tokenizer.load(path)
     except ModelFileError:
-        return load_foreign(source.path)[0]
+        found = load_foreign(path, control=control)[0]
+    require_control(found, control, path)
+    return found

@@ -8,7 +8,7 @@ Invariant: nothing is allocated before config and headers agree, and nothing tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +19,13 @@ from torch import Tensor
 from groundup.errors import DataError, ModelFileError, RecipeError
 from groundup.export.source import ModelSource, open_source
 from groundup.export.weights import fault, read_json
-from groundup.inference import Chat, Filling, GenerateConfig, fill_mask, stream
-from groundup.models import Encoder, Network, build_model, causal
-from groundup.tokens import CHAT_TEMPLATE, Tokenizer
+from groundup.inference import Chat, Filling, GenerateConfig, Prediction, asked, fill_mask, predict, stream
+from groundup.models import Encoder, EncoderConfig, Labeller, Network, build_model, causal
+from groundup.tokens import CHAT_TEMPLATE, Example, Tokenizer, load_foreign
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 TOKENIZER = "tokenizer.json"
+VOCABULARY = "vocab.txt"
 TEMPLATE = "chat_template.jinja"
 TEMPLATE_LIMIT_BYTES = 1_000_000
 
@@ -74,9 +75,32 @@ class LoadedModel:
 
     def fill_mask(self, text: str, top_k: int = 5) -> list[list[Filling]]:
         """What an encoder would put into each [MASK] of `text`; RecipeError when there is none, or for a decoder."""
+        if isinstance(self.model, Labeller):
+            raise RecipeError("this model has a head for a task and fills no [MASK]; use the encoder it was made from")
         if not isinstance(self.model, Encoder):
             raise RecipeError("this model is a decoder, which goes on with a text and fills no [MASK]; use an encoder")
         return fill_mask(self.model, self.tokenizer, text, top_k)
+
+    def predict(self, text: str | Sequence[str], pair: str | None = None) -> Prediction:
+        """What a model with a head for a task says of `text`, or of a pair (of spans, `pair` is the question).
+
+        A list of words is labelled word by word as it is; RecipeError for a model without such a head.
+        """
+        return self.predict_all([asked(self.labeller.config.task, text, pair)])[0]
+
+    def predict_all(self, examples: Sequence[Example]) -> list[Prediction]:
+        """As `predict`, of several (`groundup.inference.asked` makes them), computed together."""
+        return predict(self.labeller, self.tokenizer, examples)
+
+    @property
+    def labeller(self) -> Labeller:
+        """The model, if it has a head for a task. Raises RecipeError."""
+        if isinstance(self.model, Labeller):
+            return self.model
+        does = (
+            "fills gaps: generate TARGET --fill-mask" if isinstance(self.model, Encoder) else "writes: generate, chat"
+        )
+        raise RecipeError(f"this model has no head for labels, it {does}; train one with a `task:` section")
 
     def chat(self, config: GenerateConfig | None = None, system: str | None = None) -> Chat:
         """A new conversation."""
@@ -101,7 +125,7 @@ def _load(path: Path, device: torch.device, need_tokenizer: bool) -> LoadedModel
     folder = source.path
     if need_tokenizer and not folder.is_dir():
         raise fault(folder, "a GGUF file's tokenizer is not ours; make a model folder of it with `groundup import`")
-    tokenizer = _read_tokenizer(folder, source.vocab_size) if need_tokenizer else _tokenizer_if_ours(source)
+    tokenizer = _read_tokenizer(source) if need_tokenizer else _tokenizer_if_ours(source)
     with torch.device("meta"):
         model = build_model(source.config, source.vocab_size)
     state = {name: source[name].to(device, torch.float32) for name in source}
@@ -111,19 +135,25 @@ def _load(path: Path, device: torch.device, need_tokenizer: bool) -> LoadedModel
 
 def _tokenizer_if_ours(source: ModelSource) -> Tokenizer | None:
     try:
-        return _read_tokenizer(source.path, source.vocab_size)
+        return _read_tokenizer(source)
     except ModelFileError:
         return None
 
 
-def _read_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
+def _read_tokenizer(source: ModelSource) -> Tokenizer:
+    folder = source.path
     path = folder / TOKENIZER
     if path.exists() and not path.is_file():
         raise fault(path, "no regular file; copy the folder again")
     _check_template(folder)
-    tokenizer = Tokenizer.load(folder)
-    if tokenizer.vocab_size != vocab_size:
-        raise fault(path, f"{tokenizer.vocab_size} tokens, the model has {vocab_size}; use the one it was trained with")
+    bare = isinstance(source.config, EncoderConfig) and not path.exists() and (folder / VOCABULARY).is_file()
+    tokenizer = load_foreign(folder / VOCABULARY)[0] if bare else Tokenizer.load(folder)
+    if tokenizer.vocab_size != source.vocab_size:
+        raise fault(
+            path, f"{tokenizer.vocab_size} tokens, the model has {source.vocab_size}; use the one it was trained with"
+        )
+    if not isinstance(source.config, EncoderConfig) and not tokenizer.lossless:
+        raise fault(path, "WordPiece changes text, so this model could not write it; use the one it was trained with")
     return tokenizer
 
 

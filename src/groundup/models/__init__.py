@@ -8,7 +8,7 @@ from groundup.models.cache import KeyValueCache, StateCache
 from groundup.models.context import RowContext
 from groundup.models.decoder import Decoder
 from groundup.models.decoder_config import DecoderConfig
-from groundup.models.encoder import Encoder, EncoderConfig, Labeller
+from groundup.models.encoder import Encoder, EncoderConfig, Labeller, LabellerConfig
 from groundup.models.encoder_heads import LabelKind, numbers_as_targets
 from groundup.models.huggingface import (
     check_shapes,
@@ -22,8 +22,8 @@ from groundup.models.huggingface import (
     own_tensors,
     to_huggingface,
 )
-from groundup.models.layouts import LAYOUTS, ConfigValues, Layout, bert_name, find_layout
-from groundup.models.losses import IGNORE, LossConfig
+from groundup.models.layouts import LAYOUTS, ConfigValues, Layout, find_layout
+from groundup.models.losses import IGNORE, LossConfig, WeightedLossConfig
 from groundup.models.lstm import LSTM, LSTMConfig
 from groundup.models.network import CausalNetwork, Network, NetworkConfig, TokenCache, build_model, causal
 from groundup.models.transformers_model import TransformersConfig, TransformersModel
@@ -43,6 +43,7 @@ __all__ = [
     "LSTMConfig",
     "LabelKind",
     "Labeller",
+    "LabellerConfig",
     "Layout",
     "LossConfig",
     "ModelConfig",
@@ -53,6 +54,7 @@ __all__ = [
     "TokenCache",
     "TransformersConfig",
     "TransformersModel",
+    "WeightedLossConfig",
     "bert_name",
     "build_model",
     "causal",

@@ -9,6 +9,7 @@ buffers, and nothing depends on the world size.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -17,7 +18,6 @@ from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from groundup.config import Config
 from groundup.models.context import RowContext
 from groundup.models.encoder_heads import (
     LabelHead,
@@ -29,7 +29,8 @@ from groundup.models.encoder_heads import (
 )
 from groundup.models.encoder_layers import EncoderBlock
 from groundup.models.layers import LayerNorm
-from groundup.models.network import Network, NetworkConfig, Role
+from groundup.models.losses import LossConfig
+from groundup.models.network import Losses, Network, NetworkConfig, Role
 
 Answer = tuple[Float[Tensor, " rows *heads"], Int[Tensor, " rows *heads"]] | Float[Tensor, "rows time scores"]
 
@@ -89,14 +90,17 @@ class EncoderConfig(NetworkConfig):
         """Parameters of the matrices of one block."""
         return 4 * self.hidden_size**2 + 2 * self.hidden_size * self.ffn_size
 
+    def body_parameters(self, vocab_size: int) -> int:
+        """Parameters below the heads."""
+        tables = (vocab_size + self.context_length + self.num_parts) * self.hidden_size + 2 * self.hidden_size
+        return tables + self.num_layers * (self.block_matrix_parameters() + 9 * self.hidden_size + self.ffn_size)
+
     def num_parameters(self, vocab_size: int) -> int:
         """All parameters, tied ones counted once; computed, so a giant costs nothing."""
         size = self.hidden_size
-        tables = (vocab_size + self.context_length + self.num_parts) * size + 2 * size
-        blocks = self.num_layers * (self.block_matrix_parameters() + 9 * size + self.ffn_size)
         masked = size * size + 3 * size + vocab_size + (0 if self.tied else vocab_size * size)
         pair = size * size + size + 2 * size + 2 if self.next_sentence else 0
-        return tables + blocks + masked + pair
+        return self.body_parameters(vocab_size) + masked + pair
 
     def flops_per_token(self, vocab_size: int) -> int:
         """Forward and backward of one token at full context: 6 per matrix parameter and token it meets.
@@ -104,8 +108,64 @@ class EncoderConfig(NetworkConfig):
         Scores of tokens are computed for `predicted_share` of the positions; every position attends to all.
         """
         head = int(self.predicted_share * (vocab_size + self.hidden_size) * self.hidden_size)
+        return self.body_flops_per_token() + 6 * head
+
+    def body_flops_per_token(self) -> int:
+        """What of it the blocks need."""
         attention = 12 * self.num_layers * self.hidden_size * self.context_length
-        return 6 * (self.num_layers * self.block_matrix_parameters() + head) + attention
+        return 6 * self.num_layers * self.block_matrix_parameters() + attention
+
+
+class LabellerConfig(EncoderConfig):
+    """An encoder's body under a head for a task; recipes describe it by `model` and `task`."""
+
+    kind: Literal["labeller"]  # type: ignore[assignment]
+    task: LabelKind
+    """What the head says: a label of each text or pair, a label of each word, a number, or a span of a text."""
+    labels: tuple[str, ...] = ()
+    """Names of the labels in the order of their scores; none for numbers and spans."""
+
+    @model_validator(mode="after")
+    def _named(self) -> LabellerConfig:
+        if bool(self.labels) != (self.task in ("sequence", "token")):
+            raise ValueError(f"a task of kind {self.task} has {'no labels' if self.labels else 'labels'}; give them so")
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError("two labels have the same name; name each by itself")
+        return self
+
+    @classmethod
+    def on(cls, body: EncoderConfig, task: LabelKind, labels: Sequence[str] = ()) -> LabellerConfig:
+        """A head for a task on the body of `body`."""
+        fields = {**body.model_dump(), "kind": "labeller", "next_sentence": False}
+        return cls(**fields, task=task, labels=tuple(labels))
+
+    @property
+    def outputs(self) -> int:
+        """Scores of the head at each position."""
+        return {"number": 1, "span": 2}.get(self.task, len(self.labels))
+
+    @property
+    def pooled(self) -> bool:
+        """Whether BERT's pooler stands before the head: where the text as a whole is judged."""
+        return self.task in ("sequence", "number")
+
+    def build(self, vocab_size: int) -> Labeller:  # type: ignore[override]
+        """An uninitialised labeller on the current default device."""
+        return Labeller(self, vocab_size)
+
+    def num_parameters(self, vocab_size: int) -> int:
+        """All parameters; computed, so a giant costs nothing."""
+        return self.body_parameters(vocab_size) + self._head_matrices() + self._head_biases()
+
+    def flops_per_token(self, vocab_size: int) -> int:
+        """Forward and backward of one token at full context."""
+        return self.body_flops_per_token() + 6 * self._head_matrices()
+
+    def _head_matrices(self) -> int:
+        return self.hidden_size * (self.outputs + (self.hidden_size if self.pooled else 0))
+
+    def _head_biases(self) -> int:
+        return self.outputs + (self.hidden_size if self.pooled else 0)
 
 
 class EncoderBody(Network):
@@ -212,14 +272,12 @@ class Encoder(EncoderBody, of=EncoderConfig):
 class Labeller(EncoderBody):
     """An encoder's body under a head for a task: labels of texts or words, numbers, or spans."""
 
+    config: LabellerConfig
     head_name = "label.output.weight"
 
-    def __init__(self, config: Config, vocab_size: int, *, kind: LabelKind, outputs: int) -> None:
-        if not isinstance(config, EncoderConfig):
-            raise TypeError(f"a label head stands on an encoder, not on a {type(config).__name__}")
+    def __init__(self, config: LabellerConfig, vocab_size: int) -> None:
         super().__init__(config, vocab_size)
-        self.label_kind = kind
-        self.label = LabelHead(config.hidden_size, outputs, pooled=kind in ("sequence", "number"))
+        self.label = LabelHead(config.hidden_size, config.outputs, pooled=config.pooled)
 
     def pretrained_name(self, name: str) -> str:
         """What a pretrained `Encoder` calls this parameter; the pooler begins as that of next sentences."""
@@ -242,10 +300,20 @@ class Labeller(EncoderBody):
         scores: Tensor = self.label(self.hidden(tokens, segments, positions, parts))
         if targets is None:
             return scores
-        if self.label_kind == "number":
+        return self.losses(scores, targets, segments, self.loss)
+
+    def losses(
+        self,
+        scores: Float[Tensor, "rows time outputs"],
+        targets: Int[Tensor, "rows *heads time"],
+        segments: Int[Tensor, "rows time"] | None,
+        loss: LossConfig,
+    ) -> Losses:
+        """Sums of the losses and numbers of targets of each row, by the scores of its positions."""
+        if self.config.task == "number":
             return number_losses(scores, targets)
-        if self.label_kind == "span":
+        if self.config.task == "span":
             if segments is None:
-                segments = torch.zeros_like(tokens)
+                segments = torch.zeros(scores.shape[:2], dtype=torch.int32, device=scores.device)
             return span_losses(scores, targets, segments[:, :, None] == segments[:, None, :])
-        return label_losses(scores, targets, self.loss)
+        return label_losses(scores, targets, loss)

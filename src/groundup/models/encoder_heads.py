@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from groundup.models.heads import LanguageModelHead
 from groundup.models.layers import LayerNorm, Linear
-from groundup.models.losses import IGNORE, LossConfig, cross_entropy
+from groundup.models.losses import IGNORE, LossConfig, WeightedLossConfig, cross_entropy
 
 LabelKind = Literal["sequence", "token", "number", "span"]
 """What a label head says: a label of each text, a label of each word, a number of each text, a span of each text."""
@@ -88,7 +88,10 @@ def label_losses(
     scores: Float[Tensor, "rows time labels"], targets: Int[Tensor, "rows time"], loss: LossConfig
 ) -> tuple[Float[Tensor, " rows"], Int[Tensor, " rows"]]:
     """Cross-entropy at the positions that have a target: sum and count of each row."""
-    losses = cross_entropy(scores.flatten(0, 1), targets.flatten(), loss)
+    weights = None
+    if isinstance(loss, WeightedLossConfig):
+        weights = torch.tensor(loss.class_weights, dtype=torch.float32, device=scores.device)
+    losses = cross_entropy(scores.flatten(0, 1), targets.flatten(), loss, weights)
     return losses.view(targets.shape).sum(1), (targets != IGNORE).sum(1)
 
 

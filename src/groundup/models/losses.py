@@ -30,6 +30,13 @@ class LossConfig(Config):
     """Weight of the squared logarithm of the softmax's sum, which keeps scores small (1e-4 in PaLM, 2204.02311)."""
 
 
+class WeightedLossConfig(LossConfig):
+    """As that, with weights of classes: those of a task, worked out from its labels. No recipe names it."""
+
+    class_weights: tuple[float, ...]
+    """What a target's loss is multiplied by, by number of its class; their mean over the targets should be 1."""
+
+
 def cross_entropy(
     scores: Float[Tensor, "count classes"],
     targets: Int[Tensor, " count"],

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,6 @@ FIT_SHARE = 0.05
 PREVIEWS = 3
 REPLAY = "replay"
 
-BodyOf = Callable[[NetworkConfig, int], Network]
-"""Config and vocabulary size -> an uninitialised model."""
-
 
 def _phase_identity(context: Context, phase: TrainingConfig) -> Mapping[str, Any]:
     """Everything but the conversations' paths, since their content enters through the stage that read them."""
@@ -101,9 +99,9 @@ def text_rows(context: Context, split: str) -> dict[str, Rows]:
 
 def _masking(context: Context) -> Masking:
     """How this recipe hides tokens."""
-    config, tokenizer = context.recipe.pretrain.masking, context.tokenizer()
-    assert config is not None, "a recipe of an encoder is checked to have it"
-    return Masking(config, WordStarts(tokenizer), tokenizer.need_encoder_ids().mask, context.recipe.seed)
+    config, tokenizer = context.recipe.pretrain.masked, context.tokenizer()
+    words = WordStarts(tokenizer, tokenizer.continuing_ids)
+    return Masking(config, words, tokenizer.need_encoder_ids().mask, context.recipe.seed)
 
 
 def _pretrain_sources(context: Context) -> list[MixtureSource]:
@@ -123,8 +121,11 @@ def _pretrain_data(context: Context) -> tuple[Mixture, Objectives]:
         _pretrain_sources(context), rows_per_step(recipe.pretrain, recipe), recipe.seed, recipe.pretrain.order
     )
     names = tuple(mixture.names)
-    heads = ("", NEXT_SENTENCE) if isinstance(recipe.model, EncoderConfig) and recipe.model.next_sentence else ("",)
-    return mixture, Objectives(names, (0,) * len(names), ("pretrain",), (1.0,), heads)
+    objectives = Objectives(names, (0,) * len(names), ("pretrain",), (1.0,))
+    if isinstance(recipe.model, EncoderConfig) and recipe.model.next_sentence:
+        weights = (1.0, recipe.pretrain.masked.next_sentence_weight)
+        objectives = replace(objectives, heads=("", NEXT_SENTENCE), head_weights=weights)
+    return mixture, objectives
 
 
 def _instruct_data(context: Context) -> tuple[Mixture, Objectives]:
@@ -182,27 +183,27 @@ def run_phase(
     data: tuple[Mixture, Objectives],
     start: Mapping[str, torch.Tensor] | Callable[[TrainState], None],
     validate: loop.Validate | None = None,
-    body: BodyOf = build_model,
+    model: NetworkConfig | None = None,
     layers: LayersConfig | None = None,
 ) -> Mapping[str, Any]:
     """Train in `work` to the end of the phase's budget, going on from what is there; returns the stage's summary.
 
-    `validate`: bits per byte of held-out text when None. `body` makes the model, `layers` says which of it learn.
+    `validate`: bits per byte of held-out text when None. `model`: the recipe's when None; `layers`: which of it learn.
     """
     recipe, execution, tokenizer = context.recipe, context.recipe.runtime, context.tokenizer()
+    model = model or recipe.model
     mixture, objectives = data
     configure_threads(execution)
     device, vocab_size = pick_device(execution), tokenizer.vocab_size
     weights = start if isinstance(start, Mapping) else None
     state = build_state(
-        recipe.model,
+        model,
         vocab_size,
         training,
         execution,
         recipe.seed,
         device=device,
         start=weights,
-        build=body,
         layers=layers,
     )
     if callable(start) and not (work / loop.CHECKPOINTS).exists():
@@ -213,15 +214,15 @@ def run_phase(
         mixture=mixture,
         objectives=objectives,
         validate=validate or _validation(context, tokenizer, training),
-        flops_per_token=recipe.model.flops_per_token(vocab_size),
+        flops_per_token=model.flops_per_token(vocab_size),
     )
     summary = loop.train(phase, state, execution, work, Journal(name, work, context.run_folder), context.stop)
     return {
         **summary,
         "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
-        "flops_per_token": recipe.model.flops_per_token(vocab_size),
+        "flops_per_token": model.flops_per_token(vocab_size),
         "epochs": {source: round(value, 3) for source, value in mixture.epochs(summary["steps"]).items()},
-        "computed_by": way_to_compute(execution, recipe.model, training, vocab_size, device),
+        "computed_by": way_to_compute(execution, model, training, vocab_size, device),
     }
 
 

@@ -6,6 +6,7 @@ Invariant: everything outside `name` and `runtime` is identity and enters a stag
 from __future__ import annotations
 
 import glob
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,6 +62,11 @@ class PretrainConfig(TrainingConfig):
     masking: MaskingConfig | None = None
     """For encoders, which learn to say what is hidden instead of what comes next: how tokens are hidden."""
 
+    @property
+    def masked(self) -> MaskingConfig:
+        """How tokens are hidden, with the usual values where a model is taken as it is and nothing is said."""
+        return self.masking or MaskingConfig()
+
     @model_validator(mode="after")
     def _one_start(self) -> PretrainConfig:
         if self.from_ is None and self.tokens == 0:
@@ -97,8 +103,29 @@ class TaskConfig(TrainingConfig):
     """Labelled records that are only evaluated on; the first is the headline."""
     labels: tuple[str, ...] = ()
     """Names of the labels in the order of their numbers; empty: those that occur, sorted."""
+    class_weights: Literal["balanced"] | dict[str, float] | None = None
+    """What a label's loss counts: `balanced` (the rarer the more, 1 on average) or a weight of each label."""
     layers: LayersConfig = LayersConfig()
     """Which layers of the body learn, from when on and how fast."""
+
+    @model_validator(mode="after")
+    def _of_labels_only(self) -> TaskConfig:
+        if self.kind in ("sequence", "token"):
+            if len(self.labels) == 1:
+                raise ValueError("labels: one label cannot be told from others; give two or more, or leave them out")
+            weights = self.class_weights if isinstance(self.class_weights, dict) else {}
+            if any(not 0 <= weight < math.inf for weight in weights.values()):
+                raise ValueError("class_weights: weights are numbers from 0 on")
+            return self
+        for what, asked in (
+            ("labels", self.labels),
+            ("class_weights", self.class_weights),
+            ("loss.label_smoothing", self.loss.label_smoothing),
+            ("loss.z_loss", self.loss.z_loss),
+        ):
+            if asked:
+                raise ValueError(f"{what}: a task of kind {self.kind} has no labels; leave it out")
+        return self
 
 
 class RuntimeConfig(ExecutionConfig):
@@ -159,9 +186,9 @@ class Recipe(Config):
             _check_distinct("task.heldout", [source.name for source in self.task.heldout])
             if not isinstance(self.model, EncoderConfig):
                 raise ValueError(f"task needs model.kind: encoder; a {self.model.kind} has no head for labels")
-            if self.task.labels and self.task.kind not in ("sequence", "token"):
-                raise ValueError(f"task.labels: a task of kind {self.task.kind} has no labels; leave them out")
-            _check_distinct("task.labels", list(self.task.labels))
+            if len(set(self.task.labels)) < len(self.task.labels):
+                raise ValueError("task.labels: two have the same name; give each its own")
+            _check_pairs(self.task, self.model.num_parts)
         for phase in (self.pretrain, self.instruct, self.task):
             if phase is not None:
                 _check_phase(phase, self.model)
@@ -191,14 +218,28 @@ def _check_objective(recipe: Recipe) -> None:
         if masking is not None:
             raise ValueError(f"pretrain.masking needs model.kind: encoder; a {model.kind} predicts what comes next")
         return
-    if masking is None:
+    if masking is None and recipe.pretrain.tokens:
         raise ValueError("model.kind: encoder needs pretrain.masking, for example masking: {share: 0.15}")
-    if masking.share > model.predicted_share:
+    share = recipe.pretrain.masked.share
+    if share > model.predicted_share:
         raise ValueError(
-            f"pretrain.masking.share {masking.share} is above model.predicted_share {model.predicted_share}; raise that"
+            f"pretrain.masking.share {share} is above model.predicted_share {model.predicted_share}; raise that"
         )
     if recipe.instruct is not None:
         raise ValueError("an encoder does not answer, so it has no 'instruct:' section; use model.kind: decoder")
+
+
+def _check_pairs(task: TaskConfig, num_parts: int) -> None:
+    """Pairs need an embedding for each text; questions need to be told from the text, and words have no pair."""
+    for source in (*task.sources, *task.heldout):
+        if task.kind == "token" and source.pair_field:
+            raise ValueError(f"task: words of single texts are labelled, so '{source.name}' has no pair_field")
+        if task.kind == "span" and not source.pair_field:
+            raise ValueError(f"task: kind span needs pair_field, the field of the question, in '{source.name}'")
+        if source.pair_field and num_parts < 2:
+            raise ValueError("task: pairs need model.num_parts of 2 or more, one for each text")
+    if len({bool(source.pair_field) for source in (*task.sources, *task.heldout)}) > 1:
+        raise ValueError("task: some sources have a pair_field and others none; give all of them one, or none")
 
 
 def _check_phase(phase: TrainingConfig, model: NetworkConfig) -> None:

@@ -16,17 +16,20 @@ from typing import Any
 from groundup import config
 from groundup.errors import RecipeError
 from groundup.export import FittedSource, open_source
-from groundup.models import DecoderConfig, NetworkConfig, own_shapes
+from groundup.models import DecoderConfig, EncoderConfig, LabellerConfig, NetworkConfig, own_shapes
 
 SHAPE = (
     *("kind", "num_layers", "hidden_size", "num_heads", "num_kv_heads", "head_dim", "ffn_size", "qk_norm", "positions"),
     *("norm", "norm_placement", "activation", "gated", "attention_bias", "ffn_bias", "tied", "scale_embedding"),
-    *("embedding_norm", "values"),
+    *("embedding_norm", "values", "num_parts"),
 )
 """Fields that the weights decide; the others (context, rotary base, windows, dropout) may be changed by a recipe."""
 
-REQUIRED = {name for name, field in config.fields(DecoderConfig).items() if field.is_required()}
-"""Fields that a recipe must give when nothing fills them in."""
+REQUIRED = {
+    kind: {name for name, field in config.fields(cls).items() if field.is_required()}
+    for kind, cls in (("decoder", DecoderConfig), ("encoder", EncoderConfig))
+}
+"""Kind of model -> fields that a recipe must give when nothing fills them in."""
 
 
 def described(values: dict[str, Any]) -> dict[str, Any]:
@@ -38,15 +41,20 @@ def described(values: dict[str, Any]) -> dict[str, Any]:
     path = pretrain.get("from") if isinstance(pretrain, dict) else None
     if not isinstance(path, str) or not isinstance(given, dict):
         return values
-    if given.keys() >= REQUIRED and not Path(path).exists():
+    required = REQUIRED.get(str(given.get("kind", "decoder")))
+    if required is not None and given.keys() >= required and not Path(path).exists():
         return values
     source = open_source(Path(path))
+    if isinstance(source.config, LabellerConfig):
+        raise RecipeError("pretrain.from: that is a model of a task; give the encoder that it was made from")
     found = config.to_dict(source.config)
     for key in SHAPE:
         if key in given and given[key] != found.get(key):
             raise RecipeError(
                 f"model.{key}: {str(given[key])[:30]}, but pretrain.from has {str(found.get(key))[:30]}; leave it out"
             )
+    if given.get("next_sentence") and not found.get("next_sentence"):
+        raise RecipeError("model.next_sentence: true, but pretrain.from has no head for pairs; leave it out")
     values["model"] = {**found, **given}
     tokenizer = values.setdefault("tokenizer", {})
     if isinstance(tokenizer, dict) and tokenizer.get("path") is None and source.path.is_dir():

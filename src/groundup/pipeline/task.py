@@ -9,19 +9,18 @@ Invariant: the phase differs from the others in its rows, its head and which lay
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from groundup import config, evaluate, export, stage, tokens
 from groundup.errors import DataError
 from groundup.log import logger
-from groundup.models import EncoderConfig, Labeller
+from groundup.models import EncoderConfig, Labeller, LabellerConfig, WeightedLossConfig
 from groundup.parallel.compile import uncompiled
 from groundup.pipeline.context import Context
-from groundup.pipeline.phases import BodyOf, rows_per_step, run_phase, trained_weights
+from groundup.pipeline.phases import rows_per_step, run_phase, trained_weights
 from groundup.pipeline.recipe import TaskConfig
 from groundup.tokens import Mixture, MixtureSource, PackedExamples
 from groundup.train.state import TrainState, configure_threads, load_weights, pick_device, start_from_pretrained
@@ -58,9 +57,13 @@ def build_examples(context: Context, work: Path) -> Mapping[str, Any]:
             found[split][source.name] = list(reading)
             report.setdefault(split, {})[source.name] = {"records": reading.account()}
     labels = list(task.labels)
-    if task.kind in ("sequence", "token") and not labels:
-        labels = tokens.labels_of((each for group in found[TRAIN].values() for each in group), task.kind)
-        logger.info(f"task: {len(labels)} labels: {', '.join(labels)[:150]}")
+    counts: dict[str, int] = {}
+    if task.kind in ("sequence", "token"):
+        counted = tokens.labels_of((each for group in found[TRAIN].values() for each in group), task.kind)
+        labels = labels or list(counted)
+        counts = {label: counted[label] for label in labels}
+        shown = ", ".join(f"{label} ({count:,})" for label, count in counts.items())
+        logger.info(f"task: {len(labels)} labels: {shown[:150]}")
     for split, groups in found.items():
         for name, examples in groups.items():
             length = context.recipe.model.context_length
@@ -68,8 +71,8 @@ def build_examples(context: Context, work: Path) -> Mapping[str, Any]:
             report[split][name] |= written
             if written["cut"]:
                 logger.warning(f"{name}: {written['cut']} examples longer than {length} tokens were cut")
-    stage.write_json(work / "report.json", report)
-    return {"kind": task.kind, "labels": labels, **report}
+    stage.write_json(work / "report.json", {**report, "label_counts": counts})
+    return {"kind": task.kind, "labels": labels, "label_counts": counts, **report}
 
 
 def task_identity(context: Context) -> Mapping[str, Any]:
@@ -87,10 +90,35 @@ def packed(context: Context, split: str) -> dict[str, PackedExamples]:
     }
 
 
-def _body(context: Context) -> BodyOf:
-    """What makes the model: the encoder's body under a head for this task."""
-    task, labels = _task(context), context.done["examples"].summary["labels"]
-    return partial(Labeller, kind=task.kind, outputs=tokens.outputs_of(task.kind, labels))
+def labeller_config(context: Context) -> LabellerConfig:
+    """The encoder's body under a head for this task."""
+    body = context.recipe.model
+    assert isinstance(body, EncoderConfig), "a recipe with a task is checked to have an encoder"
+    return LabellerConfig.on(body, _task(context).kind, context.done["examples"].summary["labels"])
+
+
+def class_weights(asked: Literal["balanced"] | dict[str, float], counts: Mapping[str, int]) -> tuple[float, ...]:
+    """A weight of each label, in their order; `balanced`: one over its share, so that they are 1 on average.
+
+    Raises DataError for a weight of a label that there is not, or a label without one.
+    """
+    if asked == "balanced":
+        total, present = sum(counts.values()), sum(count > 0 for count in counts.values())
+        return tuple(total / (present * count) if count else 0.0 for count in counts.values())
+    odd = sorted(asked.keys() ^ counts.keys())
+    if odd:
+        what = "is no label" if odd[0] in asked else "has no weight"
+        raise DataError(f"task.class_weights: {odd[0]!r} {what}; labels are {', '.join(counts)[:90]}")
+    return tuple(asked[label] for label in counts)
+
+
+def _training(context: Context) -> TaskConfig:
+    """The recipe's section, with the weights of the classes in its loss."""
+    task = _task(context)
+    if task.class_weights is None:
+        return task
+    weights = class_weights(task.class_weights, context.done["examples"].summary["label_counts"])
+    return task.model_copy(update={"loss": WeightedLossConfig(**task.loss.model_dump(), class_weights=weights)})
 
 
 def build_task(context: Context, work: Path) -> Mapping[str, Any]:
@@ -114,8 +142,8 @@ def build_task(context: Context, work: Path) -> Mapping[str, Any]:
             found = [_measured(context, model, each, recipe.runtime.validation_rows) for each in heldout.values()]
         return {name: metric.value for name, metric in found[0].metrics.items()} if found else {}
 
-    heldout = packed(context, HELDOUT)
-    return run_phase(context, work, "task", task, (mixture, objectives), start, validate, _body(context), task.layers)
+    heldout, training, model = packed(context, HELDOUT), _training(context), labeller_config(context)
+    return run_phase(context, work, "task", training, (mixture, objectives), start, validate, model, task.layers)
 
 
 def _measured(context: Context, model: Labeller, rows: PackedExamples, max_rows: int = 0) -> evaluate.Labelled:
@@ -130,11 +158,9 @@ def _measured(context: Context, model: Labeller, rows: PackedExamples, max_rows:
 def trained_labeller(context: Context, compute_dtype: torch.dtype = torch.float32) -> Labeller:
     """The model as the task's phase left it: float32 weights, computing in `compute_dtype`."""
     recipe = context.recipe
-    assert isinstance(recipe.model, EncoderConfig), "a recipe with a task is checked to have an encoder"
     configure_threads(recipe.runtime)
     with torch.device("meta"):
-        model = _body(context)(recipe.model, context.vocab_size)
-    assert isinstance(model, Labeller), "the body of a task has a label head"
+        model = labeller_config(context).build(context.vocab_size)
     model.to_empty(device=pick_device(recipe.runtime))
     load_weights(model, trained_weights(context, "task"))
     model.set_compute_dtype(compute_dtype)
@@ -142,9 +168,8 @@ def trained_labeller(context: Context, compute_dtype: torch.dtype = torch.float3
 
 
 def export_task(context: Context, folder: Path) -> dict[str, Any]:
-    """Write the model of the task for transformers; what `save_labeller` returns."""
-    labels = context.done["examples"].summary["labels"]
-    return export.save_labeller(trained_labeller(context), labels, context.tokenizer(), folder)
+    """Write the model of the task for transformers; what `save_model` returns."""
+    return export.save_model(trained_labeller(context), context.tokenizer(), folder, context.recipe.export)
 
 
 def measure_task(context: Context, dtype: torch.dtype) -> tuple[dict[str, evaluate.Metric], dict[str, Any]]:

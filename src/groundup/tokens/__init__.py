@@ -11,13 +11,15 @@ from groundup.tokens.conversations import (
     read_conversations,
 )
 from groundup.tokens.encoder_rows import NEXT_SENTENCE, EncoderText
-from groundup.tokens.example_rows import PackedExamples, heads_of, labels_of, outputs_of, write_examples
+from groundup.tokens.example_encoding import Window, cut_words, encode_example, spaced
+from groundup.tokens.example_rows import PackedExamples, heads_of, labels_of, write_examples
 from groundup.tokens.examples import Example, ExampleReading, TaskKind, TaskSourceConfig, task_source_identity
 from groundup.tokens.fertility import OWN, measure_fertility
 from groundup.tokens.file_shards import write_file_shards
 from groundup.tokens.foreign import (
     foreign_identity,
     load_foreign,
+    require_control,
     require_tokenizer,
     take_in,
     tokenizer_identity,
@@ -79,11 +81,14 @@ __all__ = [
     "Tokenizer",
     "TokenizerConfig",
     "Turn",
+    "Window",
     "WordStarts",
     "collate",
     "coloured_preview",
     "count_bigrams",
+    "cut_words",
     "encode_conversation",
+    "encode_example",
     "examples_of",
     "foreign_identity",
     "heads_of",
@@ -92,11 +97,12 @@ __all__ = [
     "load_foreign",
     "measure_fertility",
     "ordered_batches",
-    "outputs_of",
     "prompt_ids",
     "read_conversations",
+    "require_control",
     "require_tokenizer",
     "sample",
+    "spaced",
     "take_in",
     "task_source_identity",
     "tokenizer_identity",

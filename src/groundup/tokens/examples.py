@@ -24,7 +24,7 @@ from pydantic import Field, field_validator
 from groundup.config import Config, Name
 from groundup.corpus.reading.files import find_files
 from groundup.corpus.reading.readers import Reading, SourceConfig
-from groundup.corpus.reading.records import Row
+from groundup.corpus.reading.records import Row, columns_hint
 from groundup.errors import DataError
 from groundup.log import logger
 from groundup.stage import hash_file
@@ -47,6 +47,12 @@ class TaskSourceConfig(Config):
     """Field of the second text of a pair; of spans the field of the question."""
     label_field: str = "label"
     """Field of the label, the number, the list of labels, or of spans the answers."""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether records have labels; what is to be predicted has none."""
+        return bool(self.label_field)
+
     max_record_bytes: int = Field(default=1 << 20, ge=1 << 10, le=1 << 28)
     """Longer records are rejected before they are parsed."""
 
@@ -74,7 +80,7 @@ class Example:
 
 
 class Refused(Exception):
-    """A record that is no example, and why."""
+    """A record that is no example: why, and what there is instead."""
 
 
 class ExampleReading:
@@ -103,7 +109,7 @@ class ExampleReading:
                 try:
                     example = self._example(row, file.name)
                 except Refused as refused:
-                    self._reject(str(refused), 1, f"{file.name}:{row.number}")
+                    self._reject(refused.args[0], 1, " ".join([f"{file.name}:{row.number}", *refused.args[1:]]))
                 else:
                     self.accepted += 1
                     yield example
@@ -126,16 +132,21 @@ class ExampleReading:
         config = self.config
         for name in self._fields():
             if name not in row.values:
-                raise Refused(f"no field '{name}'")
+                raise Refused(f"no field '{name}'", columns_hint([str(key) for key in row.values], self._as_source()))
         where = f"{file_name}/{row.member}:{row.number}" if row.member else f"{file_name}:{row.number}"
-        text, label = row.values[config.text_field], row.values[config.label_field]
-        if self.kind == "token":
+        text, label = row.values[config.text_field], row.values.get(config.label_field)
+        if self.kind == "token" and config.labelled:
             words, labels = _strings(text, "text"), _strings(label, "label")
             if len(words) != len(labels):
                 raise Refused(f"{len(words)} words with {len(labels)} labels")
             return Example(where, " ".join(words), words=words, labels=labels)
         pair = _text(row.values[config.pair_field], config.pair_field) if config.pair_field else None
+        if self.kind == "token" and isinstance(text, list):
+            words = _strings(text, "text")
+            return Example(where, " ".join(words), words=words)
         text = _text(text, config.text_field)
+        if not config.labelled:
+            return Example(where, text, pair)
         if self.kind == "sequence":
             return Example(where, text, pair, label=_label(label))
         if self.kind == "number":
@@ -194,14 +205,17 @@ def _encodable(value: str) -> str:
 
 
 def _label(value: Any) -> str:
-    """A label as text: strings, whole numbers and true or false; anything else is none."""
+    """A label as text: strings, whole numbers (1.0 is 1) and true or false; anything else is none."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, int):
-        return str(value)
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return str(int(value))
     if isinstance(value, str) and value.strip():
         return _encodable(value.strip())
-    raise Refused("no label" if value is None or value == "" else f"label is a {type(value).__name__}")
+    if isinstance(value, float) and not math.isnan(value):
+        raise Refused("label is a number with decimals; set kind: number")
+    missing = value is None or isinstance(value, str | float)
+    raise Refused("no label" if missing else f"label is a {type(value).__name__}")
 
 
 def _number(value: Any) -> float:
@@ -228,6 +242,8 @@ def _answers(value: Any, text: str) -> tuple[tuple[str, int], ...]:
     """Answers as SQuAD has them, {text: [...], answer_start: [...]} or a list of {text, answer_start}."""
     if isinstance(value, Mapping):
         texts, starts = value.get("text"), value.get("answer_start")
+        if isinstance(texts, str):
+            texts, starts = [texts], [starts]
         if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
             raise Refused("answers have no equally long text and answer_start")
         pairs = list(zip(texts, starts))

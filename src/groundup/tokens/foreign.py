@@ -4,6 +4,7 @@
     vocab.json, merges.txt  foreign_huggingface    the older pair of GPT-2 and Qwen
     *.tiktoken              foreign_tiktoken       ranks; the recipe's pattern
     *.model                 foreign_sentencepiece  (or ranks, as Llama 3 has them)
+    vocab.txt, or WordPiece in a tokenizer.json     wordpiece, taken as it is: for encoders
 
 Invariant: nothing that lies beside these files is read (no chat template, no code), and what comes out is judged as
 every tokenizer.json is before it is used.
@@ -25,12 +26,13 @@ from groundup.tokens.foreign_huggingface import read_tokenizer_json, read_vocab_
 from groundup.tokens.foreign_sentencepiece import read_sentencepiece
 from groundup.tokens.foreign_tiktoken import is_tiktoken, read_tiktoken
 from groundup.tokens.tokenizer import Tokenizer
-from groundup.tokens.tokenizer_file import CONTROL_TOKENS, TOKENIZER_FILE, judge
+from groundup.tokens.tokenizer_file import CONTROL_TOKENS, MASK, TOKENIZER_FILE, judge, read_json
 from groundup.tokens.tokenizer_training import TokenizerConfig
 from groundup.tokens.unigram import require_sentencepiece
+from groundup.tokens.wordpiece import VOCAB_FILE, read_vocab
 
-Format = Literal["tokenizer.json", "vocab.json and merges.txt", "tiktoken", "sentencepiece"]
-_IN_FOLDER = (TOKENIZER_FILE, "*.tiktoken", "tokenizer.model", "spiece.model", "*.model", "vocab.json")
+Format = Literal["tokenizer.json", "vocab.json and merges.txt", "tiktoken", "sentencepiece", "vocab.txt"]
+_IN_FOLDER = (TOKENIZER_FILE, "*.tiktoken", "tokenizer.model", "spiece.model", "*.model", "vocab.json", VOCAB_FILE)
 """What is looked for in a folder, the first that is there."""
 
 
@@ -69,7 +71,7 @@ def foreign_identity(path: Path, pattern: str) -> str:
     """Hash of all that a tokenizer taken in from `path` depends on."""
     file, kind = find_foreign(path)
     beside = [file.with_name(name) for name in ("merges.txt", "tokenizer_config.json")]
-    files = [file, *beside] if kind == "vocab.json and merges.txt" else [file]
+    files = [file, *beside] if kind in ("vocab.json and merges.txt", VOCAB_FILE) else [file]
     hashes = [hash_file(each) for each in files if each.is_file()]
     return digest({"files": hashes, "pattern": pattern if kind == "tiktoken" else ""})
 
@@ -83,6 +85,8 @@ def load_foreign(
     Raises ModelFileError.
     """
     file, kind = find_foreign(path)
+    if found := _pieces(file, kind):
+        return found, {"format": f"WordPiece, {kind}", "control": {}, "left_out": []}
     text, names, left_out = _converted(file, kind, pattern, control)
     content = json.loads(text)
     return Tokenizer(judge(text, content, file), str(file)), {"format": kind, "control": names, "left_out": left_out}
@@ -91,6 +95,7 @@ def load_foreign(
 def take_in(path: Path, pattern: str, work: Path, control: Sequence[str] = CONTROL_TOKENS) -> dict[str, Any]:
     """Take a tokenizer in and save it in `work`, as training would. Returns {vocab_size, format, control, left_out}."""
     tokenizer, done = load_foreign(path, pattern, control)
+    require_control(tokenizer, control, path)
     tokenizer.save(work)
     for name, before in done["control"].items():
         if before != name:
@@ -98,6 +103,29 @@ def take_in(path: Path, pattern: str, work: Path, control: Sequence[str] = CONTR
     if done["left_out"]:
         logger.info(f"tokenizer: left out, so that text comes back as it was: {', '.join(done['left_out'])}")
     return {"vocab_size": tokenizer.vocab_size, **done}
+
+
+def require_control(tokenizer: Tokenizer, control: Sequence[str], path: Path) -> None:
+    """Raise ModelFileError when a tokenizer taken in as it is lacks one of these control tokens and writes text."""
+    if not tokenizer.lossless and MASK not in control:
+        raise ModelFileError(
+            f"{path}: WordPiece changes text, so a decoder or LSTM could not write it; take BPE or Unigram, or "
+            "model.kind: encoder"
+        )
+
+
+def _pieces(file: Path, kind: Format) -> Tokenizer | None:
+    """A WordPiece tokenizer, as it is: its ids are what a model was trained with. Raises ModelFileError."""
+    if kind == VOCAB_FILE:
+        text, content = read_vocab(file)
+    elif kind == "tokenizer.json":
+        text, content = read_json(file)
+        model = content.get("model")
+        if not isinstance(model, dict) or model.get("type") != "WordPiece":
+            return None
+    else:
+        return None
+    return Tokenizer(judge(text, content, file), str(file))
 
 
 def _file_of(path: Path) -> Path | None:
@@ -112,6 +140,8 @@ def _format_of(file: Path) -> Format:
         return "vocab.json and merges.txt"
     if file.suffix == ".json":
         return "tokenizer.json"
+    if file.name == VOCAB_FILE:
+        return VOCAB_FILE
     return "tiktoken" if is_tiktoken(file) else "sentencepiece"
 
 

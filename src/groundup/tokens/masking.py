@@ -33,6 +33,8 @@ class MaskingConfig(Config):
     """Share of the chosen tokens that become [MASK]."""
     replaced: float = Field(default=0.1, ge=0, le=1)
     """Share of the chosen tokens that become any other token; the rest stay as they are."""
+    next_sentence_weight: float = Field(default=1.0, gt=0)
+    """What the loss on next sentences counts beside that on masked tokens; with model.next_sentence."""
 
     @model_validator(mode="after")
     def _shares(self) -> MaskingConfig:

@@ -12,6 +12,7 @@ them, so "<|end|>" in a document is ordinary bytes and comes back exactly.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -29,12 +30,14 @@ from groundup.tokens.tokenizer_file import (
     ENCODER_TOKENS,
     ENDOFTEXT,
     ROLE_TOKENS,
+    SEP,
     TOKENIZER_FILE,
     TURN_END,
     TokenizerFile,
     read_tokenizer_file,
 )
 from groundup.tokens.tokenizer_folder import write_tokenizer_files
+from groundup.tokens.wordpiece import UNKNOWN
 from groundup.tokens.words import WordEncoder
 
 Tokens = NDArray[np.unsignedinteger[Any]]
@@ -67,11 +70,13 @@ class EncoderIds(NamedTuple):
 
 
 class Tokenizer:
-    """Text <-> token ids. `encode` never gives a control token; those are added by id (see `template`)."""
+    """Text <-> token ids. `encode` never gives a control token (but [UNK]); those are added by id (see `template`)."""
 
     def __init__(self, file: TokenizerFile, where: str) -> None:
+        self.lossless = file.unit != "pieces"
+        """Whether decoding gives the text back; WordPiece changes it, so its decoding is a rendering."""
         missing = [text for text in CONTROL_TOKENS if text not in file.control]
-        if missing:
+        if missing and self.lossless:
             raise ModelFileError(
                 f"{where}: no control token {missing[0]}; use a tokenizer that Groundup made, or take it in by "
                 "tokenizer.path"
@@ -83,12 +88,16 @@ class Tokenizer:
         self._token_bytes = list(file.token_bytes)
         self.pattern = file.pattern
         self.vocab_size = len(self._token_bytes)
-        self.end_of_text_id = file.control[ENDOFTEXT]
-        self.role_ids: Mapping[str, int] = {role: file.control[text] for role, text in ROLE_TOKENS.items()}
-        self.turn_end_id = file.control[TURN_END]
         self.control_ids = frozenset(file.control.values())
         encoder = [file.control[text] for text in ENCODER_TOKENS if text in file.control]
         self.encoder_ids = EncoderIds(*encoder) if len(encoder) == len(ENCODER_TOKENS) else None
+        # A tokenizer of pieces is for encoders: it has no turns, and [SEP] is what ends a text.
+        self.end_of_text_id = file.control[SEP if missing else ENDOFTEXT]
+        self.turn_end_id = file.control[SEP if missing else TURN_END]
+        self.role_ids: Mapping[str, int] = {role: file.control[t] for role, t in ROLE_TOKENS.items() if not missing}
+        self.unknown_id = None if self.lossless else file.control[UNKNOWN]
+        """What stands for a word without pieces; the only control token that `encode` gives."""
+        self.continuing_ids = file.continuing
         self.stop_ids = frozenset({self.end_of_text_id, self.turn_end_id})
         self.dtype = token_dtype(self.vocab_size)
         self._given_characters = 0
@@ -120,6 +129,29 @@ class Tokenizer:
         if words is None:
             return [np.array(ids, dtype=self.dtype) for ids in self._by_library(texts)]
         return self._by_words(words, texts)
+
+    def encode_with_places(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids, and which characters of `text` each stands for: [from, to). Raises DataError as `encode`."""
+        if not self.lossless:
+            return self._pieces_with_places(text)
+        ids = self.encode(text)
+        characters = np.cumsum([0, *(len(character.encode()) for character in text)])
+        ends = np.cumsum([len(self._token_bytes[token]) for token in ids]) if ids else np.zeros(0, np.int64)
+        starts = np.concatenate([[0], ends[:-1]]) if ids else ends
+        first = np.searchsorted(characters, starts, side="right") - 1
+        behind = np.searchsorted(characters, ends, side="left")
+        return ids, list(zip(first.tolist(), behind.tolist()))
+
+    def _pieces_with_places(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        ids: list[int] = []
+        places: list[tuple[int, int]] = []
+        start = 0
+        for piece in split_pieces(text, self.pattern):
+            found = self._guarded(partial(self._plain.encode, piece, add_special_tokens=False), [text])
+            ids += found.ids
+            places += [(start + first, start + behind) for first, behind in found.offsets]
+            start += len(piece)
+        return ids, places
 
     def _word_encoder(self, texts: Sequence[str]) -> WordEncoder | None:
         """What encodes word by word, once it is worth it; None before, and for a pre-tokenizer without a name."""

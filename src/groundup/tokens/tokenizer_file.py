@@ -5,9 +5,10 @@ a regular expression that never ends), so the file is judged here before the lib
 
     bytes        every token is a string of bytes (GPT-2's alphabet); BPE or Unigram; words cut by judged expressions
     characters   every token is a string of characters, a space is a space; BPE; <0x00> to <0xFF> for what has no token
+    pieces       words and parts of words of BERT (`wordpiece`), for encoders only: text does not come back
 
-Invariant: a file that passes gives any text back as it was: no normalizer, a token for every byte, ids that are dense,
-unique and below `VOCAB_LIMIT`.
+Invariant: a file that passes gives any text back as it was, unless its unit is pieces: no normalizer, a token for every
+byte. Ids are dense, unique and below `VOCAB_LIMIT`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any, Literal
 from groundup.errors import ModelFileError
 from groundup.tokens.expressions import fault_of_steps, steps_of
 from groundup.tokens.patterns import name_of
+from groundup.tokens.wordpiece import UNKNOWN, continuing, fault_of_model, rendering
 
 TOKENIZER_FILE = "tokenizer.json"
 ENDOFTEXT = "<|endoftext|>"
@@ -37,8 +39,8 @@ FILE_LIMIT_BYTES = 64_000_000
 VOCAB_LIMIT = 1 << 20
 BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
-Unit = Literal["bytes", "characters"]
-_VOCAB_TYPES: Mapping[str, type] = {"BPE": dict, "Unigram": list}
+Unit = Literal["bytes", "characters", "pieces"]
+_VOCAB_TYPES: Mapping[str, type] = {"BPE": dict, "Unigram": list, "WordPiece": dict}
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
 """The last step of a pre-tokenizer over bytes: each byte as a character of the alphabet."""
 
@@ -68,11 +70,16 @@ class TokenizerFile:
     literal: Mapping[str, int]
     """Added tokens that are ordinary text, and are found in it before anything else."""
 
+    continuing: frozenset[int] | None = None
+    """Tokens that go on in a word, where the vocabulary says so (pieces)."""
+
     def plain_json(self) -> str:
         """The same tokenizer without its control tokens, so that no text, whatever it says, can become one."""
         model = dict(self.content["model"])
-        if model["type"] == "BPE":
-            ordinary = {text: index for text, index in model["vocab"].items() if text not in self.control}
+        if model["type"] != "Unigram":
+            # [UNK] stays: a word that has no pieces becomes it, and nothing else does.
+            hidden = self.control.keys() - {model.get("unk_token")}
+            ordinary = {text: index for text, index in model["vocab"].items() if text not in hidden}
             model["vocab"] = ordinary | dict(self.literal)
         else:
             # A place in the list is an id, so a control token is put out of reach: NUL is not in the alphabet.
@@ -96,7 +103,9 @@ def judge(text: str, content: Mapping[str, Any], path: Path) -> TokenizerFile:
     model = content.get("model")
     kind = str(model.get("type")) if isinstance(model, dict) else ""
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), _VOCAB_TYPES.get(kind, ())):
-        raise ModelFileError(f"{path}: not a BPE or Unigram tokenizer; Groundup reads these two only")
+        raise ModelFileError(f"{path}: not a BPE, Unigram or WordPiece tokenizer; Groundup reads these only")
+    if kind == "WordPiece":
+        return _judge_pieces(text, content, path)
     for key in ("unk_token", "dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(key):
             raise ModelFileError(
@@ -126,6 +135,28 @@ def judge(text: str, content: Mapping[str, Any], path: Path) -> TokenizerFile:
             raise ModelFileError(f"{path}: added token {token[:40]!r} is also a string of bytes; use another tokenizer")
     _check_every_byte(texts, found, unit, path)
     return TokenizerFile(text, content, unit, pattern, found, control, literal)
+
+
+def _judge_pieces(text: str, content: Mapping[str, Any], path: Path) -> TokenizerFile:
+    """The facts of a WordPiece tokenizer. Raises ModelFileError."""
+    fault = fault_of_model(content)
+    if fault:
+        raise ModelFileError(f"{path}: {fault}; Groundup reads WordPiece as BERT has it")
+    if content.get("truncation") or content.get("padding"):
+        # Someone's settings for batches, which would cut or fill every text here.
+        content = {**content, "truncation": None, "padding": None}
+        text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+    control, literal = _added_tokens(content.get("added_tokens"), path, lossless=False)
+    vocab: dict[str, int] = content["model"]["vocab"]
+    for name in (UNKNOWN, *ENCODER_TOKENS):
+        if name not in vocab and name not in control:
+            raise ModelFileError(f"{path}: no token {name}, which BERT's tokenizers have; use another tokenizer")
+        control.setdefault(name, vocab.get(name, -1))
+        literal.pop(name, None)
+    texts = _dense(vocab, {**control, **literal}, path)
+    shown = [_utf8(each, path) if each in control else _utf8(rendering(each), path) for each in texts]
+    inner = continuing(texts) - set(control.values())
+    return TokenizerFile(text, content, "pieces", "", shown, control, literal, inner)
 
 
 def read_json(path: Path) -> tuple[str, dict[str, Any]]:
@@ -169,7 +200,7 @@ def _pattern_of(pre_tokenizer: Any, unit: Unit, path: Path) -> str:
     return name_of(steps)
 
 
-def _added_tokens(added: Any, path: Path) -> tuple[dict[str, int], dict[str, int]]:
+def _added_tokens(added: Any, path: Path, *, lossless: bool = True) -> tuple[dict[str, int], dict[str, int]]:
     """(control tokens, literal ones) by text; ids are judged in `_dense`."""
     if not isinstance(added, list):
         raise ModelFileError(f"{path}: added_tokens is not a list; make or copy the tokenizer again")
@@ -183,7 +214,7 @@ def _added_tokens(added: Any, path: Path) -> tuple[dict[str, int], dict[str, int
             raise ModelFileError(f"{path}: added token {text[:40]!r} appears twice; make or copy the tokenizer again")
         if entry.get("special", True):
             control[text] = entry.get("id")  # type: ignore[assignment]
-        elif any(entry.get(flag) for flag in ("lstrip", "rstrip", "single_word", "normalized")):
+        elif lossless and any(entry.get(flag) for flag in ("lstrip", "rstrip", "single_word", "normalized")):
             raise ModelFileError(
                 f"{path}: added token {text[:40]!r} takes spaces with it; take it in by tokenizer.path"
             )

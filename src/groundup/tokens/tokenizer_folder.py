@@ -24,6 +24,7 @@ from groundup.tokens.tokenizer_file import (
     TOKENIZER_FILE,
     TURN_END,
 )
+from groundup.tokens.wordpiece import UNKNOWN
 
 _OF_DECODERS: Mapping[str, Any] = {
     "bos_token": ENDOFTEXT,
@@ -45,6 +46,7 @@ def write_tokenizer_files(
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         **(_OF_ENCODERS if encoder else _OF_DECODERS),
+        **({"unk_token": UNKNOWN} if UNKNOWN in control and encoder else {}),
         "add_bos_token": False,
         "clean_up_tokenization_spaces": False,
         "added_tokens_decoder": {

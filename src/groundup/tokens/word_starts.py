@@ -12,6 +12,7 @@ before. Invariant: it depends on the tokens only, so that masks can be drawn by 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Collection
 from typing import Protocol
 
 import numpy as np
@@ -36,14 +37,20 @@ class HasTokenBytes(Protocol):
 
 
 class WordStarts:
-    """Tables over the vocabulary, made once."""
+    """Tables over the vocabulary, made once. `continuing`: the tokens that go on in a word, where a vocabulary says so
+    ("##ing"); all others begin one.
+    """
 
-    def __init__(self, tokenizer: HasTokenBytes) -> None:
+    def __init__(self, tokenizer: HasTokenBytes, continuing: Collection[int] | None = None) -> None:
         texts = [
             b"" if token in tokenizer.control_ids else tokenizer.token_bytes(token)
             for token in range(tokenizer.vocab_size)
         ]
-        self._first = np.array([_first(text) for text in texts], dtype=np.int8)
+        if continuing is None:
+            self._first = np.array([_first(text) for text in texts], dtype=np.int8)
+        else:
+            self._first = np.full(len(texts), _ALWAYS, dtype=np.int8)
+            self._first[list(continuing)] = _CONTINUES
         self._last = np.array([_last(text) for text in texts], dtype=np.int8)
         self.ordinary = np.array([bool(text) for text in texts])
         """Whether a token stands for text, by id."""
@@ -73,9 +80,14 @@ def _last(text: bytes) -> int:
     return _MARK if kind == _ALWAYS and decoded[-1].isspace() else kind
 
 
-def _class_of(character: str) -> int:
+def without_spaces(character: str) -> bool:
+    """Whether a character is of a script that puts no spaces between words."""
     code = ord(character)
-    if character.isspace() or any(low <= code <= high for low, high in _WITHOUT_SPACES):
+    return any(low <= code <= high for low, high in _WITHOUT_SPACES)
+
+
+def _class_of(character: str) -> int:
+    if character.isspace() or without_spaces(character):
         return _ALWAYS
     category = unicodedata.category(character)[0]
     return _LETTER if category in "LM" else _DIGIT if category == "N" else _MARK

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -228,19 +228,18 @@ def build_state(
     device: torch.device,
     mesh: DeviceMesh | None = None,
     start: Mapping[str, Tensor] | None = None,
-    build: Callable[[NetworkConfig, int], Network] = build_model,
     layers: LayersConfig | None = None,
 ) -> TrainState:
     """Model and optimizer of one phase on `device`, sharded over `mesh`; weights from `start` or from the seed.
 
-    `build` makes the model, of any kind; `layers` says which of its layers learn and how fast.
+    `layers` says which of the model's layers learn and how fast.
     Raises ModelFileError when `start` does not fit the model, RecipeError when the batch does not fit the ranks,
     ResourceError when the runtime asks for kernels that this machine cannot run.
     """
     check_batch(model_config.context_length, training.global_batch_tokens, mesh.size() if mesh is not None else 1)
     way = way_to_compute(execution, model_config, training, vocab_size, device)
     with torch.device("meta"):
-        model = build(model_config, vocab_size)
+        model = build_model(model_config, vocab_size)
     depths = _learning(model, layers)
     shard.apply(
         model,

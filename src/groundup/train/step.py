@@ -36,6 +36,8 @@ class Objectives:
     weights: tuple[float, ...]
     heads: tuple[str, ...] = ("",)
     """Names of the model's losses, of which the first needs none."""
+    head_weights: tuple[float, ...] = ()
+    """What each of them counts in the objective; empty: all alike."""
 
     @property
     def loss_names(self) -> list[str]:
@@ -126,14 +128,17 @@ def count_targets(micro_batches: Sequence[Batch], num_sources: int, state: Train
 def _row_weights(counts: Int64[Tensor, "*sums"], objectives: Objectives) -> Float[Tensor, "*sums"]:
     """What one target's loss of each source counts in the loss: its objective's weight over the objective's targets.
 
-    Several heads are several losses of one objective, each a mean over its own targets.
+    Several heads are several losses of one objective, each a mean over its own targets, times its own weight.
     """
     membership = torch.tensor(objectives.objective_of_source, device=counts.device)
     weights = torch.tensor(objectives.weights, dtype=torch.float32, device=counts.device)
     heads = counts.shape[1:]
     totals = torch.zeros((len(objectives.names), *heads), dtype=torch.int64, device=counts.device)
     totals = totals.index_add(0, membership, counts)
-    return (weights.view(-1, *(1 for _ in heads)) / totals.clamp(min=1))[membership]
+    shares = weights.view(-1, *(1 for _ in heads)) / totals.clamp(min=1)
+    if objectives.head_weights:
+        shares = shares * torch.tensor(objectives.head_weights, dtype=torch.float32, device=counts.device)
+    return shares[membership]
 
 
 def clip_gradients(state: TrainState, max_grad_norm: float) -> Float[Tensor, ""]:

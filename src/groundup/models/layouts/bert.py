@@ -56,11 +56,17 @@ TABLE, TABLE_COPY = bert_name("embedding.weight"), bert_name("masked.output.weig
 BIAS, BIAS_COPY = bert_name("masked.bias"), bert_name("masked.output.bias")
 
 
+def body_names(config: EncoderConfig) -> list[str]:
+    """Our names of what stands below the heads."""
+    with_bias = ["embedding_norm"] + [
+        f"layers.{layer}.{inner}" for layer in range(config.num_layers) for inner in _INNER
+    ]
+    return [*_TABLES, *(f"{module}.{kind}" for module in with_bias for kind in ("weight", "bias"))]
+
+
 def _parts(config: EncoderConfig) -> dict[str, Part]:
-    with_bias = ["embedding_norm", "masked.transform", "masked.norm"]
-    with_bias[1:1] = [f"layers.{layer}.{inner}" for layer in range(config.num_layers) for inner in _INNER]
-    names = [*_TABLES, *(f"{module}.{kind}" for module in with_bias for kind in ("weight", "bias")), "masked.bias"]
-    names += _PAIRS if config.next_sentence else ()
+    masked = [f"masked.{part}.{kind}" for part in ("transform", "norm") for kind in ("weight", "bias")]
+    names = [*body_names(config), *masked, "masked.bias", *(_PAIRS if config.next_sentence else ())]
     parts = {bert_name(name): Part((name,)) for name in names}
     if not config.tied:
         # transformers keeps the table and the bias of the scores apart from the others then.
@@ -142,6 +148,7 @@ BERT = Layout(
     spare=_spare,
     buffers=("embeddings.position_ids",),
     renamed=_renamed,
+    switches={"kind": ("encoder",)},
     no_effect=frozenset(
         {"hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "directionality", "language"}
         | {"pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head"}

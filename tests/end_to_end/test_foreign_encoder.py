@@ -1,0 +1,84 @@
+"""A BERT of others, with a WordPiece vocabulary -> continued, or as it is -> a task -> predictions by the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import groundup
+from groundup import cli
+from groundup.errors import RecipeError
+from groundup.export import save_model
+from groundup.models import EncoderConfig
+from groundup.tokens import CONTROL_TOKENS, ENCODER_TOKENS, load_foreign
+from tests.end_to_end import tiny
+from tests.end_to_end.test_encoder import PHASE, write_task
+from tests.tokens.wordpieces import VOCAB
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as people have it: weights, config.json and vocab.txt, and nothing of ours."""
+    folder = tmp_path_factory.mktemp("bert")
+    words = list(dict.fromkeys([*VOCAB, *tiny.WORDS, *(f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz")]))
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    tokenizer = load_foreign(folder, control=(*CONTROL_TOKENS, *ENCODER_TOKENS))[0]
+    config = EncoderConfig(
+        kind="encoder", context_length=48, num_layers=1, hidden_size=32, num_heads=2, ffn_size=64, next_sentence=True
+    )
+    model = config.build(tokenizer.vocab_size)
+    model.initialise(4)
+    save_model(model, tokenizer, folder, with_transformers=False)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    return folder
+
+
+def run(bert: Path, folder: Path, **pretrain: Any) -> groundup.RunResult:
+    changes = {
+        "tokenizer": {},
+        "model": {"context_length": 32},
+        "pretrain": {**PHASE, "from": str(bert), **pretrain},
+        "task": write_task(folder),
+    }
+    return groundup.run(groundup.load_recipe(tiny.write_recipe(folder, instruct=None, **changes)))
+
+
+def test_a_model_taken_as_it_is_learns_a_task(bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = run(bert, tmp_path, tokens=0)
+    evaluation = json.loads((result.folder / "stages" / "evaluate" / "evaluation.json").read_text())
+    assert evaluation["accuracy"]["value"] > 0.9
+    assert evaluation["bits_per_byte"]["value"] is None, "WordPiece changes text, so its bytes are not known"
+    assert evaluation["bits_per_token"]["value"] > 0
+    assert cli.main(["predict", str(result.folder), "--text", "winter garden RIVER stone", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["task"] == "sequence"
+    assert said["predictions"][0]["label"] == "wet"
+    assert sum(said["predictions"][0]["probabilities"].values()) == pytest.approx(1.0)
+
+
+def test_it_is_continued_with_whole_words(bert: Path, tmp_path: Path) -> None:
+    masking = {"whole_words": True, "next_sentence_weight": 0.5}
+    result = run(bert, tmp_path, tokens=10 * 512, masking=masking)
+    lines = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if line["phase"] == "pretrain" and "loss" in line]
+    for line in steps:
+        assert line["loss"] == pytest.approx(line["loss_text"] + 0.5 * line["loss_text_next_sentence"], rel=1e-4)
+    assert groundup.load_model(result.folder).fill_mask("the [MASK] of silver")
+
+
+def test_what_does_not_fit_is_named(bert: Path, tmp_path: Path) -> None:
+    def load(**model: Any) -> None:
+        changes = {
+            "tokenizer": {},
+            "model": model,
+            "pretrain": {**PHASE, "global_batch_tokens": 480, "from": str(bert), "tokens": 0},
+        }
+        groundup.load_recipe(tiny.write_recipe(tmp_path, instruct=None, **changes))
+
+    load()
+    with pytest.raises(RecipeError, match=r"num_parts: 3, but pretrain\.from has 2"):
+        load(num_parts=3)

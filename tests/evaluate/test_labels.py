@@ -1,0 +1,109 @@
+"""Evaluation of tasks over packed rows says what `predict` says of each text by itself."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from groundup.evaluate import measure_labels
+from groundup.inference import LabelPrediction, NumberPrediction, WordsPrediction, predict
+from groundup.models import EncoderConfig, LabelKind, LabellerConfig, LossConfig, WeightedLossConfig
+from groundup.tokens import (
+    CONTROL_TOKENS,
+    ENCODER_TOKENS,
+    Example,
+    PackedExamples,
+    Tokenizer,
+    TokenizerConfig,
+    collate,
+    train_tokenizer,
+    write_examples,
+)
+
+LABELS: dict[str, list[str]] = {"sequence": ["dry", "wet"], "token": ["O", "B-LOC", "I-LOC"]}
+WORDS = ["the", "river", "bank", "of", "北京", "and", "the", "sea", "is", "long"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    texts = ["the river bank of 北京 and the sea"] * 9
+    train_tokenizer(TokenizerConfig(vocab_size=300), texts, folder, (*CONTROL_TOKENS, *ENCODER_TOKENS))
+    return Tokenizer.load(folder)
+
+
+def made(kind: LabelKind) -> list[Example]:
+    draw = random.Random(3)
+    examples = []
+    for number in range(12):
+        words = tuple(draw.choice(WORDS) for _ in range(draw.choice([1, 4, 40])))
+        text, more = " ".join(words), dict[str, Any]()
+        if kind == "sequence":
+            more = {"pair": "the sea", "label": draw.choice(LABELS[kind])}
+        elif kind == "number":
+            more = {"number": draw.random()}
+        elif kind == "token":
+            more = {"words": words, "labels": tuple(draw.choice(LABELS[kind]) for _ in words)}
+        else:
+            answers = (("river", text.index("river")),) if "river" in text else ()
+            more = {"pair": "where is it?", "answers": answers}
+        examples.append(Example(f"x:{number}", text, **more))
+    return examples
+
+
+@pytest.mark.parametrize("kind", ["sequence", "number", "token", "span"])
+def test_evaluation_and_prediction_agree(kind: LabelKind, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    body = EncoderConfig(kind="encoder", context_length=48, num_layers=2, hidden_size=16, num_heads=2, ffn_size=32)
+    model = LabellerConfig.on(body, kind, LABELS.get(kind, ())).build(tokenizer.vocab_size)
+    model.initialise(2)
+    with torch.no_grad():
+        model.label.output.weight.mul_(30)
+        model.label.output.bias.zero_()
+    examples = made(kind)
+    summary = write_examples(examples, kind, LABELS.get(kind, []), tokenizer, tmp_path, 48)
+    assert (summary["windows"] > len(examples)) == (kind in ("token", "span"))
+    rows = PackedExamples(tmp_path, "x", 48, tokenizer.vocab_size)
+    measured = measure_labels(model.eval(), rows, tokenizer)
+    alone = predict(model, tokenizer, examples)
+    for evaluated, found in zip(measured.predictions, alone, strict=True):
+        if isinstance(found, LabelPrediction):
+            assert evaluated == found.label
+        elif isinstance(found, NumberPrediction):
+            assert evaluated == pytest.approx(found.number, abs=1e-5)
+        elif isinstance(found, WordsPrediction):
+            assert evaluated == list(found.labels)
+        else:
+            assert evaluated == found.answer
+    batch = collate([rows.row(index) for index in range(rows.num_rows)], [0] * rows.num_rows)
+    with torch.inference_mode():
+        sums, counts = model(**batch.inputs(), targets=batch.targets)
+    first = counts if counts.ndim == 1 else counts[:, 0]
+    assert measured.metrics["loss"].value == pytest.approx(float(sums.sum() / first.sum()), rel=1e-4)
+    if kind == "token":
+        right = [label for example in examples for label in example.labels]
+        said = [label for labels in measured.predictions for label in labels]
+        accuracy = sum(a == b for a, b in zip(said, right)) / len(right)
+        assert measured.metrics["accuracy"].value == pytest.approx(accuracy)
+        assert {"entity_f1", "entity_macro_f1", "entity_f1/LOC"} <= measured.metrics.keys()
+    part = measure_labels(model, rows, tokenizer, max_rows=1)
+    assert len(part.predictions) < len(examples), "of long texts only those whose windows are all seen"
+    assert part.metrics["loss"].n > 0
+
+
+def test_losses_of_classes_are_weighted_as_torch_weights_them() -> None:
+    body = EncoderConfig(kind="encoder", context_length=16, num_layers=1, hidden_size=16, num_heads=2, ffn_size=32)
+    model = LabellerConfig.on(body, "sequence", ["a", "b", "c"]).build(20)
+    scores = torch.randn(4, 1, 3, generator=torch.Generator().manual_seed(1))
+    targets, weights = torch.tensor([[0], [1], [2], [-100]]), (0.5, 2.0, 0.0)
+    sums, counts = model.losses(scores, targets, None, WeightedLossConfig(class_weights=weights, label_smoothing=0.1))
+    wanted = torch.nn.functional.cross_entropy(
+        scores[:, 0], targets[:, 0], torch.tensor(weights), reduction="none", label_smoothing=0.1
+    )
+    torch.testing.assert_close(sums, wanted)
+    assert counts.tolist() == [1, 1, 1, 0]
+    plain, _ = model.losses(scores, targets, None, LossConfig())
+    assert not torch.allclose(plain, sums)

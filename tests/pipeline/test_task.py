@@ -1,0 +1,63 @@
+"""The section `task:`: what it refuses, and the weights of classes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import groundup
+from groundup.errors import DataError, RecipeError
+from groundup.pipeline.task import class_weights
+from tests.end_to_end import tiny
+from tests.end_to_end.test_encoder import MODEL, PHASE
+
+SOURCE = {"name": "a", "path": "x.jsonl"}
+PAIR = {**SOURCE, "pair_field": "b"}
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "fault"),
+    [
+        ({"kind": "sequence", "labels": ["one"]}, {}, "one label cannot be told from others"),
+        ({"kind": "sequence", "labels": ["one", "one"]}, {}, "two have the same name"),
+        ({"kind": "number", "labels": ["a", "b"]}, {}, "labels: a task of kind number has no labels"),
+        ({"kind": "number", "class_weights": "balanced"}, {}, "class_weights: a task of kind number"),
+        ({"kind": "sequence", "class_weights": {"a": -1}}, {}, "weights are numbers from 0 on"),
+        ({"kind": "sequence", "class_weights": "even"}, {}, "class_weights"),
+        ({"kind": "span", "loss": {"label_smoothing": 0.1}, "sources": [PAIR]}, {}, "label_smoothing: a task of kind"),
+        ({"kind": "span"}, {}, "kind span needs pair_field"),
+        ({"kind": "token", "sources": [PAIR]}, {}, "words of single texts"),
+        ({"kind": "sequence", "sources": [PAIR]}, {}, "some sources have a pair_field and others none"),
+        ({"kind": "sequence", "sources": [PAIR]}, {"num_parts": 1, "next_sentence": False}, "num_parts of 2 or more"),
+        ({"kind": "sequence", "sources": []}, {}, "task.sources"),
+    ],
+)
+def test_contradictions_are_named(tmp_path: Path, task: dict[str, Any], model: dict[str, Any], fault: str) -> None:
+    section = json.loads(json.dumps({"sources": [SOURCE], "heldout": [SOURCE], **PHASE, **task}))
+    phase = {**PHASE, "masking": {}}
+    path = tiny.write_recipe(tmp_path, model={**MODEL, **model}, pretrain=phase, instruct=None, task=section)
+    with pytest.raises(RecipeError) as caught:
+        groundup.load_recipe(path)
+    assert fault in "\n".join([caught.value.message, *caught.value.details])
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 50), min_size=2).filter(lambda c: any(c.values())))
+def test_balanced_weights_are_one_on_average_and_each_class_counts_alike(counts: dict[str, int]) -> None:
+    weights = class_weights("balanced", counts)
+    totals = [weight * count for weight, count in zip(weights, counts.values())]
+    assert sum(totals) == pytest.approx(sum(counts.values()))
+    present = [total for total, count in zip(totals, counts.values()) if count]
+    assert max(present) == pytest.approx(min(present))
+
+
+def test_given_weights_are_of_all_labels() -> None:
+    assert class_weights({"b": 2.0, "a": 0.0}, {"a": 3, "b": 1}) == (0.0, 2.0)
+    with pytest.raises(DataError, match="'c' is no label; labels are a, b"):
+        class_weights({"a": 1.0, "b": 1.0, "c": 1.0}, {"a": 3, "b": 1})
+    with pytest.raises(DataError, match="'b' has no weight"):
+        class_weights({"a": 1.0}, {"a": 3, "b": 1})
