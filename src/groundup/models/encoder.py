@@ -9,107 +9,32 @@ buffers, and nothing depends on the world size.
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
-from pydantic import Field, model_validator
+from jaxtyping import Float, Int, Int32
 from torch import Tensor, nn
 
-from groundup.config import Config
 from groundup.models.context import RowContext
+from groundup.models.encoder_config import SHORTEST_TEXT, EncoderConfig
 from groundup.models.encoder_heads import (
+    POOLED,
     LabelHead,
     LabelKind,
     MaskedHead,
+    at_targets,
     label_losses,
     number_losses,
     span_losses,
 )
-from groundup.models.encoder_layers import EncoderBlock
-from groundup.models.layers import LayerNorm
-from groundup.models.network import Network, NetworkConfig, Role
+from groundup.models.encoder_layers import BidirectionalAttention, EncoderBlock, sight
+from groundup.models.heads import ChunkLoss
+from groundup.models.layers import FeedForward, LayerNorm
+from groundup.models.network import Network, NetworkConfig, Operation, Role
+from groundup.models.noise import INPUT, dropout, layer_noise
 
 Answer = tuple[Float[Tensor, " rows *heads"], Int[Tensor, " rows *heads"]] | Float[Tensor, "rows time scores"]
-
-
-class EncoderConfig(NetworkConfig):
-    """An encoder in the layout of BERT: learned positions, segment embeddings, post-norm, GELU."""
-
-    kind: Literal["encoder"]
-    context_length: int = Field(ge=8)
-    """Tokens the model sees at once, [CLS] and [SEP] included."""
-    num_layers: int = Field(ge=1)
-    """Number of blocks (attention and feed-forward)."""
-    hidden_size: int = Field(ge=2)
-    """Width of the residual stream."""
-    num_heads: int = Field(ge=1)
-    """Number of attention heads; they share hidden_size in equal parts."""
-    ffn_size: int = Field(ge=1)
-    """Inner width of the feed-forward part (two matrices)."""
-    num_parts: int = Field(default=2, ge=1)
-    """Rows of the segment embedding: texts of a pair (BERT: 2)."""
-    next_sentence: bool = False
-    """A second head says whether the second text of a pair follows the first; pretraining then makes such pairs."""
-    predicted_share: float = Field(default=0.15, gt=0, le=1)
-    """Largest share of a row's positions that is ever predicted; scores are computed for so many only."""
-    tied: bool = True
-    """Use the embedding table as the output matrix as well."""
-    norm_epsilon: float = Field(default=1e-12, gt=0)
-    """Added to the variance in every norm."""
-    init_std: float = Field(default=0.02, gt=0)
-    """Standard deviation of all starting tables and matrices; biases start at 0."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> EncoderConfig:
-        if self.hidden_size % self.num_heads:
-            raise ValueError(f"hidden_size {self.hidden_size} is not divisible by num_heads {self.num_heads}")
-        if self.next_sentence and self.num_parts < 2:
-            raise ValueError("next_sentence needs num_parts of 2 or more: a pair has two texts")
-        if self.predicted_places < 1:
-            raise ValueError("predicted_share of context_length is less than one position; raise one of them")
-        return self
-
-    def build(self, vocab_size: int) -> Encoder:
-        """An uninitialised encoder on the current default device."""
-        return Encoder(self, vocab_size)
-
-    @property
-    def head_size(self) -> int:
-        """Width of one attention head."""
-        return self.hidden_size // self.num_heads
-
-    @property
-    def predicted_places(self) -> int:
-        """Positions of a row at which something is predicted, at most."""
-        return int(self.predicted_share * self.context_length)
-
-    def kernels_obstacle(self) -> str | None:
-        """The C++ kernels are for causal attention."""
-        return "they are for decoders, and the model is an encoder"
-
-    def block_matrix_parameters(self) -> int:
-        """Parameters of the matrices of one block."""
-        return 4 * self.hidden_size**2 + 2 * self.hidden_size * self.ffn_size
-
-    def num_parameters(self, vocab_size: int) -> int:
-        """All parameters, tied ones counted once; computed, so a giant costs nothing."""
-        size = self.hidden_size
-        tables = (vocab_size + self.context_length + self.num_parts) * size + 2 * size
-        blocks = self.num_layers * (self.block_matrix_parameters() + 9 * size + self.ffn_size)
-        masked = size * size + 3 * size + vocab_size + (0 if self.tied else vocab_size * size)
-        pair = size * size + size + 2 * size + 2 if self.next_sentence else 0
-        return tables + blocks + masked + pair
-
-    def flops_per_token(self, vocab_size: int) -> int:
-        """Forward and backward of one token at full context: 6 per matrix parameter and token it meets.
-
-        Scores of tokens are computed for `predicted_share` of the positions; every position attends to all.
-        """
-        head = int(self.predicted_share * (vocab_size + self.hidden_size) * self.hidden_size)
-        attention = 12 * self.num_layers * self.hidden_size * self.context_length
-        return 6 * (self.num_layers * self.block_matrix_parameters() + head) + attention
 
 
 class EncoderBody(Network):
@@ -117,6 +42,8 @@ class EncoderBody(Network):
 
     config: EncoderConfig
     head_name = "masked.output.weight"
+    fused = False
+    """Use the kernels where numbers are bfloat16."""
 
     def __init__(self, config: EncoderConfig, vocab_size: int) -> None:
         super().__init__(config, vocab_size)
@@ -125,9 +52,7 @@ class EncoderBody(Network):
         self.positions = nn.Embedding(config.context_length, size)
         self.parts = nn.Embedding(config.num_parts, size)
         self.embedding_norm = LayerNorm(size, config.norm_epsilon)
-        self.layers = nn.ModuleList(
-            EncoderBlock(size, config.num_heads, config.ffn_size, config.norm_epsilon) for _ in range(config.num_layers)
-        )
+        self.layers = nn.ModuleList(EncoderBlock(config) for _ in range(config.num_layers))
 
     def hidden(
         self,
@@ -135,17 +60,33 @@ class EncoderBody(Network):
         segments: Int[Tensor, "rows time"] | None,
         positions: Int[Tensor, "rows time"] | None,
         parts: Int[Tensor, "rows time"] | None,
+        context: RowContext | None = None,
     ) -> Float[Tensor, "rows time hidden"]:
-        """States behind the last block. Default: one segment, positions 0, 1, 2 ..., part 0."""
+        """States behind the last block. Default: one segment, positions 0, 1, 2 ..., part 0; nothing is dropped."""
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
         x = F.embedding(tokens, self.embedding.weight) + F.embedding(positions, self.positions.weight)
         x = x + (self.parts.weight[0] if parts is None else F.embedding(parts, self.parts.weight))
-        x = self.embedding_norm(x.to(self.compute_dtype))
-        for block in self.layers:
-            states: Tensor = block(x, segments)
+        config, keys = self.config, self.keys(context)
+        x = dropout(self.embedding_norm(x.to(self.compute_dtype)), keys, INPUT, config.embedding_dropout)
+        by_kernel = self.fused and x.dtype == torch.bfloat16 and (keys is None or config.attention_dropout == 0)
+        seen = sight(segments, x.dtype, kernel=by_kernel)
+        for index, block in enumerate(self.layers):
+            noise = layer_noise(keys, index, config.num_layers, config.stochastic_depth)
+            states: Tensor = block(x, seen, noise)
             x = states
         return x
+
+    def keys(self, context: RowContext | None) -> Int32[Tensor, " rows"] | None:
+        """What decides what is dropped of each row; None: nothing is."""
+        return context.keys if context and self.config.drops else None
+
+    def set_kernels(self, on: bool) -> None:
+        """Compute with the kernels of `groundup.kernels` wherever numbers are bfloat16; ask `ops.usable` first."""
+        self.fused = on
+        for module in self.modules():
+            if isinstance(module, EncoderBlock | BidirectionalAttention | FeedForward | ChunkLoss):
+                module.fused = on
 
     def role(self, name: str) -> Role:
         """What the parameter of this name is: matrix, embedding, head or vector."""
@@ -160,6 +101,26 @@ class EncoderBody(Network):
         if name.startswith("layers."):
             return int(name.split(".")[1]) + 1
         return 0 if name.startswith(("embedding", "positions.", "parts.")) else self.config.num_layers + 1
+
+    def flops_per_weight(self, name: str) -> float:
+        """Forward and backward of one token by one weight; heads are computed at some of the positions only."""
+        return super().flops_per_weight(name) * self._share(name)
+
+    def _share(self, name: str) -> float:
+        """Of the positions, at which this parameter is used."""
+        if name.startswith("masked."):
+            return self.config.predicted_places / self.config.context_length
+        if name.startswith("next_sentence."):
+            return self.config.pair_places / self.config.context_length
+        return 1.0
+
+    def operations(self) -> list[Operation]:
+        """Scores of attention, of every position with all; and the output matrix of a tied model, where it is used."""
+        config, share = self.config, self._share(self.head_name)
+        found = [replace(each, flops_per_token=round(each.flops_per_token * share)) for each in super().operations()]
+        flops = 12 * config.num_layers * config.hidden_size * config.context_length
+        name, how = f"attention scores x {config.num_layers}", f"none; {config.context_length:,} keys"
+        return [*found, Operation(name, (), config.num_layers, flops, how)]
 
     def start(self, name: str, shape: torch.Size, seed: int) -> Tensor:
         """The starting values of a parameter: gains 1, biases 0, all else `init_std`."""
@@ -191,7 +152,7 @@ class Encoder(EncoderBody):
         Targets are [rows, time] (masked tokens), or [rows, 2, time] (masked tokens; whether a text follows, at [CLS]).
         `row_weights`: the derivative of the objective by each of the sums, if known beforehand (see `Decoder`).
         """
-        x = self.hidden(tokens, segments, positions, parts)
+        x = self.hidden(tokens, segments, positions, parts, context)
         if targets is None:
             return self.masked.logits(x, self.embedding.weight)
         masked, weights = targets, row_weights
@@ -202,7 +163,8 @@ class Encoder(EncoderBody):
             return sums, counts
         if self.next_sentence is None:
             raise ValueError("targets of next sentences need next_sentence: true in the model's config")
-        pair_sums, pair_counts = label_losses(self.next_sentence(x), targets[:, 1], self.loss)
+        states, labels = at_targets(x, targets[:, 1], self.config.pair_places)
+        pair_sums, pair_counts = label_losses(self.next_sentence(states), labels, self.loss)
         return torch.stack([sums, pair_sums], 1), torch.stack([counts, pair_counts], 1)
 
     def pair_scores(
@@ -224,12 +186,12 @@ class Labeller(EncoderBody):
 
     head_name = "label.output.weight"
 
-    def __init__(self, config: Config, vocab_size: int, *, kind: LabelKind, outputs: int) -> None:
+    def __init__(self, config: NetworkConfig, vocab_size: int, *, kind: LabelKind, outputs: int) -> None:
         if not isinstance(config, EncoderConfig):
             raise TypeError(f"a label head stands on an encoder, not on a {type(config).__name__}")
         super().__init__(config, vocab_size)
         self.label_kind = kind
-        self.label = LabelHead(config.hidden_size, outputs, pooled=kind in ("sequence", "number"))
+        self.label = LabelHead(config.hidden_size, outputs, pooled=kind in POOLED)
 
     def pretrained_name(self, name: str) -> str:
         """What a pretrained `Encoder` calls this parameter; the pooler begins as that of next sentences."""
@@ -249,9 +211,13 @@ class Labeller(EncoderBody):
 
         Targets [rows, time]: labels, or numbers (`numbers_as_targets`); of spans [rows, 2, time], start and end.
         """
-        scores: Tensor = self.label(self.hidden(tokens, segments, positions, parts))
+        x = self.hidden(tokens, segments, positions, parts, context)
         if targets is None:
+            scores: Tensor = self.label(x)
             return scores
+        if self.label_kind in POOLED:
+            x, targets = at_targets(x, targets, max(1, tokens.shape[1] // SHORTEST_TEXT))
+        scores = self.label(x, self.keys(context), self.config.classifier_dropout)
         if self.label_kind == "number":
             return number_losses(scores, targets)
         if self.label_kind == "span":

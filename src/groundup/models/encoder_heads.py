@@ -14,15 +14,34 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Int32
 from torch import Tensor, nn
 
 from groundup.models.heads import LanguageModelHead
 from groundup.models.layers import LayerNorm, Linear
 from groundup.models.losses import IGNORE, LossConfig, cross_entropy
+from groundup.models.noise import HEAD, dropout
 
 LabelKind = Literal["sequence", "token", "number", "span"]
 """What a label head says: a label of each text, a label of each word, a number of each text, a span of each text."""
+
+POOLED: tuple[LabelKind, ...] = ("sequence", "number")
+"""What is said of a whole text, at its [CLS], by BERT's pooler."""
+EVEN_WIDTH = 32
+"""Matrix products of bfloat16 numbers take so many at once."""
+
+
+def at_targets(
+    hidden: Float[Tensor, "rows time hidden"], targets: Int[Tensor, "rows time"], places: int
+) -> tuple[Float[Tensor, "rows places hidden"], Int[Tensor, "rows places"]]:
+    """States and targets of the first `places` positions of each row that have a target; others fill the row up.
+
+    A row with more targets than `places` gets NaN, so that a wrong use cannot pass unseen.
+    """
+    chosen = torch.sort((targets == IGNORE).int(), dim=1, stable=True).indices[:, :places]
+    states = hidden.gather(1, chosen[:, :, None].expand(-1, -1, hidden.shape[-1]))
+    too_many = (targets != IGNORE).sum(1) > places
+    return states.masked_fill(too_many[:, None, None], float("nan")), targets.gather(1, chosen)
 
 
 class MaskedHead(nn.Module):
@@ -49,20 +68,15 @@ class MaskedHead(nn.Module):
         row_weights: Float[Tensor, " rows"] | None,
         places: int,
     ) -> tuple[Float[Tensor, " rows"], Int[Tensor, " rows"]]:
-        """Sum of the losses and number of targets of each row, of which at most `places` may have a target.
-
-        A row with more targets than `places` has the loss NaN, so that a wrong use cannot pass unseen.
-        """
-        counts = (targets != IGNORE).sum(1)
-        chosen = torch.sort((targets == IGNORE).int(), dim=1, stable=True).indices[:, :places]
-        states = hidden.gather(1, chosen[:, :, None].expand(-1, -1, hidden.shape[-1]))
+        """Sums of the losses and numbers of targets of each row, at most `places` of them (`at_targets`)."""
+        states, chosen = at_targets(hidden, targets, places)
         states = self._transformed(states)
-        # The bias as one more column keeps the head's chunked losses as they are.
+        # The bias as one more column keeps the head's chunked losses as they are; more of zeros for even products.
         table = embedding if self.output.weight is None else self.output.weight
-        wide = torch.cat([states, states.new_ones(*states.shape[:-1], 1)], dim=-1)
-        matrix = torch.cat([table, self.bias[:, None]], dim=1)
-        sums, _ = self.output.losses(wide, matrix, targets.gather(1, chosen), row_weights)
-        return torch.where(counts <= places, sums, float("nan")), counts
+        width = EVEN_WIDTH - states.shape[-1] % EVEN_WIDTH
+        ones = F.pad(states.new_ones(*states.shape[:-1], 1), (0, width - 1))
+        matrix = torch.cat([table, F.pad(self.bias[:, None], (0, width - 1))], dim=1)
+        return self.output.losses(torch.cat([states, ones], dim=-1), matrix, chosen, row_weights)
 
     def _transformed(self, hidden: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hidden"]:
         states: Tensor = self.norm(F.gelu(self.transform(hidden)))
@@ -77,10 +91,12 @@ class LabelHead(nn.Module):
         self.pooler = Linear(hidden_size, hidden_size, bias=True) if pooled else None
         self.output = Linear(hidden_size, outputs, bias=True)
 
-    def forward(self, hidden: Float[Tensor, "rows time hidden"]) -> Float[Tensor, "rows time outputs"]:
-        """Scores, float32."""
+    def forward(
+        self, hidden: Float[Tensor, "rows time hidden"], keys: Int32[Tensor, " rows"] | None = None, rate: float = 0.0
+    ) -> Float[Tensor, "rows time outputs"]:
+        """Scores, float32; with keys a share `rate` of what the last matrix reads is dropped."""
         states = hidden if self.pooler is None else torch.tanh(self.pooler(hidden))
-        scores: Tensor = self.output(states).float()
+        scores: Tensor = self.output(dropout(states, keys, HEAD, rate)).float()
         return scores
 
 

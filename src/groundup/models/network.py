@@ -54,8 +54,8 @@ class NetworkConfig(Config):
     def flops_per_token(self, vocab_size: int) -> int:
         """Forward and backward of one token at full context."""
         model = self._on_meta(vocab_size)
-        products = sum(p.numel() * model.flops_per_weight(name) for name, p in model.named_parameters())
-        return round(products) + sum(operation.flops_per_token for operation in model.operations())
+        products = (round(p.numel() * model.flops_per_weight(name)) for name, p in model.named_parameters())
+        return sum(products) + sum(operation.flops_per_token for operation in model.operations())
 
     def cache_bytes(self, rows: int, time: int, bytes_per_value: int = 2) -> int:
         """What generation keeps of `rows` sequences of `time` tokens."""
