@@ -368,6 +368,8 @@ def token_losses_(
     """
     losses = _losses_shape(scores, targets, weights, ignore)
     extra = (float(smoothing), float(z_loss))
+    # The gradient of a sum is one number with a stride of 0.
+    weights = None if weights is None else weights.contiguous()
     call("pointwise", "token_losses", scores, targets, weights, losses, *scores.shape, ignore, *extra)
     return losses
 

@@ -8,8 +8,7 @@ from groundup.models.cache import KeyValueCache, StateCache
 from groundup.models.context import RowContext
 from groundup.models.decoder import Decoder
 from groundup.models.decoder_config import DecoderConfig
-from groundup.models.encoder import Encoder, Labeller
-from groundup.models.encoder_config import EncoderConfig
+from groundup.models.encoder import Encoder, EncoderConfig, Labeller
 from groundup.models.encoder_heads import LabelKind, numbers_as_targets
 from groundup.models.huggingface import (
     check_shapes,

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from groundup.models.decoder_config import DecoderConfig
-from groundup.models.encoder_config import EncoderConfig
+from groundup.models.encoder import EncoderConfig
 from groundup.models.lstm import LSTMConfig
 
 ModelConfig = Annotated[DecoderConfig | EncoderConfig | LSTMConfig, Field(discriminator="kind")]

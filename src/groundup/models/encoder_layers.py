@@ -15,9 +15,16 @@ from jaxtyping import Float, Int, Int32
 from torch import Tensor, nn
 
 from groundup.kernels import postnorm
-from groundup.models.encoder_config import EncoderConfig
 from groundup.models.layers import FeedForward, LayerNorm, Linear, joined_linear
-from groundup.models.noise import ATTENTION_BRANCH, ATTENTION_WEIGHTS, FFN_BRANCH, LayerNoise, dropout, residual_branch
+from groundup.models.noise import (
+    ATTENTION_BRANCH,
+    ATTENTION_WEIGHTS,
+    FFN_BRANCH,
+    LayerNoise,
+    NoiseConfig,
+    dropout,
+    residual_branch,
+)
 
 
 class Sight(NamedTuple):
@@ -94,14 +101,13 @@ class EncoderBlock(nn.Module):
     fused = False
     """Use the kernels where the input is bfloat16."""
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, hidden_size: int, num_heads: int, ffn_size: int, epsilon: float, drops: NoiseConfig) -> None:
         super().__init__()
-        self.config = config
-        size, epsilon = config.hidden_size, config.norm_epsilon
-        self.attention = BidirectionalAttention(size, config.num_heads, config.attention_dropout)
-        self.attention_norm = LayerNorm(size, epsilon)
-        self.ffn = FeedForward(size, config.ffn_size, "gelu", gated=False, bias=True)
-        self.ffn_norm = LayerNorm(size, epsilon)
+        self.drops = drops
+        self.attention = BidirectionalAttention(hidden_size, num_heads, drops.attention_dropout)
+        self.attention_norm = LayerNorm(hidden_size, epsilon)
+        self.ffn = FeedForward(hidden_size, ffn_size, "gelu", gated=False, bias=True)
+        self.ffn_norm = LayerNorm(hidden_size, epsilon)
 
     def forward(
         self, x: Float[Tensor, "rows time hidden"], seen: Sight, noise: LayerNoise | None = None
@@ -116,10 +122,10 @@ class EncoderBlock(nn.Module):
     ) -> Tensor:
         """`norm(x + last(inner))`, with what noise drops of the branch."""
         if not (self.fused and x.dtype == torch.bfloat16):
-            y: Tensor = norm(x + residual_branch(last(inner), noise, places, self.config))
+            y: Tensor = norm(x + residual_branch(last(inner), noise, places, self.drops))
             return y
         if noise is None:
             branch, bias = F.linear(inner, last.weight.to(inner.dtype)), last.bias
         else:
-            branch, bias = residual_branch(last(inner), noise, places, self.config), None
+            branch, bias = residual_branch(last(inner), noise, places, self.drops), None
         return postnorm.add_layer_norm(x, branch, bias, norm.weight, norm.bias, norm.epsilon)

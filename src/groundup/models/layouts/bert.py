@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from groundup.errors import ModelFileError
-from groundup.models.encoder_config import EncoderConfig
+from groundup.models.encoder import EncoderConfig
 from groundup.models.layouts.layout import ConfigValues, Layout, Part
 
 WITHOUT_PAIRS, WITH_PAIRS = "BertForMaskedLM", "BertForPreTraining"
