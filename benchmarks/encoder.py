@@ -46,8 +46,8 @@ CLASSIFICATION: dict[str, dict[str, Any]] = {
     "transformers: bf16 eager, dropout 0.1": {"bf16": True, "dropout": 0.1},
 }
 FIGURES = {
-    "pretrain": ("per_second", "train_seconds", "first_step_seconds", "masked_loss"),
-    "classify": ("per_second", "train_seconds", "accuracy", "macro_f1"),
+    "pretrain": ("per_second", "train_seconds", "processor_seconds", "first_step_seconds", "masked_loss"),
+    "classify": ("per_second", "train_seconds", "processor_seconds", "accuracy", "macro_f1"),
 }
 Runs = dict[str, list[dict[str, Any]]]
 

@@ -33,6 +33,7 @@ class Session:
         self.facts = json.loads((self.folder / "facts.json").read_text())
         self.total_steps = int(self.job.get("steps", 0))
         self.ends: list[float] = []
+        self.processor_start = self.processor_seconds = 0.0
         torch.set_num_threads(self.job["threads"])
         torch.manual_seed(self.job["seed"])
 
@@ -53,11 +54,12 @@ class Session:
 
     def begin(self) -> None:
         """The first step starts now."""
-        self.ends = [time.monotonic()]
+        self.ends, self.processor_start = [time.monotonic()], time.process_time()
 
     def after_step(self) -> None:
         """A step has just ended."""
         self.ends.append(time.monotonic())
+        self.processor_seconds = time.process_time() - self.processor_start
 
     def report(self, per_step: float, figures: dict[str, Any]) -> None:
         """Print the answer; `per_step` tokens (or examples) make a step. The first steps, which compile, are apart."""
@@ -67,7 +69,11 @@ class Session:
             "per_second": per_step / float(np.mean(steady)),
             "per_second_median": per_step / float(np.median(steady)),
         }
-        times = {"train_seconds": self.ends[-1] - self.ends[0], "first_step_seconds": float(seconds[0])}
+        times = {
+            "train_seconds": self.ends[-1] - self.ends[0],
+            "processor_seconds": self.processor_seconds,
+            "first_step_seconds": float(seconds[0]),
+        }
         print(json.dumps({**rates, **times, "steps": len(seconds), **figures}), flush=True)
 
 

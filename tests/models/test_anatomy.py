@@ -51,8 +51,8 @@ def test_an_encoder_pays_for_what_it_predicts_and_for_attention_to_all() -> None
     config = EncoderConfig(
         kind="encoder", context_length=100, num_layers=2, hidden_size=32, num_heads=2, ffn_size=64, predicted_share=0.25
     )  # fmt: skip
-    blocks, head = 2 * (4 * 32**2 + 2 * 32 * 64), 32 * 32 + 50 * 32
-    assert config.flops_per_token(50) == 6 * (blocks + head / 4) + 2 * 12 * 32 * 100
+    always, at_targets = (4 + 3) * 32**2 + 2 * 32 * 64, 32**2 + 2 * 32 * 64 + 32**2 + 50 * 32
+    assert config.flops_per_token(50) == 6 * (always + at_targets / 4) + 2 * 12 * 32 * 100
 
 
 def test_a_giant_costs_nothing_and_reads_well() -> None:

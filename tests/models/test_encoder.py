@@ -24,7 +24,8 @@ from groundup.models import (
     huggingface_config,
     to_huggingface,
 )
-from groundup.models.encoder_heads import at_targets, number_losses, numbers_as_targets, span_losses
+from groundup.models.encoder_heads import first_targets, guarded, number_losses, numbers_as_targets, span_losses
+from groundup.models.encoder_layers import states_at
 from groundup.models.noise import row_keys
 
 VOCAB_SIZE = 50
@@ -242,8 +243,9 @@ def test_the_head_of_a_task_drops_in_training_only() -> None:
 def test_states_stand_where_the_targets_are(has_target: list[bool], places: int) -> None:
     places = min(places, len(has_target))
     targets = torch.tensor([[i if has else IGNORE for i, has in enumerate(has_target)]])
-    states, chosen = at_targets(torch.arange(float(len(has_target)))[None, :, None], targets, places)
+    found, chosen = first_targets(targets, places)
     wanted = [i for i, has in enumerate(has_target) if has]
+    states = guarded(states_at(torch.arange(float(len(has_target)))[None, :, None], found), chosen, targets)
     if len(wanted) > places:
         assert states.isnan().all()
         return

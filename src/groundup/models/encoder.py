@@ -24,7 +24,8 @@ from groundup.models.encoder_heads import (
     LabelHead,
     LabelKind,
     MaskedHead,
-    at_targets,
+    first_targets,
+    guarded,
     label_losses,
     number_losses,
     span_losses,
@@ -146,8 +147,12 @@ class EncoderBody(Network):
         positions: Int[Tensor, "rows time"] | None,
         parts: Int[Tensor, "rows time"] | None,
         context: RowContext | None = None,
-    ) -> Float[Tensor, "rows time hidden"]:
-        """States behind the last block. Default: one segment, positions 0, 1, 2 ..., part 0; nothing is dropped."""
+        only: Int[Tensor, "rows places"] | None = None,
+    ) -> Float[Tensor, "rows out hidden"]:
+        """States behind the last block, at all positions or (`only`) at some, for which alone it is computed then.
+
+        Default: one segment, positions 0, 1, 2 ..., part 0; nothing is dropped.
+        """
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
         x = F.embedding(tokens, self.embedding.weight) + F.embedding(positions, self.positions.weight)
@@ -158,7 +163,7 @@ class EncoderBody(Network):
         seen = sight(segments, x.dtype, kernel=by_kernel)
         for index, block in enumerate(self.layers):
             noise = layer_noise(keys, index, config.num_layers, config.stochastic_depth)
-            states: Tensor = block(x, seen, noise)
+            states: Tensor = block(x, seen, noise, only if index == config.num_layers - 1 else None)
             x = states
         return x
 
@@ -188,15 +193,20 @@ class EncoderBody(Network):
         return 0 if name.startswith(("embedding", "positions.", "parts.")) else self.config.num_layers + 1
 
     def flops_per_weight(self, name: str) -> float:
-        """Forward and backward of one token by one weight; heads are computed at some of the positions only."""
+        """Forward and backward of one token by one weight; heads and the last feed-forward at targets only."""
         return super().flops_per_weight(name) * self._share(name)
 
     def _share(self, name: str) -> float:
         """Of the positions, at which this parameter is used."""
         if name.startswith("masked."):
             return self.config.predicted_places / self.config.context_length
+        pairs = self.config.pair_places if self.config.next_sentence else 0
         if name.startswith("next_sentence."):
-            return self.config.pair_places / self.config.context_length
+            return pairs / self.config.context_length
+        if name.startswith(
+            tuple(f"layers.{self.config.num_layers - 1}.{part}" for part in ("attention.output", "ffn."))
+        ):
+            return min(1.0, (self.config.predicted_places + pairs) / self.config.context_length)
         return 1.0
 
     def operations(self) -> list[Operation]:
@@ -237,20 +247,24 @@ class Encoder(EncoderBody):
         Targets are [rows, time] (masked tokens), or [rows, 2, time] (masked tokens; whether a text follows, at [CLS]).
         `row_weights`: the derivative of the objective by each of the sums, if known beforehand (see `Decoder`).
         """
-        x = self.hidden(tokens, segments, positions, parts, context)
         if targets is None:
-            return self.masked.logits(x, self.embedding.weight)
-        masked, weights = targets, row_weights
-        if targets.ndim == 3:
-            masked, weights = targets[:, 0], None if row_weights is None else row_weights[:, 0]
-        sums, counts = self.masked(x, self.embedding.weight, masked, weights, self.config.predicted_places)
-        if targets.ndim == 2:
-            return sums, counts
-        if self.next_sentence is None:
+            return self.masked.logits(self.hidden(tokens, segments, positions, parts, context), self.embedding.weight)
+        heads = targets.view(len(tokens), -1, tokens.shape[1])
+        weights = None if row_weights is None else row_weights.view(len(tokens), -1)
+        if heads.shape[1] > 1 and self.next_sentence is None:
             raise ValueError("targets of next sentences need next_sentence: true in the model's config")
-        states, labels = at_targets(x, targets[:, 1], self.config.pair_places)
-        pair_sums, pair_counts = label_losses(self.next_sentence(states), labels, self.loss)
-        return torch.stack([sums, pair_sums], 1), torch.stack([counts, pair_counts], 1)
+        rooms = (self.config.predicted_places, self.config.pair_places)[: heads.shape[1]]
+        found = [first_targets(heads[:, index], room) for index, room in enumerate(rooms)]
+        only = torch.cat([places for places, _ in found], dim=1)
+        x = self.hidden(tokens, segments, positions, parts, context, only)
+        parts_of = x.split([each.shape[1] for each, _ in found], dim=1)
+        states = [guarded(part, each, heads[:, i]) for i, (part, (_, each)) in enumerate(zip(parts_of, found))]
+        masked_weights = None if weights is None else weights[:, 0]
+        answer = self.masked(states[0], self.embedding.weight, found[0][1], masked_weights)
+        if targets.ndim == 2:
+            return answer
+        pairs = label_losses(self.next_sentence(states[1]), found[1][1], self.loss)
+        return torch.stack([answer[0], pairs[0]], 1), torch.stack([answer[1], pairs[1]], 1)
 
     def pair_scores(
         self,
@@ -296,12 +310,15 @@ class Labeller(EncoderBody):
 
         Targets [rows, time]: labels, or numbers (`numbers_as_targets`); of spans [rows, 2, time], start and end.
         """
-        x = self.hidden(tokens, segments, positions, parts, context)
         if targets is None:
-            scores: Tensor = self.label(x)
+            scores: Tensor = self.label(self.hidden(tokens, segments, positions, parts, context))
             return scores
         if self.label_kind in POOLED:
-            x, targets = at_targets(x, targets, max(1, tokens.shape[1] // SHORTEST_TEXT))
+            only, chosen = first_targets(targets, max(1, tokens.shape[1] // SHORTEST_TEXT))
+            x = guarded(self.hidden(tokens, segments, positions, parts, context, only), chosen, targets)
+            targets = chosen
+        else:
+            x = self.hidden(tokens, segments, positions, parts, context)
         scores = self.label(x, self.keys(context), self.config.classifier_dropout)
         if self.label_kind == "number":
             return number_losses(scores, targets)

@@ -31,17 +31,20 @@ EVEN_WIDTH = 32
 """Matrix products of bfloat16 numbers take so many at once."""
 
 
-def at_targets(
-    hidden: Float[Tensor, "rows time hidden"], targets: Int[Tensor, "rows time"], places: int
-) -> tuple[Float[Tensor, "rows places hidden"], Int[Tensor, "rows places"]]:
-    """States and targets of the first `places` positions of each row that have a target; others fill the row up.
-
-    A row with more targets than `places` gets NaN, so that a wrong use cannot pass unseen.
-    """
+def first_targets(
+    targets: Int[Tensor, "rows time"], places: int
+) -> tuple[Int[Tensor, "rows places"], Int[Tensor, "rows places"]]:
+    """Which `places` positions of each row have a target first, and what it is; others fill the row up."""
     chosen = torch.sort((targets == IGNORE).int(), dim=1, stable=True).indices[:, :places]
-    states = hidden.gather(1, chosen[:, :, None].expand(-1, -1, hidden.shape[-1]))
-    too_many = (targets != IGNORE).sum(1) > places
-    return states.masked_fill(too_many[:, None, None], float("nan")), targets.gather(1, chosen)
+    return chosen, targets.gather(1, chosen)
+
+
+def guarded(
+    states: Float[Tensor, "rows places hidden"], chosen: Int[Tensor, "rows places"], targets: Int[Tensor, "rows time"]
+) -> Float[Tensor, "rows places hidden"]:
+    """The states, NaN in a row that has more targets than were chosen, so that a wrong use cannot pass unseen."""
+    lost = (chosen != IGNORE).sum(1) < (targets != IGNORE).sum(1)
+    return states.masked_fill(lost[:, None, None], float("nan"))
 
 
 class MaskedHead(nn.Module):
@@ -62,21 +65,19 @@ class MaskedHead(nn.Module):
 
     def forward(
         self,
-        hidden: Float[Tensor, "rows time hidden"],
+        states: Float[Tensor, "rows places hidden"],
         embedding: Float[Tensor, "vocab hidden"],
-        targets: Int[Tensor, "rows time"],
+        targets: Int[Tensor, "rows places"],
         row_weights: Float[Tensor, " rows"] | None,
-        places: int,
     ) -> tuple[Float[Tensor, " rows"], Int[Tensor, " rows"]]:
-        """Sums of the losses and numbers of targets of each row, at most `places` of them (`at_targets`)."""
-        states, chosen = at_targets(hidden, targets, places)
+        """Sums of the losses and numbers of targets of each row."""
         states = self._transformed(states)
         # The bias as one more column keeps the head's chunked losses as they are; more of zeros for even products.
         table = embedding if self.output.weight is None else self.output.weight
         width = EVEN_WIDTH - states.shape[-1] % EVEN_WIDTH
         ones = F.pad(states.new_ones(*states.shape[:-1], 1), (0, width - 1))
         matrix = torch.cat([table, F.pad(self.bias[:, None], (0, width - 1))], dim=1)
-        return self.output.losses(torch.cat([states, ones], dim=-1), matrix, chosen, row_weights)
+        return self.output.losses(torch.cat([states, ones], dim=-1), matrix, targets, row_weights)
 
     def _transformed(self, hidden: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hidden"]:
         states: Tensor = self.norm(F.gelu(self.transform(hidden)))

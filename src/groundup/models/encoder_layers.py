@@ -95,6 +95,15 @@ def dropping_attention(
     return dropout(weights, noise.keys, ATTENTION_WEIGHTS, rate) @ value
 
 
+def states_at(
+    states: Float[Tensor, "rows time hidden"], places: Int[Tensor, "rows places"]
+) -> Float[Tensor, "rows places hidden"]:
+    """The states at some places of each row."""
+    first = states.shape[1] * torch.arange(len(states), device=places.device)[:, None]
+    # As from a table: the one look-up whose gradient a CPU sums in a single pass.
+    return F.embedding(places + first, states.flatten(0, 1))
+
+
 class EncoderBlock(nn.Module):
     """One layer: `x = norm(x + attention x)`, then `x = norm(x + feed-forward x)`."""
 
@@ -110,10 +119,16 @@ class EncoderBlock(nn.Module):
         self.ffn_norm = LayerNorm(hidden_size, epsilon)
 
     def forward(
-        self, x: Float[Tensor, "rows time hidden"], seen: Sight, noise: LayerNoise | None = None
-    ) -> Float[Tensor, "rows time hidden"]:
-        """[rows, time, hidden_size] -> the same shape."""
+        self,
+        x: Float[Tensor, "rows time hidden"],
+        seen: Sight,
+        noise: LayerNoise | None = None,
+        only: Int[Tensor, "rows places"] | None = None,
+    ) -> Float[Tensor, "rows out hidden"]:
+        """[rows, time, hidden_size] -> the same shape; with `only` at these places of each row, in their order."""
         mixed = self.attention.mixed(x, seen, noise)
+        if only is not None:
+            x, mixed = states_at(x, only), states_at(mixed, only)
         x = self._added(x, mixed, self.attention.output, self.attention_norm, noise, ATTENTION_BRANCH)
         return self._added(x, self.ffn.inner(x), self.ffn.down, self.ffn_norm, noise, FFN_BRANCH)
 
