@@ -100,20 +100,21 @@ static inline __m512 normal_share(__m512 x, __m512* density) {
   return _mm512_mask_sub_ps(beyond, _mm512_cmple_ps_mask(_mm512_setzero_ps(), x), one, beyond);
 }
 
-// y = GELU(x + bias), the exact one.
-extern "C" void gelu_forward(const bf16* x, const float* bias, bf16* y, i64 rows, i64 size) {
+// y = GELU(x + bias), the exact one, and its slope there.
+extern "C" void gelu_forward(const bf16* x, const float* bias, bf16* y, bf16* slope, i64 rows, i64 size) {
 #pragma omp parallel for schedule(static)
   for (i64 row = 0; row < rows; row++)
     for (i64 i = 0; i < size; i += 16) {
       __mmask16 m = lanes(size - i);
       __m512 v = _mm512_add_ps(load(x + row * size + i, m), floats(bias + i, m)), density;
-      store(y + row * size + i, m, _mm512_mul_ps(v, normal_share(v, &density)));
+      __m512 share = normal_share(v, &density);
+      store(y + row * size + i, m, _mm512_mul_ps(v, share));
+      store(slope + row * size + i, m, _mm512_fmadd_ps(v, density, share));
     }
 }
 
 // parts [PARTS][size]: the gradient by bias.
-extern "C" void gelu_backward(const bf16* grad, const bf16* x, const float* bias, bf16* grad_x, float* parts, i64 rows,
-                              i64 size) {
+extern "C" void gelu_backward(const bf16* grad, const bf16* slope, bf16* grad_x, float* parts, i64 rows, i64 size) {
 #pragma omp parallel for schedule(static)
   for (i64 part = 0; part < PARTS; part++) {
     float* total = parts + part * size;
@@ -121,9 +122,7 @@ extern "C" void gelu_backward(const bf16* grad, const bf16* x, const float* bias
     for (i64 row = part_begin(part, rows); row < part_begin(part + 1, rows); row++)
       for (i64 i = 0; i < size; i += 16) {
         __mmask16 m = lanes(size - i);
-        __m512 v = _mm512_add_ps(load(x + row * size + i, m), floats(bias + i, m)), density;
-        __m512 share = normal_share(v, &density);
-        __m512 found = _mm512_mul_ps(load(grad + row * size + i, m), _mm512_fmadd_ps(v, density, share));
+        __m512 found = _mm512_mul_ps(load(grad + row * size + i, m), load(slope + row * size + i, m));
         store(grad_x + row * size + i, m, found);
         add_to(total + i, m, found);
       }

@@ -183,39 +183,41 @@ def add_layer_norm(
     return y
 
 
-def _same_shape(x: Tensor, bias: Tensor) -> Tensor:
-    return torch.empty_like(x)
+def _gelu_shapes(x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(x)
 
 
-@operator("gelu(Tensor x, Tensor bias) -> Tensor", _same_shape)
-def _gelu(x: Tensor, bias: Tensor) -> Tensor:
-    y = torch.empty_like(x)
-    call("postnorm", "gelu_forward", x, bias, y, x.numel() // x.shape[-1], x.shape[-1])
-    return y
+@operator("gelu(Tensor x, Tensor bias) -> (Tensor, Tensor)", _gelu_shapes)
+def _gelu(x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    y, slope = _gelu_shapes(x, bias)
+    call("postnorm", "gelu_forward", x, bias, y, slope, x.numel() // x.shape[-1], x.shape[-1])
+    return y, slope
 
 
-def _gelu_gradients(grad: Tensor, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x), _sums_shape(x)
+def _gelu_gradients(grad: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(grad), _sums_shape(grad)
 
 
-@operator("gelu_backward(Tensor grad, Tensor x, Tensor bias) -> (Tensor, Tensor)", _gelu_gradients)
-def _gelu_backward(grad: Tensor, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    grad_x, parts = _gelu_gradients(grad, x, bias)
-    call("postnorm", "gelu_backward", grad, x, bias, grad_x, parts, x.numel() // x.shape[-1], x.shape[-1])
+@operator("gelu_backward(Tensor grad, Tensor slope) -> (Tensor, Tensor)", _gelu_gradients)
+def _gelu_backward(grad: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    grad_x, parts = _gelu_gradients(grad, slope)
+    call("postnorm", "gelu_backward", grad, slope, grad_x, parts, grad.numel() // grad.shape[-1], grad.shape[-1])
     return grad_x, parts
 
 
 class _Gelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, bias)
-        y: Tensor = _gelu(x, bias)
+        y: Tensor
+        y, slope = _gelu(x, bias)
+        ctx.save_for_backward(slope)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        grad_x, parts = _gelu_backward(grad.contiguous(), *ctx.saved_tensors)
+        (slope,) = ctx.saved_tensors
+        grad_x, parts = _gelu_backward(grad.contiguous(), slope)
         return grad_x, parts.sum(0)
 
 

@@ -27,8 +27,6 @@ LabelKind = Literal["sequence", "token", "number", "span"]
 
 POOLED: tuple[LabelKind, ...] = ("sequence", "number")
 """What is said of a whole text, at its [CLS], by BERT's pooler."""
-EVEN_WIDTH = 32
-"""Matrix products of bfloat16 numbers take so many at once."""
 
 
 def first_targets(
@@ -72,12 +70,11 @@ class MaskedHead(nn.Module):
     ) -> tuple[Float[Tensor, " rows"], Int[Tensor, " rows"]]:
         """Sums of the losses and numbers of targets of each row."""
         states = self._transformed(states)
-        # The bias as one more column keeps the head's chunked losses as they are; more of zeros for even products.
+        # The bias as one more column keeps the head's chunked losses as they are.
         table = embedding if self.output.weight is None else self.output.weight
-        width = EVEN_WIDTH - states.shape[-1] % EVEN_WIDTH
-        ones = F.pad(states.new_ones(*states.shape[:-1], 1), (0, width - 1))
-        matrix = torch.cat([table, F.pad(self.bias[:, None], (0, width - 1))], dim=1)
-        return self.output.losses(torch.cat([states, ones], dim=-1), matrix, targets, row_weights)
+        wide = torch.cat([states, states.new_ones(*states.shape[:-1], 1)], dim=-1)
+        matrix = torch.cat([table, self.bias[:, None]], dim=1)
+        return self.output.losses(wide, matrix, targets, row_weights)
 
     def _transformed(self, hidden: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hidden"]:
         states: Tensor = self.norm(F.gelu(self.transform(hidden)))
