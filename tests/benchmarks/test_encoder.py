@@ -114,3 +114,15 @@ def test_ours_is_set_against_the_fastest_and_the_best() -> None:
     found = encoder.compared(runs, "masked_loss", -1)
     assert found["to_fastest_peer"]["median"] == 2.0
     assert found["gain_to_best_peer"]["median"] == pytest.approx(0.1)
+
+
+def test_half_the_tokens_count_where_the_loss_is_reached() -> None:
+    def timed(seconds: float, loss: float) -> dict[str, Any]:
+        return {**run(1.0, loss), "train_seconds": seconds}
+
+    runs = {
+        encoder.HALF: [timed(10.0, 2.0), timed(10.0, 3.0), {"failed": "x"}],
+        "transformers: a": [timed(40.0, 2.5), timed(30.0, 2.5), timed(1.0, 1.0)],
+    }
+    found = encoder.sooner(runs, "transformers: a")
+    assert (found["times_sooner"]["median"], found["as_good"], found["runs"]) == (3.5, 1, 2)
