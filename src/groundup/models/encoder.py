@@ -9,6 +9,7 @@ buffers, and nothing depends on the world size.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Literal
 
@@ -35,6 +36,7 @@ from groundup.models.heads import ChunkLoss
 from groundup.models.layers import FeedForward, LayerNorm
 from groundup.models.network import Network, NetworkConfig, Operation, Role
 from groundup.models.noise import INPUT, NoiseConfig, dropout, layer_noise
+from groundup.models.rotary import sinusoids
 
 SHORTEST_PAIR, SHORTEST_TEXT = 5, 2
 """Tokens of `[CLS] a [SEP] b [SEP]` and of `[CLS] [SEP]`: so far apart are the [CLS] of texts in one row, at least."""
@@ -69,6 +71,8 @@ class EncoderConfig(NoiseConfig, NetworkConfig):
     """Added to the variance in every norm."""
     init_std: float = Field(default=0.02, gt=0)
     """Standard deviation of all starting tables and matrices; biases start at 0."""
+    positions_start: Literal["normal", "waves"] = "normal"
+    """The table of positions starts at random as in BERT, or as sines and cosines, which makes neighbours alike."""
 
     @model_validator(mode="after")
     def _consistent(self) -> EncoderConfig:
@@ -218,9 +222,12 @@ class EncoderBody(Network):
         return [*found, Operation(name, (), config.num_layers, flops, how)]
 
     def start(self, name: str, shape: torch.Size, seed: int) -> Tensor:
-        """The starting values of a parameter: gains 1, biases 0, all else `init_std`."""
+        """The starting values of a parameter: gains 1, biases 0, all else at random, or positions as waves."""
         if self.role(name) == "vector":
             return torch.full(shape, 0.0 if name.endswith("bias") else 1.0, device="cpu")
+        if name == "positions.weight" and self.config.positions_start == "waves":
+            places = torch.arange(shape[0], device="cpu")[None]
+            return sinusoids(places, shape[1])[0] * (math.sqrt(2) * self.config.init_std)
         return self.normal(name, shape, seed, self.config.init_std)
 
 
