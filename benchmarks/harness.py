@@ -95,7 +95,7 @@ def environment(tool: str, cache: Path, options: argparse.Namespace) -> dict[str
     drop = ("LD_PRELOAD", "GOMP_SPINCOUNT", "OMP_NUM_THREADS", "PYTHONPATH")
     made = {name: value for name, value in os.environ.items() if name not in drop}
     made.update(
-        PYTHONPATH=str(HERE.parent),
+        PYTHONPATH=f"{HERE.parent}:{HERE.parent / 'src'}",
         HOME=str(cache),
         TORCHINDUCTOR_CACHE_DIR=str(cache / "inductor"),
         HF_HUB_OFFLINE="1",
@@ -117,13 +117,21 @@ def allocator(options: argparse.Namespace) -> Start:
 
 
 def run_job(
-    tool: str, job: Mapping[str, Any], cache: Path, options: argparse.Namespace, folders: Mapping[str, str]
+    tool: str,
+    job: Mapping[str, Any],
+    cache: Path,
+    options: argparse.Namespace,
+    folders: Mapping[str, str],
+    module: str | None = None,
 ) -> dict[str, Any]:
-    """The runner's JSON line with `foreign_cores` and `wall_seconds`; `{"failed": reason}` when there is none."""
+    """The runner's JSON line with `foreign_cores` and `wall_seconds`; `{"failed": reason}` when there is none.
+
+    `module`: the runner, where it is not called as the tool.
+    """
     cache.mkdir(parents=True, exist_ok=True)
     python = peers_python() if tool in INDEX_PEERS + FOLDER_PEERS else sys.executable
     full = {**job, "threads": options.threads, "folder": folders.get(tool)}
-    command = [python, "-m", f"benchmarks.runners.{tool}", json.dumps(full)]
+    command = [python, "-m", f"benchmarks.runners.{module or tool}", json.dumps(full)]
     busy, own, started = busy_seconds(), own_seconds(), time.monotonic()
     try:
         done = subprocess.run(

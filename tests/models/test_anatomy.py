@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from groundup.models import DecoderConfig, LSTMConfig, model_anatomy
+from groundup.models import DecoderConfig, EncoderConfig, LSTMConfig, model_anatomy
 
 SIZES = {"context_length": 64, "num_layers": 3, "hidden_size": 24, "num_heads": 4, "num_kv_heads": 2, "ffn_size": 40}
 CLASSIC = {"qk_norm": False, "norm": "layer", "gated": False, "attention_bias": "all", "ffn_bias": True}
@@ -33,6 +33,26 @@ def test_the_rows_add_up(switches: dict[str, Any]) -> None:
             assert part.parameters == math.prod(part.shape) * part.count
             assert math.prod(int(number) for number in part.how.split(" x ")) == part.parameters
     assert table.as_dict()["parameters"] == table.parameters
+
+
+@pytest.mark.parametrize(
+    "switches", [{}, {"next_sentence": True, "tied": False}, {"context_length": 67, "predicted_share": 0.31}]
+)
+def test_the_rows_of_an_encoder_add_up(switches: dict[str, Any]) -> None:
+    sizes = {"context_length": 64, "num_layers": 3, "hidden_size": 24, "num_heads": 4, "ffn_size": 40}
+    config = EncoderConfig(kind="encoder", **{**sizes, **switches})
+    table = model_anatomy(config, 50)
+    assert table.parameters == config.num_parameters(50)
+    assert table.flops_per_token == config.flops_per_token(50)
+    assert table.cache_bytes_per_token == 0
+
+
+def test_an_encoder_pays_for_what_it_predicts_and_for_attention_to_all() -> None:
+    config = EncoderConfig(
+        kind="encoder", context_length=100, num_layers=2, hidden_size=32, num_heads=2, ffn_size=64, predicted_share=0.25
+    )  # fmt: skip
+    always, at_targets = (4 + 3) * 32**2 + 2 * 32 * 64, 32**2 + 2 * 32 * 64 + 32**2 + 50 * 32
+    assert config.flops_per_token(50) == 6 * (always + at_targets / 4) + 2 * 12 * 32 * 100
 
 
 def test_a_giant_costs_nothing_and_reads_well() -> None:

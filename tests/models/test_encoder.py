@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.nn import functional
 
 from groundup import config
@@ -16,12 +18,15 @@ from groundup.models import (
     Encoder,
     EncoderConfig,
     LabellerConfig,
+    RowContext,
     build_model,
     from_huggingface,
     huggingface_config,
     to_huggingface,
 )
-from groundup.models.encoder_heads import number_losses, numbers_as_targets, span_losses
+from groundup.models.encoder_heads import first_targets, guarded, number_losses, numbers_as_targets, span_losses
+from groundup.models.encoder_layers import states_at
+from groundup.models.noise import row_keys
 
 VOCAB_SIZE = 50
 
@@ -195,3 +200,67 @@ def test_every_head_learns_from_its_targets(kind: Any, outputs: int) -> None:
     assert model.depth("embedding.weight") == 0
     assert model.depth("layers.1.ffn.up.bias") == 2
     assert model.depth("label.output.bias") == 3
+
+
+NOISES = [
+    {"embedding_dropout": 0.2},
+    {"attention_dropout": 0.2},
+    {"residual_dropout": 0.2},
+    {"stochastic_depth": 0.5},
+]
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_keys_alone_decide_what_is_dropped(noise: dict[str, float]) -> None:
+    plain, tokens = made(), some_tokens()
+    model = made(**noise)
+    keys = [RowContext(row_keys(1, step, torch.arange(3))) for step in (0, 1)]
+    scores = model(tokens)
+    assert torch.equal(scores, plain(tokens)), "nothing is dropped without keys"
+    assert torch.equal(plain(tokens, context=keys[0]), scores), "nor at rate 0"
+    one, again, other = (model(tokens, context=context) for context in (keys[0], keys[0], keys[1]))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, scores)
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_a_row_drops_the_same_alone_and_among_others(noise: dict[str, float]) -> None:
+    model, tokens, keys = made(**noise), some_tokens(), row_keys(1, 0, torch.arange(3))
+    together = model(tokens, context=RowContext(keys))
+    assert torch.allclose(model(tokens[2:], context=RowContext(keys[2:])), together[2:], atol=1e-5)
+
+
+def test_the_head_of_a_task_drops_in_training_only() -> None:
+    model = build_model(LabellerConfig.on(described(classifier_dropout=0.5), "token", ("a", "b", "c")), VOCAB_SIZE)
+    model.initialise(1)
+    tokens, context = some_tokens(), RowContext(row_keys(1, 0, torch.arange(3)))
+    targets = torch.zeros_like(tokens)
+    found = [model(tokens, targets=targets, context=each)[0] for each in (None, context, context)]
+    assert torch.equal(found[1], found[2])
+    assert not torch.equal(found[0], found[1])
+    assert torch.equal(model(tokens), model(tokens, context=context)), "scores are for use"
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=30), st.integers(1, 30))
+def test_states_stand_where_the_targets_are(has_target: list[bool], places: int) -> None:
+    places = min(places, len(has_target))
+    targets = torch.tensor([[i if has else IGNORE for i, has in enumerate(has_target)]])
+    found, chosen = first_targets(targets, places)
+    wanted = [i for i, has in enumerate(has_target) if has]
+    states = guarded(states_at(torch.arange(float(len(has_target)))[None, :, None], found), chosen, targets)
+    if len(wanted) > places:
+        assert states.isnan().all()
+        return
+    kept = chosen[0] != IGNORE
+    assert chosen[0][kept].tolist() == states[0, kept, 0].tolist() == wanted
+
+
+def test_positions_may_start_as_waves() -> None:
+    size = {"context_length": 64, "hidden_size": 48, "init_std": 0.05}
+    model = build_model(described(positions_start="waves", **size), VOCAB_SIZE)
+    model.initialise(1)
+    table = model.get_parameter("positions.weight")
+    assert float(table.square().mean().sqrt()) == pytest.approx(0.05, rel=0.1)
+    near, far = (functional.cosine_similarity(table[:-step], table[step:]).mean() for step in (1, 20))
+    assert near > 0.9 > far

@@ -111,7 +111,7 @@ def test_attention_weights_are_dropped_and_scaled() -> None:
     """With values that are all one, what comes out is the share of the weights that is left, made up for."""
     query, key = torch.randn(6, 2, 40, 8), torch.randn(6, 1, 40, 8)
     noise = layer_noise(keys(), 0, 1, 0.0)
-    mixed = attend(query, key, torch.ones(6, 1, 40, 8), None, "auto", None, noise, 0.3)
+    mixed = attend(query, key, torch.ones(6, 1, 40, 8), None, noise=noise, rate=0.3)
     assert 0.9 < mixed.mean() < 1.1 and mixed.std() > 0.1
 
 

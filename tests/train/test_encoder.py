@@ -26,6 +26,9 @@ MODEL = EncoderConfig(
     predicted_share=0.3,
 )  # fmt: skip
 VOCAB_SIZE = 32
+NOISY = MODEL.model_copy(
+    update={"embedding_dropout": 0.1, "attention_dropout": 0.2, "residual_dropout": 0.1, "stochastic_depth": 0.2}
+)
 OBJECTIVES = Objectives(("text",), (0,), ("pretrain",), (1.0,), ("", "next_sentence"))
 
 
@@ -75,9 +78,9 @@ def mixture() -> Mixture:
     return Mixture([MixtureSource(Rows(), 1.0)], 8, seed=2)
 
 
-def state(config: TrainingConfig, **changes: object) -> TrainState:
+def state(config: TrainingConfig, model: EncoderConfig = MODEL, **changes: object) -> TrainState:
     execution = ExecutionConfig(device="cpu", threads=1, compile="off")
-    return build_state(MODEL, VOCAB_SIZE, config, execution, 3, device=torch.device("cpu"), **changes)  # type: ignore[arg-type]
+    return build_state(model, VOCAB_SIZE, config, execution, 3, device=torch.device("cpu"), **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("rule", [AdamWConfig(learning_rate=0.01), MuonConfig(learning_rate=0.02)])
@@ -94,8 +97,9 @@ def test_both_losses_fall(rule: AdamWConfig | MuonConfig) -> None:
     assert last[1] < first[1]
 
 
-def test_micro_batches_do_not_change_the_step() -> None:
-    one, other, data = state(training(2)), state(training(2)), mixture()
+@pytest.mark.parametrize("model", [MODEL, NOISY])
+def test_micro_batches_do_not_change_the_step(model: EncoderConfig) -> None:
+    one, other, data = state(training(2), model), state(training(2), model), mixture()
     for made, size in ((one, 8), (other, 2)):
         batches = [data.batch(0, start, size) for start in range(0, 8, size)]
         train_step(made, batches, OBJECTIVES, learning_rate_factor=1.0, max_grad_norm=1.0)
@@ -103,10 +107,11 @@ def test_micro_batches_do_not_change_the_step() -> None:
         assert torch.allclose(left, right, atol=2e-5), name
 
 
-def test_a_killed_and_resumed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", [MODEL, NOISY])
+def test_a_killed_and_resumed_run_ends_with_the_same_bits(tmp_path: Path, model: EncoderConfig) -> None:
     def run(folder: Path, steps: int) -> TrainState:
         folder.mkdir(exist_ok=True)
-        made = state(training(steps))
+        made = state(training(steps), model)
         phase = Phase("pretrain", training(steps), mixture(), OBJECTIVES, lambda model: {}, 1000.0)
         loop.train(phase, made, toys.EAGER, folder, toys.journal(folder), StopRequest())
         return made

@@ -1,6 +1,6 @@
-// Causal attention of packed documents, forward and backward, in tiles of 64 queries by 64 keys that stay in the cache:
-// neither scores nor weights are ever held whole (Dao et al. 2022, arXiv 2205.14135), and tiles that lie behind the
-// diagonal or between documents are not computed.
+// Attention of packed documents, causal or in both directions, forward and backward, in tiles of 64 queries by 64 keys
+// that stay in the cache: neither scores nor weights are ever held whole (Dao et al. 2022, arXiv 2205.14135), and tiles
+// that lie behind the diagonal (causal) or between documents are not computed.
 //
 // Everything is computed with keys down and queries across, so that a query's maximum, sum and mask are one lane of a
 // vector, and a tile of weights is written as pairs of keys, which is what the next product multiplies along:
@@ -19,8 +19,11 @@ static const float HIDDEN = -1e30f;  // finite, so that a query that has seen no
 
 struct Shape {
   i64 rows, time, heads, kv_heads, head_dim;
+  bool causal;
   i64 tiles() const { return (time + TILE - 1) / TILE; }
   i64 padded() const { return tiles() * TILE; }
+  i64 key_tiles(i64 query_tile) const { return causal ? query_tile + 1 : tiles(); }
+  i64 first_query_tile(i64 key_tile) const { return causal ? key_tile : 0; }
 };
 
 struct Scratch {
@@ -82,6 +85,7 @@ enum Seen { NONE, PART, ALL };
 struct Documents {
   const int32_t* segments;  // of this row, or null: one document
   i64 time;
+  bool causal;
   int32_t lowest(i64 tile) const { return extreme(tile, false); }
   int32_t highest(i64 tile) const { return extreme(tile, true); }
   int32_t extreme(i64 tile, bool high) const {
@@ -94,13 +98,15 @@ struct Documents {
   Seen seen(i64 query_tile, i64 key_tile, const int32_t* low, const int32_t* high) const {
     if (segments && (low[query_tile] > high[key_tile] || high[query_tile] < low[key_tile])) return NONE;
     bool same = !segments || (low[query_tile] == high[query_tile] && low[key_tile] == high[key_tile]);
-    return query_tile > key_tile && same ? ALL : PART;
+    bool inside = causal ? query_tile > key_tile : (key_tile + 1) * TILE <= time;
+    return inside && same ? ALL : PART;
   }
-  // Queries t .. t + 15 that see the key; queries behind the end see what they like.
+  // Queries t .. t + 15 that see the key; queries behind the end see what they like, keys behind it are seen by none.
   __mmask16 mask(i64 key, i64 t) const {
     __m512i at = _mm512_add_epi32(_mm512_set1_epi32((int)t), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,
                                                                              13, 14, 15));
-    __mmask16 found = _mm512_cmple_epi32_mask(_mm512_set1_epi32((int)key), at);
+    __mmask16 found = key < time ? 0xffff : 0;
+    if (causal) found &= _mm512_cmple_epi32_mask(_mm512_set1_epi32((int)key), at);
     if (!segments) return found;
     __m512i own = _mm512_maskz_loadu_epi32(lanes(t < time ? time - t : 0), segments + t);
     return found & _mm512_cmpeq_epi32_mask(_mm512_set1_epi32(segments[key < time ? key : time - 1]), own);
@@ -127,7 +133,7 @@ static void forward_tile(const Shape& s, const Documents& documents, const int32
   alignas(64) float top[TILE], sum[TILE];
   for (i64 t = 0; t < TILE; t++) top[t] = HIDDEN, sum[t] = 0;
   __m512 scale = _mm512_set1_ps(LOG2E / std::sqrt((float)dim));
-  for (i64 k = 0; k <= tile; k++) {
+  for (i64 k = 0; k < s.key_tiles(tile); k++) {
     Seen seen = documents.seen(tile, k, low, high);
     if (seen == NONE) continue;
     product(TILE, TILE, (const uint32_t*)(keys + k * TILE * dim), dim / 2, 1, q, TILE, dim / 2, scores, TILE, false);
@@ -163,8 +169,8 @@ static void forward_tile(const Shape& s, const Documents& documents, const int32
 
 extern "C" void attention_forward(const bf16* query, i64 query_step, const bf16* key, i64 key_step, const bf16* value,
                                   i64 value_step, const int32_t* segments, bf16* out, float* log_sums, i64 rows,
-                                  i64 time, i64 heads, i64 kv_heads, i64 head_dim) {
-  Shape s{rows, time, heads, kv_heads, head_dim};
+                                  i64 time, i64 heads, i64 kv_heads, i64 head_dim, i64 causal) {
+  Shape s{rows, time, heads, kv_heads, head_dim, causal != 0};
   i64 dim = head_dim, padded = s.padded(), group = heads / kv_heads;
 #pragma omp parallel
   {
@@ -182,7 +188,7 @@ extern "C" void attention_forward(const bf16* query, i64 query_step, const bf16*
 #pragma omp for schedule(dynamic, 1)
     for (i64 task = 0; task < rows * kv_heads; task++) {
       i64 row = task / kv_heads, kv_head = task % kv_heads;
-      Documents documents{segments ? segments + row * time : nullptr, time};
+      Documents documents{segments ? segments + row * time : nullptr, time, s.causal};
       for (i64 t = 0; segments && t < s.tiles(); t++) low[t] = documents.lowest(t), high[t] = documents.highest(t);
       copy_rows(Tensor{key, key_step}.at(s, row, kv_head), key_step, time, padded, dim, k);
       copy_rows(Tensor{value, value_step}.at(s, row, kv_head), value_step, time, padded, dim, v);
@@ -246,8 +252,8 @@ extern "C" void attention_backward(const bf16* grad, const bf16* query, i64 quer
                                    const bf16* value, i64 value_step, const int32_t* segments, const bf16* out,
                                    const float* log_sums, bf16* grad_query, i64 grad_query_step, bf16* grad_key,
                                    i64 grad_key_step, bf16* grad_value, i64 grad_value_step, i64 rows, i64 time,
-                                   i64 heads, i64 kv_heads, i64 head_dim) {
-  Shape s{rows, time, heads, kv_heads, head_dim};
+                                   i64 heads, i64 kv_heads, i64 head_dim, i64 causal) {
+  Shape s{rows, time, heads, kv_heads, head_dim, causal != 0};
   i64 dim = head_dim, padded = s.padded(), group = heads / kv_heads, tiles = s.tiles(), all = padded * dim;
   float scale = 1.0f / std::sqrt((float)dim);
 #pragma omp parallel
@@ -280,7 +286,7 @@ extern "C" void attention_backward(const bf16* grad, const bf16* query, i64 quer
 #pragma omp for schedule(dynamic, 1)
     for (i64 task = 0; task < rows * kv_heads; task++) {
       i64 row = task / kv_heads, kv_head = task % kv_heads, first_head = kv_head * group;
-      Documents documents{segments ? segments + row * time : nullptr, time};
+      Documents documents{segments ? segments + row * time : nullptr, time, s.causal};
       for (i64 t = 0; segments && t < tiles; t++) low[t] = documents.lowest(t), high[t] = documents.highest(t);
       copy_rows(Tensor{key, key_step}.at(s, row, kv_head), key_step, time, padded, dim, k);
       copy_rows(Tensor{value, value_step}.at(s, row, kv_head), value_step, time, padded, dim, v);
@@ -296,7 +302,7 @@ extern "C" void attention_backward(const bf16* grad, const bf16* query, i64 quer
         const uint32_t* k_rows = (const uint32_t*)(k + kt * TILE * dim);
         const uint32_t* v_rows = (const uint32_t*)(v + kt * TILE * dim);
         for (i64 h = 0; h < group; h++)
-          for (i64 qt = kt; qt < tiles; qt++) {
+          for (i64 qt = s.first_query_tile(kt); qt < tiles; qt++) {
             Seen seen = documents.seen(qt, kt, low, high);
             if (seen == NONE) continue;
             i64 at = qt * TILE * dim / 2;

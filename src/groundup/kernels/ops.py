@@ -9,29 +9,19 @@ does not depend on the number of threads. Import it only where `usable()` was as
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.library import Library
 
-from groundup.kernels.build import library, obstacle
+from groundup.kernels.build import obstacle
+from groundup.kernels.operators import PARTS, call, operator
 
-PARTS = 64
-"""Parts of the rows over which gradients of gains are summed; as in pointwise.cpp."""
-
-FILES = ("attention", "pointwise", "orthogonalise")
+FILES = ("attention", "pointwise", "postnorm", "orthogonalise")
 
 ORTHOGONALISE_LIMIT = 2**20
 """Elements of a matrix that one core works on by itself; torch's products are the better way for larger ones."""
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-_operators = Library("groundup", "DEF")  # type: ignore[no-untyped-call]
 
 
 def usable() -> bool:
@@ -49,43 +39,16 @@ def fits(head_dim: int) -> bool:
     return head_dim % 16 == 0
 
 
-def _call(file: str, name: str, *arguments: Tensor | int | float | None) -> None:
-    found = library(file)
-    assert found is not None, f"asked by `usable`: {obstacle(file)}"
-    getattr(found, name)(*map(_as_c, arguments))
-
-
-def _as_c(value: Tensor | int | float | None) -> Any:
-    if isinstance(value, Tensor):
-        return ctypes.c_void_p(value.data_ptr())
-    if isinstance(value, float):
-        return ctypes.c_float(value)
-    return ctypes.c_void_p(None) if value is None else ctypes.c_int64(value)
-
-
-def _operator(schema: str, shapes: Callable[P, R]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Register the decorated function as the operator of this schema; `shapes` answers in its place for fakes."""
-
-    def register(function: Callable[P, R]) -> Callable[P, R]:
-        name = _operators.define(schema)  # type: ignore[no-untyped-call]
-        _operators.impl(name, function, "CPU")  # type: ignore[no-untyped-call]
-        torch.library.register_fake(f"groundup::{name}", shapes, lib=_operators)
-        operator: Callable[P, R] = getattr(torch.ops.groundup, name)
-        return operator
-
-    return register
-
-
 def _norm_shapes(x: Tensor, delta: Tensor | None, gain: Tensor | None, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
     total = x.new_empty(0) if delta is None else torch.empty_like(x)
     return torch.empty_like(x), total, x.new_empty(x.shape[:-1], dtype=torch.float32)
 
 
-@_operator("rms_norm(Tensor x, Tensor? delta, Tensor? gain, float epsilon) -> (Tensor, Tensor, Tensor)", _norm_shapes)
+@operator("rms_norm(Tensor x, Tensor? delta, Tensor? gain, float epsilon) -> (Tensor, Tensor, Tensor)", _norm_shapes)
 def _rms_norm(x: Tensor, delta: Tensor | None, gain: Tensor | None, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
     y, total, inverse = _norm_shapes(x, delta, gain, epsilon)
     size = x.shape[-1]
-    _call("pointwise", "rms_norm_forward", x, delta, gain, total, y, inverse, x.numel() // size, size, epsilon)
+    call("pointwise", "rms_norm_forward", x, delta, gain, total, y, inverse, x.numel() // size, size, epsilon)
     return y, total, inverse
 
 
@@ -95,7 +58,7 @@ def _norm_backward_shapes(
     return torch.empty_like(x), x.new_empty((PARTS if gain is not None else 0, x.shape[-1]), dtype=torch.float32)
 
 
-@_operator(
+@operator(
     "rms_norm_backward(Tensor grad, Tensor? grad_sum, Tensor x, Tensor? gain, Tensor inverse) -> (Tensor, Tensor)",
     _norm_backward_shapes,
 )
@@ -105,7 +68,7 @@ def _rms_norm_backward(
     grad_x, parts = _norm_backward_shapes(grad, grad_sum, x, gain, inverse)
     size = x.shape[-1]
     where = None if gain is None else parts
-    _call("pointwise", "rms_norm_backward", grad, grad_sum, x, gain, inverse, grad_x, where, x.numel() // size, size)
+    call("pointwise", "rms_norm_backward", grad, grad_sum, x, gain, inverse, grad_x, where, x.numel() // size, size)
     return grad_x, parts
 
 
@@ -171,7 +134,7 @@ def _turned_shapes(
     return joined.new_empty((rows, time, (heads + kv_heads) * dim)), inverse
 
 
-@_operator(
+@operator(
     "rotate(Tensor joined, Tensor? query_gain, Tensor? key_gain, Tensor cosines, Tensor sines, int heads, int kv_heads,"
     " float epsilon) -> (Tensor, Tensor)",
     _turned_shapes,
@@ -190,7 +153,7 @@ def _rotate(
     dim = turned.shape[-1] // (heads + kv_heads)
     positions, angle_rows = joined.shape[0] * joined.shape[1], cosines.numel() // (dim // 2)
     arguments = (joined, query_gain, key_gain, cosines, sines, turned, inverse, positions, angle_rows)
-    _call("pointwise", "rotate_forward", *arguments, heads, kv_heads, dim, epsilon)
+    call("pointwise", "rotate_forward", *arguments, heads, kv_heads, dim, epsilon)
     return turned, inverse
 
 
@@ -202,7 +165,7 @@ def _mixed_shapes(
     return turned.new_empty((rows, time, heads * dim)), turned.new_empty((rows, heads, time), dtype=torch.float32)
 
 
-@_operator(
+@operator(
     "attention(Tensor turned, Tensor joined, Tensor? segments, int heads, int kv_heads) -> (Tensor, Tensor)",
     _mixed_shapes,
 )
@@ -213,7 +176,7 @@ def _attention(
     query, key, value, dim = _parts(turned, joined, heads, kv_heads)
     rows, time, _ = turned.shape
     where = (query, query.stride(1), key, key.stride(1), value, value.stride(1))
-    _call("attention", "attention_forward", *where, segments, mixed, log_sums, rows, time, heads, kv_heads, dim)
+    call("attention", "attention_forward", *where, segments, mixed, log_sums, rows, time, heads, kv_heads, dim, 1)
     return mixed, log_sums
 
 
@@ -244,7 +207,7 @@ def _joined_shape(
     return torch.empty_like(joined), gains
 
 
-@_operator(
+@operator(
     "attention_backward(Tensor grad, Tensor turned, Tensor joined, Tensor? segments, Tensor mixed, Tensor log_sums,"
     " Tensor? query_gain, Tensor? key_gain, Tensor cosines, Tensor sines, Tensor inverse, int heads, int kv_heads)"
     " -> (Tensor, Tensor)",
@@ -275,10 +238,10 @@ def _attention_backward(
     inputs = (grad, query, query.stride(1), key, key.stride(1), value, value.stride(1), segments, mixed, log_sums)
     step, outputs = grad_query.stride(1), (grad_query, grad_key, grad_value)
     where = (outputs[0], step, outputs[1], step, outputs[2], grad_value.stride(1))
-    _call("attention", "attention_backward", *inputs, *where, rows, time, heads, kv_heads, dim)
+    call("attention", "attention_backward", *inputs, *where, rows, time, heads, kv_heads, dim, 1)
     angles = (cosines, sines, inverse, grad_joined, None if query_gain is None else gains)
     counts = (rows * time, cosines.numel() // (dim // 2), heads, kv_heads, dim)
-    _call("pointwise", "rotate_backward", grad_turned, joined, query_gain, key_gain, *angles, *counts)
+    call("pointwise", "rotate_backward", grad_turned, joined, query_gain, key_gain, *angles, *counts)
     return grad_joined, gains
 
 
@@ -339,18 +302,18 @@ def _half(joined: Tensor) -> Tensor:
     return joined.new_empty((*joined.shape[:-1], joined.shape[-1] // 2))
 
 
-@_operator("swiglu(Tensor joined) -> Tensor", _half)
+@operator("swiglu(Tensor joined) -> Tensor", _half)
 def _swiglu(joined: Tensor) -> Tensor:
     y = _half(joined)
-    _call("pointwise", "swiglu_forward", joined, y, y.numel() // y.shape[-1], y.shape[-1])
+    call("pointwise", "swiglu_forward", joined, y, y.numel() // y.shape[-1], y.shape[-1])
     return y
 
 
-@_operator("swiglu_backward(Tensor grad, Tensor joined) -> Tensor", lambda grad, joined: torch.empty_like(joined))
+@operator("swiglu_backward(Tensor grad, Tensor joined) -> Tensor", lambda grad, joined: torch.empty_like(joined))
 def _swiglu_backward(grad: Tensor, joined: Tensor) -> Tensor:
     grad_joined = torch.empty_like(joined)
     size = grad.shape[-1]
-    _call("pointwise", "swiglu_backward", grad, joined, grad_joined, grad.numel() // size, size)
+    call("pointwise", "swiglu_backward", grad, joined, grad_joined, grad.numel() // size, size)
     return grad_joined
 
 
@@ -374,14 +337,14 @@ def swiglu(joined: Tensor) -> Tensor:
     return y
 
 
-@_operator("scale_finite_(Tensor(a!) x, Tensor scale) -> ()", lambda x, scale: None)
+@operator("scale_finite_(Tensor(a!) x, Tensor scale) -> ()", lambda x, scale: None)
 def scale_finite_(x: Tensor, scale: Tensor) -> None:
     """Multiply float32 `x` by the float32 number `scale`; numbers that are not finite become 0.
 
     Nothing is read or written when the scale is 1: it may be 1 only where all numbers are finite.
     """
     assert x.is_contiguous(), "gradients lie as their parameters do"
-    _call("pointwise", "scale_finite", x, scale, x.numel())
+    call("pointwise", "scale_finite", x, scale, x.numel())
 
 
 def _losses_shape(
@@ -390,7 +353,7 @@ def _losses_shape(
     return scores.new_empty(len(scores), dtype=torch.float32)
 
 
-@_operator(
+@operator(
     "token_losses_(Tensor(a!) scores, Tensor targets, Tensor? weights, int ignore, float smoothing=0, float z_loss=0)"
     " -> Tensor",
     _losses_shape,
@@ -405,7 +368,9 @@ def token_losses_(
     """
     losses = _losses_shape(scores, targets, weights, ignore)
     extra = (float(smoothing), float(z_loss))
-    _call("pointwise", "token_losses", scores, targets, weights, losses, *scores.shape, ignore, *extra)
+    # The gradient of a sum is one number with a stride of 0.
+    weights = None if weights is None else weights.contiguous()
+    call("pointwise", "token_losses", scores, targets, weights, losses, *scores.shape, ignore, *extra)
     return losses
 
 
@@ -419,9 +384,9 @@ def _orthogonal_shape(matrices: Tensor, coefficients: Tensor) -> Tensor:
     return torch.empty_like(matrices, dtype=torch.bfloat16)
 
 
-@_operator("orthogonalise(Tensor matrices, Tensor coefficients) -> Tensor", _orthogonal_shape)
+@operator("orthogonalise(Tensor matrices, Tensor coefficients) -> Tensor", _orthogonal_shape)
 def orthogonalise(matrices: Tensor, coefficients: Tensor) -> Tensor:
     """Newton-Schulz iterations of float32 [count, rows, columns] by `coefficients` [steps, 3]; answers in bfloat16."""
     x = _orthogonal_shape(matrices, coefficients)
-    _call("orthogonalise", "orthogonalise", matrices.contiguous(), x, coefficients, len(coefficients), *matrices.shape)
+    call("orthogonalise", "orthogonalise", matrices.contiguous(), x, coefficients, len(coefficients), *matrices.shape)
     return x

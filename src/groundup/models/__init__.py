@@ -8,7 +8,7 @@ from groundup.models.cache import KeyValueCache, StateCache
 from groundup.models.context import RowContext
 from groundup.models.decoder import Decoder
 from groundup.models.decoder_config import DecoderConfig
-from groundup.models.encoder import Encoder, EncoderConfig, Labeller, LabellerConfig
+from groundup.models.encoder import Encoder, EncoderConfig
 from groundup.models.encoder_heads import LabelKind, numbers_as_targets
 from groundup.models.huggingface import (
     check_shapes,
@@ -22,6 +22,7 @@ from groundup.models.huggingface import (
     own_tensors,
     to_huggingface,
 )
+from groundup.models.labeller import Labeller, LabellerConfig
 from groundup.models.layouts import LAYOUTS, ConfigValues, Layout, find_layout
 from groundup.models.losses import IGNORE, LossConfig, WeightedLossConfig
 from groundup.models.lstm import LSTM, LSTMConfig
@@ -55,7 +56,6 @@ __all__ = [
     "TransformersConfig",
     "TransformersModel",
     "WeightedLossConfig",
-    "bert_name",
     "build_model",
     "causal",
     "check_shapes",

@@ -129,7 +129,7 @@ def parameter_parts(model: nn.Module, flops_per_weight: Callable[[str], float]) 
     for (outer, inner, shape), places in groups.items():
         numbers, elements = [number for number, _ in places if number is not None], math.prod(shape)
         name = f"{outer}.{_span(numbers)}.{inner}" if numbers else inner
-        flops = round(sum(elements * each for _, each in places))
+        flops = sum(round(elements * each) for _, each in places)
         product = " x ".join(map(str, shape))
         how = f"{len(places)} x {product}" if numbers else product
         parameters = elements * len(places)

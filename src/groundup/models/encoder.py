@@ -2,40 +2,45 @@
 
     tokens + positions + parts -> norm -> [ post-norm block ] * num_layers -> heads: masked tokens, next sentence
 
-`Encoder` is what pretraining trains (masked tokens, next sentence); `Labeller` is the same body under a task's head.
+`Encoder` is what pretraining trains (masked tokens, next sentence); `models.labeller` has the same body under a task's
+head.
 Invariant: parameters are float32 masters that map one to one to those of transformers' BertForPreTraining; there are no
 buffers, and nothing depends on the world size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from dataclasses import replace
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int32
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from groundup.models.context import RowContext
 from groundup.models.encoder_heads import (
     LabelHead,
-    LabelKind,
     MaskedHead,
+    first_targets,
+    guarded,
     label_losses,
-    number_losses,
-    span_losses,
 )
-from groundup.models.encoder_layers import EncoderBlock
-from groundup.models.layers import LayerNorm
-from groundup.models.losses import LossConfig
-from groundup.models.network import Losses, Network, NetworkConfig, Role
+from groundup.models.encoder_layers import BidirectionalAttention, EncoderBlock, sight
+from groundup.models.heads import ChunkLoss
+from groundup.models.layers import FeedForward, LayerNorm
+from groundup.models.network import Network, NetworkConfig, Operation, Role
+from groundup.models.noise import INPUT, NoiseConfig, dropout, layer_noise
+from groundup.models.rotary import sinusoids
 
+SHORTEST_PAIR = 5
+"""Tokens of `[CLS] a [SEP] b [SEP]`: so far apart are the [CLS] of pairs in one row, at least."""
 Answer = tuple[Float[Tensor, " rows *heads"], Int[Tensor, " rows *heads"]] | Float[Tensor, "rows time scores"]
 
 
-class EncoderConfig(NetworkConfig):
+class EncoderConfig(NoiseConfig, NetworkConfig):
     """An encoder in the layout of BERT: learned positions, segment embeddings, post-norm, GELU."""
 
     kind: Literal["encoder"]
@@ -55,12 +60,16 @@ class EncoderConfig(NetworkConfig):
     """A second head says whether the second text of a pair follows the first; pretraining then makes such pairs."""
     predicted_share: float = Field(default=0.15, gt=0, le=1)
     """Largest share of a row's positions that is ever predicted; scores are computed for so many only."""
+    classifier_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of what the head of a task reads that is set to zero while it is trained."""
     tied: bool = True
     """Use the embedding table as the output matrix as well."""
     norm_epsilon: float = Field(default=1e-12, gt=0)
     """Added to the variance in every norm."""
     init_std: float = Field(default=0.02, gt=0)
     """Standard deviation of all starting tables and matrices; biases start at 0."""
+    positions_start: Literal["normal", "waves"] = "normal"
+    """The table of positions starts at random as in BERT, or as sines and cosines, which makes neighbours alike."""
 
     @model_validator(mode="after")
     def _consistent(self) -> EncoderConfig:
@@ -73,6 +82,11 @@ class EncoderConfig(NetworkConfig):
         return self
 
     @property
+    def drops(self) -> bool:
+        """Whether anything is dropped at all."""
+        return super().drops or self.classifier_dropout > 0
+
+    @property
     def head_size(self) -> int:
         """Width of one attention head."""
         return self.hidden_size // self.num_heads
@@ -82,9 +96,14 @@ class EncoderConfig(NetworkConfig):
         """Positions of a row at which something is predicted, at most."""
         return int(self.predicted_share * self.context_length)
 
+    @property
+    def pair_places(self) -> int:
+        """Pairs of texts in a row, at most."""
+        return self.context_length // SHORTEST_PAIR
+
     def kernels_obstacle(self) -> str | None:
-        """The C++ kernels are for causal attention."""
-        return "they are for decoders, and the model is an encoder"
+        """They know all encoders."""
+        return None
 
     def block_matrix_parameters(self) -> int:
         """Parameters of the matrices of one block."""
@@ -102,77 +121,14 @@ class EncoderConfig(NetworkConfig):
         pair = size * size + size + 2 * size + 2 if self.next_sentence else 0
         return self.body_parameters(vocab_size) + masked + pair
 
-    def flops_per_token(self, vocab_size: int) -> int:
-        """Forward and backward of one token at full context: 6 per matrix parameter and token it meets.
-
-        Scores of tokens are computed for `predicted_share` of the positions; every position attends to all.
-        """
-        head = int(self.predicted_share * (vocab_size + self.hidden_size) * self.hidden_size)
-        return self.body_flops_per_token() + 6 * head
-
-    def body_flops_per_token(self) -> int:
-        """What of it the blocks need."""
-        attention = 12 * self.num_layers * self.hidden_size * self.context_length
-        return 6 * self.num_layers * self.block_matrix_parameters() + attention
-
-
-class LabellerConfig(EncoderConfig):
-    """An encoder's body under a head for a task; recipes describe it by `model` and `task`."""
-
-    kind: Literal["labeller"]  # type: ignore[assignment]
-    task: LabelKind
-    """What the head says: a label of each text or pair, a label of each word, a number, or a span of a text."""
-    labels: tuple[str, ...] = ()
-    """Names of the labels in the order of their scores; none for numbers and spans."""
-
-    @model_validator(mode="after")
-    def _named(self) -> LabellerConfig:
-        if bool(self.labels) != (self.task in ("sequence", "token")):
-            raise ValueError(f"a task of kind {self.task} has {'no labels' if self.labels else 'labels'}; give them so")
-        if len(set(self.labels)) < len(self.labels):
-            raise ValueError("two labels have the same name; name each by itself")
-        return self
-
-    @classmethod
-    def on(cls, body: EncoderConfig, task: LabelKind, labels: Sequence[str] = ()) -> LabellerConfig:
-        """A head for a task on the body of `body`."""
-        fields = {**body.model_dump(), "kind": "labeller", "next_sentence": False}
-        return cls(**fields, task=task, labels=tuple(labels))
-
-    @property
-    def outputs(self) -> int:
-        """Scores of the head at each position."""
-        return {"number": 1, "span": 2}.get(self.task, len(self.labels))
-
-    @property
-    def pooled(self) -> bool:
-        """Whether BERT's pooler stands before the head: where the text as a whole is judged."""
-        return self.task in ("sequence", "number")
-
-    def build(self, vocab_size: int) -> Labeller:  # type: ignore[override]
-        """An uninitialised labeller on the current default device."""
-        return Labeller(self, vocab_size)
-
-    def num_parameters(self, vocab_size: int) -> int:
-        """All parameters; computed, so a giant costs nothing."""
-        return self.body_parameters(vocab_size) + self._head_matrices() + self._head_biases()
-
-    def flops_per_token(self, vocab_size: int) -> int:
-        """Forward and backward of one token at full context."""
-        return self.body_flops_per_token() + 6 * self._head_matrices()
-
-    def _head_matrices(self) -> int:
-        return self.hidden_size * (self.outputs + (self.hidden_size if self.pooled else 0))
-
-    def _head_biases(self) -> int:
-        return self.outputs + (self.hidden_size if self.pooled else 0)
-
 
 class EncoderBody(Network):
     """Embeddings and blocks; subclasses put heads on top. Build it on any device, then `initialise` or load a state."""
 
     config: EncoderConfig
     head_name = "masked.output.weight"
+    fused = False
+    """Use the kernels where numbers are bfloat16."""
 
     def __init__(self, config: EncoderConfig, vocab_size: int) -> None:
         super().__init__(config, vocab_size)
@@ -181,9 +137,8 @@ class EncoderBody(Network):
         self.positions = nn.Embedding(config.context_length, size)
         self.parts = nn.Embedding(config.num_parts, size)
         self.embedding_norm = LayerNorm(size, config.norm_epsilon)
-        self.layers = nn.ModuleList(
-            EncoderBlock(size, config.num_heads, config.ffn_size, config.norm_epsilon) for _ in range(config.num_layers)
-        )
+        sizes = (size, config.num_heads, config.ffn_size, config.norm_epsilon)
+        self.layers = nn.ModuleList(EncoderBlock(*sizes, config) for _ in range(config.num_layers))
 
     def hidden(
         self,
@@ -191,17 +146,37 @@ class EncoderBody(Network):
         segments: Int[Tensor, "rows time"] | None,
         positions: Int[Tensor, "rows time"] | None,
         parts: Int[Tensor, "rows time"] | None,
-    ) -> Float[Tensor, "rows time hidden"]:
-        """States behind the last block. Default: one segment, positions 0, 1, 2 ..., part 0."""
+        context: RowContext | None = None,
+        only: Int[Tensor, "rows places"] | None = None,
+    ) -> Float[Tensor, "rows out hidden"]:
+        """States behind the last block, at all positions or (`only`) at some, for which alone it is computed then.
+
+        Default: one segment, positions 0, 1, 2 ..., part 0; nothing is dropped.
+        """
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
         x = F.embedding(tokens, self.embedding.weight) + F.embedding(positions, self.positions.weight)
         x = x + (self.parts.weight[0] if parts is None else F.embedding(parts, self.parts.weight))
-        x = self.embedding_norm(x.to(self.compute_dtype))
-        for block in self.layers:
-            states: Tensor = block(x, segments)
+        config, keys = self.config, self.keys(context)
+        x = dropout(self.embedding_norm(x.to(self.compute_dtype)), keys, INPUT, config.embedding_dropout)
+        by_kernel = self.fused and x.dtype == torch.bfloat16 and (keys is None or config.attention_dropout == 0)
+        seen = sight(segments, x.dtype, kernel=by_kernel)
+        for index, block in enumerate(self.layers):
+            noise = layer_noise(keys, index, config.num_layers, config.stochastic_depth)
+            states: Tensor = block(x, seen, noise, only if index == config.num_layers - 1 else None)
             x = states
         return x
+
+    def keys(self, context: RowContext | None) -> Int32[Tensor, " rows"] | None:
+        """What decides what is dropped of each row; None: nothing is."""
+        return context.keys if context and self.config.drops else None
+
+    def set_kernels(self, on: bool) -> None:
+        """Compute with the kernels of `groundup.kernels` wherever numbers are bfloat16; ask `ops.usable` first."""
+        self.fused = on
+        for module in self.modules():
+            if isinstance(module, EncoderBlock | BidirectionalAttention | FeedForward | ChunkLoss):
+                module.fused = on
 
     def role(self, name: str) -> Role:
         """What the parameter of this name is: matrix, embedding, head or vector."""
@@ -211,10 +186,32 @@ class EncoderBody(Network):
             return "embedding"
         return "head" if name.endswith("output.weight") and not name.startswith("layers.") else "matrix"
 
+    @property
+    def target_places(self) -> int:
+        """Positions of a row at which anything is predicted, at most; the end of the last layer is computed there."""
+        return self.config.context_length
+
+    def flops_per_weight(self, name: str) -> float:
+        """Forward and backward of one token by one weight; what is behind the last attention at targets only."""
+        last = f"layers.{self.config.num_layers - 1}."
+        at_targets = name.startswith((f"{last}attention.output", f"{last}ffn."))
+        share = min(1.0, self.target_places / self.config.context_length) if at_targets else 1.0
+        return super().flops_per_weight(name) * share
+
+    def operations(self) -> list[Operation]:
+        """Scores of attention, of every position with all."""
+        config = self.config
+        flops = 12 * config.num_layers * config.hidden_size * config.context_length
+        name, how = f"attention scores x {config.num_layers}", f"none; {config.context_length:,} keys"
+        return [Operation(name, (), config.num_layers, flops, how)]
+
     def start(self, name: str, shape: torch.Size, seed: int) -> Tensor:
-        """The starting values of a parameter: gains 1, biases 0, all else `init_std`."""
+        """The starting values of a parameter: gains 1, biases 0, all else at random, or positions as waves."""
         if self.role(name) == "vector":
             return torch.full(shape, 0.0 if name.endswith("bias") else 1.0, device="cpu")
+        if name == "positions.weight" and self.config.positions_start == "waves":
+            places = torch.arange(shape[0], device="cpu")[None]
+            return sinusoids(places, shape[1])[0] * (math.sqrt(2) * self.config.init_std)
         return self.normal(name, shape, seed, self.config.init_std)
 
 
@@ -225,6 +222,25 @@ class Encoder(EncoderBody, of=EncoderConfig):
         super().__init__(config, vocab_size)
         self.masked = MaskedHead(config.hidden_size, vocab_size, tied=config.tied, epsilon=config.norm_epsilon)
         self.next_sentence = LabelHead(config.hidden_size, 2, pooled=True) if config.next_sentence else None
+
+    @property
+    def target_places(self) -> int:
+        """Masked tokens, and the first token of pairs."""
+        return self.config.predicted_places + (self.config.pair_places if self.config.next_sentence else 0)
+
+    def flops_per_weight(self, name: str) -> float:
+        """Forward and backward of one token by one weight; heads at their targets only."""
+        return super().flops_per_weight(name) * self._share(name)
+
+    def _share(self, name: str) -> float:
+        places = {"masked": self.config.predicted_places, "next_sentence": self.config.pair_places}
+        return places.get(name.partition(".")[0], self.config.context_length) / self.config.context_length
+
+    def operations(self) -> list[Operation]:
+        """Scores of attention, and the output matrix of a tied model where it is used."""
+        share = self._share(self.head_name)
+        heads = [replace(each, flops_per_token=round(each.flops_per_token * share)) for each in self.tied_head()]
+        return [*heads, *super().operations()]
 
     def forward(
         self,
@@ -241,19 +257,24 @@ class Encoder(EncoderBody, of=EncoderConfig):
         Targets are [rows, time] (masked tokens), or [rows, 2, time] (masked tokens; whether a text follows, at [CLS]).
         `row_weights`: the derivative of the objective by each of the sums, if known beforehand (see `Decoder`).
         """
-        x = self.hidden(tokens, segments, positions, parts)
         if targets is None:
-            return self.masked.logits(x, self.embedding.weight)
-        masked, weights = targets, row_weights
-        if targets.ndim == 3:
-            masked, weights = targets[:, 0], None if row_weights is None else row_weights[:, 0]
-        sums, counts = self.masked(x, self.embedding.weight, masked, weights, self.config.predicted_places)
-        if targets.ndim == 2:
-            return sums, counts
-        if self.next_sentence is None:
+            return self.masked.logits(self.hidden(tokens, segments, positions, parts, context), self.embedding.weight)
+        heads = targets.view(len(tokens), -1, tokens.shape[1])
+        weights = None if row_weights is None else row_weights.view(len(tokens), -1)
+        if heads.shape[1] > 1 and self.next_sentence is None:
             raise ValueError("targets of next sentences need next_sentence: true in the model's config")
-        pair_sums, pair_counts = label_losses(self.next_sentence(x), targets[:, 1], self.loss)
-        return torch.stack([sums, pair_sums], 1), torch.stack([counts, pair_counts], 1)
+        rooms = (self.config.predicted_places, self.config.pair_places)[: heads.shape[1]]
+        found = [first_targets(heads[:, index], room) for index, room in enumerate(rooms)]
+        only = torch.cat([places for places, _ in found], dim=1)
+        x = self.hidden(tokens, segments, positions, parts, context, only)
+        parts_of = x.split([each.shape[1] for each, _ in found], dim=1)
+        states = [guarded(part, each, heads[:, i]) for i, (part, (_, each)) in enumerate(zip(parts_of, found))]
+        masked_weights = None if weights is None else weights[:, 0]
+        answer = self.masked(states[0], self.embedding.weight, found[0][1], masked_weights)
+        if targets.ndim == 2:
+            return answer
+        pairs = label_losses(self.next_sentence(states[1]), found[1][1], self.loss)
+        return torch.stack([answer[0], pairs[0]], 1), torch.stack([answer[1], pairs[1]], 1)
 
     def pair_scores(
         self,
@@ -267,53 +288,3 @@ class Encoder(EncoderBody, of=EncoderConfig):
             raise ValueError("this encoder has no head for next sentences")
         scores: Tensor = self.next_sentence(self.hidden(tokens, segments, positions, parts))
         return scores
-
-
-class Labeller(EncoderBody):
-    """An encoder's body under a head for a task: labels of texts or words, numbers, or spans."""
-
-    config: LabellerConfig
-    head_name = "label.output.weight"
-
-    def __init__(self, config: LabellerConfig, vocab_size: int) -> None:
-        super().__init__(config, vocab_size)
-        self.label = LabelHead(config.hidden_size, config.outputs, pooled=config.pooled)
-
-    def pretrained_name(self, name: str) -> str:
-        """What a pretrained `Encoder` calls this parameter; the pooler begins as that of next sentences."""
-        return name.replace("label.pooler.", "next_sentence.pooler.")
-
-    def forward(
-        self,
-        tokens: Int[Tensor, "rows time"],
-        targets: Int[Tensor, "rows *heads time"] | None = None,
-        segments: Int[Tensor, "rows time"] | None = None,
-        positions: Int[Tensor, "rows time"] | None = None,
-        parts: Int[Tensor, "rows time"] | None = None,
-        row_weights: Float[Tensor, "*sums"] | None = None,
-        context: RowContext | None = None,
-    ) -> Answer:
-        """With targets: sums of the losses and numbers of targets of each row; else scores [rows, time, outputs].
-
-        Targets [rows, time]: labels, or numbers (`numbers_as_targets`); of spans [rows, 2, time], start and end.
-        """
-        scores: Tensor = self.label(self.hidden(tokens, segments, positions, parts))
-        if targets is None:
-            return scores
-        return self.losses(scores, targets, segments, self.loss)
-
-    def losses(
-        self,
-        scores: Float[Tensor, "rows time outputs"],
-        targets: Int[Tensor, "rows *heads time"],
-        segments: Int[Tensor, "rows time"] | None,
-        loss: LossConfig,
-    ) -> Losses:
-        """Sums of the losses and numbers of targets of each row, by the scores of its positions."""
-        if self.config.task == "number":
-            return number_losses(scores, targets)
-        if self.config.task == "span":
-            if segments is None:
-                segments = torch.zeros(scores.shape[:2], dtype=torch.int32, device=scores.device)
-            return span_losses(scores, targets, segments[:, :, None] == segments[:, None, :])
-        return label_losses(scores, targets, loss)

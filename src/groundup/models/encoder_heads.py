@@ -14,15 +14,35 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Int32
 from torch import Tensor, nn
 
 from groundup.models.heads import LanguageModelHead
 from groundup.models.layers import LayerNorm, Linear
 from groundup.models.losses import IGNORE, LossConfig, WeightedLossConfig, cross_entropy
+from groundup.models.noise import HEAD, dropout
 
 LabelKind = Literal["sequence", "token", "number", "span"]
 """What a label head says: a label of each text, a label of each word, a number of each text, a span of each text."""
+
+POOLED: tuple[LabelKind, ...] = ("sequence", "number")
+"""What is said of a whole text, at its [CLS], by BERT's pooler."""
+
+
+def first_targets(
+    targets: Int[Tensor, "rows time"], places: int
+) -> tuple[Int[Tensor, "rows places"], Int[Tensor, "rows places"]]:
+    """Which `places` positions of each row have a target first, and what it is; others fill the row up."""
+    chosen = torch.sort((targets == IGNORE).int(), dim=1, stable=True).indices[:, :places]
+    return chosen, targets.gather(1, chosen)
+
+
+def guarded(
+    states: Float[Tensor, "rows places hidden"], chosen: Int[Tensor, "rows places"], targets: Int[Tensor, "rows time"]
+) -> Float[Tensor, "rows places hidden"]:
+    """The states, NaN in a row that has more targets than were chosen, so that a wrong use cannot pass unseen."""
+    lost = (chosen != IGNORE).sum(1) < (targets != IGNORE).sum(1)
+    return states.masked_fill(lost[:, None, None], float("nan"))
 
 
 class MaskedHead(nn.Module):
@@ -43,26 +63,18 @@ class MaskedHead(nn.Module):
 
     def forward(
         self,
-        hidden: Float[Tensor, "rows time hidden"],
+        states: Float[Tensor, "rows places hidden"],
         embedding: Float[Tensor, "vocab hidden"],
-        targets: Int[Tensor, "rows time"],
+        targets: Int[Tensor, "rows places"],
         row_weights: Float[Tensor, " rows"] | None,
-        places: int,
     ) -> tuple[Float[Tensor, " rows"], Int[Tensor, " rows"]]:
-        """Sum of the losses and number of targets of each row, of which at most `places` may have a target.
-
-        A row with more targets than `places` has the loss NaN, so that a wrong use cannot pass unseen.
-        """
-        counts = (targets != IGNORE).sum(1)
-        chosen = torch.sort((targets == IGNORE).int(), dim=1, stable=True).indices[:, :places]
-        states = hidden.gather(1, chosen[:, :, None].expand(-1, -1, hidden.shape[-1]))
+        """Sums of the losses and numbers of targets of each row."""
         states = self._transformed(states)
         # The bias as one more column keeps the head's chunked losses as they are.
         table = embedding if self.output.weight is None else self.output.weight
         wide = torch.cat([states, states.new_ones(*states.shape[:-1], 1)], dim=-1)
         matrix = torch.cat([table, self.bias[:, None]], dim=1)
-        sums, _ = self.output.losses(wide, matrix, targets.gather(1, chosen), row_weights)
-        return torch.where(counts <= places, sums, float("nan")), counts
+        return self.output.losses(wide, matrix, targets, row_weights)
 
     def _transformed(self, hidden: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hidden"]:
         states: Tensor = self.norm(F.gelu(self.transform(hidden)))
@@ -77,10 +89,12 @@ class LabelHead(nn.Module):
         self.pooler = Linear(hidden_size, hidden_size, bias=True) if pooled else None
         self.output = Linear(hidden_size, outputs, bias=True)
 
-    def forward(self, hidden: Float[Tensor, "rows time hidden"]) -> Float[Tensor, "rows time outputs"]:
-        """Scores, float32."""
+    def forward(
+        self, hidden: Float[Tensor, "rows time hidden"], keys: Int32[Tensor, " rows"] | None = None, rate: float = 0.0
+    ) -> Float[Tensor, "rows time outputs"]:
+        """Scores, float32; with keys a share `rate` of what the last matrix reads is dropped."""
         states = hidden if self.pooler is None else torch.tanh(self.pooler(hidden))
-        scores: Tensor = self.output(states).float()
+        scores: Tensor = self.output(dropout(states, keys, HEAD, rate)).float()
         return scores
 
 

@@ -7,51 +7,140 @@ Invariant: a layer answers in the dtype of its input and holds no buffer; a posi
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int32
 from torch import Tensor, nn
 
-from groundup.models.layers import FeedForward, LayerNorm, Linear
+from groundup.kernels import postnorm
+from groundup.models.layers import FeedForward, LayerNorm, Linear, joined_linear
+from groundup.models.noise import (
+    ATTENTION_BRANCH,
+    ATTENTION_WEIGHTS,
+    FFN_BRANCH,
+    LayerNoise,
+    NoiseConfig,
+    dropout,
+    residual_branch,
+)
+
+
+class Sight(NamedTuple):
+    """What positions see, made once for all layers: by the kernel or by a mask; neither: all of the row."""
+
+    segments: Int32[Tensor, "rows time"] | None
+    """For the kernel: a position sees its own."""
+    mask: Float[Tensor, "rows 1 time time"] | None
+    """For torch: what is added to scores, 0 or minus infinity."""
+
+
+def sight(segments: Int[Tensor, "rows time"] | None, dtype: torch.dtype, *, kernel: bool) -> Sight:
+    """What positions of these segments see; None: all are one."""
+    if segments is None:
+        return Sight(None, None)
+    if kernel:
+        return Sight(segments.to(torch.int32).contiguous(), None)
+    same = (segments[:, :, None] == segments[:, None, :])[:, None]
+    return Sight(None, torch.zeros(same.shape, dtype=dtype, device=same.device).masked_fill(~same, float("-inf")))
 
 
 class BidirectionalAttention(nn.Module):
     """Multi-head attention of every position to all positions of its segment."""
 
-    def __init__(self, hidden_size: int, num_heads: int) -> None:
+    fused = False
+    """Use the kernels where the input is bfloat16."""
+
+    def __init__(self, hidden_size: int, num_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads, self.dropout = num_heads, dropout
         self.query = Linear(hidden_size, hidden_size, bias=True)
         self.key = Linear(hidden_size, hidden_size, bias=True)
         self.value = Linear(hidden_size, hidden_size, bias=True)
         self.output = Linear(hidden_size, hidden_size, bias=True)
 
-    def forward(
-        self, x: Float[Tensor, "rows time hidden"], segments: Int[Tensor, "rows time"] | None
+    def mixed(
+        self, x: Float[Tensor, "rows time hidden"], seen: Sight, noise: LayerNoise | None
     ) -> Float[Tensor, "rows time hidden"]:
-        """Each position mixed with all of its segment; `segments` None: all are one."""
-        query, key, value = (
-            layer(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
-        )
-        mask = None if segments is None else (segments[:, :, None] == segments[:, None, :])[:, None]
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        merged: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
-        return merged
+        """Values of each position mixed with those of what it sees; what `output` reads."""
+        dropping = noise is not None and self.dropout > 0
+        layers = (self.query, self.key, self.value)
+        if self.fused and x.dtype == torch.bfloat16:
+            joined = joined_linear(x, layers)
+            if not dropping:
+                return postnorm.both_ways_attention(joined, seen.segments, self.num_heads)
+            parts = joined.chunk(3, dim=-1)
+        else:
+            parts = tuple(layer(x) for layer in layers)
+        query, key, value = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in parts)
+        if noise is not None and dropping:
+            mixed = dropping_attention(query, key, value, seen.mask, noise, self.dropout)
+        else:
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen.mask)
+        return mixed.transpose(1, 2).flatten(2)
+
+
+def dropping_attention(
+    query: Float[Tensor, "rows heads time dim"],
+    key: Float[Tensor, "rows heads time dim"],
+    value: Float[Tensor, "rows heads time dim"],
+    mask: Float[Tensor, "rows 1 time time"] | None,
+    noise: LayerNoise,
+    rate: float,
+) -> Float[Tensor, "rows heads time dim"]:
+    """Attention of which a share `rate` of the weights is dropped; softmax in float32."""
+    scores = (query @ key.transpose(-1, -2)).float() * query.shape[-1] ** -0.5
+    weights = torch.softmax(scores if mask is None else scores + mask, dim=-1).to(query.dtype)
+    return dropout(weights, noise.keys, ATTENTION_WEIGHTS, rate) @ value
+
+
+def states_at(
+    states: Float[Tensor, "rows time hidden"], places: Int[Tensor, "rows places"]
+) -> Float[Tensor, "rows places hidden"]:
+    """The states at some places of each row."""
+    first = states.shape[1] * torch.arange(len(states), device=places.device)[:, None]
+    # As from a table: the one look-up whose gradient a CPU sums in a single pass.
+    return F.embedding(places + first, states.flatten(0, 1))
 
 
 class EncoderBlock(nn.Module):
     """One layer: `x = norm(x + attention x)`, then `x = norm(x + feed-forward x)`."""
 
-    def __init__(self, hidden_size: int, num_heads: int, ffn_size: int, epsilon: float) -> None:
+    fused = False
+    """Use the kernels where the input is bfloat16."""
+
+    def __init__(self, hidden_size: int, num_heads: int, ffn_size: int, epsilon: float, drops: NoiseConfig) -> None:
         super().__init__()
-        self.attention = BidirectionalAttention(hidden_size, num_heads)
+        self.drops = drops
+        self.attention = BidirectionalAttention(hidden_size, num_heads, drops.attention_dropout)
         self.attention_norm = LayerNorm(hidden_size, epsilon)
         self.ffn = FeedForward(hidden_size, ffn_size, "gelu", gated=False, bias=True)
         self.ffn_norm = LayerNorm(hidden_size, epsilon)
 
     def forward(
-        self, x: Float[Tensor, "rows time hidden"], segments: Int[Tensor, "rows time"] | None
-    ) -> Float[Tensor, "rows time hidden"]:
-        """[rows, time, hidden_size] -> the same shape."""
-        x = self.attention_norm(x + self.attention(x, segments))
-        y: Tensor = self.ffn_norm(x + self.ffn(x))
-        return y
+        self,
+        x: Float[Tensor, "rows time hidden"],
+        seen: Sight,
+        noise: LayerNoise | None = None,
+        only: Int[Tensor, "rows places"] | None = None,
+    ) -> Float[Tensor, "rows out hidden"]:
+        """[rows, time, hidden_size] -> the same shape; with `only` at these places of each row, in their order."""
+        mixed = self.attention.mixed(x, seen, noise)
+        if only is not None:
+            x, mixed = states_at(x, only), states_at(mixed, only)
+        x = self._added(x, mixed, self.attention.output, self.attention_norm, noise, ATTENTION_BRANCH)
+        return self._added(x, self.ffn.inner(x), self.ffn.down, self.ffn_norm, noise, FFN_BRANCH)
+
+    def _added(
+        self, x: Tensor, inner: Tensor, last: Linear, norm: LayerNorm, noise: LayerNoise | None, places: tuple[int, int]
+    ) -> Tensor:
+        """`norm(x + last(inner))`, with what noise drops of the branch."""
+        if not (self.fused and x.dtype == torch.bfloat16):
+            y: Tensor = norm(x + residual_branch(last(inner), noise, places, self.drops))
+            return y
+        if noise is None:
+            branch, bias = F.linear(inner, last.weight.to(inner.dtype)), last.bias
+        else:
+            branch, bias = residual_branch(last(inner), noise, places, self.drops), None
+        return postnorm.add_layer_norm(x, branch, bias, norm.weight, norm.bias, norm.epsilon)

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from groundup.kernels import ops
+from groundup.kernels import ops, postnorm
 from groundup.models.activations import ACTIVATIONS, Activation
 
 
@@ -38,10 +38,11 @@ class Linear(nn.Module):
 def joined_linear(x: Float[Tensor, "*batch in_size"], layers: Sequence[Linear]) -> Float[Tensor, "*batch joined"]:
     """The answers of several layers to one input, behind each other: one product instead of several, backward too.
 
-    For layers without bias.
+    All have a bias or none has; with biases their gradient is summed by a kernel.
     """
     joined: Tensor = _Joined.apply(x.dtype, *(layer.weight for layer in layers))  # type: ignore[no-untyped-call]
-    return F.linear(x, joined)
+    biases = [layer.bias for layer in layers if layer.bias is not None]
+    return postnorm.linear(x, joined, torch.cat(biases)) if biases else F.linear(x, joined)
 
 
 class _Joined(torch.autograd.Function):
@@ -156,6 +157,9 @@ class SwiGLU(nn.Module):
 class FeedForward(nn.Module):
     """Feed-forward by any activation: `down(f(gate x) * up x)` when gated, else `down(f(up x))`; biases if asked."""
 
+    fused = False
+    """Use the kernel for GELU where the input is bfloat16; for layers with biases and without a gate."""
+
     def __init__(self, hidden_size: int, ffn_size: int, activation: Activation, *, gated: bool, bias: bool) -> None:
         super().__init__()
         self.gate = Linear(hidden_size, ffn_size, bias=bias) if gated else None
@@ -165,7 +169,12 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hidden"]:
         """[..., hidden_size] -> [..., hidden_size]."""
-        up = self.up(x)
-        inner = self.activation(up) if self.gate is None else self.activation(self.gate(x)) * up
-        y: Tensor = self.down(inner)
+        y: Tensor = self.down(self.inner(x))
         return y
+
+    def inner(self, x: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch inner"]:
+        """What `down` reads: [..., hidden_size] -> [..., ffn_size]."""
+        if self.fused and self.up.bias is not None and x.dtype == torch.bfloat16:
+            return postnorm.gelu(F.linear(x, self.up.weight.to(x.dtype)), self.up.bias)
+        up = self.up(x)
+        return self.activation(up) if self.gate is None else self.activation(self.gate(x)) * up

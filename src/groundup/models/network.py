@@ -58,8 +58,8 @@ class NetworkConfig(Config):
     def flops_per_token(self, vocab_size: int) -> int:
         """Forward and backward of one token at full context."""
         model = self._on_meta(vocab_size)
-        products = sum(p.numel() * model.flops_per_weight(name) for name, p in model.named_parameters())
-        return round(products) + sum(operation.flops_per_token for operation in model.operations())
+        products = (round(p.numel() * model.flops_per_weight(name)) for name, p in model.named_parameters())
+        return sum(products) + sum(operation.flops_per_token for operation in model.operations())
 
     def cache_bytes(self, rows: int, time: int, bytes_per_value: int = 2) -> int:
         """What generation keeps of `rows` sequences of `time` tokens."""
@@ -199,7 +199,11 @@ class Network(nn.Module):
         return 6 if self.role(name) in ("matrix", "head") else 0
 
     def operations(self) -> list[Operation]:
-        """What costs time beyond the products with own weights: the output matrix of a tied model."""
+        """What costs time beyond the products with own weights."""
+        return self.tied_head()
+
+    def tied_head(self) -> list[Operation]:
+        """The output matrix of a tied model."""
         if not self.config.tied:
             return []
         shape = tuple(self.get_parameter(self.embedding_name).shape)

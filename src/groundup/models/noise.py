@@ -18,7 +18,7 @@ from torch import Tensor
 
 from groundup.config import Config
 
-ATTENTION_WEIGHTS, INPUT = 1, 6
+ATTENTION_WEIGHTS, INPUT, HEAD = 1, 6, 7
 """Places at which numbers are dropped; each has random numbers of its own."""
 ATTENTION_BRANCH, FFN_BRANCH = (2, 4), (3, 5)
 """Two places each: for dropout, and for whole branches."""

@@ -68,10 +68,6 @@ class TransformersConfig(NetworkConfig):
         """Layers, as far as the values say it."""
         return next((int(self.values[key]) for key in LAYER_KEYS if key in self.values), 0)
 
-    def build(self, vocab_size: int) -> TransformersModel:
-        """An uninitialised model on the current default device. Raises ModelFileError when there is no such class."""
-        return TransformersModel(self, vocab_size)
-
     def num_parameters(self, vocab_size: int) -> int:
         """All parameters, tied ones counted once."""
         return _num_parameters(self.model_dump_json(), vocab_size)
@@ -202,7 +198,7 @@ class _KeyValues:
         self.cache.batch_select_indices(rows)
 
 
-class TransformersModel(CausalNetwork):
+class TransformersModel(CausalNetwork, of=TransformersConfig):
     """A model of any class of transformers. Build it on any device ("meta" included), then load a state."""
 
     config: TransformersConfig

@@ -23,7 +23,16 @@ from groundup.config import Config
 from groundup.errors import ModelFileError, RecipeError, ResourceError
 from groundup.kernels import ops
 from groundup.log import logger
-from groundup.models import Decoder, DecoderConfig, Labeller, LossConfig, Network, NetworkConfig, build_model
+from groundup.models import (
+    Decoder,
+    DecoderConfig,
+    EncoderConfig,
+    Labeller,
+    LossConfig,
+    Network,
+    NetworkConfig,
+    build_model,
+)
 from groundup.models.bigrams import PairCounts, bigram_tables
 from groundup.optim import (
     LayersConfig,
@@ -197,7 +206,7 @@ def _kernels_obstacle(model: NetworkConfig, training: TrainingConfig, device: to
         return f"they compute in bf16, and precision is {training.precision}"
     if unknown := model.kernels_obstacle():
         return unknown
-    if isinstance(model, DecoderConfig) and not ops.fits(model.head_size):
+    if isinstance(model, DecoderConfig | EncoderConfig) and not ops.fits(model.head_size):
         return f"heads of width {model.head_size} do not fit them (multiples of 16 do)"
     return ops.why_not()
 

@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from groundup.errors import ModelFileError
-from groundup.models.encoder import LabellerConfig
 from groundup.models.encoder_heads import LabelKind
+from groundup.models.labeller import LabellerConfig
 from groundup.models.layouts.bert import BERT, bert_name, body_names
 from groundup.models.layouts.layout import ConfigValues, Layout, Part
 
