@@ -260,7 +260,7 @@ def test_positions_may_start_as_waves() -> None:
     size = {"context_length": 64, "hidden_size": 48, "init_std": 0.05}
     model = build_model(described(positions_start="waves", **size), VOCAB_SIZE)
     model.initialise(1)
-    table = model.get_parameter("positions.weight")
+    table = model.get_parameter("positions.weight").detach()
     assert float(table.square().mean().sqrt()) == pytest.approx(0.05, rel=0.1)
     near, far = (functional.cosine_similarity(table[:-step], table[step:]).mean() for step in (1, 20))
     assert near > 0.9 > far
