@@ -31,7 +31,7 @@ from groundup.models.encoder_heads import (
 from groundup.models.encoder_layers import BidirectionalAttention, EncoderBlock, sight
 from groundup.models.heads import ChunkLoss
 from groundup.models.layers import FeedForward, LayerNorm
-from groundup.models.network import Network, NetworkConfig, Operation, Role
+from groundup.models.network import Losses, Network, NetworkConfig, Operation, Role
 from groundup.models.noise import INPUT, NoiseConfig, dropout, layer_noise
 from groundup.models.rotary import sinusoids
 
@@ -261,18 +261,18 @@ class Encoder(EncoderBody, of=EncoderConfig):
             return self.masked.logits(self.hidden(tokens, segments, positions, parts, context), self.embedding.weight)
         heads = targets.view(len(tokens), -1, tokens.shape[1])
         weights = None if row_weights is None else row_weights.view(len(tokens), -1)
-        if heads.shape[1] > 1 and self.next_sentence is None:
-            raise ValueError("targets of next sentences need next_sentence: true in the model's config")
         rooms = (self.config.predicted_places, self.config.pair_places)[: heads.shape[1]]
         found = [first_targets(heads[:, index], room) for index, room in enumerate(rooms)]
         only = torch.cat([places for places, _ in found], dim=1)
         x = self.hidden(tokens, segments, positions, parts, context, only)
-        parts_of = x.split([each.shape[1] for each, _ in found], dim=1)
+        parts_of = torch.split(x, [each.shape[1] for each, _ in found], dim=1)
         states = [guarded(part, each, heads[:, i]) for i, (part, (_, each)) in enumerate(zip(parts_of, found))]
         masked_weights = None if weights is None else weights[:, 0]
-        answer = self.masked(states[0], self.embedding.weight, found[0][1], masked_weights)
+        answer: Losses = self.masked(states[0], self.embedding.weight, found[0][1], masked_weights)
         if targets.ndim == 2:
             return answer
+        if self.next_sentence is None:
+            raise ValueError("targets of next sentences need next_sentence: true in the model's config")
         pairs = label_losses(self.next_sentence(states[1]), found[1][1], self.loss)
         return torch.stack([answer[0], pairs[0]], 1), torch.stack([answer[1], pairs[1]], 1)
 

@@ -73,7 +73,7 @@ class BidirectionalAttention(nn.Module):
             parts = joined.chunk(3, dim=-1)
         else:
             parts = tuple(layer(x) for layer in layers)
-        query, key, value = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in parts)
+        query, key, value = (part.reshape(*part.shape[:-1], self.num_heads, -1).transpose(1, 2) for part in parts)
         if noise is not None and dropping:
             mixed = dropping_attention(query, key, value, seen.mask, noise, self.dropout)
         else:

@@ -448,7 +448,7 @@ class FileNames:
 def file_names(config: str, vocab_size: int = 8) -> FileNames:
     """The names for a config (as JSON)."""
     with torch.device("meta"):
-        model = TransformersConfig.model_validate_json(config).build(vocab_size)
+        model = TransformersModel(TransformersConfig.model_validate_json(config), vocab_size)
     written = renaming(str(model.config.values.get("model_type")), back=True)
     own = [name for name, _ in model.named_parameters()]
     names = {name: written(name.removeprefix("body.")) for name in own} | (

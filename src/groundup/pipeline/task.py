@@ -160,7 +160,7 @@ def trained_labeller(context: Context, compute_dtype: torch.dtype = torch.float3
     recipe = context.recipe
     configure_threads(recipe.runtime)
     with torch.device("meta"):
-        model = labeller_config(context).build(context.vocab_size)
+        model = Labeller(labeller_config(context), context.vocab_size)
     model.to_empty(device=pick_device(recipe.runtime))
     load_weights(model, trained_weights(context, "task"))
     model.set_compute_dtype(compute_dtype)
