@@ -95,4 +95,4 @@ def _value(run: RunFiles, facts: Facts, text: str) -> str:
     entry = facts.final.get(f"{METRIC}/{text}")
     if entry is None:
         return words.MISSING
-    return with_error(METRIC, entry) + (" (pseudo)" if _is_pseudo(run) else "")
+    return with_error(METRIC, entry) + (" *" if _is_pseudo(run) else "")
