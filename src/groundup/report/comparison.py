@@ -85,6 +85,7 @@ def _row(run: RunFiles, facts: Facts, texts: list[str], is_own: bool) -> dict[st
         "tokens": words.compact(sum(facts.tokens.values()) or None),
         "seconds": words.duration(sum(seconds) if seconds else None),
         "values": [_value(run, facts, text) for text in texts],
+        "measured": words.size(facts.final[METRIC].get("n")),
     }
 
 
@@ -95,4 +96,4 @@ def _value(run: RunFiles, facts: Facts, text: str) -> str:
     entry = facts.final.get(f"{METRIC}/{text}")
     if entry is None:
         return words.MISSING
-    return with_error(METRIC, entry) + (" (pseudo)" if _is_pseudo(run) else "")
+    return with_error(METRIC, entry) + (" *" if _is_pseudo(run) else "")
