@@ -19,10 +19,9 @@ from groundup.models.huggingface import (
     huggingface_tensors,
     layout_of,
     own_shapes,
-    own_tensors,
     to_huggingface,
 )
-from groundup.models.layouts import LAYOUTS, ConfigValues, Layout, bert_name, find_layout
+from groundup.models.layouts import LAYOUTS, ConfigValues, Layout, bert_name, find_layout, gathered, holders
 from groundup.models.losses import IGNORE, LossConfig
 from groundup.models.lstm import LSTM, LSTMConfig
 from groundup.models.network import CausalNetwork, Network, NetworkConfig, TokenCache, build_model, causal
@@ -60,6 +59,8 @@ __all__ = [
     "find_layout",
     "from_huggingface",
     "full_names",
+    "gathered",
+    "holders",
     "huggingface_config",
     "huggingface_shapes",
     "huggingface_tensors",
@@ -67,6 +68,5 @@ __all__ = [
     "model_anatomy",
     "numbers_as_targets",
     "own_shapes",
-    "own_tensors",
     "to_huggingface",
 ]
