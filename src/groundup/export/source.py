@@ -23,7 +23,7 @@ from groundup.errors import ModelFileError
 from groundup.export.architecture import read_architecture
 from groundup.export.gguf import read_gguf
 from groundup.export.weights import TensorFacts, TensorFiles, fault, find_weights, read_json
-from groundup.models import Decoder, Layout, NetworkConfig, check_shapes, full_names, own_shapes
+from groundup.models import Decoder, Layout, NetworkConfig, check_shapes, full_names, gathered, holders, own_shapes
 from groundup.stage import hash_file
 
 CONFIG = "config.json"
@@ -40,13 +40,15 @@ class ModelSource(Mapping[str, Tensor]):
     """Rows of its tables."""
     files: tuple[Path, ...]
     """All that decides the model."""
-    where: Mapping[str, str]
-    """Our name -> what the file calls the tensor that holds it."""
+    where: Mapping[str, tuple[str, ...]]
+    """Our name -> what the file calls the tensor that holds it, or all pieces of it in order."""
+    shapes: Mapping[str, tuple[int, ...]]
+    """Of our tensors."""
     read: Callable[[str], Iterator[tuple[str, Tensor]]]
     """Our tensors in one of theirs."""
 
     def __getitem__(self, name: str) -> Tensor:
-        return dict(self.read(self.where[name]))[name]
+        return gathered(name, [dict(self.read(theirs))[name] for theirs in self.where[name]], self.shapes)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.where)
@@ -120,8 +122,12 @@ def _source(
     parts, shapes = layout.parts(config), own_shapes(config, vocab_size)
     full = full_names(layout, config, names)
     theirs = {full[name]: name for name in names}
-    where = {ours: theirs[name] for name, part in parts.items() for ours in part.ours}
-    return ModelSource(path, config, vocab_size, files, where, lambda name: parts[full[name]].split(read(name), shapes))
+    where = {ours: tuple(theirs[name] for name in found) for ours, found in holders(parts).items()}
+
+    def ours_in(name: str) -> Iterator[tuple[str, Tensor]]:
+        return parts[full[name]].split(read(name), shapes)
+
+    return ModelSource(path, config, vocab_size, files, where, shapes, ours_in)
 
 
 def _check_size(config: NetworkConfig, vocab_size: int, found: Mapping[str, tuple[int, ...]], where: Path) -> None:

@@ -19,11 +19,10 @@ from groundup.models.huggingface import (
     huggingface_tensors,
     layout_of,
     own_shapes,
-    own_tensors,
     to_huggingface,
 )
 from groundup.models.labeller import Labeller, LabellerConfig
-from groundup.models.layouts import LAYOUTS, ConfigValues, Layout, find_layout
+from groundup.models.layouts import LAYOUTS, ConfigValues, Layout, find_layout, gathered, holders
 from groundup.models.losses import IGNORE, LossConfig, WeightedLossConfig
 from groundup.models.lstm import LSTM, LSTMConfig
 from groundup.models.network import CausalNetwork, Network, NetworkConfig, TokenCache, build_model, causal
@@ -62,6 +61,8 @@ __all__ = [
     "find_layout",
     "from_huggingface",
     "full_names",
+    "gathered",
+    "holders",
     "huggingface_config",
     "huggingface_shapes",
     "huggingface_tensors",
@@ -69,6 +70,5 @@ __all__ = [
     "model_anatomy",
     "numbers_as_targets",
     "own_shapes",
-    "own_tensors",
     "to_huggingface",
 ]

@@ -1,7 +1,7 @@
 """A model as a native Hugging Face one, and back: config.json values, tensor names, and all tricks folded away.
 
     config, {our name: tensor}  --huggingface_config, huggingface_tensors-->  config.json, {their name: tensor}
-                                <------ from_huggingface, own_tensors -------
+                                <------ from_huggingface -------------------
 
 Invariant: transformers' own class of the layout (`layout_of`) gives the same logits from that.
 """
@@ -19,7 +19,7 @@ from groundup.errors import ModelFileError
 from groundup.models.decoder import Decoder
 from groundup.models.decoder_config import DecoderConfig
 from groundup.models.layers import unit_rms
-from groundup.models.layouts import LAYOUTS, Layout, unlisted_layout
+from groundup.models.layouts import LAYOUTS, Layout, gathered, holders, unlisted_layout
 from groundup.models.network import NetworkConfig, build_model
 from groundup.models.rotary import sinusoids
 
@@ -78,8 +78,10 @@ def huggingface_shapes(
 def huggingface_tensors(config: NetworkConfig, state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """(their name, tensor) one at a time, each read from `state` in its turn; what only training needs is folded in."""
     layout = layout_of(config)
+    held: dict[str, Tensor] = {}
     for theirs, part in layout.parts(config).items():
-        yield theirs, part.joined([_folded(config, layout, state, name) for name in part.ours])
+        held = {name: held[name] if name in held else _folded(config, layout, state, name) for name in part.ours}
+        yield theirs, part.joined([held[name] for name in part.ours])
 
 
 def _folded(config: NetworkConfig, layout: Layout, state: Mapping[str, Tensor], name: str) -> Tensor:
@@ -111,8 +113,12 @@ def from_huggingface(
     """
     layout = layout or layout_of(config)
     check_shapes(config, vocab_size, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, layout)
-    names = full_names(layout, config, tensors)
-    return dict(own_tensors(config, vocab_size, ((names[name], tensor) for name, tensor in tensors.items()), layout))
+    full, parts, shapes = full_names(layout, config, tensors), layout.parts(config), _shapes(config, vocab_size)
+    named = {full[name]: tensor for name, tensor in tensors.items()}
+    return {
+        ours: gathered(ours, [dict(parts[name].split(named[name], shapes))[ours] for name in theirs], shapes)
+        for ours, theirs in holders(parts).items()
+    }
 
 
 def check_shapes(config: NetworkConfig, vocab_size: int, found: Mapping[str, tuple[int, ...]], layout: Layout) -> None:
@@ -144,16 +150,6 @@ def full_names(layout: Layout, config: NetworkConfig, names: Iterable[str]) -> d
     present, copies = set(full.values()), layout.copies(config)
     stand_in = {copy: original for copy, original in copies.items() if original not in present}
     return {name: stand_in.get(whole, whole) for name, whole in full.items()}
-
-
-def own_tensors(
-    config: NetworkConfig, vocab_size: int, tensors: Iterable[tuple[str, Tensor]], layout: Layout
-) -> Iterator[tuple[str, Tensor]]:
-    """Their tensors, by full name, one at a time -> (our name, tensor); those that say nothing are passed over."""
-    parts, shapes = layout.parts(config), _shapes(config, vocab_size)
-    for name, tensor in tensors:
-        if name in parts:
-            yield from parts[name].split(tensor, shapes)
 
 
 def own_shapes(config: NetworkConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:

@@ -19,7 +19,6 @@ import importlib
 import importlib.util
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -255,6 +254,13 @@ class TransformersModel(CausalNetwork, of=TransformersConfig):
         """What the parameter of this name is: matrix, embedding, head or vector."""
         return "embedding" if name in self._tables else super().role(name)
 
+    def flops_per_weight(self, name: str) -> float:
+        """As in every model; of a stack of experts as much as a token goes through."""
+        parameter = self.get_parameter(name)
+        if parameter.ndim < 3:
+            return super().flops_per_weight(name)
+        return 6 * getattr(self.body.config, "num_experts_per_tok", len(parameter)) / len(parameter)
+
     def initialise(self, seed: int) -> None:
         """Random values by the rules of `Network.start`; the class's own rules ask for all weights at once."""
         super().initialise(seed)
@@ -388,7 +394,7 @@ class TransformersModel(CausalNetwork, of=TransformersConfig):
 
     def _is_apart(self, device: torch.device) -> bool:
         first, second = (torch.arange(length, device=device)[None] % self.vocab_size for length in TRIED)
-        segments = torch.arange(len(TRIED), device=device).repeat_interleave(torch.tensor(TRIED, device=device))[None]
+        segments = torch.cat([torch.full((1, length), number, device=device) for number, length in enumerate(TRIED)], 1)
         mask = _mask(segments) if self._needs_mask else None
         try:
             packed = self._call(torch.cat((first, second), 1), _positions(segments), mask=mask)
@@ -425,49 +431,3 @@ def _mask(segments: Int[Tensor, "rows time"]) -> Float[Tensor, "rows 1 time time
     earlier = torch.ones(time, time, dtype=torch.bool, device=segments.device).tril()
     seen = (segments[:, :, None] == segments[:, None, :]) & earlier
     return torch.where(seen, 0.0, torch.finfo(torch.bfloat16).min)[:, None]
-
-
-@dataclass(frozen=True)
-class FileNames:
-    """What transformers' files of a model call its tensors."""
-
-    of: Mapping[str, str]
-    """By our names."""
-    output: str
-    """Of the output matrix."""
-    table: str
-    """Of the table of tokens."""
-
-    @property
-    def tied(self) -> bool:
-        """Whether the table is the output matrix too."""
-        return self.output not in self.of.values()
-
-
-@functools.lru_cache(maxsize=16)
-def file_names(config: str, vocab_size: int = 8) -> FileNames:
-    """The names for a config (as JSON)."""
-    with torch.device("meta"):
-        model = TransformersModel(TransformersConfig.model_validate_json(config), vocab_size)
-    written = renaming(str(model.config.values.get("model_type")), back=True)
-    own = [name for name, _ in model.named_parameters()]
-    names = {name: written(name.removeprefix("body.")) for name in own} | (
-        {model.head_name: written(f"{model.output}.weight")} if model.head_name in own else {}
-    )
-    return FileNames(names, written(f"{model.output}.weight"), names[model.embedding_name])
-
-
-def renaming(model_type: str, *, back: bool = False) -> Any:
-    """How transformers renames tensors of files of a type as it reads them (`back`: as it writes them).
-
-    Raises ModelFileError for classes whose files hold tensors in another form than the class, such as experts apart.
-    """
-    library()
-    conversions: Any = importlib.import_module("transformers.conversion_mapping")
-    loading: Any = importlib.import_module("transformers.core_model_loading")
-    get = conversions.get_checkpoint_conversion_mapping
-    steps = get(class_name(model_type)) or get(model_type) or []
-    if not all(isinstance(step, loading.WeightRenaming) for step in steps):
-        raise ModelFileError(f"files of {model_type} hold weights in another form than its class; not supported")
-    used = [step.reverse_transform() for step in reversed(steps)] if back else steps
-    return lambda name: loading.apply_renamings(name, used)

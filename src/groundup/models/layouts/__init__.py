@@ -6,7 +6,7 @@ from groundup.errors import ModelFileError
 from groundup.models.layouts.bert import BERT, bert_name
 from groundup.models.layouts.bert_tasks import SEQUENCE_LABELS, SPANS, WORD_LABELS
 from groundup.models.layouts.classic import GPT2, OPT, XGLM
-from groundup.models.layouts.layout import ConfigValues, Layout, Part
+from groundup.models.layouts.layout import ConfigValues, Layout, Part, gathered, holders
 from groundup.models.layouts.llama import LLAMA, MISTRAL, QWEN2, QWEN3
 from groundup.models.layouts.others import other_layout
 from groundup.models.layouts.own import own_kind, own_layout
@@ -45,4 +45,14 @@ def unlisted_layout(config: NetworkConfig) -> Layout:
     return found
 
 
-__all__ = ["LAYOUTS", "ConfigValues", "Layout", "Part", "bert_name", "find_layout", "unlisted_layout"]
+__all__ = [
+    "LAYOUTS",
+    "ConfigValues",
+    "Layout",
+    "Part",
+    "bert_name",
+    "find_layout",
+    "gathered",
+    "holders",
+    "unlisted_layout",
+]

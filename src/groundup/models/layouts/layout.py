@@ -4,14 +4,15 @@
                   <--read---                                            <--------
 
 A tensor of theirs is ours as it is, or several of ours below each other, or turned, or with rows ahead that mean
-nothing (`Part`): enough for all layouts, so that files are written and read one tensor at a time.
+nothing, or a piece of a stack of ours (`Part`): enough for all layouts, so that files are written and read one tensor
+at a time.
 
 Invariant: what a layout cannot say is refused by name (`Layout.obstacles`), never left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,25 +34,50 @@ class Part:
     """It is transposed (matrices only)."""
     spare_rows: int = 0
     """Rows ahead that no position is looked up in."""
+    piece: tuple[int, int, int] | None = None
+    """(i, begin, end): it is only those rows of matrix i of ours, which is a stack of matrices."""
 
     def shape(self, ours: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
         """Its shape, from the shapes of ours."""
+        if self.piece is not None:
+            _, begin, end = self.piece
+            return (end - begin, *ours[self.ours[0]][2:])
         _, *inner = ours[self.ours[0]]
         shape = (sum(ours[name][0] for name in self.ours) + self.spare_rows, *inner)
         return shape[::-1] if self.turned else shape
 
     def joined(self, tensors: list[Tensor]) -> Tensor:
         """Our tensors -> theirs."""
+        if self.piece is not None:
+            matrix, begin, end = self.piece
+            return tensors[0][matrix, begin:end].clone()
         whole = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
         if self.spare_rows:
             whole = torch.cat((whole.new_zeros(self.spare_rows, *whole.shape[1:]), whole))
         return whole.t().contiguous() if self.turned else whole
 
     def split(self, theirs: Tensor, ours: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[str, Tensor]]:
-        """Their tensor -> (our name, tensor), views where possible."""
+        """Their tensor -> (our name, tensor or piece of it), views where possible."""
+        if self.piece is not None:
+            yield self.ours[0], theirs
+            return
         whole = theirs.t() if self.turned else theirs
         heights = [ours[name][0] for name in self.ours]
         yield from zip(self.ours, torch.split(whole[self.spare_rows :], heights))
+
+
+def holders(parts: Mapping[str, Part]) -> dict[str, tuple[str, ...]]:
+    """Our name -> the names of theirs that hold it: one, or all pieces in order."""
+    found: dict[str, list[str]] = {}
+    for theirs in sorted(parts, key=lambda name: parts[name].piece or ()):
+        for ours in parts[theirs].ours:
+            found.setdefault(ours, []).append(theirs)
+    return {ours: tuple(names) for ours, names in found.items()}
+
+
+def gathered(ours: str, pieces: Sequence[Tensor], shapes: Mapping[str, tuple[int, ...]]) -> Tensor:
+    """One of ours, from what its holders have of it, in order."""
+    return pieces[0] if len(pieces) == 1 else torch.cat(list(pieces)).view(shapes[ours])
 
 
 class ConfigValues:
