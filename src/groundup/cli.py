@@ -246,7 +246,16 @@ def _run(options: argparse.Namespace) -> None:
     _show(f"report: {_near(result.folder / 'report.html')}")
     if model:
         _show(f"model:  {_near(Path(model))}")
-        _show(f'ask it: groundup chat {options.words[0]} "..."')
+        _show(f"ask it: groundup {_question(Path(model), options.words[0])}")
+
+
+def _question(model: Path, target: str) -> str:
+    """How the model of a run is asked: for labels, for what a gap hides, or for an answer."""
+    if (model / "task").is_dir():
+        return f'predict {target} --text "..."'
+    if (model / "config.json").is_file() and not (model / "chat_template.jinja").is_file():
+        return f'generate {target} --fill-mask "The [MASK] ..."'
+    return f'chat {target} "..."'
 
 
 def _prepare(options: argparse.Namespace) -> None:

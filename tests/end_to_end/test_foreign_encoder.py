@@ -37,14 +37,14 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(bert: Path, folder: Path, **pretrain: Any) -> groundup.RunResult:
+def run(bert: Path, folder: Path, until: str = "export", **pretrain: Any) -> groundup.RunResult:
     changes = {
         "tokenizer": {},
         "model": {"context_length": 32},
         "pretrain": {**PHASE, "from": str(bert), **pretrain},
         "task": write_task(folder),
     }
-    return groundup.run(groundup.load_recipe(tiny.write_recipe(folder, instruct=None, **changes)))
+    return groundup.run(groundup.load_recipe(tiny.write_recipe(folder, instruct=None, **changes)), until)
 
 
 def test_a_model_taken_as_it_is_learns_a_task(bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,16 +58,41 @@ def test_a_model_taken_as_it_is_learns_a_task(bert: Path, tmp_path: Path, capsys
     assert said["task"] == "sequence"
     assert said["predictions"][0]["label"] == "wet"
     assert sum(said["predictions"][0]["probabilities"].values()) == pytest.approx(1.0)
+    ask_in_every_way(result.folder, tmp_path, capsys)
+
+
+def ask_in_every_way(run_folder: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Files of records and of lines, several texts, and what cannot be asked."""
+
+    def labels(*options: str) -> list[tuple[str, str]]:
+        assert cli.main(["predict", str(run_folder), "--json", *options]) == 0
+        return [(each["id"], each["label"]) for each in json.loads(capsys.readouterr().out)["predictions"]]
+
+    (folder / "a.csv").write_text('note,Review\n1,"river, stone"\n2,\n3,stone garden letter\n', encoding="utf-8")
+    (folder / "a.txt").write_text("winter river\n\nstone letter\n", encoding="utf-8")
+    assert labels("--file", str(folder / "a.csv"), "--text-field", "Review") == [("a.csv:1", "wet"), ("a.csv:3", "dry")]
+    assert labels("--file", str(folder / "a.txt")) == [("a.txt:1", "wet"), ("a.txt:3", "dry")]
+    assert labels("--text", "river", "--text", "stone garden") == [("1", "wet"), ("2", "dry")]
+    assert cli.main(["predict", str(run_folder), "--text", "river stone"]) == 0
+    assert capsys.readouterr().out.split("\n")[0].endswith("wet")
+    for options, code, words in (
+        (["--text", "a", "--file", "b.csv"], 2, "not both"),
+        (["--text", "  "], 2, "the text is empty"),
+        (["--file", str(folder / "none.txt")], 3, "cannot be read"),
+        (["--file", str(folder / "a.csv"), "--text-field", "x"], 3, "no record"),
+    ):
+        assert cli.main(["predict", str(run_folder), *options]) == code
+        assert words in capsys.readouterr().err
+    assert cli.main(["predict", str(run_folder.parent), "--text", "a"]) == 4
 
 
 def test_it_is_continued_with_whole_words(bert: Path, tmp_path: Path) -> None:
     masking = {"whole_words": True, "next_sentence_weight": 0.5}
-    result = run(bert, tmp_path, tokens=10 * 512, masking=masking)
+    result = run(bert, tmp_path, until="pretrain", tokens=10 * 512, masking=masking)
     lines = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if line["phase"] == "pretrain" and "loss" in line]
     for line in steps:
         assert line["loss"] == pytest.approx(line["loss_text"] + 0.5 * line["loss_text_next_sentence"], rel=1e-4)
-    assert groundup.load_model(result.folder).fill_mask("the [MASK] of silver")
 
 
 def test_what_does_not_fit_is_named(bert: Path, tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ def test_gaps_are_filled_with_text(tokenizer: Tokenizer, tmp_path: Path) -> None
         loaded.fill_mask("[MASK]" + "x" * 40)
     with pytest.raises(RecipeError, match="goes on with no text"):
         loaded.generate("the river")
+    with pytest.raises(RecipeError, match="no head for labels, it fills gaps"):
+        loaded.predict("the river")
 
 
 @pytest.mark.parametrize(

@@ -72,12 +72,9 @@ def _file_name(number: int, count: int) -> str:
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
     temporary = path.with_name(path.name + ".tmp")
     # The format has no tensors that share memory, and some layouts write one twice.
-    alone = {tensor.data_ptr(): name for name, tensor in tensors.items()}
-    save_file(
-        {name: t if alone[t.data_ptr()] == name else t.clone() for name, t in tensors.items()},
-        temporary,
-        {"format": "pt"},
-    )
+    owner = {tensor.data_ptr(): name for name, tensor in tensors.items()}
+    alone = {name: t if owner[t.data_ptr()] == name else t.clone() for name, t in tensors.items()}
+    save_file(alone, temporary, {"format": "pt"})
     temporary.chmod(0o644)  # safetensors makes files that only their owner may read
     fsync_file(temporary)
     os.replace(temporary, path)

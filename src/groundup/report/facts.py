@@ -21,7 +21,10 @@ PHASES = ("pretrain", "instruct", "task")
 BEFORE = "before_instruct:"
 """Prefix of the base model's metrics in evaluation.json."""
 LABELS = {"base": "after pretraining", "instruct": "after instruction tuning"}
-HEADLINE_METRICS = ("exact_match", "f1", "bits_per_byte", "perplexity", "token_accuracy")
+HEADLINE_METRICS = (
+    *("accuracy", "macro_f1", "entity_f1", "pearson", "mse"),
+    *("exact_match", "f1", "bits_per_byte", "perplexity", "token_accuracy"),
+)
 GAP_STEPS = 2
 
 Metrics = dict[str, dict[str, Any]]

@@ -19,6 +19,11 @@ from groundup.report.words import number
 
 EVENT_ROWS = 100
 METRIC_WORDS = {
+    "accuracy": ("Accuracy", "labels that are right", "labels"),
+    "macro_f1": ("Macro F1", "mean of the F1 of all labels", "labels"),
+    "entity_f1": ("Entity F1", "entities whose kind and borders are right", "entities"),
+    "pearson": ("Pearson", "correlation of the numbers", "numbers"),
+    "mse": ("Squared error", "mean over the numbers; lower is better", "numbers"),
     "exact_match": ("Exact match", "answers equal to the expected one", "questions"),
     "f1": ("F1", "words in common with the expected answer", "questions"),
     "bits_per_byte": ("Bits per byte", "surprise per byte of text; lower is better", "bytes"),
@@ -28,7 +33,7 @@ METRIC_WORDS = {
 """Metric -> (name, meaning, what its n counts)."""
 ANSWER_ROWS = 12
 GROUP_ROWS = 40
-GROUP_METRICS = ("exact_match", "bits_per_byte")
+GROUP_METRICS = ("accuracy", "entity_f1", "exact_match", "bits_per_byte")
 STAGE_WORDS = {
     "corpus": "read, clean, deduplicate, split",
     "contamination": "look for evaluation texts in the training text",

@@ -24,7 +24,7 @@ from pydantic import Field, field_validator
 from groundup.config import Config, Name
 from groundup.corpus.reading.files import find_files
 from groundup.corpus.reading.readers import Reading, SourceConfig
-from groundup.corpus.reading.records import Row, columns_hint
+from groundup.corpus.reading.records import Row
 from groundup.errors import DataError
 from groundup.log import logger
 from groundup.stage import hash_file
@@ -132,7 +132,8 @@ class ExampleReading:
         config = self.config
         for name in self._fields():
             if name not in row.values:
-                raise Refused(f"no field '{name}'", columns_hint([str(key) for key in row.values], self._as_source()))
+                shown = ", ".join(str(key)[:30] for key in list(row.values)[:12])
+                raise Refused(f"no field '{name}'", f"found: {shown or 'none'}")
         where = f"{file_name}/{row.member}:{row.number}" if row.member else f"{file_name}:{row.number}"
         text, label = row.values[config.text_field], row.values.get(config.label_field)
         if self.kind == "token" and config.labelled:
