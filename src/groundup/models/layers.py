@@ -41,7 +41,7 @@ def joined_linear(x: Float[Tensor, "*batch in_size"], layers: Sequence[Linear]) 
     All have a bias or none has; with biases their gradient is summed by a kernel.
     """
     joined: Tensor = _Joined.apply(x.dtype, *(layer.weight for layer in layers))  # type: ignore[no-untyped-call]
-    biases = [layer.bias for layer in layers if layer.bias is not None]
+    biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
     return postnorm.linear(x, joined, torch.cat(biases)) if biases else F.linear(x, joined)
 
 
