@@ -38,8 +38,8 @@ from groundup.models.network import Network, NetworkConfig, Operation, Role
 from groundup.models.noise import INPUT, NoiseConfig, dropout, layer_noise
 from groundup.models.rotary import sinusoids
 
-SHORTEST_PAIR, SHORTEST_TEXT = 5, 2
-"""Tokens of `[CLS] a [SEP] b [SEP]` and of `[CLS] [SEP]`: so far apart are the [CLS] of texts in one row, at least."""
+SHORTEST_PAIR, SHORTEST_TEXT = 16, 2
+"""Tokens of a pair of texts and of `[CLS] [SEP]`: so far apart are the [CLS] of texts in one row, at least."""
 Answer = tuple[Float[Tensor, " rows *heads"], Int[Tensor, " rows *heads"]] | Float[Tensor, "rows time scores"]
 
 
@@ -106,7 +106,7 @@ class EncoderConfig(NoiseConfig, NetworkConfig):
     @property
     def pair_places(self) -> int:
         """Pairs of texts in a row, at most."""
-        return self.context_length // SHORTEST_PAIR
+        return max(1, self.context_length // SHORTEST_PAIR)
 
     def kernels_obstacle(self) -> str | None:
         """They know all encoders."""
