@@ -28,7 +28,7 @@ from benchmarks import corpus, encoder_data, harness
 ROOT = harness.HERE.parent
 PRESETS = {"3M": "V4096-d192-L4-H3-ff768-T128", "10M": "V4096-d320-L7-H5-ff1280-T128"}
 OURS, MUON, HALF = "groundup: adamw", "groundup: muon", "groundup: muon, half the tokens"
-MUON_RECIPE = {"kind": "muon", "learning_rate": 0.02, "adam_learning_rate": 0.002, "weight_decay": 0.0}
+MUON_RECIPE = {"kind": "muon", "learning_rate": 0.002, "adam_learning_rate": 0.001, "weight_decay": 0.02}
 PRETRAINING: dict[str, dict[str, Any]] = {
     OURS: {},
     MUON: {"optimizer": MUON_RECIPE},

@@ -31,12 +31,12 @@ from groundup.models.encoder_heads import (
 from groundup.models.encoder_layers import BidirectionalAttention, EncoderBlock, sight
 from groundup.models.heads import ChunkLoss
 from groundup.models.layers import FeedForward, LayerNorm
-from groundup.models.network import Losses, Network, NetworkConfig, Operation, Role
+from groundup.models.network import Network, NetworkConfig, Operation, Role
 from groundup.models.noise import INPUT, NoiseConfig, dropout, layer_noise
 from groundup.models.rotary import sinusoids
 
-SHORTEST_PAIR = 5
-"""Tokens of `[CLS] a [SEP] b [SEP]`: so far apart are the [CLS] of pairs in one row, at least."""
+SHORTEST_PAIR = 16
+"""Tokens of a pair of texts: so far apart are the [CLS] of pairs in one row, at least."""
 Answer = tuple[Float[Tensor, " rows *heads"], Int[Tensor, " rows *heads"]] | Float[Tensor, "rows time scores"]
 
 
@@ -99,7 +99,7 @@ class EncoderConfig(NoiseConfig, NetworkConfig):
     @property
     def pair_places(self) -> int:
         """Pairs of texts in a row, at most."""
-        return self.context_length // SHORTEST_PAIR
+        return max(1, self.context_length // SHORTEST_PAIR)
 
     def kernels_obstacle(self) -> str | None:
         """They know all encoders."""
@@ -259,22 +259,22 @@ class Encoder(EncoderBody, of=EncoderConfig):
         """
         if targets is None:
             return self.masked.logits(self.hidden(tokens, segments, positions, parts, context), self.embedding.weight)
-        heads = targets.view(len(tokens), -1, tokens.shape[1])
-        weights = None if row_weights is None else row_weights.view(len(tokens), -1)
-        rooms = (self.config.predicted_places, self.config.pair_places)[: heads.shape[1]]
-        found = [first_targets(heads[:, index], room) for index, room in enumerate(rooms)]
-        only = torch.cat([places for places, _ in found], dim=1)
-        x = self.hidden(tokens, segments, positions, parts, context, only)
-        parts_of = torch.split(x, [each.shape[1] for each, _ in found], dim=1)
-        states = [guarded(part, each, heads[:, i]) for i, (part, (_, each)) in enumerate(zip(parts_of, found))]
-        masked_weights = None if weights is None else weights[:, 0]
-        answer: Losses = self.masked(states[0], self.embedding.weight, found[0][1], masked_weights)
         if targets.ndim == 2:
-            return answer
+            only, chosen = first_targets(targets, self.config.predicted_places)
+            states = guarded(self.hidden(tokens, segments, positions, parts, context, only), chosen, targets)
+            masked_losses: tuple[Tensor, Tensor] = self.masked(states, self.embedding.weight, chosen, row_weights)
+            return masked_losses
         if self.next_sentence is None:
             raise ValueError("targets of next sentences need next_sentence: true in the model's config")
-        pairs = label_losses(self.next_sentence(states[1]), found[1][1], self.loss)
-        return torch.stack([answer[0], pairs[0]], 1), torch.stack([answer[1], pairs[1]], 1)
+        masked_at, masked = first_targets(targets[:, 0], self.config.predicted_places)
+        pairs_at, pairs = first_targets(targets[:, 1], self.config.pair_places)
+        x = self.hidden(tokens, segments, positions, parts, context, torch.cat([masked_at, pairs_at], dim=1))
+        of_masked = guarded(x[:, : masked.shape[1]], masked, targets[:, 0])
+        of_pairs = guarded(x[:, masked.shape[1] :], pairs, targets[:, 1])
+        weights = None if row_weights is None else row_weights[:, 0]
+        sums, counts = self.masked(of_masked, self.embedding.weight, masked, weights)
+        pair_sums, pair_counts = label_losses(self.next_sentence(of_pairs), pairs, self.loss)
+        return torch.stack([sums, pair_sums], 1), torch.stack([counts, pair_counts], 1)
 
     def pair_scores(
         self,

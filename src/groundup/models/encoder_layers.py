@@ -73,12 +73,18 @@ class BidirectionalAttention(nn.Module):
             parts = joined.chunk(3, dim=-1)
         else:
             parts = tuple(layer(x) for layer in layers)
-        query, key, value = (part.reshape(*part.shape[:-1], self.num_heads, -1).transpose(1, 2) for part in parts)
+        query, key, value = (heads_of(part, self.num_heads) for part in parts)
         if noise is not None and dropping:
             mixed = dropping_attention(query, key, value, seen.mask, noise, self.dropout)
         else:
             mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen.mask)
         return mixed.transpose(1, 2).flatten(2)
+
+
+def heads_of(x: Float[Tensor, "rows time hidden"], num_heads: int) -> Float[Tensor, "rows heads time dim"]:
+    """The parts of each head."""
+    rows, time, size = x.shape
+    return x.view(rows, time, num_heads, size // num_heads).transpose(1, 2)
 
 
 def dropping_attention(

@@ -28,8 +28,8 @@ from groundup.tokens.tokenizer import EncoderIds
 FOLLOWS, STRANGE = 0, 1
 """Labels of the second text of a pair, as BERT numbers them."""
 NEXT_SENTENCE = "next_sentence"
-SHORTEST_PAIR = 5
-"""[CLS] a [SEP] b [SEP]."""
+SHORTEST_PAIR = 16
+"""Tokens of a piece that is made a pair, [CLS] a [SEP] b [SEP]; the model has room for as many in a row."""
 _CUT, _KIND, _PLACE = 10, 11, 12
 _TRIES = 8
 _LONGEST_WORD = 8

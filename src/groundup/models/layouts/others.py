@@ -16,7 +16,14 @@ import torch
 
 from groundup.errors import ModelFileError
 from groundup.models.layouts.layout import ConfigValues, Layout, Part
-from groundup.models.transformers_model import TOKEN_IDS, TransformersConfig, class_name, context_length_of, installed
+from groundup.models.transformers_model import (
+    TOKEN_IDS,
+    TransformersConfig,
+    TransformersModel,
+    class_name,
+    context_length_of,
+    installed,
+)
 
 TRAINED_CONTEXT = "groundup_context_length"
 """Key of a config.json for the context that a model was trained on; the class goes on with its own limit."""
@@ -90,7 +97,7 @@ class _Files:
 def _files(config: str) -> _Files:
     """For a config (as JSON)."""
     with torch.device("meta"):
-        model = TransformersConfig.model_validate_json(config).build(8)
+        model = TransformersModel(TransformersConfig.model_validate_json(config), 8)
     spelling = _spelling(str(model.config.values["model_type"]))
     parts: dict[str, Part] = {}
     for ours, parameter in model.named_parameters():
