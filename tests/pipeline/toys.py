@@ -23,7 +23,14 @@ Step = str | int
 Kinds = tuple[tuple[tuple[Step, ...], str], ...]
 
 
+NEOX = {
+    "model_type": "gpt_neox", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "intermediate_size": 48, "max_position_embeddings": 64,
+}  # fmt: skip
+"""What config.json says of a class that only the wrapper knows."""
+
 REQUIRED: dict[str, dict[str, Any]] = {
+    "transformers": {"context_length": 64, "values": NEOX},
     "decoder": tiny.recipe(Path("nowhere"))["model"],
     "lstm": {"context_length": 64, "num_layers": 2, "hidden_size": 32},
     "named": {"name": "torch.optim.NAdam"},
@@ -95,7 +102,8 @@ def needs_encoder(leaf: Leaf) -> bool:
 def as_encoder(values: dict[str, Any]) -> dict[str, Any]:
     """`values` for an encoder: masked tokens, and a task in place of instruction tuning."""
     values = copy.deepcopy(values)
-    sources = [{"name": "labelled", "path": str(values["corpus"]["sources"][0]["path"])}]
+    path = str(values["corpus"]["sources"][0]["path"])
+    sources = [{"name": "labelled", "path": path, "pair_field": "second"}]
     values["model"] = ENCODER
     values["pretrain"]["masking"] = {}
     values["instruct"] = None

@@ -15,7 +15,7 @@ from groundup.models import (
     DecoderConfig,
     EncoderConfig,
     LabelKind,
-    Labeller,
+    LabellerConfig,
     Network,
     NetworkConfig,
     numbers_as_targets,
@@ -133,9 +133,9 @@ class Case:
 
     def state(self, training: TrainingConfig, **changes: Any) -> TrainState:
         """A fresh state on the CPU."""
-        special = {"build": self.build, "layers": self.layers} if self.build else {}
+        device = torch.device("cpu")
         return build_state(
-            self.model, toys.VOCAB_SIZE, training, toys.EAGER, 3, device=torch.device("cpu"), **special, **changes
+            self.model, toys.VOCAB_SIZE, training, toys.EAGER, 3, device=device, layers=self.layers, **changes
         )
 
     def phase(self, training: TrainingConfig) -> Phase:
@@ -156,8 +156,8 @@ def _mixture(model: NetworkConfig) -> Case:
 def _labels(kind: LabelKind, outputs: int, layers: LayersConfig | None = None) -> Case:
     heads = ("", "end") if kind == "span" else ("",)
     objectives = Objectives(("text",), (0,), ("task",), (1.0,), heads)
-    build = partial(Labeller, kind=kind, outputs=outputs)
-    return Case(ENCODER, ((partial(LabelRows, kind), 1.0),), objectives, build, layers)
+    model = LabellerConfig.on(ENCODER, kind, [f"label {index}" for index in range(outputs)])
+    return Case(model, ((partial(LabelRows, kind), 1.0),), objectives, layers)
 
 
 def decoder(family: str) -> DecoderConfig:
@@ -179,6 +179,6 @@ CASES: dict[str, Case] = {
     "labeller: sequence": _labels("sequence", 2),
     "labeller: sequence, layer by layer": _labels("sequence", 2, LayersConfig(unfreeze_every_steps=2, layer_decay=0.9)),
     "labeller: token": _labels("token", 2),
-    "labeller: number": _labels("number", 1),
-    "labeller: span": _labels("span", 2),
+    "labeller: number": _labels("number", 0),
+    "labeller: span": _labels("span", 0),
 }
