@@ -23,6 +23,7 @@ from tests.pipeline.toys import (
     leaves,
     needs_encoder,
     with_kinds,
+    with_scaling,
 )
 
 ALL = list(leaves(Recipe))
@@ -93,8 +94,9 @@ def _model_folder(folder: Path) -> Path:
     return place
 
 
-WITHOUT_ANOTHER_VALUE = ("kind", "hub")
-"""`hub` stands in place of a path, so it changes alone never; tests/corpus/test_hub.py has its identity."""
+WITHOUT_ANOTHER_VALUE = ("kind", "hub", "base_hidden_size", "base_num_heads")
+"""`hub` stands in place of a path, so it changes alone never; tests/corpus/test_hub.py has its identity. Width and
+heads of a base model change together only."""
 
 
 def test_the_tree_is_walked_to_its_ends() -> None:
@@ -107,6 +109,7 @@ def test_the_tree_is_walked_to_its_ends() -> None:
 @pytest.mark.parametrize("leaf", IDENTITY, ids=str)
 def test_every_identity_field_changes_a_fingerprint(leaf: Leaf, values: dict[str, Any], folder: Path) -> None:
     base = with_kinds(as_encoder(values) if needs_encoder(leaf) else values, leaf.kinds)
+    base = with_scaling(base) if leaf.path[:2] == ("model", "scaling") else base
     edited = changed(base, leaf, other_values(folder))
     if edited is None:
         assert leaf.path[-1] in WITHOUT_ANOTHER_VALUE, f"no other valid value of {leaf} is known to this test"
