@@ -24,6 +24,7 @@ from tests.pipeline.toys import (
     leaves,
     needs_encoder,
     with_kinds,
+    with_scaling,
 )
 
 ALL = list(leaves(Recipe))
@@ -98,8 +99,8 @@ def _model_folder(folder: Path) -> Path:
 
 
 WITHOUT_ANOTHER_VALUE = ("kind", "hub", "base_hidden_size", "base_num_heads")
-"""`hub` stands in place of a path, so it changes alone never; tests/corpus/test_hub.py has its identity. The sizes of a
-base model change together only."""
+"""`hub` stands in place of a path, so it changes alone never; tests/corpus/test_hub.py has its identity. Width and
+heads of a base model change together only."""
 
 
 def test_the_tree_is_walked_to_its_ends() -> None:
@@ -112,8 +113,7 @@ def test_the_tree_is_walked_to_its_ends() -> None:
 @pytest.mark.parametrize("leaf", IDENTITY, ids=str)
 def test_every_identity_field_changes_a_fingerprint(leaf: Leaf, values: dict[str, Any], folder: Path) -> None:
     base = with_kinds(as_encoder(values) if needs_encoder(leaf) else values, leaf.kinds)
-    if leaf.path[:2] == ("model", "scaling"):
-        base["model"]["scaling"] = {"base_hidden_size": 16, "base_num_layers": 1, "base_num_heads": 1}
+    base = with_scaling(base) if leaf.path[:2] == ("model", "scaling") else base
     edited = changed(base, leaf, other_values(folder))
     if edited is None:
         fixed = leaf.path[-1] in WITHOUT_ANOTHER_VALUE or len(get_args(leaf.field.annotation)) == 1

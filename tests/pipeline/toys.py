@@ -129,6 +129,12 @@ def with_kinds(values: dict[str, Any], kinds: Kinds) -> dict[str, Any]:
     return json.loads(json.dumps(config.to_dict(config.build(Recipe, values, "toy"))))
 
 
+def with_scaling(values: dict[str, Any]) -> dict[str, Any]:
+    """`values` with the decoder as a larger copy of another."""
+    scaling = {"base_hidden_size": 16, "base_num_layers": 1, "base_num_heads": 1}
+    return {**values, "model": {**values["model"], "scaling": scaling}}
+
+
 def value_at(values: Any, path: tuple[Step, ...]) -> Any:
     for part in path:
         values = values[part]
