@@ -67,12 +67,12 @@ class Part:
 
 
 def holders(parts: Mapping[str, Part]) -> dict[str, tuple[str, ...]]:
-    """Our name -> the names of theirs that hold it: one, or all pieces in order."""
-    found: dict[str, list[str]] = {}
+    """Our name -> the names of theirs that hold it: one (of several copies the last), or all pieces in order."""
+    found: dict[str, tuple[str, ...]] = {}
     for theirs in sorted(parts, key=lambda name: parts[name].piece or ()):
         for ours in parts[theirs].ours:
-            found.setdefault(ours, []).append(theirs)
-    return {ours: tuple(names) for ours, names in found.items()}
+            found[ours] = (theirs,) if parts[theirs].piece is None else (*found.get(ours, ()), theirs)
+    return found
 
 
 def gathered(ours: str, pieces: Sequence[Tensor], shapes: Mapping[str, tuple[int, ...]]) -> Tensor:
