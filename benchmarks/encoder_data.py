@@ -66,7 +66,7 @@ def prepare(
         side: [Example(f"{side}:{i}", text, label=label) for i, (text, label) in enumerate(found)]
         for side, found in labelled.items()
     }
-    labels = labels_of(examples["train"], "sequence")
+    labels = list(labels_of(examples["train"], "sequence"))
     ids = tokenizer.need_encoder_ids()
     for side, found in examples.items():
         write_examples(found, "sequence", labels, tokenizer, folder / "task" / side, time)

@@ -54,7 +54,7 @@ def test_both_tools_see_the_same_tokens_of_a_text(data: Path) -> None:
     seen = {}
     for index in range(packed.num_rows):
         row = packed.row(index)
-        for place, number in packed.places(index):
+        for place, number, *_ in packed.places(index):
             seen[number] = row.tokens[place:][row.segments[place:] == row.segments[place]].tolist()
             assert row.targets[place] == plain[number]["labels"]
     assert [seen[number] for number in range(10)] == [each["input_ids"] for each in plain]
