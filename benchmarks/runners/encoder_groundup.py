@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from groundup.evaluate import measure_labels
 from groundup.models import (
     EncoderConfig,
     Labeller,
+    LabellerConfig,
     from_huggingface,
     huggingface_config,
     to_huggingface,
@@ -122,10 +122,8 @@ def classify(session: Session, config: EncoderConfig, vocab_size: int, execution
     epochs = session.job["epochs"]
     session.total_steps = max(1, round(epochs * sides["train"].num_rows / per_step))
     training = training_config(session, per_step * config.context_length)
-    state = build_state(
-        config, vocab_size, training, execution, session.job["seed"], device=pick_device(execution),
-        build=partial(Labeller, kind="sequence", outputs=len(labels)),
-    )  # fmt: skip
+    model = LabellerConfig.on(config, "sequence", labels)
+    state = build_state(model, vocab_size, training, execution, session.job["seed"], device=pick_device(execution))
     assert isinstance(state.model, Labeller), "built so"
     tensors = load_file(Path(session.job["start"]) / "model.safetensors")
     start_from_pretrained(state.model, from_huggingface(config, vocab_size, tensors))
@@ -138,8 +136,9 @@ def classify(session: Session, config: EncoderConfig, vocab_size: int, execution
         _step(state, batches, objectives, session.factor(step), training)
         session.after_step()
     found = measure_labels(state.model.eval(), sides["heldout"], tokenizer)
-    expected = [labels.index(label) for label in sides["heldout"].expected()]
-    figures: dict[str, Any] = judged([labels.index(label) for label in found.predictions], expected, len(labels))
+    predicted = [labels.index(label) for label in found.predictions]
+    expected = [labels.index(each["expected"]) for each in sides["heldout"].examples()]
+    figures: dict[str, Any] = judged(predicted, expected, len(labels))
     seen = per_step * examples / sides["train"].num_rows
     session.report(seen, figures)
 

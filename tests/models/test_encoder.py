@@ -254,13 +254,3 @@ def test_states_stand_where_the_targets_are(has_target: list[bool], places: int)
         return
     kept = chosen[0] != IGNORE
     assert chosen[0][kept].tolist() == states[0, kept, 0].tolist() == wanted
-
-
-def test_positions_may_start_as_waves() -> None:
-    size = {"context_length": 64, "hidden_size": 48, "init_std": 0.05}
-    model = build_model(described(positions_start="waves", **size), VOCAB_SIZE)
-    model.initialise(1)
-    table = model.get_parameter("positions.weight").detach()
-    assert float(table.square().mean().sqrt()) == pytest.approx(0.05, rel=0.1)
-    near, far = (functional.cosine_similarity(table[:-step], table[step:]).mean() for step in (1, 20))
-    assert near > 0.9 > far

@@ -10,7 +10,6 @@ buffers, and nothing depends on the world size.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Literal
 
@@ -29,11 +28,11 @@ from groundup.models.encoder_heads import (
     label_losses,
 )
 from groundup.models.encoder_layers import BidirectionalAttention, EncoderBlock, sight
+from groundup.models.encoder_start import look_at_neighbours, position_waves
 from groundup.models.heads import ChunkLoss
 from groundup.models.layers import FeedForward, LayerNorm
 from groundup.models.network import Network, NetworkConfig, Operation, Role
 from groundup.models.noise import INPUT, NoiseConfig, dropout, layer_noise
-from groundup.models.rotary import sinusoids
 
 SHORTEST_PAIR = 16
 """Tokens of a pair of texts: so far apart are the [CLS] of pairs in one row, at least."""
@@ -68,8 +67,8 @@ class EncoderConfig(NoiseConfig, NetworkConfig):
     """Added to the variance in every norm."""
     init_std: float = Field(default=0.02, gt=0)
     """Standard deviation of all starting tables and matrices; biases start at 0."""
-    positions_start: Literal["normal", "waves"] = "normal"
-    """The table of positions starts at random as in BERT, or as sines and cosines, which makes neighbours alike."""
+    attention_start: Literal["random", "neighbours"] = "random"
+    """All at random as in BERT, or positions as waves and two heads of each layer that look at neighbours by them."""
 
     @model_validator(mode="after")
     def _consistent(self) -> EncoderConfig:
@@ -206,13 +205,18 @@ class EncoderBody(Network):
         return [Operation(name, (), config.num_layers, flops, how)]
 
     def start(self, name: str, shape: torch.Size, seed: int) -> Tensor:
-        """The starting values of a parameter: gains 1, biases 0, all else at random, or positions as waves."""
+        """The starting values of a parameter: gains 1, biases 0, all else at random, or as `attention_start` says."""
+        config = self.config
         if self.role(name) == "vector":
             return torch.full(shape, 0.0 if name.endswith("bias") else 1.0, device="cpu")
-        if name == "positions.weight" and self.config.positions_start == "waves":
-            places = torch.arange(shape[0], device="cpu")[None]
-            return sinusoids(places, shape[1])[0] * (math.sqrt(2) * self.config.init_std)
-        return self.normal(name, shape, seed, self.config.init_std)
+        drawn = self.normal(name, shape, seed, config.init_std)
+        if config.attention_start == "neighbours":
+            if name == "positions.weight":
+                return position_waves(shape[0], shape[1], config.init_std)
+            layer, found, part = name.removeprefix("layers.").partition(".attention.")
+            if found and part in ("query.weight", "key.weight"):
+                return look_at_neighbours(drawn, config.num_heads, int(layer), query=part == "query.weight")
+        return drawn
 
 
 class Encoder(EncoderBody, of=EncoderConfig):

@@ -76,8 +76,9 @@ def holders(parts: Mapping[str, Part]) -> dict[str, tuple[str, ...]]:
 
 
 def gathered(ours: str, pieces: Sequence[Tensor], shapes: Mapping[str, tuple[int, ...]]) -> Tensor:
-    """One of ours, from what its holders have of it, in order."""
-    return pieces[0] if len(pieces) == 1 else torch.cat(list(pieces)).view(shapes[ours])
+    """One of ours, from what its holders have of it, in order; of several that hold all of it the last counts."""
+    whole = tuple(pieces[-1].shape) == shapes[ours]
+    return pieces[-1] if whole else torch.cat(list(pieces)).view(shapes[ours])
 
 
 class ConfigValues:
