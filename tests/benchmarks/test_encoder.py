@@ -107,7 +107,7 @@ def run(speed: float, loss: float) -> dict[str, Any]:
 def test_ours_is_set_against_the_fastest_and_the_best() -> None:
     runs = {
         encoder.OURS: [run(30.0, 2.0)],
-        encoder.MUON: [run(20.0, 1.0)],
+        encoder.RECIPE: [run(20.0, 1.0)],
         "transformers: a": [run(10.0, 2.1)],
         "transformers: b": [run(15.0, 2.4), {"failed": "x", "foreign_cores": 0}],
     }

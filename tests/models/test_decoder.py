@@ -237,3 +237,10 @@ def test_compute_in_bfloat16_keeps_float32_masters_and_gradients() -> None:
     assert all(p.dtype == torch.float32 and p.grad is not None and p.grad.dtype == p.dtype for p in model.parameters())
     model.set_compute_dtype(torch.float32)
     torch.testing.assert_close(sums, model(tokens, targets=tokens)[0], rtol=0.02, atol=0.1)
+
+
+def test_what_has_nothing_to_compile_is_not_compiled() -> None:
+    for placement, norms in (("before", 1), ("after", 0)):
+        units = make(norm="layer", norm_placement=placement).compile_units()
+        assert len(units) == 2 + 1 + norms, "blocks, loss, and the last norm where there is one"
+        assert not any(isinstance(unit, torch.nn.Identity) for unit in units)

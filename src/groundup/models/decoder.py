@@ -244,7 +244,9 @@ class Decoder(CausalNetwork, of=DecoderConfig):
 
     def compile_units(self) -> list[nn.Module]:
         """What is worth compiling; all blocks share one compiled graph."""
-        return [*self.layers, self.norm, self.head.chunk_loss]
+        # An empty norm (norms behind instead) has nothing to compile, which torch refuses.
+        norms = [] if isinstance(self.norm, nn.Identity) else [self.norm]
+        return [*self.layers, *norms, self.head.chunk_loss]
 
     def role(self, name: str) -> Role:
         """What the parameter of this name is: matrix, embedding, head or vector."""
