@@ -15,10 +15,8 @@ Invariant: parameters are float32 masters, by the class's names behind `body.`; 
 from __future__ import annotations
 
 import functools
-import importlib
-import importlib.util
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -28,23 +26,23 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from groundup.errors import ModelFileError, ResourceError
+from groundup.errors import ModelFileError
 from groundup.models.context import RowContext
 from groundup.models.heads import LanguageModelHead
 from groundup.models.losses import IGNORE, loss_from_total
 from groundup.models.network import CausalNetwork, Losses, NetworkConfig, Operation, Role, TokenCache, TokensSoFar
+from groundup.models.transformers_library import (
+    LAYER_KEYS,
+    in_a_line,
+    library,
+    made,
+    wrong_values,
+)
 
-LAYERS_LIMIT = 10_000
-"""More layers than any model has; a damaged number is refused before anything is made of it."""
-LAYER_KEYS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
-UNBOUND_CONTEXT = 2048
-"""Context of a class whose config names none, as its positions have no end."""
 TRIED = (5, 3)
 """Lengths of the two documents by which a class shows that it keeps them apart."""
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 """Largest difference between documents packed and alone, as a share of the largest number."""
-CHOOSING_CODE = ("auto_map", "trust_remote_code", "custom_pipelines", "attn_implementation", "experts_implementation")
-TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 class TransformersConfig(NetworkConfig):
@@ -58,7 +56,7 @@ class TransformersConfig(NetworkConfig):
 
     @model_validator(mode="after")
     def _harmless(self) -> TransformersConfig:
-        if wrong := _wrong(self.values):
+        if wrong := wrong_values(self.values):
             raise ValueError(wrong)
         return self
 
@@ -72,99 +70,10 @@ class TransformersConfig(NetworkConfig):
         return _num_parameters(self.model_dump_json(), vocab_size)
 
 
-def _wrong(values: Mapping[str, Any]) -> str | None:
-    """What must not be in a config, before anything is made of it."""
-    for key, value in values.items():
-        if (key in CHOOSING_CODE or key.startswith("_")) and value:
-            return f"'{key[:40]}' chooses code, which a model may not; take it out of its config"
-    for key in LAYER_KEYS:
-        layers = values.get(key, 1)
-        if type(layers) is not int or not 0 < layers <= LAYERS_LIMIT:
-            return f"{key} {str(layers)[:20]!r} is no number of layers; copy the model again"
-    return None
-
-
 @functools.lru_cache(maxsize=16)
 def _num_parameters(config: str, vocab_size: int) -> int:
     """Counted once for each config, since the model is built to count them."""
     return NetworkConfig.num_parameters(TransformersConfig.model_validate_json(config), vocab_size)
-
-
-def installed() -> bool:
-    """Whether transformers is there; it is imported only when a model asks for it, as that takes seconds."""
-    return importlib.util.find_spec("transformers") is not None
-
-
-def library() -> Any:
-    """The package transformers. Raises ResourceError when it cannot be imported."""
-    try:
-        import transformers
-    except ImportError:
-        raise ResourceError(
-            "model.kind: transformers needs the package transformers; install it: pip install 'groundup[hf]'"
-        ) from None
-    return transformers
-
-
-def class_name(model_type: str) -> str | None:
-    """Name of transformers' class for causal language models of this type; None when it has none."""
-    library()
-    names = importlib.import_module("transformers.models.auto.modeling_auto").MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    found = names.get(model_type)
-    return found if isinstance(found, str) else None
-
-
-def settings_of(values: Mapping[str, Any], vocab_size: int) -> Any:
-    """transformers' own config of `values`. Raises ModelFileError when it refuses them."""
-    if wrong := _wrong(values):
-        raise ModelFileError(wrong)
-    kept = {key: value for key, value in values.items() if key != "model_type"}
-    # Numbers of tokens belong to the tokenizer; a padding id would only keep that token's row from learning.
-    kept |= {"vocab_size": vocab_size, **dict.fromkeys(TOKEN_IDS)}
-    try:
-        settings = library().AutoConfig.for_model(values.get("model_type"), **kept)
-        more_than_text = settings.get_text_config() is not settings
-    except Exception as error:  # checks of many classes: any kind of error
-        raise ModelFileError(f"transformers refuses its values ({_line(error)}); copy the model again") from None
-    if more_than_text or getattr(settings, "is_encoder_decoder", False):
-        raise ModelFileError(f"{settings.model_type} is more than a causal language model of text; use another model")
-    return settings
-
-
-def context_length_of(values: Mapping[str, Any], vocab_size: int) -> int:
-    """Positions that the class has, as its config says."""
-    return _positions_of(settings_of(values, vocab_size)) or UNBOUND_CONTEXT
-
-
-def _positions_of(settings: Any) -> int | None:
-    found = getattr(settings, "max_position_embeddings", None)
-    return found if type(found) is int and found > 1 else None
-
-
-def _line(error: Exception) -> str:
-    words = " ".join(str(error).split())
-    return f"{type(error).__name__}: {words}"[:100]
-
-
-def _made(config: TransformersConfig, vocab_size: int) -> Any:
-    """The class of `config`, without values in its parameters, on the current default device."""
-    transformers, settings = library(), settings_of(config.values, vocab_size)
-    limit = _positions_of(settings)
-    if limit is not None and config.context_length > limit:
-        raise ModelFileError(f"model.context_length {config.context_length} is above the model's {limit}; lower it")
-    try:
-        cls = transformers.AutoModelForCausalLM._model_mapping[type(settings)]
-    except KeyError:
-        raise ModelFileError(f"transformers has no causal model of type {settings.model_type}; use another") from None
-    if cls._is_stateful:
-        raise ModelFileError(f"{cls.__name__} carries a state through a row, so documents would mix; use another model")
-    try:
-        with importlib.import_module("transformers.initialization").no_init_weights():
-            made = transformers.AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
-        made.tie_weights()
-        return made
-    except Exception as error:  # constructors of many classes: any kind of error
-        raise ModelFileError(f"{cls.__name__} cannot be made ({_line(error)}); copy the model again") from None
 
 
 class _Output(nn.Module):
@@ -204,7 +113,7 @@ class TransformersModel(CausalNetwork, of=TransformersConfig):
 
     def __init__(self, config: TransformersConfig, vocab_size: int) -> None:
         super().__init__(config, vocab_size)
-        self.body: Any = _made(config, vocab_size)
+        self.body: Any = made(config.values, config.context_length, vocab_size)
         names = {module: name for name, module in self.body.named_modules()}
         table, output = self.body.get_input_embeddings(), self.body.get_output_embeddings()
         if not isinstance(table, nn.Embedding) or not isinstance(output, nn.Linear):
@@ -371,7 +280,7 @@ class TransformersModel(CausalNetwork, of=TransformersConfig):
             try:
                 out = self._call(torch.zeros(1, 2, dtype=torch.int64, device=device), None)
             except Exception as error:  # of a class whose values contradict each other: any kind of error
-                raise self._refusal(f"cannot compute with these values ({_line(error)})") from None
+                raise self._refusal(f"cannot compute with these values ({in_a_line(error)})") from None
             finally:
                 watching.remove()
             self._output.passing = len(states) == 1 and out is states[0]

@@ -16,14 +16,8 @@ import torch
 
 from groundup.errors import ModelFileError
 from groundup.models.layouts.layout import ConfigValues, Layout, Part
-from groundup.models.transformers_model import (
-    TOKEN_IDS,
-    TransformersConfig,
-    TransformersModel,
-    class_name,
-    context_length_of,
-    installed,
-)
+from groundup.models.transformers_library import TOKEN_IDS, class_name, context_length_of, installed
+from groundup.models.transformers_model import TransformersConfig, TransformersModel
 
 TRAINED_CONTEXT = "groundup_context_length"
 """Key of a config.json for the context that a model was trained on; the class goes on with its own limit."""
