@@ -126,12 +126,12 @@ def reference_step(config: DecoderConfig) -> Step:
     return step
 
 
-def groundup_step(config: NetworkConfig, way: str, rows: int | None = None) -> tuple[str, Step]:
+def groundup_step(config: NetworkConfig, way: str, rows: int | None = None, **phase: Any) -> tuple[str, Step]:
     """The way in which this machine computes, and the step that the loop does."""
     rows = rows or ROWS
     execution = ExecutionConfig(device="cpu", **WAYS[way])
     # A short budget: where there are no kernels, `auto` is then eager, and the guard does not wait for a compiler.
-    training = TrainingConfig(tokens=1, global_batch_tokens=rows * config.context_length)
+    training = TrainingConfig(tokens=1, global_batch_tokens=rows * config.context_length, **phase)
     device = torch.device("cpu")
     configure_threads(execution)
     found = way_to_compute(execution, config, training, VOCAB_SIZE, device)

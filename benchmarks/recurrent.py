@@ -21,6 +21,7 @@ from torch.nn import functional
 from benchmarks import guard, harness
 from groundup.launcher import settle_threads
 from groundup.models import LSTMConfig
+from groundup.optim import AdamWConfig
 
 CONFIG = LSTMConfig(context_length=128, num_layers=2, hidden_size=512)
 ROWS, PASSES = 16, 3
@@ -67,7 +68,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    way, ours = guard.groundup_step(CONFIG, "auto", ROWS)
+    way, ours = guard.groundup_step(CONFIG, "auto", ROWS, optimizer=AdamWConfig())
     steps = {
         f"groundup: {way}": ours,
         "pytorch: bf16": reference_step(CONFIG, bf16=True),
