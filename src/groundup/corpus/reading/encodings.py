@@ -52,7 +52,7 @@ _CONTROL_BYTES = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
 _STRAY_CONTROLS = 0.005
 """Share of control characters up to which text in a legacy encoding may have some, as the Ctrl-Z at the end of DOS."""
 _ASCII_TEXT = bytes(range(32, 127)) + b"\t\n\r"
-_MOSTLY_ASCII = 0.95
+_MOSTLY_ASCII = 0.9
 """Share of ASCII above which a text with NULs is damaged and no UTF-16. Kana in UTF-16 have at most 0.86."""
 _ODD = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f\ue000-\uf8ff\ufffd-\uffff\u2500-\u259f]")
 """Controls, private characters and box drawings: signs of a wrong encoding in running text."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import lz4.frame
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from groundup.corpus.documents import Document
@@ -241,6 +241,7 @@ OTHERS = ["<![CDATA[", "]]>", "<!DOCTYPE a>", "&a;", "\x00", "x", "<namespace ke
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(st.lists(st.sampled_from([*GOOD, HEADER, FOOTER, *TAGS, *OTHERS]), max_size=12))
+@example(["<page ", "\x00"])
 def test_good_pages_come_out_whatever_stands_around_them(tmp_path, parts):
     _, records = only(tmp_path, ("<mediawiki>" + "".join(parts)).encode())
     assert all(isinstance(record, Document | Rejected) for record in records)
