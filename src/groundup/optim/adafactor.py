@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from groundup.optim.groups import OneRule
 from groundup.optim.transfer import Updates
@@ -75,7 +76,11 @@ class Adafactor(torch.optim.Optimizer):
         else:
             variance = state["variance"].lerp_(gradient.square(), new)
         update = gradient * variance.clamp(min=tiny * tiny).rsqrt()
-        parameter.sub_(update * (size / (_rms(update) / self.config.clip).clamp(min=1.0)))
+        update = update * (size / (_rms(update) / self.config.clip).clamp(min=1.0))
+        if isinstance(parameter, DTensor) and isinstance(update, DTensor):
+            # One row over several ranks (the head of a number): the product above lies whole on each of them.
+            update = update.redistribute(placements=parameter.placements)
+        parameter.sub_(update)
 
 
 def _start(gradient: Tensor) -> dict[str, Tensor]:
