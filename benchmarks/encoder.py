@@ -29,11 +29,16 @@ from benchmarks import corpus, encoder_data, harness
 ROOT = harness.HERE.parent
 PRESETS = {"3M": "V4096-d192-L4-H3-ff768-T128", "10M": "V4096-d320-L7-H5-ff1280-T128"}
 OURS, RECIPE, HALF = "groundup: adamw", "groundup: recipe", "groundup: recipe, half the tokens"
+HALF_EPOCHS = "groundup: recipe, half the epochs"
 RECIPE_SETTINGS: dict[str, Any] = {
     "optimizer": {"kind": "muon", "learning_rate": 0.01, "adam_learning_rate": 0.002, "weight_decay": 0.02},
     "model": {"attention_start": "neighbours"},
 }
 """As recipes/encoder-mini.yaml has it."""
+TASK_RECIPE: dict[str, Any] = {
+    "optimizer": {"kind": "muon", "learning_rate": 0.005, "adam_learning_rate": 0.001, "weight_decay": 0.02}
+}
+"""Muon for the task too, at the best of four rates."""
 PRETRAINING: dict[str, dict[str, Any]] = {
     OURS: {},
     RECIPE: RECIPE_SETTINGS,
@@ -45,11 +50,15 @@ PRETRAINING: dict[str, dict[str, Any]] = {
 }
 CLASSIFICATION: dict[str, dict[str, Any]] = {
     OURS: {},
+    RECIPE: TASK_RECIPE,
+    HALF_EPOCHS: {**TASK_RECIPE, "share": 0.5},
     "groundup: adamw, dropout 0.1": {
         "model": {"embedding_dropout": 0.1, "residual_dropout": 0.1, "classifier_dropout": 0.1}
     },
     "transformers: fp32 eager": {},
     "transformers: bf16 eager": {"bf16": True},
+    "transformers: bf16 eager, rate 1e-3": {"bf16": True, "learning_rate": 1e-3},
+    "transformers: bf16 eager, rate 1e-4": {"bf16": True, "learning_rate": 1e-4},
     "transformers: bf16 eager, dropout 0.1": {"bf16": True, "dropout": 0.1},
 }
 FIGURES = {

@@ -22,6 +22,7 @@ from groundup.models import (
 )
 from groundup.parallel.compile import uncompiled
 from groundup.tokens import Batch, Mixture, MixtureSource, PackedExamples, Tokenizer
+from groundup.tokens.shards import read_index
 from groundup.train.state import (
     ExecutionConfig,
     TrainingConfig,
@@ -119,10 +120,11 @@ def classify(session: Session, config: EncoderConfig, vocab_size: int, execution
     }
     labels, examples = sides["train"].labels, session.facts["examples"]["train"]
     per_step = max(1, round(session.job["batch_examples"] * sides["train"].num_rows / examples))
-    epochs = session.job["epochs"]
+    epochs = session.job["epochs"] * session.settings.get("share", 1.0)
     session.total_steps = max(1, round(epochs * sides["train"].num_rows / per_step))
     training = training_config(session, per_step * config.context_length)
-    model = LabellerConfig.on(config, "sequence", labels)
+    texts = max(int(read_index(session.folder / "task" / side)["summary"]["windows_per_row"]) for side in sides)
+    model = LabellerConfig.on(config, "sequence", labels, texts)
     state = build_state(model, vocab_size, training, execution, session.job["seed"], device=pick_device(execution))
     assert isinstance(state.model, Labeller), "built so"
     tensors = load_file(Path(session.job["start"]) / "model.safetensors")

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from groundup.kernels import machine, postnorm
-from groundup.models import IGNORE, EncoderConfig, RowContext, build_model
+from groundup.models import IGNORE, EncoderConfig, LabellerConfig, RowContext, build_model
 from groundup.models.noise import row_keys
 from tests.kernels.test_ops import close, leaves, number
 
@@ -133,6 +133,28 @@ def test_an_encoder_computes_the_same_with_and_without(noise: dict[str, float]) 
     close(sums, plain_sums)
     for name in own:
         close(own[name], plain[name], rounding=0.05)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_few_texts_in_a_row_are_judged_the_same(packed: bool) -> None:
+    """Where it is known how few texts there are, the last layer asks for them alone."""
+    tokens = torch.randint(0, 50, (3, 40), generator=torch.Generator().manual_seed(1))
+    targets = torch.full((3, 40), IGNORE)
+    targets[:, 0], targets[0, 25], targets[1, 25] = torch.tensor([0, 1, 2]), 1, 0
+    segments = (torch.arange(40) >= 25).int().expand_as(tokens) if packed else None
+    found = []
+    for texts, on in ((2, True), (0, True), (2, False)):
+        model = build_model(LabellerConfig.on(CONFIG, "sequence", ("a", "b", "c"), texts), 50)
+        model.initialise(2)
+        model.set_compute_dtype(torch.bfloat16)
+        model.set_kernels(on)
+        sums, _ = model(tokens, targets=targets, segments=segments)
+        sums.sum().backward()
+        found.append((sums.detach(), {name: each.grad for name, each in model.named_parameters()}))
+    for sums, others in found[1:]:
+        close(found[0][0], sums)
+        for name, gradient in found[0][1].items():
+            close(gradient, others[name], rounding=0.05)
 
 
 def test_shapes_of_fakes_are_those_of_the_kernels() -> None:

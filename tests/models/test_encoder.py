@@ -202,6 +202,15 @@ def test_every_head_learns_from_its_targets(kind: Any, outputs: int) -> None:
     assert model.depth("label.output.bias") == 3
 
 
+def test_more_texts_than_were_said_cannot_pass_unseen() -> None:
+    model = build_model(LabellerConfig.on(described(), "sequence", ("a", "b"), 2), VOCAB_SIZE)
+    model.initialise(1)
+    targets = torch.full((3, 20), IGNORE)
+    targets[:, [0, 5]] = 1
+    targets[1, 9] = 0
+    assert model(some_tokens(), targets=targets)[0].isnan().tolist() == [False, True, False]
+
+
 NOISES = [
     {"embedding_dropout": 0.2},
     {"attention_dropout": 0.2},

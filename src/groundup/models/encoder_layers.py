@@ -26,6 +26,9 @@ from groundup.models.noise import (
     residual_branch,
 )
 
+FEW_PLACES = 8
+"""Where at most one of so many positions is wanted, the last layer computes these alone; else the kernel is faster."""
+
 
 class Sight(NamedTuple):
     """What positions see, made once for all layers: by the kernel or by a mask; neither: all of the row."""
@@ -35,6 +38,10 @@ class Sight(NamedTuple):
     mask: Float[Tensor, "rows 1 time time"] | None
     """For torch: what is added to scores, 0 or minus infinity."""
 
+    def mask_at(self, only: Int[Tensor, "rows places"]) -> Float[Tensor, "rows 1 places time"] | None:
+        """What is added to the scores of some places of each row, where segments are known."""
+        return None if self.segments is None else _mask(self.segments.gather(1, only), self.segments, torch.float32)
+
 
 def sight(segments: Int[Tensor, "rows time"] | None, dtype: torch.dtype, *, kernel: bool) -> Sight:
     """What positions of these segments see; None: all are one."""
@@ -42,8 +49,14 @@ def sight(segments: Int[Tensor, "rows time"] | None, dtype: torch.dtype, *, kern
         return Sight(None, None)
     if kernel:
         return Sight(segments.to(torch.int32).contiguous(), None)
-    same = (segments[:, :, None] == segments[:, None, :])[:, None]
-    return Sight(None, torch.zeros(same.shape, dtype=dtype, device=same.device).masked_fill(~same, float("-inf")))
+    return Sight(None, _mask(segments, segments, dtype))
+
+
+def _mask(
+    asking: Int[Tensor, "rows places"], asked: Int[Tensor, "rows time"], dtype: torch.dtype
+) -> Float[Tensor, "rows 1 places time"]:
+    other = (asking[:, :, None] != asked[:, None, :])[:, None]
+    return torch.zeros(other.shape, dtype=dtype, device=other.device).masked_fill(other, float("-inf"))
 
 
 class BidirectionalAttention(nn.Module):
@@ -75,10 +88,26 @@ class BidirectionalAttention(nn.Module):
             parts = tuple(layer(x) for layer in layers)
         query, key, value = (heads_of(part, self.num_heads) for part in parts)
         if noise is not None and dropping:
-            mixed = dropping_attention(query, key, value, seen.mask, noise, self.dropout)
+            mixed = weighted(query, key, value, seen.mask, noise, self.dropout)
         else:
             mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen.mask)
         return mixed.transpose(1, 2).flatten(2)
+
+    def mixed_at(
+        self,
+        x: Float[Tensor, "rows time hidden"],
+        only: Int[Tensor, "rows places"],
+        seen: Sight,
+        noise: LayerNoise | None,
+    ) -> Float[Tensor, "rows places hidden"]:
+        """As `mixed`, at some places of each row."""
+        few = only.shape[1] * FEW_PLACES <= x.shape[1] and (noise is None or self.dropout == 0)
+        if not (few and self.fused and x.dtype == torch.bfloat16):
+            return states_at(self.mixed(x, seen, noise), only)
+        joined = joined_linear(x, (self.key, self.value))
+        parts = (self.query(states_at(x, only)), *joined.chunk(2, dim=-1))
+        query, key, value = (heads_of(part, self.num_heads) for part in parts)
+        return weighted(query, key, value, seen.mask_at(only)).transpose(1, 2).flatten(2)
 
 
 def heads_of(x: Float[Tensor, "rows time hidden"], num_heads: int) -> Float[Tensor, "rows heads time dim"]:
@@ -87,18 +116,18 @@ def heads_of(x: Float[Tensor, "rows time hidden"], num_heads: int) -> Float[Tens
     return x.view(rows, time, num_heads, size // num_heads).transpose(1, 2)
 
 
-def dropping_attention(
-    query: Float[Tensor, "rows heads time dim"],
+def weighted(
+    query: Float[Tensor, "rows heads places dim"],
     key: Float[Tensor, "rows heads time dim"],
     value: Float[Tensor, "rows heads time dim"],
-    mask: Float[Tensor, "rows 1 time time"] | None,
-    noise: LayerNoise,
-    rate: float,
-) -> Float[Tensor, "rows heads time dim"]:
-    """Attention of which a share `rate` of the weights is dropped; softmax in float32."""
+    mask: Float[Tensor, "rows 1 places time"] | None,
+    noise: LayerNoise | None = None,
+    rate: float = 0.0,
+) -> Float[Tensor, "rows heads places dim"]:
+    """Attention operator by operator, of whose weights noise drops a share `rate`; softmax in float32."""
     scores = (query @ key.transpose(-1, -2)).float() * query.shape[-1] ** -0.5
     weights = torch.softmax(scores if mask is None else scores + mask, dim=-1).to(query.dtype)
-    return dropout(weights, noise.keys, ATTENTION_WEIGHTS, rate) @ value
+    return (weights if noise is None else dropout(weights, noise.keys, ATTENTION_WEIGHTS, rate)) @ value
 
 
 def states_at(
@@ -132,9 +161,11 @@ class EncoderBlock(nn.Module):
         only: Int[Tensor, "rows places"] | None = None,
     ) -> Float[Tensor, "rows out hidden"]:
         """[rows, time, hidden_size] -> the same shape; with `only` at these places of each row, in their order."""
-        mixed = self.attention.mixed(x, seen, noise)
-        if only is not None:
-            x, mixed = states_at(x, only), states_at(mixed, only)
+        if only is None:
+            mixed = self.attention.mixed(x, seen, noise)
+        else:
+            mixed = self.attention.mixed_at(x, only, seen, noise)
+            x = states_at(x, only)
         x = self._added(x, mixed, self.attention.output, self.attention_norm, noise, ATTENTION_BRANCH)
         return self._added(x, self.ffn.inner(x), self.ffn.down, self.ffn_norm, noise, FFN_BRANCH)
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from groundup.models.context import RowContext
@@ -43,6 +43,8 @@ class LabellerConfig(EncoderConfig):
     """What the head says: a label of each text or pair, a label of each word, a number, or a span of a text."""
     labels: tuple[str, ...] = ()
     """Names of the labels in the order of their scores; none for numbers and spans."""
+    texts_per_row: int = Field(default=0, ge=0)
+    """Texts in a row, at most, where texts are judged as wholes and this is known (0: as many as could fit)."""
 
     @model_validator(mode="after")
     def _named(self) -> LabellerConfig:
@@ -53,10 +55,12 @@ class LabellerConfig(EncoderConfig):
         return self
 
     @classmethod
-    def on(cls, body: EncoderConfig, task: LabelKind, labels: Sequence[str] = ()) -> LabellerConfig:
+    def on(
+        cls, body: EncoderConfig, task: LabelKind, labels: Sequence[str] = (), texts_per_row: int = 0
+    ) -> LabellerConfig:
         """A head for a task on the body of `body`."""
         fields = {**body.model_dump(), "kind": "labeller", "next_sentence": False}
-        return cls(**fields, task=task, labels=tuple(labels))
+        return cls(**fields, task=task, labels=tuple(labels), texts_per_row=texts_per_row)
 
     @property
     def outputs(self) -> int:
@@ -88,7 +92,12 @@ class Labeller(EncoderBody, of=LabellerConfig):
     def target_places(self) -> int:
         """The first tokens of texts, where those are judged as wholes; else all positions."""
         length = self.config.context_length
-        return max(1, length // SHORTEST_TEXT) if self.config.pooled else length
+        return self._texts(length) if self.config.pooled else length
+
+    def _texts(self, length: int) -> int:
+        """Texts in a row of `length` tokens, at most."""
+        could_fit = max(1, length // SHORTEST_TEXT)
+        return min(self.config.texts_per_row or could_fit, could_fit)
 
     def pretrained_name(self, name: str) -> str:
         """What a pretrained `Encoder` calls this parameter; the pooler begins as that of next sentences."""
@@ -112,7 +121,7 @@ class Labeller(EncoderBody, of=LabellerConfig):
             scores: Tensor = self.label(self.hidden(tokens, segments, positions, parts, context))
             return scores
         if self.config.pooled:
-            only, chosen = first_targets(targets, max(1, tokens.shape[1] // SHORTEST_TEXT))
+            only, chosen = first_targets(targets, self._texts(tokens.shape[1]))
             x = guarded(self.hidden(tokens, segments, positions, parts, context, only), chosen, targets)
             targets = chosen
         else:

@@ -94,7 +94,11 @@ def labeller_config(context: Context) -> LabellerConfig:
     """The encoder's body under a head for this task."""
     body = context.recipe.model
     assert isinstance(body, EncoderConfig), "a recipe with a task is checked to have an encoder"
-    return LabellerConfig.on(body, _task(context).kind, context.done["examples"].summary["labels"])
+    found = context.done["examples"].summary
+    texts = max(
+        (each.get("windows_per_row", 0) for split in (TRAIN, HELDOUT) for each in found[split].values()), default=0
+    )
+    return LabellerConfig.on(body, _task(context).kind, found["labels"], texts)
 
 
 def class_weights(asked: Literal["balanced"] | dict[str, float], counts: Mapping[str, int]) -> tuple[float, ...]:

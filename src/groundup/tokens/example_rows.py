@@ -70,7 +70,9 @@ def write_examples(
     folder: Path,
     context_length: int,
 ) -> dict[str, Any]:
-    """Encode and pack `examples` into `folder`. Returns {examples, windows, cut, rows, tokens, targets, padding_share}.
+    """Encode and pack `examples` into `folder`.
+
+    Returns {examples, windows, cut, rows, windows_per_row (at most), tokens, targets, padding_share}.
 
     Raises DataError for a label that is not among `labels`.
     """
@@ -97,6 +99,7 @@ def write_examples(
         "windows": len(windows),
         "cut": sum(any(window.was_cut for window in group) for group in encoded),
         "rows": len(rows),
+        "windows_per_row": max(map(len, rows), default=0),
         "tokens": tokens,
         "targets": int((block[:, FIRST_TARGETS] != IGNORE).sum()),
         "padding_share": round(1.0 - tokens / (len(rows) * context_length), 6),
