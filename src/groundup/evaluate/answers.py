@@ -166,7 +166,7 @@ def ask(
         model, [prompts[i] for i in fitting], generation, tokenizer.stop_ids, config.batch_rows, advance
     )
     for index, answer in zip(fitting, ids):
-        predictions[index] = tokenizer.decode(answer).strip()
+        predictions[index] = tokenizer.answer_text(answer)
     answers = [
         Answer(question.turns[-2].text, question.turns[-1].text, prediction, question.metadata)
         for question, prediction in zip(questions, predictions)
