@@ -41,10 +41,11 @@ def foreign_folder(folder: Path, vocab_size: int) -> Decoder:
 def test_a_folder_of_shards_becomes_ours(tmp_path: Path) -> None:
     model = foreign_folder(tmp_path / "theirs", 400)
     assert len(list((tmp_path / "theirs").glob("model-*-of-*.safetensors"))) > 2
-    with pytest.raises(ModelFileError, match="chat template is not Groundup's"):
-        load_model(tmp_path / "theirs")
     config = ExportConfig(max_shard_bytes=20_000)
-    done = import_model(tmp_path / "theirs", tmp_path / "ours", config, with_transformers=False)
+    with pytest.raises(ModelFileError, match="chat template cannot be used"):
+        import_model(tmp_path / "theirs", tmp_path / "ours", config, with_transformers=False)
+    assert not (tmp_path / "ours" / "config.json").exists()
+    done = import_model(tmp_path / "theirs", tmp_path / "ours", config, with_transformers=False, chat_template="own")
     loaded = load_model(tmp_path / "ours")
     assert done["rows_in_file"] == 400
     assert loaded.tokenizer.vocab_size == loaded.model.vocab_size == done["vocab_size"]

@@ -34,9 +34,9 @@ def import_model(
 ) -> dict[str, Any]:
     """Write `folder` (made if need be). Returns {model_type, parameters, vocab_size, rows_in_file, checks}.
 
-    `tokenizer`: file or folder to take instead of the model's own; `chat_template`: `auto` for the one that comes with it,
-    `own` for ours. Raises ModelFileError when the source is no model
-    that can be read, or has no tokenizer; ResourceError when the disk refuses.
+    `tokenizer`: file or folder to take instead of the model's own; `chat_template`: `auto` for its
+    own where it has one, `own` for ours. Raises ModelFileError when the source is no model that can be read, or has no
+    tokenizer; ResourceError when the disk refuses.
     """
     source, folder, config = open_source(Path(path)), Path(folder), config or ExportConfig()
     if folder.resolve() == source.path.resolve():
@@ -83,5 +83,5 @@ def _ours(path: Path, chat_template: str) -> Tokenizer | None:
         return found
     if chat_template == "own":
         return None
-    found.turn_end_id  # noqa: B018 - the template is judged before anything is written
+    found.jinja.judge(found)
     return found

@@ -151,4 +151,6 @@ def _read_tokenizer(source: ModelSource) -> Tokenizer:
         )
     if not isinstance(source.config, EncoderConfig) and not tokenizer.lossless:
         raise fault(path, "WordPiece changes text, so this model could not write it; use the one it was trained with")
+    if tokenizer.jinja is not None:
+        tokenizer.jinja.judge(tokenizer)
     return tokenizer

@@ -42,7 +42,7 @@ class Context:
         more = tokens.ENCODER_TOKENS if isinstance(self.recipe.model, EncoderConfig) else ()
         instruct = self.recipe.instruct
         sources = (*instruct.sources, *instruct.heldout) if instruct is not None else ()
-        tools = (tokens.TOOL_TOKEN,) if any(source.tools == "keep" for source in sources) else ()
+        tools = (tokens.TOOL_TURN,) if any(source.tools == "keep" for source in sources) else ()
         return (*tokens.CONTROL_TOKENS, *tools, *more)
 
     def instruct(self) -> InstructConfig:

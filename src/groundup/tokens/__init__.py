@@ -49,7 +49,7 @@ from groundup.tokens.template import (
     without_lead,
 )
 from groundup.tokens.tokenizer import EncoderIds, Tokenizer
-from groundup.tokens.tokenizer_file import CONTROL_TOKENS, ENCODER_TOKENS, TOOL_TOKEN
+from groundup.tokens.tokenizer_file import CONTROL_TOKENS, ENCODER_TOKENS, TOOL_TURN
 from groundup.tokens.tokenizer_training import TokenizerConfig, train_tokenizer
 from groundup.tokens.word_starts import WordStarts
 
@@ -61,7 +61,7 @@ __all__ = [
     "NEXT_SENTENCE",
     "OWN",
     "TOOL",
-    "TOOL_TOKEN",
+    "TOOL_TURN",
     "Batch",
     "Bigrams",
     "ChatTemplate",

@@ -25,7 +25,7 @@ SYSTEM_KEYS = ("system", "system_prompt")
 
 @dataclass(frozen=True)
 class Format:
-    """A record format. A record with one key of each group of `needs` is of it; `keys` are read, others are metadata."""
+    """A record format. One with a key of each group of `needs` is of it; `keys` are read, others are metadata."""
 
     needs: tuple[tuple[str, ...], ...]
     keys: frozenset[str]

@@ -2,8 +2,8 @@
 
     conversations --template--> ids, targets --look-ahead of 4 million tokens--> best-fit decreasing --> rows-NNNNN.bin
 
-A conversation that is too long is dropped, cut at its end, or loses its last turns, as its source says; one that the chat
-template cannot say is refused. All are counted, by conversation: read = conversations + dropped + refused.
+A conversation that is too long is dropped, cut at its end, or loses its last turns, as its source says; one that
+the chat template cannot say is refused. All are counted: read = conversations + dropped + refused.
 
 What lies behind a conversation's last target is never read by anything that is learnt, and the last target itself is
 never an input, so a conversation takes as many places as it has ids up to its last target, less one.
@@ -44,8 +44,8 @@ Counts = Counter[str]
 REFUSED = "refused: "
 """Before the reasons of conversations that the chat template cannot say, among the counts."""
 ANSWERS_CUT, EXTRA = "answers_cut", "extra_examples"
-"""Counts that are only written where there is something to count: answers that too long conversations lost, and examples
-of answers that the template renders otherwise later on."""
+"""Counts that are only written where they are not 0: answers that too long conversations lost, and examples of answers
+that the template renders otherwise later on."""
 
 
 class HasTurns(Protocol):
@@ -86,8 +86,8 @@ def best_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int]
 def trim(encoded: Encoded, context_length: int, overlong: Overlong) -> Encoded | None:
     """The part of a conversation that is trained on: up to its last target, at most `context_length` inputs.
 
-    None when it is too long and `overlong` is "drop", or when what is left of it has no target. "cut_turns" ends it with
-    the last answer that is whole.
+    None when it is too long and `overlong` is "drop", or when what is left of it has no target. "cut_turns" ends it
+    with the last answer that is whole.
     """
     last = _last_target(encoded.is_target)
     if last > context_length:
@@ -142,9 +142,9 @@ def write_conversations(
 ) -> dict[str, Any]:
     """Encode, check (`template.check_targets`) and pack conversations into rows of `context_length` in `folder`.
 
-    Conversations with more than `context_length` inputs are dropped or shortened as `overlong` says, and counted. Returns
-    {conversations, dropped_too_long, truncated, rows, tokens, targets, target_bytes, padding_share}, where there are any
-    also {answers_cut, extra_examples, refused{reason: n}}; tokens are inputs without padding.
+    Conversations with more than `context_length` inputs are dropped or shortened as `overlong` says, and counted.
+    Returns {conversations, dropped_too_long, truncated, rows, tokens, targets, target_bytes, padding_share}, and where
+    there are any {answers_cut, extra_examples, refused{reason: n}}; tokens are inputs without padding.
     Goes on from finished files of a killed attempt; the order of `conversations` must be the same at every attempt, and
     they are always read to the end, so that counts made while reading are whole. Raises DataError when none is left.
     """
@@ -229,7 +229,7 @@ def _parts(turns: Sequence[Turn], examples: Sequence[Encoded], packing: _Packing
 
 
 def _bounded(turns: Sequence[Turn], context_length: int) -> Sequence[Turn]:
-    """The first turns of a long conversation: more than fit, so that what becomes of it is the same, and no more work."""
+    """The first turns of a long conversation: more than fit, so that nothing else becomes of it."""
     if len(turns) <= context_length + 1:
         return turns
     last = next((i for i in range(context_length, -1, -1) if turns[i].role == "assistant"), len(turns) - 1)

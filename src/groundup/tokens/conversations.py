@@ -34,11 +34,11 @@ from groundup.stage import hash_file
 from groundup.tokens.conversation_fields import ConversationFieldsConfig, mapped
 from groundup.tokens.conversation_formats import FORMATS, check_order, encodable, recognised, require_marker
 from groundup.tokens.conversation_messages import Refused, Rules, definitions_of, with_definitions
-from groundup.tokens.template import ROLES, TOOL, Turn
+from groundup.tokens.template import TOOL, Turn
 
 SAMPLES_PER_REASON = 3
 READ_FORMATS = ("jsonl", "json", "csv", "parquet", "arrow")
-KNOWN_KEYS = tuple(key for known in FORMATS.values() for key in known.needs[0]) + ("chosen",)
+KNOWN_KEYS = (*(known.marker for known in FORMATS.values()), "chosen")
 """Fields by which a record of conversations is known in a file that wraps its records."""
 COLUMNS_COUNTED = 100
 _LATER: Mapping[str, object] = {

@@ -10,7 +10,7 @@
 
 Between control tokens text is encoded as one piece, as transformers does, but for the place where what asks for an
 answer ends: there a piece ends in training too, so that the ids of prompt and answer are those that were trained on.
-White space (or whatever else the template writes) between that place and the answer is for the model to say, and learnt.
+What the template writes between that place and the answer (white space, mostly) is for the model to say, and learnt.
 
 An answer that the template renders otherwise later on than when it is asked for (Qwen3 leaves out old thoughts) is
 only read there, and learnt in an example of its own, which ends with it.
@@ -143,8 +143,12 @@ class JinjaTemplate:
             )
         return next(_encoded(codec, [_Example(0, said, layout, layout.learnt)])).ids
 
+    def judge(self, codec: Codec) -> None:
+        """Raise ModelFileError when the template is unusable, or has nothing that ends an answer."""
+        self._short(codec)
+
     def turn_end_id(self, codec: Codec) -> int:
-        """The control token behind an answer. Raises ModelFileError when there is none, or the template is unusable."""
+        """The control token behind an answer. Raises as `judge`."""
         return self._short(codec).stop
 
     def lead(self, codec: Codec) -> str:

@@ -1,7 +1,7 @@
 """A record of preferences -> what is asked, and the better and the worse answer.
 
     trl               {"prompt", "chosen", "rejected"}: texts, or lists of messages; without prompt what both share
-    LLaMA-Factory     {"conversations", "chosen": {"from", "value"}, "rejected"}, {"instruction", "input", "chosen", ...}
+    LLaMA-Factory     {"conversations", "chosen": {"from", "value"}, "rejected"}, {"instruction", "chosen", ...}
     KTO               {"prompt", "completion", "label"}, {"conversations" or "messages", "kto_tag" or "label"}
 
 Invariant: the prompt ends with the user (or a tool), an answer is one turn of the assistant; what is otherwise is

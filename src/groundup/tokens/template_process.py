@@ -58,23 +58,25 @@ class Renderer:
         with self._lock:
             if self._process is None or self._process.poll() is not None:
                 self._process = self._started()
-                self._texts_or_fault(self._ask(self._process, self._first, START_SECONDS))
+                if fault := self._ask(self._process, self._first, START_SECONDS).get("error"):
+                    raise self.fault(printable(str(fault)))
             seconds = START_SECONDS + template_child.SECONDS + 0.1 * len(asked)
             answer = self._ask(self._process, {"render": [list(each) for each in asked]}, seconds)
-            return [self._texts_or_fault(text) for text in answer["texts"]]
+            return [self._text(each) for each in answer["texts"]]
 
-    def _texts_or_fault(self, answer: Any) -> Any:
-        if not isinstance(answer, dict) or "error" not in answer:
+    def _text(self, answer: Any) -> str | Failed:
+        if isinstance(answer, str):
             return answer
         reason = printable(str(answer["error"]))
-        if answer.get("fatal") or "texts" in answer:
+        if answer["fatal"]:
             raise self.fault(reason)
-        return Failed(reason[:160])
+        return Failed(reason)
 
     def fault(self, reason: str) -> ModelFileError:
         """The error that says why the template cannot be used."""
         return ModelFileError(
-            f"{self._where}: its chat template cannot be used: {reason[:90]}; set tokenizer.chat_template: own",
+            f"{self._where}: its chat template cannot be used: {reason[:56].rstrip()}; take ours: "
+            "tokenizer.chat_template=own, import --chat-template own",
             details=[reason],
         )
 
@@ -98,7 +100,7 @@ class Renderer:
             return json.loads(_line(process.stdout, time.monotonic() + seconds))
         except (OSError, ValueError):
             _end(process)
-            raise self.fault("the process that renders it ended") from None
+            raise self.fault("rendering it took too much time or memory") from None
         except TimeoutError:
             _end(process)
             raise self.fault(f"no answer within {seconds:.0f} s") from None

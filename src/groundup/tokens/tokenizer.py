@@ -35,7 +35,7 @@ from groundup.tokens.tokenizer_file import (
     ROLE_TOKENS,
     SEP,
     TOKENIZER_FILE,
-    TOOL_TOKEN,
+    TOOL_TURN,
     TURN_END,
     TokenizerFile,
     read_tokenizer_file,
@@ -101,7 +101,7 @@ class Tokenizer:
         self.encoder_ids = EncoderIds(*encoder) if len(encoder) == len(ENCODER_TOKENS) else None
         # A tokenizer of pieces is for encoders: it has no turns, and [SEP] is what ends a text.
         self.end_of_text_id = file.control[SEP] if missing and self.jinja is None else _end_of_text(file, where)
-        names = {**ROLE_TOKENS, TOOL: TOOL_TOKEN} if not missing and self.jinja is None else {}
+        names = {**ROLE_TOKENS, TOOL: TOOL_TURN} if not missing and self.jinja is None else {}
         self.role_ids: Mapping[str, int] = {role: file.control[t] for role, t in names.items() if t in file.control}
         self.unknown_id = None if self.lossless else file.control[UNKNOWN]
         """What stands for a word without pieces; the only control token that `encode` gives."""
@@ -117,7 +117,7 @@ class Tokenizer:
 
     @cached_property
     def turn_end_id(self) -> int:
-        """What ends a turn of the assistant. Raises ModelFileError when the tokenizer's own chat template is unusable."""
+        """What ends a turn of the assistant. Raises ModelFileError when its own chat template is unusable."""
         if self.jinja is not None:
             return self.jinja.turn_end_id(self)
         return self.file.control[TURN_END if TURN_END in self.file.control else SEP]

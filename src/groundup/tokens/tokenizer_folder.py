@@ -24,7 +24,7 @@ from groundup.tokens.tokenizer_file import (
     ROLE_TOKENS,
     SEP,
     TOKENIZER_FILE,
-    TOOL_TOKEN,
+    TOOL_TURN,
     TURN_END,
 )
 from groundup.tokens.wordpiece import UNKNOWN
@@ -76,5 +76,5 @@ def _special(control: Mapping[str, int], encoder: bool, template: JinjaTemplate 
         return dict(template.variables)
     if encoder:
         return dict(_OF_ENCODERS)
-    tools = [TOOL_TOKEN] if TOOL_TOKEN in control else []
+    tools = [TOOL_TURN] if TOOL_TURN in control else []
     return {**_OF_DECODERS, "additional_special_tokens": [*ROLE_TOKENS.values(), *tools]}

@@ -72,9 +72,7 @@ class TokenizerConfig(Config):
         if not self.chat_template.endswith(".jinja") or "\0" in self.chat_template or "://" in self.chat_template:
             raise ValueError("chat_template must be auto, own, or a local file that ends in .jinja")
         if self.path is None:
-            raise ValueError(
-                "chat_template: a file goes with `path`; a tokenizer that is trained here has our template"
-            )
+            raise ValueError("chat_template: a file goes with `path`; a tokenizer trained here has our template")
         return self
 
     @field_validator("path", "compare")

@@ -139,7 +139,7 @@ class RecordSourceConfig(SourceConfig):
     """A source of records that are read whole, with all their fields: no field is required of a table."""
 
     known_keys: tuple[str, ...]
-    """Fields by which a record is known, if it has any of them; `#1` is the first column of a table without a header."""
+    """Fields by which a record is known, if it has any; `#1` is the first column of a table without a header."""
 
     @property
     def record_keys(self) -> tuple[str, ...]:
