@@ -71,8 +71,16 @@ FORMS: dict[str, tuple[dict[str, Any], Pairs, str]] = {
         ASKED,
         "messages",
     ),
-    "conversations of OpenAI": ({"conversations": [message("user", "q"), message("assistant", "a")]}, ASKED, "sharegpt"),
-    "system beside messages": ({"system": "s", "messages": [message("user", "q"), message("assistant", "a")]}, RULED, "messages"),
+    "conversations of OpenAI": (
+        {"conversations": [message("user", "q"), message("assistant", "a")]},
+        ASKED,
+        "sharegpt",
+    ),
+    "system beside messages": (
+        {"system": "s", "messages": [message("user", "q"), message("assistant", "a")]},
+        RULED,
+        "messages",
+    ),
     "a list of one text": (
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "q"}]}, message("assistant", "a")]},
         ASKED,
@@ -84,7 +92,7 @@ FORMS: dict[str, tuple[dict[str, Any], Pairs, str]] = {
         "messages",
     ),
     "letter case": ({"Question": "q", "Answer": "a"}, ASKED, "question_answer"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -275,14 +283,18 @@ def test_tools_are_refused_by_name_or_kept(tmp_path: Path) -> None:
 
 
 BAD_TOOLS: dict[str, list[Any]] = {
-    "tool turn not between turns of the assistant": [message("user", "q"), message("tool", "2"), message("assistant", "a")],
+    "tool turn not between turns of the assistant": [
+        message("user", "q"),
+        message("tool", "2"),
+        message("assistant", "a"),
+    ],
     "tool call without a name": [message("user", "q"), {"role": "assistant", "tool_calls": [{"function": {}}]}],
     "arguments of a tool call are no JSON": [
         message("user", "q"),
         {"role": "assistant", "tool_calls": [{"name": "x", "arguments": "{"}]},
     ],
     "tool_calls is not a list": [message("user", "q"), {"role": "assistant", "tool_calls": "x"}],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("reason", BAD_TOOLS)
