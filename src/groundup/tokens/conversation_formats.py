@@ -25,16 +25,23 @@ SYSTEM_KEYS = ("system", "system_prompt")
 
 @dataclass(frozen=True)
 class Format:
-    """A record format. One with a key of each group of `needs` is of it; `keys` are read, others are metadata."""
+    """A record format. One with a key of each group of `needs` is of it; what is not read of it is metadata.
+
+    Of each group of keys the first that a record has is read.
+    """
 
     needs: tuple[tuple[str, ...], ...]
-    keys: frozenset[str]
+    may: tuple[tuple[str, ...], ...]
     turns: Callable[[Mapping[str, Any], Rules], list[Turn]]
 
     @property
     def marker(self) -> str:
         """The key by which a record is taken for one of this format, even if another key is missing."""
         return self.needs[0][0]
+
+    def read(self, values: Mapping[str, Any]) -> frozenset[str]:
+        """The keys of a record that are read."""
+        return frozenset(first_of(values, *group) for group in (*self.needs, *self.may))
 
     def is_whole(self, values: Mapping[str, Any]) -> bool:
         """Whether a record has all that the format needs."""
@@ -43,8 +50,8 @@ class Format:
 
 def system_turn(values: Mapping[str, Any]) -> list[Turn]:
     """The system turn that stands in a field of its own, if there is one."""
-    found = [text for key in SYSTEM_KEYS if (text := some_text(values, key)).strip()]
-    return [Turn("system", text) for text in found[:1]]
+    text = some_text(values, first_of(values, *SYSTEM_KEYS))
+    return [Turn("system", text)] if text.strip() else []
 
 
 def first_of(values: Mapping[str, Any], *keys: str) -> str:
@@ -117,25 +124,13 @@ def _turns_of_question(values: Mapping[str, Any], rules: Rules) -> list[Turn]:
 
 
 FORMATS: Mapping[str, Format] = {
-    "messages": Format((("messages",),), frozenset({"messages", "tools", *SYSTEM_KEYS}), _turns_in_a_list("messages")),
-    "sharegpt": Format(
-        (("conversations",),), frozenset({"conversations", "tools", *SYSTEM_KEYS}), _turns_in_a_list("conversations")
-    ),
+    "messages": Format((("messages",),), (("tools",), SYSTEM_KEYS), _turns_in_a_list("messages")),
+    "sharegpt": Format((("conversations",),), (("tools",), SYSTEM_KEYS), _turns_in_a_list("conversations")),
     "alpaca": Format(
-        (("instruction",), ("output", "response")),
-        frozenset({"instruction", "input", "context", "output", "response", "history", *SYSTEM_KEYS}),
-        turns_of_alpaca,
+        (("instruction",), ("output", "response")), (("input", "context"), ("history",), SYSTEM_KEYS), turns_of_alpaca
     ),
-    "prompt_completion": Format(
-        (("prompt",), ("completion", "response")),
-        frozenset({"prompt", "completion", "response", "tools", *SYSTEM_KEYS}),
-        _turns_of_prompt,
-    ),
-    "question_answer": Format(
-        (("question",), ("answer", "response")),
-        frozenset({"question", "answer", "response", "context", *SYSTEM_KEYS}),
-        _turns_of_question,
-    ),
+    "prompt_completion": Format((("prompt",), ("completion", "response")), (("tools",), SYSTEM_KEYS), _turns_of_prompt),
+    "question_answer": Format((("question",), ("answer", "response")), (("context",), SYSTEM_KEYS), _turns_of_question),
 }
 MARKERS = tuple(known.marker for known in FORMATS.values())
 

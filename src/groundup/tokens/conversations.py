@@ -182,14 +182,14 @@ class ConversationReading:
             name = config.fields.format
         elif config.format != "auto":
             require_marker(values, config.format)
-            name, used = config.format, FORMATS[config.format].keys
+            name, used = config.format, FORMATS[config.format].read(values)
         else:
             name, known = recognised(values)
-            used = FORMATS[name].keys
+            used = FORMATS[name].read(known)
             if known is not values:
                 used = frozenset(key for key in values if str(key).strip().lower() in used)
                 values = known
-        tools = definitions_of(values, self._rules) if "tools" in FORMATS[name].keys else []
+        tools = definitions_of(values, self._rules) if "tools" in FORMATS[name].read(values) else []
         return name, with_definitions(FORMATS[name].turns(values, self._rules), tools), used
 
     def _reject(self, reason: str, records: int, sample: str) -> None:

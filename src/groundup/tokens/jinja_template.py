@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -30,12 +31,14 @@ from typing import NamedTuple
 
 from groundup.errors import DataError
 from groundup.tokens.template import Codec, Encoded, Turn, Unfit
-from groundup.tokens.template_process import Failed, Message, Renderer
+from groundup.tokens.template_process import Failed, Message, Outline, Renderer
 
 LAYOUTS_KEPT = 1024
 """Layouts of different sequences of roles that are kept."""
 LONG_TURNS = 200
 """Sequences of more roles than these are not kept: hardly two conversations share one."""
+MAX_TURNS = 2000
+"""A longer conversation is refused: each of its answers is looked at with all that stands before it."""
 MAX_EXTRA_EXAMPLES = 64
 """A conversation may need so many examples beside the first."""
 CHANGED = "the template changes what is said"
@@ -122,7 +125,7 @@ class JinjaTemplate:
             if fault := _difference(example.layout.text(example.said), text):
                 unfit.setdefault(example.number, fault)
         fitting = [example for example in examples if example.number not in unfit]
-        found: list[list[Encoded] | Unfit] = [unfit.get(number, []) for number in range(len(conversations))]
+        found: list[list[Encoded] | Unfit] = [unfit.get(n) or list[Encoded]() for n in range(len(conversations))]
         for example, encoded in zip(fitting, _encoded(codec, fitting)):
             kept = found[example.number]
             assert isinstance(kept, list), "what does not fit is not encoded"
@@ -183,6 +186,8 @@ class JinjaTemplate:
         return found or Unfit("nothing in it is learnt")
 
     def _layout(self, codec: Codec, roles: tuple[str, ...], asking: bool) -> Layout | Unfit:
+        if len(roles) > MAX_TURNS:
+            return Unfit(f"more than {MAX_TURNS} turns, which is as far as chat templates of others go")
         known = self._layouts.get((roles, asking))
         if known is None:
             known = _layout(self.renderer, codec, roles, asking)
@@ -210,15 +215,14 @@ def _layout(renderer: Renderer, codec: Codec, roles: tuple[str, ...], asking: bo
     nonce = secrets.token_hex(8)
     messages = [{"role": role, "content": f"q{nonce}n{number}z"} for number, role in enumerate(roles)]
     answers = [number for number, role in enumerate(roles) if role == "assistant"]
-    rendered = renderer.render([(messages, asking), *((messages[:number], True) for number in answers)])
-    if isinstance(rendered[0], Failed):
-        return Unfit(f"the template: {rendered[0].reason}")
-    whole, spans = _unmarked(rendered[0], renderer.marks)
-    prompts = [None if isinstance(text, Failed) else _unmarked(text, renderer.marks)[0] for text in rendered[1:]]
+    outline = renderer.outline(messages, asking, answers)
+    if isinstance(outline, Failed):
+        return Unfit(f"the template: {outline.reason}")
+    whole = outline.text
     slots = [(m.start(), m.end(), int(m[1])) for m in re.finditer(rf"q{nonce}n(\d+)z", whole)]
     if nonce in re.sub(rf"q{nonce}n\d+z", "", whole):
         return Unfit(CHANGED)
-    counts = {number: sum(slot[2] == number for slot in slots) for number in range(len(roles))}
+    counts = Counter(slot[2] for slot in slots)
     for number, role in enumerate(roles):
         if not counts[number]:
             return Unfit(f"the template leaves out the {role} turn")
@@ -226,45 +230,36 @@ def _layout(renderer: Renderer, codec: Codec, roles: tuple[str, ...], asking: bo
             return Unfit("the template says an answer twice")
     names = re.compile("|".join(re.escape(name) for name in sorted(codec.control, key=len, reverse=True)))
     found: dict[int, _Answer] = {}
-    for number, prompt in zip(answers, prompts):
-        answer = _answer(whole, slots, number, prompt, names, spans)
+    places = {slot[2]: place for place, slot in enumerate(slots)}
+    for number, asked, ended in zip(answers, outline.asked, outline.ended):
+        answer = _answer(outline, slots, places[number], (asked, ended), names)
         if answer:
             found[number] = answer
     return _cut(codec, whole, slots, found, tuple(n for n in answers if n not in found), names)
 
 
-def _unmarked(text: str, marks: tuple[str, str]) -> tuple[str, list[tuple[int, int]]]:
-    """The text without the marks of `generation` blocks, and where in it these blocks stand."""
-    spans: list[tuple[int, int]] = []
-    begin, end = marks
-    while (at := text.find(begin)) >= 0:
-        behind = text.index(end, at)
-        text = text[:at] + text[at + len(begin) : behind] + text[behind + len(end) :]
-        spans.append((at, behind - len(begin)))
-    return text, spans
-
-
 def _answer(
-    whole: str,
+    outline: Outline,
     slots: Sequence[tuple[int, int, int]],
-    number: int,
-    prompt: str | None,
+    place: int,
+    apart: tuple[int, int],
     names: re.Pattern[str],
-    spans: Sequence[tuple[int, int]],
 ) -> _Answer | None:
-    """Where an answer is asked for and ended; None when it cannot be learnt in this rendering."""
-    place = next(place for place, slot in enumerate(slots) if slot[2] == number)
-    start, end, _ = slots[place]
+    """Where the answer in slot `place` is asked for and ended; None when it cannot be learnt in this rendering.
+
+    `apart`: how long what asks for it is, and how much of the rendering up to it stands here too.
+    """
+    whole, (start, end, _), (asked, ended) = outline.text, slots[place], apart
     before = slots[place - 1][1] if place else 0
     behind = slots[place + 1][0] if place + 1 < len(slots) else len(whole)
-    if prompt is None or not before <= len(prompt) <= start or not whole.startswith(prompt):
+    if not before <= asked <= start:
         return None
-    if spans and not any(first <= start and end <= last for first, last in spans):
+    if outline.blocks and not any(first <= start and end <= last for first, last in outline.blocks):
         return None
     stop = names.search(whole, end, behind)
-    if stop is None or whole[end : stop.start()].strip():
+    if stop is None or whole[end : stop.start()].strip() or ended < stop.end():
         return None
-    return _Answer(len(prompt), stop.start())
+    return _Answer(asked, stop.start())
 
 
 def _cut(

@@ -1,7 +1,8 @@
 """Run as a program: renders one chat template for whoever started it, with nothing but a processor and some memory.
 
-    stdin   {"template": "...", "variables": {...}, "marks": [from, to]}         stdout   {} or {"error": "..."}
-            {"render": [[messages, add_generation_prompt], ...]}                 {"texts": [text or {"error"}, ...]}
+    stdin   {"template": "...", "variables": {...}}                        stdout   {} or {"error": "..."}
+            {"render": [[messages, add_generation_prompt], ...]}                   {"texts": [text or {"error"}, ...]}
+            {"outline": [messages, add_generation_prompt, answers, marks]}         {"text", "marked", "asked", "ended"}
 
 A template is a program by somebody else. The sandbox keeps it from Python's inner parts, the limits from everything
 that the sandbox allows: loops without end, texts of gigabytes, files, other processes. It is the environment that
@@ -19,7 +20,7 @@ import resource
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from types import FrameType
@@ -49,7 +50,7 @@ class TookTooLong(Exception):
 
 
 class Generation(jinja2.ext.Extension):
-    """`{% generation %}`: what the template's author takes for the assistant's words; it is marked."""
+    """`{% generation %}`: what the template's author takes for the assistant's words, who may be marked."""
 
     tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
 
@@ -101,8 +102,8 @@ def _to_json(
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
-def environment(marks: tuple[str, str] = ("", "")) -> jinja2.Environment:
-    """What templates are compiled and rendered in; `marks` are put around `generation` blocks."""
+def environment() -> jinja2.Environment:
+    """What templates are compiled and rendered in; its `marks` are put around `generation` blocks."""
     made = jinja2.sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]
     )
@@ -113,13 +114,20 @@ def environment(marks: tuple[str, str] = ("", "")) -> jinja2.Environment:
         "dict": Dictionaries(),
         "namespace": Namespace,
     }
-    made.extend(marks=marks)
+    made.extend(marks=("", ""))
     return made
 
 
-def render(template: jinja2.Template, variables: Mapping[str, Any], messages: Any, asking: bool) -> str:
-    """One rendering. Raises whatever the template does, MemoryError when its text has no end."""
+def render(
+    template: jinja2.Template,
+    variables: Mapping[str, Any],
+    messages: Any,
+    asking: bool,
+    marks: Sequence[str] = ("", ""),
+) -> str:
+    """One rendering, with `marks` around `generation` blocks. Raises MemoryError when its text has no end."""
     pieces, size = [], 0
+    template.environment.marks = marks  # type: ignore[attr-defined]
     given = {**variables, "messages": messages, "add_generation_prompt": asking, "tools": None, "documents": None}
     for piece in template.generate(**given):
         size += len(piece)
@@ -127,6 +135,43 @@ def render(template: jinja2.Template, variables: Mapping[str, Any], messages: An
             raise MemoryError
         pieces.append(piece)
     return "".join(pieces)
+
+
+def outline(
+    rendered: Callable[[Any, bool], str], messages: list[Any], asking: bool, answers: list[int], marks: list[str]
+) -> dict[str, Any]:
+    """The rendering of messages, plain and with marks, and what of it stands there before and behind each answer.
+
+    `asked`: the length of what asks for an answer, -1 where the rendering does not begin with that; `ended`: how much
+    of the rendering of the messages up to an answer is the same.
+    """
+    text = _limited(partial(rendered, messages, asking))
+    if isinstance(text, dict):
+        return text
+    asked, ended = [], []
+    for number in answers:
+        prompt = _limited(partial(rendered, messages[:number], True))
+        asked.append(len(prompt) if isinstance(prompt, str) and text.startswith(prompt) else -1)
+        until = _limited(partial(rendered, messages[: number + 1], False))
+        ended.append(_shared(text, until) if isinstance(until, str) else 0)
+    return {
+        "text": text,
+        "marked": _limited(partial(rendered, messages, asking, marks)),
+        "asked": asked,
+        "ended": ended,
+    }
+
+
+def _shared(first: str, second: str) -> int:
+    """How many characters two texts begin with alike."""
+    low, high = 0, min(len(first), len(second))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if first[low:middle] == second[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _reason(error: BaseException) -> dict[str, Any]:
@@ -194,11 +239,14 @@ def main() -> None:
         request = json.loads(line)
         if "template" in request:
             variables = request["variables"]
-            found = _limited(partial(environment(tuple(request["marks"])).from_string, request["template"]))
+            found = _limited(partial(environment().from_string, request["template"]))
             template = None if isinstance(found, dict) else found
             answer = found if template is None else {}
+        elif "outline" in request:
+            assert template is not None, "a template comes first"
+            answer = outline(partial(render, template, variables), *request["outline"])
         else:
-            assert template is not None, "no rendering is asked for before a template was accepted"
+            assert template is not None, "a template comes first"
             answer = {"texts": [_limited(partial(render, template, variables, *each)) for each in request["render"]]}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()

@@ -39,15 +39,23 @@ class Failed(NamedTuple):
     reason: str
 
 
+class Outline(NamedTuple):
+    """A rendering, where its `generation` blocks stand, and for each answer how long the text is that asks for it (-1:
+    that is not its beginning), and how much of it the rendering up to the answer has too.
+    """
+
+    text: str
+    blocks: list[tuple[int, int]]
+    asked: list[int]
+    ended: list[int]
+
+
 class Renderer:
     """Renders one template. Its process begins with the first rendering and ends with this object."""
 
     def __init__(self, template: str, variables: Mapping[str, str], where: str) -> None:
         self._where = where
-        mark = secrets.token_hex(12)
-        self.marks = (f"<{mark}:", f":{mark}>")
-        """What stands around the text of `generation` blocks."""
-        self._first = {"template": template, "variables": dict(variables), "marks": self.marks}
+        self._first = {"template": template, "variables": dict(variables)}
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
@@ -55,14 +63,31 @@ class Renderer:
         """A text for each. Raises ModelFileError when the template cannot be used at all."""
         if not asked:
             return []
+        answer = self._answer({"render": [list(each) for each in asked]}, 0.1 * len(asked))
+        return [self._text(each) for each in answer["texts"]]
+
+    def outline(self, messages: Sequence[Message], asking: bool, answers: Sequence[int]) -> Outline | Failed:
+        """The rendering of `messages`, and where in it each of `answers` (their numbers) is asked for and ended.
+
+        Raises ModelFileError when the template cannot be used at all.
+        """
+        marks = [f"<{secrets.token_hex(12)}>" for _ in range(2)]
+        answer = self._answer({"outline": [list(messages), asking, list(answers), marks]}, float(len(answers)))
+        if "text" not in answer:
+            failed = self._text(answer)
+            assert isinstance(failed, Failed), "what has no text has an error"
+            return failed
+        spans = _spans(answer["marked"], marks) if isinstance(answer["marked"], str) else []
+        return Outline(answer["text"], spans, answer["asked"], answer["ended"])
+
+    def _answer(self, request: Mapping[str, Any], seconds: float) -> Any:
+        """What the process says to a request, which may take so many seconds beside those of a start."""
         with self._lock:
             if self._process is None or self._process.poll() is not None:
                 self._process = self._started()
                 if fault := self._ask(self._process, self._first, START_SECONDS).get("error"):
                     raise self.fault(printable(str(fault)))
-            seconds = START_SECONDS + template_child.SECONDS + 0.1 * len(asked)
-            answer = self._ask(self._process, {"render": [list(each) for each in asked]}, seconds)
-            return [self._text(each) for each in answer["texts"]]
+            return self._ask(self._process, request, START_SECONDS + template_child.SECONDS + seconds)
 
     def _text(self, answer: Any) -> str | Failed:
         if isinstance(answer, str):
@@ -104,6 +129,17 @@ class Renderer:
         except TimeoutError:
             _end(process)
             raise self.fault(f"no answer within {seconds:.0f} s") from None
+
+
+def _spans(marked: str, marks: Sequence[str]) -> list[tuple[int, int]]:
+    """Where blocks stand in a rendering once the marks around them are taken out."""
+    spans: list[tuple[int, int]] = []
+    begin, end = marks
+    while (at := marked.find(begin)) >= 0:
+        behind = marked.index(end, at)
+        marked = marked[:at] + marked[at + len(begin) : behind] + marked[behind + len(end) :]
+        spans.append((at, behind - len(begin)))
+    return spans
 
 
 def _line(stdout: Any, until: float) -> bytes:

@@ -240,6 +240,12 @@ class Tokenizer:
         return self.decode(ids).removeprefix(self.template.lead(self)).strip()
 
     @property
+    def beginning_id(self) -> int:
+        """What engines are told begins a text: the bos_token of the tokenizer's own template, else the end of text."""
+        named = "" if self.jinja is None else self.jinja.variables.get("bos_token", "")
+        return self.control.get(named, self.end_of_text_id)
+
+    @property
     def document_start_id(self) -> int:
         """What stands before every document of a stream: [CLS] of an encoder's tokenizer, else <|endoftext|>."""
         return self.end_of_text_id if self.encoder_ids is None else self.encoder_ids.cls
