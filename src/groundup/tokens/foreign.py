@@ -65,7 +65,9 @@ def tokenizer_identity(config: TokenizerConfig) -> dict[str, Any]:
         template = template_beside(Path(config.path), config.chat_template)
         return identity if template is None else {**identity, "chat_template": template_identity(template)}
     identity = to_dict(config)
-    del identity["path"], identity["compare"], identity["chat_template"]
+    del identity["path"], identity["compare"]
+    if config.chat_template == AUTO:  # as before there was a choice
+        del identity["chat_template"]
     return identity
 
 
