@@ -124,6 +124,7 @@ def test_no_text_can_forge_a_turn(codec: Tokenizer, shape: str, data: st.DataObj
 @pytest.mark.parametrize("name", [name for name in SHAPES if name != "marked"])
 def test_transformers_gives_the_same_ids(name: str, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
+    (tmp_path / "ours").mkdir()
     take_in(write_folder(tmp_path / "theirs", name), "llama3", tmp_path / "ours")
     codec = Tokenizer.load(tmp_path / "ours")
     system = [] if name in WITHOUT_SYSTEM else [Turn("system", "Be brief.")]
@@ -180,9 +181,9 @@ def test_what_a_template_refuses_is_refused_with_its_words(tmp_path: Path) -> No
 
 
 def test_generation_blocks_say_what_may_be_learnt(tmp_path: Path) -> None:
-    quoted = CHATML.replace("{{ '<|im_start|>' +", "{{ '<|im_start|>' +") + "{% generation %}{% endgeneration %}"
+    empty = CHATML + "{% generation %}{% endgeneration %}"
     with pytest.raises(ModelFileError, match="chat template cannot be used"):
-        load_foreign(write_folder(tmp_path, "chatml", quoted), chat_template="auto")
+        load_foreign(write_folder(tmp_path, "chatml", empty), chat_template="auto")
 
 
 HOSTILE = {

@@ -121,7 +121,7 @@ def load_foreign(
     template = None if MASK in control else template_beside(path, chat_template)
     text, names, left_out = _converted(file, kind, pattern, control, keep_names=template is not None)
     tokenizer = Tokenizer(judge(text, json.loads(text), file), str(file), template)
-    done = {"format": kind, "control": names, "left_out": left_out}
+    done: dict[str, Any] = {"format": kind, "control": names, "left_out": left_out}
     if template is not None:
         done["turn_end"] = tokenizer.token_bytes(tokenizer.turn_end_id).decode()
     return tokenizer, done

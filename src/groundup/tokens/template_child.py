@@ -33,7 +33,7 @@ import jinja2.nodes
 import jinja2.sandbox
 import jinja2.utils
 
-SECONDS = 5.0
+SECONDS = 2.0
 """Processor time that one rendering may take."""
 MEMORY_BYTES = 1 << 30
 """Address space of the whole process."""
@@ -138,7 +138,7 @@ def render(
 
 
 def outline(
-    rendered: Callable[[Any, bool], str], messages: list[Any], asking: bool, answers: list[int], marks: list[str]
+    rendered: Callable[..., str], messages: list[Any], asking: bool, answers: list[int], marks: list[str]
 ) -> dict[str, Any]:
     """The rendering of messages, plain and with marks, and what of it stands there before and behind each answer.
 
@@ -223,10 +223,19 @@ def _restrict() -> None:
             resource.setrlimit(limit, (value, value))
 
 
+_USUAL = """\
+{%- set ns = namespace(x=0) %}{% macro said(text) %}{{ text | trim }}{% endmacro %}
+{%- for x in [1, 2] %}{% set ns.x = x %}{% if loop.last %}{% break %}{% endif %}{% endfor %}
+{{- "a\\n\\u00e9" + said(" b ") + ("c" | tojson) + ["d", "e"] | join(", ") + strftime_now("%d %b %Y") }}
+{%- generation %}{{ "%s %d" | format("f", 1) ~ {"a": 1}.items() | list | length ~ "a b".split(" ")[-1].upper() }}
+{%- endgeneration %}{{ raise_exception("g") }}"""
+
+
 def _warm_up() -> None:
-    """Let jinja2 load what it needs for a rendering and for an error in one."""
-    with contextlib.suppress(jinja2.exceptions.TemplateError):
-        environment().from_string("{% for x in [1] %}{{ raise_exception(x | tojson) }}{% endfor %}").render()
+    """Let Python and jinja2 load what they need for a rendering and for an error in one."""
+    for text in (_USUAL, "{% for %}", "{{ nothing.at.all }}", "{{ ().__class__ }}", "{% include 'x' %}"):
+        with contextlib.suppress(jinja2.exceptions.TemplateError, TypeError):
+            environment().from_string(text).render()
 
 
 def main() -> None:
