@@ -45,6 +45,7 @@ def test_a_run_with_the_chat_template_of_its_tokenizer(tmp_path: Path) -> None:
     """From training to the exported folder one template, and what ends an answer is what the template writes there."""
     theirs = write_folder(tmp_path / "theirs", "default system")
     values = tiny.recipe(tmp_path, tokenizer={"path": str(theirs)}, evaluate={"max_new_tokens": 4})
+    values["model"]["context_length"] = 128
     tiny.write_data(tmp_path)
     path = tmp_path / "tiny.yaml"
     path.write_text(json.dumps(values), encoding="utf-8")
@@ -53,7 +54,7 @@ def test_a_run_with_the_chat_template_of_its_tokenizer(tmp_path: Path) -> None:
     assert (result.model_folder / "chat_template.jinja").read_text() == SHAPES["default system"].text
     model = load_model(result.model_folder)
     codec = model.tokenizer
-    rows = PackedConversations(result.folder / "stages" / "conversations" / "questions", "questions", 64)
+    rows = PackedConversations(result.folder / "stages" / "conversations" / "questions", "questions", 128)
     for example in (each for i in range(rows.num_rows) for each in examples_of(rows.row(i))):
         (span,) = target_spans(example)
         start = example.is_target.index(True)

@@ -84,6 +84,7 @@ def other_values(folder: Path) -> dict[str, list[Any]]:
         "labels": [["a", "b"]],
         "class_weights": ["balanced"],
         "roles": [{"Bot": "assistant"}],
+        "chat_template": ["own"],
         "messages": ["dialog"],
         "from": [str(_model_folder(folder))],
     }
