@@ -218,3 +218,17 @@ def test_what_a_template_cannot_say_is_counted(tmp_path: Path) -> None:
     assert summary["refused"] == {"the template: System role not supported": 2}
     with pytest.raises(DataError, match="System role not supported"):
         write_conversations([ruled], codec, tmp_path / "none", 64)
+
+
+@pytest.mark.parametrize("overlong", ["drop", "truncate", "cut_turns"])
+def test_a_turn_of_two_megabytes_and_long_dialogues_behind_a_foreign_template(
+    tmp_path: Path, overlong: Overlong
+) -> None:
+    (tmp_path / "theirs").mkdir()
+    codec, _ = load_foreign(write_folder(tmp_path / "theirs", "llama3"), chat_template="auto")
+    large = talk("Why?", "because <|eot_id|> " * 100_000)
+    dialogue = Talk([Turn(role, "x") for _ in range(5000) for role in ("user", "assistant")])
+    summary = write_conversations([large, dialogue, *talks(3)], codec, tmp_path / "rows", 96, overlong)
+    kept = {"drop": 3, "truncate": 5, "cut_turns": 4}[overlong]
+    assert (summary["conversations"], summary["dropped_too_long"]) == (kept, 5 - kept)
+    assert summary["truncated"] == kept - 3

@@ -256,3 +256,24 @@ def test_a_template_may_come_from_a_file_or_be_left_out(tmp_path: Path) -> None:
 )
 def test_the_lead_is_left_out_however_it_is_cut(pieces: list[str], lead: str, answer: str) -> None:
     assert "".join(without_lead(iter(pieces), lead)) == answer
+
+
+def test_what_tools_answer_is_read_and_not_learnt(tmp_path: Path) -> None:
+    codec, _ = load_foreign(write_folder(tmp_path, "chatml"), chat_template="auto")
+    roles = ("user", "assistant", "tool", "tool", "assistant")
+    turns = [Turn(role, f"{role} {number}") for number, role in enumerate(roles)]
+    (example,) = only(encode_examples(codec, [turns])[0])
+    assert [codec.answer_text(span) for span in target_spans(example)] == ["assistant 1", "assistant 4"]
+    assert "<|im_start|>tool\ntool 2<|im_end|>\n" in codec.decode(example.ids, skip_control=False)
+
+
+def test_a_process_that_is_gone_is_started_again(tmp_path: Path) -> None:
+    codec, _ = load_foreign(write_folder(tmp_path, "chatml"), chat_template="auto")
+    turns = [Turn("user", "Hello"), Turn("assistant", "Hi")]
+    before = encode_conversation(codec, turns)
+    assert codec.jinja is not None
+    process = codec.jinja.renderer._process
+    assert process is not None
+    process.kill()
+    process.wait()
+    assert encode_conversation(codec, turns) == before

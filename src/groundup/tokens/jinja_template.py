@@ -39,6 +39,8 @@ LONG_TURNS = 200
 """Sequences of more roles than these are not kept: hardly two conversations share one."""
 MAX_TURNS = 2000
 """A longer conversation is refused: each of its answers is looked at with all that stands before it."""
+MAX_CHARACTERS = 16 << 20
+"""A longer conversation is refused: the process that renders it has little memory."""
 MAX_EXTRA_EXAMPLES = 64
 """A conversation may need so many examples beside the first."""
 CHANGED = "the template changes what is said"
@@ -170,6 +172,8 @@ class JinjaTemplate:
     def _wanted(self, codec: Codec, number: int, turns: Sequence[Turn]) -> list[_Example] | Unfit:
         """The examples of a conversation: all of it, and what ends with an answer that is not learnt in that."""
         said, roles = [turn.text.strip() for turn in turns], tuple(turn.role for turn in turns)
+        if sum(map(len, said)) > MAX_CHARACTERS:
+            return Unfit(f"more than {MAX_CHARACTERS:,} characters, which is as far as chat templates of others go")
         layout = self._layout(codec, roles, asking=False)
         if isinstance(layout, Unfit):
             return layout

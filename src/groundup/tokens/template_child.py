@@ -35,7 +35,7 @@ import jinja2.utils
 
 SECONDS = 2.0
 """Processor time that one rendering may take."""
-MEMORY_BYTES = 1 << 30
+MEMORY_BYTES = 512 << 20
 """Address space of the whole process."""
 TEXT_CHARACTERS = 64 << 20
 """A rendering may become this long."""
