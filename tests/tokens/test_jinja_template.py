@@ -277,3 +277,14 @@ def test_a_process_that_is_gone_is_started_again(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     assert encode_conversation(codec, turns) == before
+
+
+def test_a_template_that_begins_with_thoughts_can_be_told_not_to(tmp_path: Path) -> None:
+    thoughts = "{% if enable_thinking is not defined or enable_thinking %}{{ '<think>\\n' }}{% endif %}"
+    text = CHATML.replace("{% endif %}", thoughts + "{% endif %}")
+    folder = write_folder(tmp_path / "theirs", "chatml", text)
+    with pytest.raises(ModelFileError, match="an answer does not begin where the template asks for it"):
+        load_foreign(folder, chat_template="auto")
+    (tmp_path / "without.jinja").write_text("{%- set enable_thinking = false %}" + text)
+    codec, _ = load_foreign(folder, chat_template=str(tmp_path / "without.jinja"))
+    assert codec.template.lead(codec) == ""

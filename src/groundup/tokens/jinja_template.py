@@ -75,11 +75,12 @@ class Layout:
     """The rendering: the template's own text, and numbers of turns."""
     learnt: frozenset[int]
     """Turns of the assistant that are targets."""
-    others: tuple[int, ...]
-    """Turns of the assistant that are only read, and are to be learnt elsewhere."""
     lead: str = ""
     stop: int = _NOT_LEARNT
     """What stands between the prompt and the text of the last answer that is learnt, and what ends it."""
+    others: tuple[int, ...] = ()
+    fault: str = ""
+    """Turns of the assistant that are only read, and are to be learnt elsewhere; and why the last of them is."""
 
     def text(self, said: Sequence[str]) -> str:
         """The rendering of turns that say `said`."""
@@ -166,7 +167,7 @@ class JinjaTemplate:
         if isinstance(layout, Unfit):
             raise self.renderer.fault(layout.reason)
         if 1 not in layout.learnt:
-            raise self.renderer.fault("no control token ends an answer, or it does not begin where it is asked for")
+            raise self.renderer.fault(layout.fault)
         return layout
 
     def _wanted(self, codec: Codec, number: int, turns: Sequence[Turn]) -> list[_Example] | Unfit:
@@ -185,7 +186,7 @@ class JinjaTemplate:
             if isinstance(until, Unfit):
                 return until
             if answer not in until.learnt:
-                return Unfit("the template renders an answer otherwise than it asks for it")
+                return Unfit(f"the template: {until.fault}")
             found.append(_Example(number, said[: answer + 1], until, frozenset({answer})))
         return found or Unfit("nothing in it is learnt")
 
@@ -234,12 +235,16 @@ def _layout(renderer: Renderer, codec: Codec, roles: tuple[str, ...], asking: bo
             return Unfit("the template says an answer twice")
     names = re.compile("|".join(re.escape(name) for name in sorted(codec.control, key=len, reverse=True)))
     found: dict[int, _Answer] = {}
+    fault = ""
     places = {slot[2]: place for place, slot in enumerate(slots)}
     for number, asked, ended in zip(answers, outline.asked, outline.ended):
         answer = _answer(outline, slots, places[number], (asked, ended), names)
-        if answer:
+        if isinstance(answer, str):
+            fault = answer
+        else:
             found[number] = answer
-    return _cut(codec, whole, slots, found, tuple(n for n in answers if n not in found), names)
+    layout = _cut(codec, whole, slots, found, names)
+    return replace(layout, others=tuple(n for n in answers if n not in found), fault=fault)
 
 
 def _answer(
@@ -248,8 +253,8 @@ def _answer(
     place: int,
     apart: tuple[int, int],
     names: re.Pattern[str],
-) -> _Answer | None:
-    """Where the answer in slot `place` is asked for and ended; None when it cannot be learnt in this rendering.
+) -> _Answer | str:
+    """Where the answer in slot `place` is asked for and ended, or why it cannot be learnt in this rendering.
 
     `apart`: how long what asks for it is, and how much of the rendering up to it stands here too.
     """
@@ -257,12 +262,14 @@ def _answer(
     before = slots[place - 1][1] if place else 0
     behind = slots[place + 1][0] if place + 1 < len(slots) else len(whole)
     if not before <= asked <= start:
-        return None
+        return "an answer does not begin where the template asks for it"
     if outline.blocks and not any(first <= start and end <= last for first, last in outline.blocks):
-        return None
+        return "an answer stands outside of generation blocks"
     stop = names.search(whole, end, behind)
-    if stop is None or whole[end : stop.start()].strip() or ended < stop.end():
-        return None
+    if stop is None or whole[end : stop.start()].strip():
+        return "no control token ends an answer"
+    if ended < stop.end():
+        return "the template renders an answer otherwise later on"
     return _Answer(asked, stop.start())
 
 
@@ -271,7 +278,6 @@ def _cut(
     whole: str,
     slots: Sequence[tuple[int, int, int]],
     answers: Mapping[int, _Answer],
-    others: tuple[int, ...],
     names: re.Pattern[str],
 ) -> Layout:
     """The rendering as runs of text and control tokens."""
@@ -315,13 +321,13 @@ def _cut(
         for item in items
     ]
     if not answers:
-        return Layout(tuple(items), tuple(parts), frozenset(), others)
+        return Layout(tuple(items), tuple(parts), frozenset())
     last = max(answers)
     slot = next(slot for slot in slots if slot[2] == last)
     stop = names.match(whole, answers[last].stop)
     assert stop is not None, "an answer that is learnt has an end"
     lead = names.sub("", whole[answers[last].asked : slot[0]])
-    return Layout(tuple(items), tuple(parts), frozenset(answers), others, lead, codec.control[stop[0]])
+    return Layout(tuple(items), tuple(parts), frozenset(answers), lead, codec.control[stop[0]])
 
 
 def _encoded(codec: Codec, examples: Sequence[_Example]) -> Iterator[Encoded]:
