@@ -63,7 +63,11 @@ def read_examples(config: EvaluationSetConfig, base: Path, spool_folder: Path) -
     """Every readable record of a set. Raises DataError when the path holds none with a text in it."""
     found, fault = 0, ""
     first = config.fields[0] if config.fields else "text"
-    source = SourceConfig(name=config.name, path=config.path, text_field=first, metadata_fields=config.fields[1:])
+    # By template, as the texts of a record may stand in a list.
+    template = "{" + first + "}" if config.fields else ""
+    source = SourceConfig(
+        name=config.name, path=config.path, text_field=first, text_template=template, metadata_fields=config.fields[1:]
+    )
     for file in find_files(config.path, base).files:
         for row in Reading(file, source, spool_folder).rows():
             if isinstance(row, Row):
