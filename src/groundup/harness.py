@@ -2,12 +2,12 @@
 
     python -m groundup.harness run --model groundup --model_args folder=FOLDER --tasks arc_easy,lambada_openai
 
-is lm-eval's own command with this type added; so is `import groundup.harness` before `lm_eval.simple_evaluate`. Offline,
-tasks are read from local files (`dataset_path: json` in a task's own YAML, `--include_path`).
+is lm-eval's own command with this type added; so is `import groundup.harness` before `lm_eval.simple_evaluate`.
+Offline, tasks are read from local files (`dataset_path: json` in a task's own YAML, `--include_path`).
 
-Invariant: log-probabilities come from the same code as those of `evaluate.tasks`, so figures on the same items are equal.
-Prompts of the chat template travel through lm-eval as text, but are encoded here from the turns they were made of, so no
-text in a task can forge a turn.
+Invariant: log-probabilities come from the same code as those of `evaluate.tasks`, so figures on the same items are
+equal. Prompts of the chat template travel through lm-eval as text, but are encoded here from the turns they were made
+of, so no text in a task can forge a turn.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class GroundupLM(TemplateLM):
         self._folder = str(loaded.folder)
         self._prompts: dict[str, list[int]] = {}
         """Prompts of the chat template, as text -> as ids."""
+        self._lengths: set[int] = set()
 
     @property
     def eot_token_id(self) -> int:
@@ -71,11 +72,12 @@ class GroundupLM(TemplateLM):
         ids = self.text.prompt(turns_from_messages(chat_history))
         shown = self.text.decode(ids, skip_control=False)
         self._prompts[shown] = ids
+        self._lengths.add(len(shown))
         return shown
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **settings: Any) -> list[int]:
         """Ids of a text; one that begins with a prompt of the chat template has that one's ids first."""
-        for end in range(len(string), 0, -1) if self._prompts else ():
+        for end in sorted(self._lengths, reverse=True):
             if string[:end] in self._prompts:
                 return [*self._prompts[string[:end]], *self.text.encode(string[end:])]
         return self.text.encode(string)
