@@ -4,7 +4,7 @@
 
 FOLDER: a model folder of Groundup, such as SmolLM2-135M-Instruct after `groundup import`. Items: 40 of ARC's form and
 40 of LAMBADA's (benchmarks/data), a few of each other form (below), and questions about the atlas's countries. Three
-tools: Groundup's tasks, lm-eval with transformers, and lm-eval with Groundup's model through `groundup.harness`. What is
+tools: Groundup's tasks, lm-eval with transformers, and lm-eval with Groundup's model (`groundup.harness`). What is
 compared is each item's log-probabilities and each metric; lm-eval's tasks are its own files, read offline.
 Writes benchmarks/results/evaluation.json.
 """
