@@ -164,11 +164,10 @@ def _padded(model: CausalNetwork, rows: Sequence[Sequence[int]]) -> Tensor:
 def _scored(model: CausalNetwork, states: Float[Tensor, "tokens hidden"], requests: Sequence[Request]) -> list[Score]:
     """States before each token of all continuations -> their scores."""
     targets = torch.tensor([token for request in requests for token in request.continuation], device=states.device)
-    table = model.get_parameter(model.embedding_name)
     size = max(1, BATCH_LOGITS // model.vocab_size)
     nats, hits = [], []
     for start in range(0, len(targets), size):
-        logits = model.head.logits(states[start : start + size], table).float()
+        logits = model.logits_of(states[start : start + size])
         wanted = targets[start : start + size]
         nats.append(torch.nn.functional.cross_entropy(logits, wanted, reduction="none"))
         hits.append(logits.argmax(dim=-1) == wanted)
