@@ -80,7 +80,8 @@ class Generation:
             raise Refused("the prompt is empty")
         group = as_text(field_of(values, config.group_field), config.group_field) if config.group_field else ""
         preface = template(config.preface).text(values)
-        return Item(id, (prompt,), references or ("",), 0, group, preface, separator="")
+        separator = "" if prompt[-1].isspace() else " "  # between a solved example and its answer
+        return Item(id, (prompt,), references or ("",), 0, group, preface, separator)
 
     def look(self, item: Item) -> None:
         """Learn the labels there are, where none are named."""
