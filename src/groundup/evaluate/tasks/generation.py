@@ -50,9 +50,9 @@ class Generation:
         self._unwanted = UnwantedWords(config.word_list) if self._has("toxicity") else None
         self._labels = {exact_form(label): place for place, label in enumerate(config.labels)}
         self._unanswered = 0
-        self.statistics: dict[str, Statistic] = {name: each.score for name, each in self._translation.items()}
+        self.statistics: Mapping[str, Statistic] = {name: each.score for name, each in self._translation.items()}
         if self._has("accuracy"):
-            self.statistics["macro_f1"] = self._macro_f1
+            self.statistics = {**self.statistics, "macro_f1": self._macro_f1}
 
     def _has(self, metric: str) -> bool:
         return metric in self.config.metrics
