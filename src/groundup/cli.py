@@ -170,6 +170,10 @@ def _parser(name: str, verb: Verb) -> _Parser:
         parser.add_argument("--file", metavar="FILE", help="records (JSON lines, CSV, ...), or a .txt of lines")
         parser.add_argument("--text-field", metavar="F", default="text", help="field of the text in the file's records")
         parser.add_argument("--pair-field", metavar="F", default="", help="field of the second text, or the question")
+    if verb.options == "evaluation":
+        parser.add_argument("--tasks", metavar="FILE", help="YAML with `tasks:`; measure these on the model as it is")
+        parser.add_argument("--text", metavar="FILE", action="append", help="bits per byte of this text; several times")
+        parser.add_argument("--output", metavar="FOLDER", help="write evaluation.json and samples.json there")
     if verb.options == "explain":
         parser.add_argument(
             "--explain", metavar="DOCUMENT_ID", help="prepare nothing: say what happened to source/file:number"
@@ -227,12 +231,6 @@ def _words(options: argparse.Namespace, wanted: str) -> list[str]:
 
 def _run(options: argparse.Namespace) -> None:
     """run, prepare, pretrain, instruct, task, evaluate, export: bring the recipe up to the verb's stage."""
-    path = Path(_words(options, "a recipe, for example recipes/smoke.yaml")[0])
-    if options.verb == "evaluate" and path.is_dir():
-        raise RecipeError(
-            f"{str(path)[-80:]}: a model folder cannot be evaluated yet, as the held-out text is in its recipe; "
-            "give the recipe"
-        )
     pipeline = _room("pipeline")
     result = pipeline.run(_recipe(options), until=pipeline.VERBS[options.verb])
     figures = _figures(result.folder)
@@ -248,6 +246,29 @@ def _run(options: argparse.Namespace) -> None:
     if model:
         _show(f"model:  {_near(Path(model))}")
         _show(f"ask it: groundup {_question(Path(model), options.words[0])}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    """evaluate: up to that stage; with --tasks or --text a model as it is, of a recipe, run or folder."""
+    target, *words = _words(options, "a recipe, run or model folder")
+    if options.tasks is None and not options.text:
+        if Path(target).is_dir():
+            raise RecipeError(
+                f"{str(target)[-80:]}: of a model folder say what to measure: --tasks TASKS.yaml, or --text FILE"
+            )
+        _run(options)
+        return
+    scoring, talk = _room("scoring"), _room("talk")
+    model, overrides = talk.load_target(target, words)
+    settings = scoring.read_tasks(options.tasks, overrides)
+    found = scoring.score(model, settings, options.text or ())
+    if options.output is not None:
+        scoring.write(found, Path(options.output))
+    if options.json:
+        _show_json({"target": target, "metrics": found.metrics_dict()})
+        return
+    for line in scoring.lines(found):
+        _show(line)
 
 
 def _question(model: Path, target: str) -> str:
@@ -539,7 +560,13 @@ VERBS: dict[str, Verb] = {
     "pretrain": Verb(_RECIPE, "up to and including training on text", _run, trains=True),
     "instruct": Verb(_RECIPE, "up to and including instruction tuning", _run, trains=True),
     "task": Verb(_RECIPE, "up to and including training an encoder for a task", _run, trains=True),
-    "evaluate": Verb(_RECIPE, "up to and including evaluation on held-out text and questions", _run, trains=True),
+    "evaluate": Verb(
+        "RECIPE|MODEL [key.path=value ...] [--tasks FILE] [--text FILE] [--output FOLDER]",
+        "up to and including evaluation; or a model as it is, on tasks and texts",
+        _evaluate,
+        "evaluation",
+        trains=True,
+    ),
     "export": Verb(_RECIPE, "up to and including the Hugging Face folder", _run, trains=True),
     "generate": Verb(
         'TARGET "text"', "go on with a text; TARGET is a recipe, run or model folder", _generate, "generation"

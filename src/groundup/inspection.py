@@ -68,11 +68,12 @@ def _shown(data: bytes) -> str:
 def fertility_of_files(tokenizer: Tokenizer, paths: Sequence[str]) -> dict[str, Any]:
     """`measure_fertility` of files, each as a source; all formats that `prepare` reads, rejected records left out."""
     with tempfile.TemporaryDirectory() as scratch:
-        sources = {path: _documents(path, Path(scratch)) for path in paths}
+        sources = {path: documents_of(path, Path(scratch)) for path in paths}
         return measure_fertility(sources, {OWN: tokenizer})
 
 
-def _documents(path: str, scratch: Path) -> Iterator[Document]:
+def documents_of(path: str, scratch: Path) -> Iterator[Document]:
+    """The texts of a file, a folder or a glob, of any format that `prepare` reads; rejected records are said."""
     source = SourceConfig(name="file", path=path)
     for file in find_source(source, Path.cwd()).files:
         rejected = 0

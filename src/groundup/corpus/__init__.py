@@ -17,7 +17,7 @@ optional.py    libraries that only some need             sentences.py       text
 """
 
 from groundup.corpus.contamination.evaluation_sets import EvaluationSetConfig
-from groundup.corpus.contamination.measure import measure_contamination
+from groundup.corpus.contamination.measure import measure_contamination, read_found
 from groundup.corpus.documents import Document, read_documents, shard_paths
 from groundup.corpus.engines.engine import Engine, EngineName, open_engine
 from groundup.corpus.engines.processes import LocalEngine
@@ -43,6 +43,7 @@ __all__ = [
     "open_engine",
     "raw_identity",
     "read_documents",
+    "read_found",
     "resolve_path",
     "shard_paths",
 ]

@@ -1,24 +1,39 @@
 """Model -> numbers, each with its standard error."""
 
-from groundup.evaluate.evaluate import TASKS, Evaluation, evaluate, side_by_side
+from groundup.evaluate.evaluate import TASKS, Evaluation, evaluate, measure, side_by_side
 from groundup.evaluate.labels import Labelled, measure_labels
-from groundup.evaluate.language import TextMeasure, measure_text
+from groundup.evaluate.language import TextMeasure, measure_language, measure_text
 from groundup.evaluate.metrics import ClusterRatio, Metric, mean
 from groundup.evaluate.task import EvaluateConfig, Result, Subject
+from groundup.evaluate.tasks.config import PATHS, EvaluationTask, task_identity
+from groundup.evaluate.tasks.likelihood import Request, Score, score
+from groundup.evaluate.tasks.measure import fields_of, measure_tasks
+from groundup.evaluate.tasks.stopping import StopTexts
 
 __all__ = [
+    "PATHS",
     "TASKS",
     "ClusterRatio",
     "EvaluateConfig",
     "Evaluation",
+    "EvaluationTask",
     "Labelled",
     "Metric",
+    "Request",
     "Result",
+    "Score",
+    "StopTexts",
     "Subject",
     "TextMeasure",
     "evaluate",
+    "fields_of",
     "mean",
+    "measure",
     "measure_labels",
+    "measure_language",
+    "measure_tasks",
     "measure_text",
+    "score",
     "side_by_side",
+    "task_identity",
 ]

@@ -4,6 +4,7 @@
             --pairs-----> next_sentence_accuracy (encoders that have such a head)
             --answers---> exact_match, f1 (also per group), the answers
             --continuations--> samples
+            --tasks-----> metrics of benchmarks as <task>/<metric>, prompts and answers
 
 Invariant: `bits_per_byte`, `perplexity` and `token_accuracy` are always there, since a model without any held-out text
 cannot be judged and is refused.
@@ -11,7 +12,7 @@ cannot be judged and is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,11 +24,12 @@ from groundup.evaluate.language import measure_language
 from groundup.evaluate.metrics import Metric
 from groundup.evaluate.pairs import measure_pairs
 from groundup.evaluate.task import EvaluateConfig, Result, Subject
+from groundup.evaluate.tasks.measure import measure_tasks
 from groundup.models import Network
 from groundup.tokens import Conversation, Rows, Tokenizer
 
 Task = Callable[[Subject, EvaluateConfig], Result]
-TASKS: tuple[Task, ...] = (measure_language, measure_pairs, measure_answers, measure_continuations)
+TASKS: tuple[Task, ...] = (measure_language, measure_pairs, measure_answers, measure_continuations, measure_tasks)
 
 
 @dataclass
@@ -49,16 +51,23 @@ def evaluate(
     questions: Sequence[Conversation],
     config: EvaluateConfig,
     tasks: Sequence[Task] = TASKS,
+    contaminated: Mapping[str, Collection[str]] | None = None,
 ) -> Evaluation:
     """Run every task. The first of `texts` is the headline: its metrics carry no name behind them.
+
+    `contaminated`: see `Subject`.
 
     Raises DataError when there is no text.
     """
     if not texts:
         raise DataError("evaluation needs held-out text, none is there; set corpus.split.validation above 0")
-    subject = Subject(model, tokenizer, texts, questions)
+    return measure(Subject(model, tokenizer, texts, questions, contaminated or {}), config, tasks)
+
+
+def measure(subject: Subject, config: EvaluateConfig, tasks: Sequence[Task] = TASKS) -> Evaluation:
+    """Run some tasks; those that need text or questions find what `subject` has."""
     found = Evaluation()
-    with _evaluating(model):
+    with _evaluating(subject.model):
         for task in tasks:
             result = task(subject, config)
             found.metrics.update(result.metrics)

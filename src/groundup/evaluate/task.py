@@ -6,14 +6,15 @@ its name in `evaluate.TASKS`. Invariant: a task changes neither the model nor th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from groundup.config import Config
 from groundup.evaluate.metrics import Metric
+from groundup.evaluate.tasks.config import EvaluationTask
 from groundup.models import Network
 from groundup.tokens import Conversation, Rows, Tokenizer
 
@@ -42,6 +43,17 @@ class EvaluateConfig(Config):
     """For continuations: draw from the smallest set of tokens that holds this much of the probability."""
     seed: int = Field(default=0, ge=0)
     """For continuations: start of the random numbers."""
+    tasks: tuple[EvaluationTask, ...] = ()
+    """Benchmarks: files of items, and what is measured on them (docs/guide/evaluate.md)."""
+
+    @field_validator("tasks")
+    @classmethod
+    def _named_apart(cls, tasks: tuple[EvaluationTask, ...]) -> tuple[EvaluationTask, ...]:
+        names = [task.name for task in tasks]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two are named {twice!r}; give each its own name")
+        return tasks
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,8 @@ class Subject:
     """Held-out text by name; the first is the headline."""
     questions: Sequence[Conversation] = ()
     """Held-out conversations; the last assistant turn of each is the reference."""
+    contaminated: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Task -> ids of its records of which a text is in the training text; not there: nobody looked."""
 
 
 @dataclass(frozen=True)

@@ -84,10 +84,12 @@ def generate_batch(
     stop_ids: Collection[int],
     batch_rows: int = BATCH_ROWS,
     advance: Callable[[int], None] | None = None,
+    ended: Callable[[Sequence[int]], bool] | None = None,
 ) -> list[list[int]]:
     """The answer ids of every prompt, in the order of `prompts`, each as it would come out alone.
 
-    `batch_rows` prompts run at a time. `advance(n)` is called when n more prompts are done. Raises as `stream`.
+    `batch_rows` prompts run at a time. `advance(n)` is called when n more prompts are done. `ended` is asked, with the
+    answer so far, whether nothing of what comes is wanted. Raises as `stream`.
     """
     sequences = [_sequence(model, index, prompt, config) for index, prompt in enumerate(prompts)]
     answers: list[list[int]] = [[] for _ in prompts]
@@ -96,6 +98,8 @@ def generate_batch(
             sequence.stop()
         else:
             answers[sequence.index].append(token)
+            if ended and ended(answers[sequence.index]):
+                sequence.stop()
         if advance and sequence.room == 0:
             advance(1)
     return answers

@@ -210,6 +210,16 @@ class Decoder(CausalNetwork, of=DecoderConfig):
 
         Raises ValueError when the cache is too short.
         """
+        states = self._append(tokens, cache)
+        return self.head.logits(self.norm(states[:, -1]), self.embedding.weight)
+
+    def extend(self, tokens: Int[Tensor, "rows time"], cache: KeyValueCache) -> Float[Tensor, "rows time hidden"]:
+        """As `prefill`; what the head reads at each of `tokens`."""
+        states: Tensor = self.norm(self._append(tokens, cache))
+        return states
+
+    def _append(self, tokens: Int[Tensor, "rows time"], cache: KeyValueCache) -> Float[Tensor, "rows time hidden"]:
+        """Append `tokens` to the cache; the last block's output, before the norm."""
         start, time = cache.length, tokens.shape[1]
         limit = cache.keys[0].shape[2]
         if start + time > limit:
@@ -221,7 +231,7 @@ class Decoder(CausalNetwork, of=DecoderConfig):
         for index, block in enumerate(self.blocks()):
             x = block.cached(x, by, cache.keys[index], cache.values[index], start)
         cache.length = start + time
-        return self.head.logits(self.norm(x[:, -1]), self.embedding.weight)
+        return x
 
     def set_attention(self, kind: AttentionKind) -> None:
         """Choose the way attention is computed: `auto` (by device and length), `blocks` or `sdpa`."""

@@ -250,6 +250,19 @@ class CausalNetwork(Network):
         loss_sums, counts = self.head(x, self._table(), targets, row_weights)
         return loss_sums, counts
 
+    def states_at(
+        self,
+        tokens: Int[Tensor, "rows time"],
+        rows: Int[Tensor, " places"],
+        columns: Int[Tensor, " places"],
+    ) -> Float[Tensor, "places width"]:
+        """What `logits_of` makes logits of, at some places of `tokens` only."""
+        return self.hidden(tokens, None, None, None)[rows, columns]
+
+    def logits_of(self, states: Float[Tensor, "places width"]) -> Float[Tensor, "places vocab"]:
+        """Logits, float32, of what `states_at` gave."""
+        return self.head.logits(states, self._table())
+
     def new_cache(self, rows: int, max_time: int) -> TokenCache:
         """Room for `rows` sequences of at most `max_time` tokens; by default their tokens, computed again each time."""
         return TokensSoFar(torch.empty((rows, 0), dtype=torch.int64, device=self._table().device))

@@ -215,6 +215,20 @@ class TransformersModel(CausalNetwork, of=TransformersConfig):
         """What the head reads, in the compute dtype."""
         return self._run(tokens, segments, positions).to(self.compute_dtype)
 
+    def states_at(
+        self,
+        tokens: Int[Tensor, "rows time"],
+        rows: Int[Tensor, " places"],
+        columns: Int[Tensor, " places"],
+    ) -> Float[Tensor, "places width"]:
+        """As `CausalNetwork.states_at`; of a class that does more with its scores, these."""
+        self._prepare(tokens.device)
+        return super().states_at(tokens, rows, columns)
+
+    def logits_of(self, states: Float[Tensor, "places width"]) -> Float[Tensor, "places vocab"]:
+        """As `CausalNetwork.logits_of`."""
+        return super().logits_of(states) if self._output.passing else states.float()
+
     def _run(
         self, tokens: Tensor, segments: Tensor | None, positions: Tensor | None, cache: _KeyValues | None = None
     ) -> Tensor:

@@ -1,7 +1,7 @@
 """The composition root: the recipe and the list of its stages, in order."""
 
 from groundup.pipeline.explain import explain
-from groundup.pipeline.recipe import InstructConfig, PretrainConfig, Recipe, RuntimeConfig, load_recipe
+from groundup.pipeline.recipe import InstructConfig, PretrainConfig, Recipe, RuntimeConfig, anchored, load_recipe
 from groundup.pipeline.run import VERBS, RunResult, instruct, prepare, pretrain, run, run_folder, status, workdir
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Recipe",
     "RunResult",
     "RuntimeConfig",
+    "anchored",
     "explain",
     "instruct",
     "load_recipe",

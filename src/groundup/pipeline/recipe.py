@@ -41,6 +41,7 @@ _PATHS = (
     "instruct.heldout.path",
     "task.sources.path",
     "task.heldout.path",
+    *("evaluate.tasks.path", "evaluate.tasks.few_shot.path", "evaluate.tasks.word_list"),
 )
 """Where a recipe names files and folders to read; in each entry where a list is on the way."""
 
@@ -226,6 +227,8 @@ def _check_objective(recipe: Recipe) -> None:
         raise ValueError(
             f"pretrain.masking.share {share} is above model.predicted_share {model.predicted_share}; raise that"
         )
+    if recipe.evaluate.tasks:
+        raise ValueError("evaluate.tasks: an encoder goes on with no text; leave them out, or use model.kind: decoder")
     if recipe.instruct is not None:
         raise ValueError("an encoder does not answer, so it has no 'instruct:' section; use model.kind: decoder")
 
@@ -261,13 +264,14 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = Path(path)
     values = config.apply_overrides(config.read_yaml(path), overrides)
-    values = described(_anchored(values, path.resolve().parent))
+    values = described(anchored(values, path.resolve().parent))
     if isinstance(values.get("model"), dict):
         values["model"].setdefault("kind", "decoder")
     return config.build(Recipe, values, str(path))
 
 
-def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+def anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A recipe's values with the files that it names looked for in `folder` too, where they are not found from here."""
     for keys in _PATHS:
         _anchor_all(values, keys.split("."), folder)
     return values

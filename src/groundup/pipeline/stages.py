@@ -25,6 +25,7 @@ from typing import Any
 
 from groundup import config, corpus, evaluate, export, stage, tokens
 from groundup.errors import DataError
+from groundup.pipeline.benchmarks import contaminated, evaluate_identity, task_sets
 from groundup.pipeline.completion import complete_with
 from groundup.pipeline.context import Context
 from groundup.pipeline.phases import (
@@ -103,15 +104,17 @@ def heldout_sets(context: Context) -> list[corpus.EvaluationSetConfig]:
 
 
 def _contamination_identity(context: Context) -> Mapping[str, Any]:
-    sets = (*context.recipe.corpus.decontaminate, *heldout_sets(context))
+    sets = (*context.recipe.corpus.decontaminate, *heldout_sets(context), *task_sets(context.recipe))
     return {"sets": [corpus.file_identity(each, Path.cwd()) for each in sets]}
 
 
 def _build_contamination(context: Context, work: Path) -> Mapping[str, Any]:
     """Measure which evaluation texts are in the train split; a stage of its own, so that it changes no other."""
-    sets = (*context.recipe.corpus.decontaminate, *heldout_sets(context))
+    of_tasks = task_sets(context.recipe)
+    sets = (*context.recipe.corpus.decontaminate, *heldout_sets(context), *of_tasks)
+    kept = [each.name for each in of_tasks]
     with _engine(context, work) as engine:
-        return dict(corpus.measure_contamination(context.folder("corpus"), sets, Path.cwd(), work, engine))
+        return dict(corpus.measure_contamination(context.folder("corpus"), sets, Path.cwd(), work, engine, kept))
 
 
 def _tokenizer_identity(context: Context) -> Mapping[str, Any]:
@@ -241,18 +244,21 @@ def _build_questions(context: Context, work: Path) -> Mapping[str, Any]:
     return report
 
 
-def _evaluate_identity(context: Context) -> Mapping[str, Any]:
-    return config.to_dict(context.recipe.evaluate)
-
-
 def _build_evaluate(context: Context, work: Path) -> Mapping[str, Any]:
     """Measure the model before and after instruction tuning, on the same texts and questions, in its precision."""
     texts, questions = _held_out_texts(context), _held_out_questions(context)
     tokenizer = context.tokenizer()
-    recipe = context.recipe
+    recipe, known = context.recipe, contaminated(context)
     dtype = dtype_of(recipe.pretrain.precision)
     found = {
-        label: evaluate.evaluate(trained_model(context, phase, dtype), tokenizer, texts, questions, recipe.evaluate)
+        label: evaluate.evaluate(
+            trained_model(context, phase, dtype),
+            tokenizer,
+            texts,
+            questions,
+            recipe.evaluate,
+            contaminated=known,
+        )
         for label, phase in (("base", "pretrain"), ("instruct", "instruct"))
         if phase in context.done
     }
@@ -312,8 +318,8 @@ _STAGES: tuple[StageKind, ...] = (
     StageKind("task", task_identity, ("pretrain", "examples", "tokenizer"), build_task, resumable=True),
     StageKind(
         "evaluate",
-        _evaluate_identity,
-        ("pretrain", "instruct", "task", "examples", "questions", "shards", "tokenizer"),
+        evaluate_identity,
+        ("contamination", "pretrain", "instruct", "task", "examples", "questions", "shards", "tokenizer"),
         _build_evaluate,
     ),
     StageKind("export", _export_identity, ("pretrain", "instruct", "task", "examples", "tokenizer"), _build_export),

@@ -5,7 +5,7 @@ Invariant: as in `data`, whatever the files hold gives a page.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -49,10 +49,11 @@ STAGE_WORDS = {
 }
 
 
-def evaluation(facts: Facts) -> dict[str, Any]:
-    """Metrics side by side: before and after instruction tuning, overall and per group."""
+def evaluation(facts: Facts, benchmarks: Collection[str] = ()) -> dict[str, Any]:
+    """Metrics side by side: before and after instruction tuning, overall and per group, but for those of benchmarks."""
     labels = sorted(facts.metrics, key=lambda label: (label != "base", label))
-    names = list(dict.fromkeys(name for label in labels for name in facts.metrics[label]))
+    found = dict.fromkeys(name for label in labels for name in facts.metrics[label])
+    names = [name for name in found if name.partition("/")[0] not in benchmarks]
     first = [name for name in HEADLINE_METRICS if name in names]
     rest = [name for name in names if name not in first and _tells_more(name, names)]
     return {

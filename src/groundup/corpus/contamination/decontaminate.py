@@ -156,6 +156,16 @@ def _opened(folder: Path) -> tuple[Index, NDArray[np.int64]]:
     return Index(folder), np.load(folder / _LABEL_ENDS)
 
 
+def found_labels(folder: Path, found: Iterable[tuple[str, Mapping[str, Any]]], name: str) -> list[str]:
+    """Labels of the examples of one set, in its order, that `found` (as for `set_reports`) holds a text of."""
+    names = [fact["name"] for fact in json.loads((folder / SETS).read_text(encoding="utf-8"))["sets"]]
+    tallies = (tally.get(str(names.index(name))) for _, tally in found)
+    numbers = sorted({example for tally in tallies if tally for example in tally["examples"]})
+    ends = np.load(folder / _LABEL_ENDS)
+    with (folder / _LABELS).open("rb") as file:
+        return [os.pread(file.fileno(), int(ends[n + 1] - ends[n]), int(ends[n])).decode() for n in numbers]
+
+
 def set_reports(
     folder: Path, found: Iterable[tuple[str, Mapping[str, Any]]], sample_limit: int = SAMPLE_LIMIT
 ) -> list[dict[str, Any]]:

@@ -63,8 +63,10 @@ def read_examples(config: EvaluationSetConfig, base: Path, spool_folder: Path) -
     """Every readable record of a set. Raises DataError when the path holds none with a text in it."""
     found, fault = 0, ""
     if config.fields:
+        first, *more = config.fields
+        # By template, as the texts of a record may stand in a list.
         source = SourceConfig(
-            name=config.name, path=config.path, text_field=config.fields[0], metadata_fields=config.fields[1:]
+            name=config.name, path=config.path, text_field=first, text_template=f"{{{first}}}", metadata_fields=more
         )
     else:
         source = RecordSourceConfig(name=config.name, path=config.path, known_keys=("text",))

@@ -8,14 +8,22 @@ Invariant: nothing is changed; the figures depend on the corpus and the sets onl
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from groundup import stage
-from groundup.corpus.contamination.decontaminate import Checker, EvaluationSet, build_index, evaluation_set, set_reports
+from groundup.corpus.contamination.decontaminate import (
+    Checker,
+    EvaluationSet,
+    build_index,
+    evaluation_set,
+    found_labels,
+    set_reports,
+)
 from groundup.corpus.contamination.evaluation_sets import EvaluationSetConfig, Example
 from groundup.corpus.contamination.ngrams import Lengths
 from groundup.corpus.documents import from_line, read_documents, read_lines, shard_paths
@@ -25,7 +33,7 @@ from groundup.corpus.engines.processes import HERE
 from groundup.log import logger, progress
 
 CONTAMINATION = "contamination.json"
-_INDEX = "index"
+_INDEX, _FOUND = "index", "found"
 _WORTH_PROCESSES_BYTES = 4 << 20
 """Of packed text; starting worker processes takes longer than checking less than this here."""
 _DEFAULTS = EvaluationSetConfig(name="split", path="documents")
@@ -37,8 +45,11 @@ def measure_contamination(
     base: Path,
     work: Path,
     engine: Engine = HERE,
+    kept: Collection[str] = (),
 ) -> dict[str, Any]:
     """Write contamination.json into `work`; returns what it holds, without samples.
+
+    Of the sets named in `kept` the labels of all examples found are written as well (see `read_found`).
 
     Key `sets`: a report of each set, of `split-validation` and of `split-test`. Of splits too large for the index the
     rest is left out and counted. Raises DataError when a set cannot be read or is too large.
@@ -51,6 +62,10 @@ def measure_contamination(
     with progress("contamination", len(shards), "shards") as bar:
         found = engine.run_all(_check_shard, shards, lambda shard: bar.advance(1))
     reports = set_reports(work / _INDEX, found)
+    for name in kept:
+        (work / _FOUND).mkdir(exist_ok=True)
+        labels = found_labels(work / _INDEX, found, name)
+        stage.write_text(work / _FOUND / f"{name}.json", json.dumps(labels))
     shutil.rmtree(work / _INDEX)
     stage.write_json(work / CONTAMINATION, {"sets": reports})
     for report in reports:
@@ -60,6 +75,11 @@ def measure_contamination(
                 f"({report['examples_found']} of {report['examples']} examples found)"
             )
     return {"sets": [{key: value for key, value in report.items() if key != "samples"} for report in reports]}
+
+
+def read_found(folder: Path, name: str) -> frozenset[str]:
+    """Labels (`<file>:<record>`) of the examples of a set that are in the training text, of a set that was `kept`."""
+    return frozenset(json.loads((folder / _FOUND / f"{name}.json").read_text(encoding="utf-8")))
 
 
 def _split_set(corpus: Path, split: str) -> EvaluationSet:
