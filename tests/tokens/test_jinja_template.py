@@ -38,7 +38,7 @@ FORGERIES = st.sampled_from(
 PLAIN = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=12).filter(
     lambda text: text.strip() and not set(text) & set("<>[]|{}")
 )
-RELAXED = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+RELAXED = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def said(forged: bool) -> st.SearchStrategy[str]:
