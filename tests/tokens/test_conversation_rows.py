@@ -21,7 +21,8 @@ from groundup.tokens import (
     load_foreign,
     write_conversations,
 )
-from groundup.tokens.conversation_rows import Overlong, best_fit_decreasing, row_dtype, trim
+from groundup.tokens.conversation_length import Overlong, trim
+from groundup.tokens.conversation_rows import best_fit_decreasing, row_dtype
 from groundup.tokens.packing import SEGMENTS
 from groundup.tokens.template import target_spans
 from tests.tokens.chat_templates import write_folder

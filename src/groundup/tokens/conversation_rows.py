@@ -19,9 +19,9 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from groundup.errors import DataError
 from groundup.log import logger, progress
 from groundup.stage import write_json
 from groundup.tokens.arrays import token_dtype, write_array
+from groundup.tokens.conversation_length import Overlong, bounded_turns, count_answers, trim
 from groundup.tokens.packing import SEGMENTS, TARGETS, TOKENS
 from groundup.tokens.shards import INDEX_FILE, read_index
 from groundup.tokens.template import Encoded, Turn, Unfit, encode_examples
@@ -39,7 +40,6 @@ LOOK_AHEAD_TOKENS = 1 << 22
 BATCH_CONVERSATIONS = 2048
 BATCH_CHARACTERS = 2_000_000
 
-Overlong = Literal["drop", "truncate", "cut_turns"]
 Counts = Counter[str]
 REFUSED = "refused: "
 """Before the reasons of conversations that the chat template cannot say, among the counts."""
@@ -81,32 +81,6 @@ def best_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int]
         by_room[room - length].append(row)
         rooms |= 1 << (room - length)
     return rows
-
-
-def trim(encoded: Encoded, context_length: int, overlong: Overlong) -> Encoded | None:
-    """The part of a conversation that is trained on: up to its last target, at most `context_length` inputs.
-
-    None when it is too long and `overlong` is "drop", or when what is left of it has no target. "cut_turns" ends it
-    with the last answer that is whole.
-    """
-    last = _last_target(encoded.is_target)
-    if last > context_length:
-        if overlong == "drop":
-            return None
-        fitting = encoded.is_target[: context_length + 1]
-        if overlong == "cut_turns" and fitting[-1] and encoded.is_target[context_length + 1]:
-            fitting = fitting[: next((i for i in range(len(fitting), 0, -1) if not fitting[i - 1]), 0)]
-        last = _last_target(fitting)
-    return Encoded(encoded.ids[: last + 1], encoded.is_target[: last + 1]) if last > 0 else None
-
-
-def _answers(is_target: Sequence[bool]) -> int:
-    """How many answers are learnt: runs of targets."""
-    return sum(learnt and not before for before, learnt in pairwise([False, *is_target]))
-
-
-def _last_target(is_target: Sequence[bool]) -> int:
-    return next((i for i in range(len(is_target) - 1, -1, -1) if is_target[i]), -1)
 
 
 @dataclass(frozen=True)
@@ -198,7 +172,7 @@ def _look_ahead(conversations: Iterator[HasTurns], packing: _Packing, counts: Co
     items: list[_Item] = []
     while counts["tokens"] < packing.look_ahead_tokens and (batch := _take(conversations)):
         counts["read"] += len(batch)
-        bounded = [_bounded(turns, packing.context_length) for turns in batch]
+        bounded = [bounded_turns(turns, packing.context_length) for turns in batch]
         for turns, examples in zip(batch, encode_examples(packing.tokenizer, bounded)):
             if isinstance(examples, Unfit):
                 if REFUSED + examples.reason not in counts:
@@ -222,18 +196,10 @@ def _parts(turns: Sequence[Turn], examples: Sequence[Encoded], packing: _Packing
     counts["truncated"] += shortened
     counts["conversations"] += 1
     if shortened:
-        learnt = sum(_answers(part.is_target) for _, part in parts)
+        learnt = sum(count_answers(part.is_target) for _, part in parts)
         counts[ANSWERS_CUT] += sum(turn.role == "assistant" for turn in turns) - learnt
     counts[EXTRA] += len(parts) - 1
     return [_item(part, packing, counts) for _, part in parts]
-
-
-def _bounded(turns: Sequence[Turn], context_length: int) -> Sequence[Turn]:
-    """The first turns of a long conversation: more than fit, so that nothing else becomes of it."""
-    if len(turns) <= context_length + 1:
-        return turns
-    last = next((i for i in range(context_length, -1, -1) if turns[i].role == "assistant"), len(turns) - 1)
-    return turns[: last + 1]
 
 
 def _take(conversations: Iterator[HasTurns]) -> list[Sequence[Turn]]:

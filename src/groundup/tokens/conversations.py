@@ -33,6 +33,7 @@ from groundup.log import logger
 from groundup.stage import hash_file
 from groundup.tokens.conversation_fields import ConversationFieldsConfig, mapped
 from groundup.tokens.conversation_formats import FORMATS, check_order, encodable, recognised, require_marker
+from groundup.tokens.conversation_length import Overlong
 from groundup.tokens.conversation_messages import Refused, Rules, definitions_of, with_definitions
 from groundup.tokens.template import TOOL, Turn
 
@@ -63,7 +64,7 @@ class InstructSourceConfig(Config):
     recipe."""
     format: FormatName = "auto"
     """`auto`: each record is recognised by its keys."""
-    overlong: Literal["drop", "truncate", "cut_turns"] = "drop"
+    overlong: Overlong = "drop"
     """A conversation longer than the context is dropped, cut at its end, or loses its last turns until it fits (and is
     dropped where even its first answer does not); all are counted."""
     max_conversation_bytes: int = Field(default=16 << 20, ge=1 << 10, le=1 << 28)
