@@ -14,7 +14,7 @@ import pytest
 
 from groundup import config
 from groundup.errors import DataError, RecipeError
-from groundup.evaluate import EvaluateConfig, Subject, fields_of, mean, task_identity
+from groundup.evaluate import EvaluateConfig, EvaluationTask, Subject, fields_of, mean, task_identity
 from groundup.evaluate.tasks import measure
 from groundup.evaluate.tasks.measure import measure_task, measure_tasks
 from groundup.models import Decoder
@@ -140,7 +140,10 @@ def test_the_first_examples_of_a_file_as_turns(measured: Measure, write: Any) ->
     other = write([{"q": f"shot {i}", "options": WORDS[:2], "right": 1} for i in range(6)], "shots.jsonl")
     few = {"count": 2, "path": other, "order": "first"}
     result = measured(items(2), few_shot=few, chat=True, **ASK)
-    expected = "<|user|> shot 0\n<|assistant|> mat\n<|user|> shot 1\n<|assistant|> mat\n<|user|> 0 cat"
+    expected = (
+        "<|user|> shot 0<|end|><|assistant|> mat<|end|><|user|> shot 1<|end|><|assistant|> mat<|end|><|user|> 0 cat"
+    )
+    expected += "<|end|><|assistant|>"
     assert result.samples["items"][0]["prompts"] == [expected]
 
 
@@ -228,3 +231,30 @@ def test_ten_times_the_items_need_the_same_memory(
         return found
 
     assert peak_bytes(480) <= 1.2 * peak_bytes(48) + 50_000
+
+
+def test_the_examples_of_the_guide_are_tasks() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "guide" / "evaluate.md").read_text(encoding="utf-8")
+    blocks = [block.partition("```")[0] for block in guide.split("```yaml\n")[1:]]
+    kinds = set()
+    for block in blocks:
+        settings = config.build(EvaluateConfig, config.parse_yaml(block, "guide")["evaluate"], "guide")
+        kinds |= {task.kind for task in settings.tasks}
+    assert kinds == {"multiple_choice", "last_word", "minimal_pairs", "bias_pairs", "generation"}
+
+
+@pytest.mark.parametrize("cls", config.config_classes(EvaluationTask), ids=lambda cls: cls.__name__)
+def test_every_field_enters_the_identity(cls: type[config.Config], tmp_path: Path, write: Callable[..., str]) -> None:
+    asked = {"few_shot": {"count": 1, "path": write(items(1), "shots.jsonl")}, "word_list": write([], "words.txt")}
+    needed = {"prompt": "{q}", "references": "{a}", "metrics": ["f1"], "options": "{o}", "answer": "{a}"}
+    fields = config.fields(cls)
+    given = {name: value for name, value in {**asked, **needed}.items() if name in fields}
+    task = built(path=write(items(2)), kind=fields["kind"].default, **given)
+    found = task_identity(task, tmp_path)
+    assert found.keys() - {"files"} == fields.keys() - {"path", "word_list"}
+    files = {
+        "path",
+        *(["few_shot.path"] if "few_shot" in fields else []),
+        *(["word_list"] if "word_list" in fields else []),
+    }
+    assert found["files"].keys() == files
