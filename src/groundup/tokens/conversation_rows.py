@@ -93,7 +93,7 @@ def _last_target(is_target: Sequence[bool]) -> int:
 
 
 @dataclass(frozen=True)
-class _Packing:
+class Packing:
     """What `write_conversations` was asked for."""
 
     tokenizer: Tokenizer
@@ -108,7 +108,7 @@ class _Packing:
         return np.dtype(row_dtype(self.tokenizer.vocab_size))
 
 
-class _Item(NamedTuple):
+class Item(NamedTuple):
     """Inputs and targets of one conversation, in the rows' storage."""
 
     inputs: NDArray[np.unsignedinteger[Any]]
@@ -130,7 +130,7 @@ def write_conversations(
     Goes on from finished files of a killed attempt; the order of `conversations` must be the same at every attempt, and
     they are always read to the end, so that counts made while reading are whole. Raises DataError when none is left.
     """
-    packing = _Packing(tokenizer, folder, context_length, overlong, look_ahead_tokens)
+    packing = Packing(tokenizer, folder, context_length, overlong, look_ahead_tokens)
     remaining = iter(conversations)
     if not (folder / INDEX_FILE).is_file():
         _write_files(remaining, packing)
@@ -145,7 +145,7 @@ def write_conversations(
     return summary
 
 
-def _write_files(conversations: Iterator[HasTurns], packing: _Packing) -> None:
+def _write_files(conversations: Iterator[HasTurns], packing: Packing) -> None:
     packing.folder.mkdir(parents=True, exist_ok=True)
     marks = _finished_marks(packing.folder)
     read = sum(mark["read"] for mark in marks)
@@ -159,11 +159,11 @@ def _write_files(conversations: Iterator[HasTurns], packing: _Packing) -> None:
             if not counts["read"]:
                 break
             name = f"rows-{len(marks):05d}"
-            write_array(packing.folder / f"{name}.bin", _pack(items, packing, counts))
+            write_array(packing.folder / f"{name}.bin", pack_items(items, packing, counts))
             write_json(packing.folder / f"{name}.json", counts)
             marks.append(counts)
             bar.advance(counts["read"])
-    _write_index(marks, packing)
+    write_index(marks, packing)
 
 
 def _finished_marks(folder: Path) -> list[Counts]:
@@ -173,9 +173,9 @@ def _finished_marks(folder: Path) -> list[Counts]:
     return marks
 
 
-def _look_ahead(conversations: Iterator[HasTurns], packing: _Packing, counts: Counts) -> list[_Item]:
+def _look_ahead(conversations: Iterator[HasTurns], packing: Packing, counts: Counts) -> list[Item]:
     """Conversations for one file: at least `look_ahead_tokens` inputs, if that many are left."""
-    items: list[_Item] = []
+    items: list[Item] = []
     while counts["tokens"] < packing.look_ahead_tokens and (batch := _take(conversations)):
         counts["read"] += len(batch)
         for encoded in encode_conversations(packing.tokenizer, batch):
@@ -184,7 +184,7 @@ def _look_ahead(conversations: Iterator[HasTurns], packing: _Packing, counts: Co
                 counts["dropped_too_long"] += 1
             else:
                 counts["truncated"] += sum(part.is_target) < sum(encoded.is_target)
-                items.append(_item(part, packing, counts))
+                items.append(item_of(part, packing, counts))
     return items
 
 
@@ -200,17 +200,18 @@ def _take(conversations: Iterator[HasTurns]) -> list[Sequence[Turn]]:
     return batch
 
 
-def _item(part: Encoded, packing: _Packing, counts: Counts) -> _Item:
+def item_of(part: Encoded, packing: Packing, counts: Counts) -> Item:
+    """Inputs and targets of a trimmed conversation, counted in `counts`."""
     ids, is_target = np.array(part.ids, dtype=packing.dtype), np.array(part.is_target)
     learnt = ids[is_target]
     counts["conversations"] += 1
     counts["tokens"] += len(ids) - 1
     counts["targets"] += len(learnt)
     counts["target_bytes"] += len(packing.tokenizer.decode_bytes(learnt.tolist()))
-    return _Item(ids[:-1], np.where(is_target, ids, np.iinfo(packing.dtype).max)[1:])
+    return Item(ids[:-1], np.where(is_target, ids, np.iinfo(packing.dtype).max)[1:])
 
 
-def _pack(items: Sequence[_Item], packing: _Packing, counts: Counts) -> NDArray[np.unsignedinteger[Any]]:
+def pack_items(items: Sequence[Item], packing: Packing, counts: Counts) -> NDArray[np.unsignedinteger[Any]]:
     """Rows [rows, 3, context_length] of tokens, targets (largest number: none) and segments."""
     rows = best_fit_decreasing([len(item.inputs) for item in items], packing.context_length)
     block = np.empty((len(rows), 3, packing.context_length), dtype=packing.dtype)
@@ -234,7 +235,8 @@ def row_dtype(vocab_size: int) -> str:
     return token_dtype(vocab_size + 1)
 
 
-def _write_index(marks: Sequence[Counts], packing: _Packing) -> None:
+def write_index(marks: Sequence[Counts], packing: Packing) -> None:
+    """Write the index of the files of rows that `marks` count. Raises DataError when they hold no row."""
     context_length = packing.context_length
     total: Counts = Counter()
     for mark in marks:
