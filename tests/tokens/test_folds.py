@@ -74,5 +74,5 @@ def test_a_search_that_goes_on_finds_the_same_folds(
         write_folds(rows, tokenizer, tmp_path / "one", 3) == once == write_folds(rows, tokenizer, tmp_path / "two", 3)
     )
     assert contents(tmp_path / "one") == before == contents(tmp_path / "two")
-    assert 60 == sum(once) and min(once) > 10
+    assert sum(once) == 60 and min(once) > 10
     assert write_folds(rows, tokenizer, tmp_path / "two", 3) == once

@@ -1,4 +1,4 @@
-"""loss_pretrain + lambda * loss_instruct: its gradient is the sum of the two apart, whatever packing, parts or ranks."""
+"""loss_pretrain + lambda * loss_instruct: its gradient is the sum of the two apart, however packed and divided."""
 
 from __future__ import annotations
 
