@@ -1,4 +1,4 @@
-"""What the page says of instruction tuning: how lambda was chosen, the trade-off as a chart, and what tuning changed."""
+"""What the page says of instruction tuning: how lambda was chosen, the trade-off as a chart, what tuning changed."""
 
 from __future__ import annotations
 
@@ -72,8 +72,13 @@ def test_the_choice_is_said_drawn_and_given_to_programs(run_folder: Path) -> Non
 
 @pytest.mark.parametrize(
     "found",
-    [[], {"lambda": "x"}, {"lambda": 1.0}, {"lambda": 1.0, "points": 3, "warnings": 4, "bound": None}]
-    + [{"lambda": 1.0, "points": [{"lambda": 1.0, "quality": 2, "forgetting": {"value": "no"}, "trials": {}}, 7]}],
+    [
+        [],
+        {"lambda": "x"},
+        {"lambda": 1.0},
+        {"lambda": 1.0, "points": 3, "warnings": 4, "bound": None},
+        {"lambda": 1.0, "points": [{"lambda": 1.0, "quality": 2, "forgetting": {"value": "no"}, "trials": {}}, 7]},
+    ],
 )
 def test_whatever_the_file_holds_gives_a_page(run_folder: Path, found: Any) -> None:
     assert "Instruction tuning" in page_of(with_search(run_folder, found)).text
