@@ -60,6 +60,7 @@ bench-step: $(VENV)/.installed
 	$(BIN)/python benchmarks/step.py $(RECIPE)
 
 bench-memory: MODULE = throughput --memory
+bench-lambda: MODULE = lambda_rule
 bench-html: MODULE = html_text
 bench-prepare: MODULE = prepare_memory
 
