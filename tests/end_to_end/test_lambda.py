@@ -117,7 +117,7 @@ def killing(function: Callable[..., Any], at: int) -> Callable[..., Any]:
 
 @pytest.mark.parametrize(
     ("where", "moments"),
-    [("evaluate.text_sums", (1, 3)), ("stage.write_json", (2, 4, 5)), ("shutil.rmtree", (3, 5)), ("run_phase", (0, 4))],
+    [("evaluate.text_sums", (1, 3)), ("stage.write_json", (2, 4, 5)), ("shutil.rmtree", (3, 5)), ("tune", (0, 4))],
 )
 def test_a_search_that_was_killed_ends_with_the_same_bits(
     searched: tuple[Path, RunResult],
@@ -171,15 +171,15 @@ def test_trials_that_diverge_are_stopped_and_never_chosen(
     path, _ = searched
     place = f"runtime.workdir={tmp_path / 'work'}"
     groundup.pretrain(groundup.load_recipe(path, [place]))
-    run_phase = lambda_stage.run_phase
+    tune = lambda_stage.tune
 
     def diverging(*given: Any, **named: Any) -> Any:
         if not given[2].startswith("lambda 8"):
             raise DivergedError("step 1: not finite")
-        return run_phase(*given, **named)
+        return tune(*given, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(lambda_stage, "run_phase", diverging)
+        patch.setattr(lambda_stage, "tune", diverging)
         found = summary(tuned(path, place), "lambda")
         assert found["lambda"] == 8.0
         stopped = {point["lambda"]: point["stopped"] for point in found["points"]}

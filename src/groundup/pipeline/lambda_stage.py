@@ -6,7 +6,7 @@
         then the answers of its fold are judged, and held-out text is measured against the pretrained model
     all trials --lambda_choice--> lambda.json: the value, why, and every trial
 
-A trial goes through the same `run_phase` as instruction tuning. What it found is kept in a file of its own, so a search
+A trial goes through the same `phases.tune` as instruction tuning. What it found is kept in a file of its own, so a search
 that was killed goes on in the trial where it was, from that trial's last checkpoint.
 Invariant: the choice is a function of the recipe; trials differ in lambda and in the fold left out, in nothing else.
 """
@@ -34,12 +34,10 @@ from groundup.pipeline.phases import (
     instruct_budget,
     instruct_identity,
     instruct_mixture,
-    instruct_objectives,
     model_with,
-    run_phase,
     text_rows,
     trained_model,
-    trained_weights,
+    tune,
 )
 from groundup.pipeline.recipe import InstructConfig
 from groundup.tokens import JoinedRows, PackedConversations, Rows, SelectedRows, write_folds
@@ -196,21 +194,18 @@ def _tuned_and_measured(trials: _Trials, folder: Path, weight: float, fold: int)
     runtime = context.recipe.runtime.model_copy(update={"validate_every_steps": 0})
     context = replace(context, recipe=context.recipe.model_copy(update={"runtime": runtime}))
     mixture = instruct_mixture(context, _others(trials.folds, fold))
-    summary = run_phase(
-        context,
-        folder,
-        f"lambda {weight:g}, fold {fold}",
-        training,
-        (mixture, instruct_objectives(training, mixture, weight)),
-        start=trained_weights(context, "pretrain"),
-        validate=None if training.validation else lambda model: {},
-        mirrored=False,
-    )
+    name, validate = f"lambda {weight:g}, fold {fold}", None if training.validation else _nothing
+    summary = tune(context, folder, name, training, mixture, weight, validate, mirrored=False)
     weights = checkpoint.read_tensors(folder / str(summary["weights"]))
     model = model_with(context, weights, dtype_of(training.precision))
     after = evaluate.text_sums(model, trials.text, context.tokenizer())
     scores = _scores(trials, model, trials.folds[fold])
     return Trial(weight, fold, tuple(scores), evaluate.lost_share(trials.before, after))
+
+
+def _nothing(model: Network) -> Mapping[str, Any]:
+    """No validation in a trial."""
+    return {}
 
 
 def _others(folds: Sequence[Sequence[PackedConversations]], held_out: int) -> list[Rows]:

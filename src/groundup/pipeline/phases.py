@@ -346,11 +346,26 @@ def build_instruct(context: Context, work: Path) -> Mapping[str, Any]:
     """Conversations and replayed text, from the pretrained weights."""
     mixture = instruct_mixture(context, conversations(context))
     instruct, (weight, how) = instruct_budget(context.instruct(), mixture), _lambda(context)
-    data = mixture, instruct_objectives(instruct, mixture, weight)
     _show_previews(context, mixture)
-    summary = run_phase(context, work, "instruct", instruct, data, start=trained_weights(context, "pretrain"))
+    summary = tune(context, work, "instruct", instruct, mixture, weight)
     shown = config.to_dict(weight) if isinstance(weight, Ramp) else weight
     return {**summary, "lambda": shown, "lambda_chosen": how, "replay_fraction": instruct.replay_fraction}
+
+
+def tune(
+    context: Context,
+    work: Path,
+    name: str,
+    instruct: InstructConfig,
+    mixture: Mixture,
+    weight: Lambda,
+    validate: loop.Validate | None = None,
+    mirrored: bool = True,
+) -> Mapping[str, Any]:
+    """Instruction tuning in `work` from the pretrained weights, for the phase itself and for trials of lambda alike."""
+    data = mixture, instruct_objectives(instruct, mixture, weight)
+    start = trained_weights(context, "pretrain")
+    return run_phase(context, work, name, instruct, data, start, validate, mirrored=mirrored)
 
 
 def _lambda(context: Context) -> tuple[Lambda, str]:
