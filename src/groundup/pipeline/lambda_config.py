@@ -103,6 +103,8 @@ def _as_written(value: Any) -> Any:
     elif isinstance(value, dict):
         if value.get("kind") not in _KINDS:
             raise ValueError(f"kind {str(value.get('kind'))[:40]!r} is unknown; {_RULE}")
+        # Behind a validator pydantic no longer knows that the list came from JSON, where it stands for a tuple.
+        return {key: tuple(found) if isinstance(found, list) else found for key, found in value.items()}
     elif not isinstance(value, Ramp | AutoLambda):
         raise ValueError(_RULE)
     return value
