@@ -54,7 +54,7 @@ def text_sums(model: Network, rows: Rows, tokenizer: Tokenizer, max_rows: int = 
         sums = target_sums(model, batch, n_bytes)[[0, 3]].double().cpu().numpy()
         by_row.append(sums.sum(axis=2))
         document = np.cumsum((batch.tokens == tokenizer.document_start_id).cpu().numpy().ravel())
-        found = np.stack([np.bincount(document, weights=kind.ravel()) for kind in sums])
+        found: _Sums = np.stack([np.bincount(document, weights=kind.ravel()) for kind in sums]).astype(np.float64)
         by_document[-1][:, -1] += found[:, 0]
         if found.shape[1] > 1:
             by_document.append(found[:, 1:])
