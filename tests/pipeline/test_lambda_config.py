@@ -118,3 +118,8 @@ def test_linear_and_cosine_meet_in_the_middle() -> None:
         1.2929, abs=1e-4
     )
     assert lambda_at(2.5, 7, 10) == 2.5
+
+
+def test_editors_know_the_word_auto() -> None:
+    schema = config.json_schema(Recipe)["$defs"]["InstructConfig"]["properties"]["lambda"]
+    assert {"const": "auto"} in schema["oneOf"] and len(schema["oneOf"]) == 5

@@ -22,7 +22,7 @@ from groundup.evaluate import EvaluateConfig
 from groundup.export import ExportConfig
 from groundup.models import DecoderConfig, EncoderConfig, ModelConfig, NetworkConfig
 from groundup.optim import LayersConfig, require_transfer
-from groundup.pipeline.lambda_config import AutoLambda, LambdaConfig
+from groundup.pipeline.lambda_config import AutoLambda, LambdaConfig, also_a_word
 from groundup.pipeline.start import described
 from groundup.tokens import InstructSourceConfig, MaskingConfig, TaskKind, TaskSourceConfig, TokenizerConfig
 from groundup.train.state import ExecutionConfig, TrainingConfig, check_batch
@@ -92,7 +92,7 @@ class InstructConfig(TrainingConfig):
     """Budget: positions (padding included) that the phase trains on; or give `epochs`."""
     epochs: float | None = Field(default=None, gt=0)
     """Budget in passes over the packed conversations, all sources together; in place of `tokens`."""
-    lambda_: LambdaConfig = Field(default=1.0, alias="lambda")
+    lambda_: LambdaConfig = Field(default=1.0, alias="lambda", json_schema_extra=also_a_word)
     """Weight of the instruction loss against the loss on replayed pretraining text: a number above 0, a course over the
     steps, or `auto`.
     """
