@@ -93,9 +93,11 @@ def _points(entry: dict[str, Any], chosen: float) -> list[TradeOff]:
     kind = "chosen" if weight == chosen else "stopped" if stopped else "finished"
     state = {"chosen": "chosen", "finished": "tried on every fold"}.get(kind, f"stopped: {stopped}")
     trials = entries(entry.get("trials"))
-    found = [_point(f"{weight:g}", entry, kind, state)]
+    found = [_point(f"λ {weight:g}", entry, kind, state)]
     if len(trials) > 1:
-        found += [_point(f"{weight:g}, fold {words.exact(trial.get('fold'))}", trial, "trial", "") for trial in trials]
+        found += [
+            _point(f"λ {weight:g}, fold {words.exact(trial.get('fold'))}", trial, "trial", "") for trial in trials
+        ]
     return [point for point in found if point is not None]
 
 
