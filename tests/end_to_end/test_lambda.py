@@ -19,7 +19,7 @@ from groundup.train import loop
 from tests.end_to_end import tiny
 
 SEARCH = {"kind": "auto", "grid": [0.5, 2.0, 8.0], "folds": 2, "share": 0.3, "rows": 8, "bound": 10.0}
-TRIALS = {"lambda-0.5-fold-0", "lambda-2-fold-0", "lambda-8-fold-0"}
+TRIALS = {"lambda-0.5-fold-0", "lambda-2.0-fold-0", "lambda-8.0-fold-0"}
 
 
 def write_recipe(folder: Path, **instruct: Any) -> Path:

@@ -165,7 +165,7 @@ def _points(trials: _Trials, rule: Rule) -> list[Point]:
 
 def _trial(trials: _Trials, weight: float, fold: int) -> Trial:
     """One short tuning and what came of it; found in its file when an earlier attempt finished it."""
-    folder = trials.work / _TRIALS / f"lambda-{weight:g}-fold-{fold}"
+    folder = trials.work / _TRIALS / f"lambda-{weight}-fold-{fold}"
     kept = folder / _RESULT
     if not kept.is_file():
         folder.mkdir(parents=True, exist_ok=True)
