@@ -19,7 +19,7 @@ from groundup.train import loop
 from tests.end_to_end import tiny
 
 SEARCH = {"kind": "auto", "grid": [0.5, 2.0, 8.0], "folds": 2, "share": 0.3, "rows": 8, "bound": 10.0}
-TRIALS = {"lambda-0.5-fold-0", "lambda-2.0-fold-0", "lambda-8.0-fold-0"}
+TRIALS = {"replay", "lambda-0.5-fold-0", "lambda-2.0-fold-0", "lambda-8.0-fold-0"}
 
 
 def write_recipe(folder: Path, **instruct: Any) -> Path:
@@ -62,7 +62,8 @@ def test_the_stage_leaves_a_choice_and_every_trial(searched: tuple[Path, RunResu
     for weight, point in points.items():
         assert len(point["trials"]) == (1 if weight in stopped else 2)
         assert point["quality"]["value"] > 0 and point["forgetting"]["stderr"] >= 0
-    assert found["trial_tokens"] == 3 * 512
+        assert point["since_before"]["value"] != point["forgetting"]["value"]
+    assert found["trial_tokens"] == 3 * 512 and found["baseline"] == "replay"
     assert not (folder / "folds").exists(), "the folds are no result"
     assert {path.name for path in (folder / "trials").iterdir()} >= TRIALS
     assert not list(folder.rglob("*.safetensors")) and stage.verify(folder.resolve())[1] == []
@@ -174,7 +175,7 @@ def test_a_trial_goes_on_from_its_own_checkpoint(
         for event in read_lines(trial)
         if event["event"] == "resumed"
     ]
-    assert resumed["step"] == 1, "of three steps, the second of the second trial did not come back"
+    assert resumed["step"] == 1, "of three steps, the second of the second training did not come back"
     assert hashes(path, *changes)["instruct"] == hashes(path)["instruct"]
 
 
@@ -186,7 +187,7 @@ def test_trials_that_diverge_are_stopped_and_never_chosen(
     tune = lambda_stage.tune
 
     def diverging(*given: Any, **named: Any) -> Any:
-        if not given[2].startswith("lambda 8"):
+        if not given[2].startswith(("lambda 8", "lambda 0,")):
             raise DivergedError("step 1: not finite")
         return tune(*given, **named)
 
@@ -213,6 +214,13 @@ def test_answers_may_be_judged_word_for_word(searched: tuple[Path, RunResult], t
     assert all(0 <= point["quality"]["value"] <= 1 for point in found["points"])
     if not found["within_bound"]:
         assert "no value keeps" in found["why"]
+
+
+@pytest.mark.slow
+def test_forgetting_may_be_counted_from_the_model_before(searched: tuple[Path, RunResult], tmp_path: Path) -> None:
+    path, _ = searched
+    found = summary(tuned(path, elsewhere(path, tmp_path / "work"), "instruct.lambda.baseline=before"), "lambda")
+    assert all(point["forgetting"] == point["since_before"] for point in found["points"])
 
 
 def test_folds_without_conversations_and_no_held_out_text_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -126,7 +127,5 @@ def test_the_plan_of_the_default_grid_costs_twice_the_phase() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(1, 1e6))), st.floats(-1, 1), st.booleans())
 def test_a_trial_reads_back_to_the_bit(scores: list[tuple[float, float]], lost: float, diverged: bool) -> None:
-    import json
-
-    before = Trial(0.25, 2, tuple(scores), Metric(lost, 0.1, 7), diverged)
+    before = Trial(0.25, 2, tuple(scores), Metric(lost, 0.1, 7), Metric(-lost, None, 7), diverged)
     assert Trial.from_dict(json.loads(json.dumps(before.as_dict()))) == before

@@ -16,7 +16,7 @@ Invariant: a point that was stopped or diverged is never chosen; the result does
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +35,9 @@ class Trial:
     scores: tuple[tuple[float, float], ...] = ()
     """(sum, weight) of each held-out conversation; their ratio is the quality. Equal conversations in all trials."""
     forgetting: Metric = NOT_MEASURED
-    """Part by which held-out bits per byte became worse."""
+    """Part by which held-out bits per byte are worse than the baseline's."""
+    since_before: Metric = NOT_MEASURED
+    """The same against the model before, whatever the baseline."""
     diverged: bool = False
 
     def as_dict(self) -> dict[str, Any]:
@@ -45,16 +47,16 @@ class Trial:
             "fold": self.fold,
             "scores": [list(pair) for pair in self.scores],
             "forgetting": self.forgetting.as_dict(),
+            "since_before": self.since_before.as_dict(),
             "diverged": self.diverged,
         }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Trial:
         """The trial that `as_dict` wrote."""
-        found = values["forgetting"]
-        metric = Metric(math.nan if found["value"] is None else found["value"], found["stderr"], found["n"])
         scores = tuple((float(total), float(weight)) for total, weight in values["scores"])
-        return cls(values["lambda"], values["fold"], scores, metric, values["diverged"])
+        lost = (_metric(values[name]) for name in ("forgetting", "since_before"))
+        return cls(values["lambda"], values["fold"], scores, *lost, values["diverged"])
 
     @property
     def quality(self) -> Metric:
@@ -91,7 +93,15 @@ class Point:
         """Mean over its folds. All are measured on the same text, so its error is not smaller than theirs; where the
         folds differ more than that, their spread counts.
         """
-        found = [trial.forgetting for trial in self.trials]
+        return self._mean([trial.forgetting for trial in self.trials])
+
+    @property
+    def since_before(self) -> Metric:
+        """As `forgetting`, against the model before."""
+        return self._mean([trial.since_before for trial in self.trials])
+
+    @staticmethod
+    def _mean(found: Sequence[Metric]) -> Metric:
         value = sum(metric.value for metric in found) / len(found)
         within = sum(metric.stderr or 0.0 for metric in found) / len(found)
         spread = 0.0
@@ -193,6 +203,10 @@ def _edges(weight: float, points: Sequence[Point]) -> tuple[str, ...]:
     if weight == min(values):
         return (f"lambda {weight:g} is the smallest of the grid; smaller values may be better still",)
     return ()
+
+
+def _metric(found: Mapping[str, Any]) -> Metric:
+    return Metric(math.nan if found["value"] is None else found["value"], found["stderr"], found["n"])
 
 
 def _ratio(scores: Sequence[tuple[float, float]]) -> Metric:

@@ -76,7 +76,11 @@ class AutoLambda(Config):
     keep: float = Field(default=0.5, gt=0, le=1)
     """After each part, so much of the values goes on (rounded up, two at least), the others are stopped."""
     bound: float = Field(default=0.02, ge=0)
-    """Held-out bits per byte may become worse by this part of what they were before."""
+    """Held-out bits per byte may be worse by this part of the baseline's."""
+    baseline: Literal["replay", "before"] = "replay"
+    """Forgetting is counted from the same short training on replayed text alone, which costs the text something of itself
+    whatever lambda is (`replay`), or from the model before (`before`).
+    """
     metric: Literal["loss", "exact_match"] = "loss"
     """What answers are judged by: bits per byte of the held-out ones, or how many are said word for word."""
     rows: int = Field(default=128, ge=1)

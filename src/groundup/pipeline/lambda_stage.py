@@ -1,9 +1,10 @@
 """`instruct.lambda: auto`: short tunings with each value of a grid, without one part of the conversations at a time.
 
     conversations --fold of the prompt--> folds, packed once and shared by all trials
+    replayed text alone: what such a short training costs the text whatever lambda is
     fold 0: every value   fold 1: the better half   fold 2: the better half of those ...
         one trial: the pretrained weights, a part of the phase's budget, the rows of all other folds and replayed text;
-        then the answers of its fold are judged, and held-out text is measured against the pretrained model
+        then the answers of its fold are judged, and held-out text is measured against that baseline
     all trials --lambda_choice--> lambda.json: the value, why, and every trial
 
 A trial goes through the same `phases.tune` as instruction tuning. What it found is kept in a file of its own, so a
@@ -39,7 +40,7 @@ from groundup.pipeline.phases import (
     trained_model,
     tune,
 )
-from groundup.pipeline.recipe import InstructConfig
+from groundup.pipeline.recipe import REPLAY, InstructConfig
 from groundup.tokens import JoinedRows, PackedConversations, Rows, SelectedRows, write_folds
 from groundup.train import checkpoint, loop
 from groundup.train.journal import EVENTS, Journal
@@ -77,6 +78,9 @@ class _Trials:
     """Rows of each fold, source by source; a source without conversations in a fold is left out of it."""
     text: Rows
     before: evaluate.TextSums
+    """Of the pretrained model on that text."""
+    baseline: evaluate.TextSums
+    """What forgetting is counted from."""
 
     @property
     def search(self) -> AutoLambda:
@@ -87,7 +91,7 @@ def build_lambda(context: Context, work: Path) -> Mapping[str, Any]:
     """Search, or go on with the search; returns the chosen value, why, and the points of the trade-off."""
     done = work / SEARCH_FILE
     if not done.is_file():
-        trials = _prepared(context, work)
+        trials = _with_baseline(_prepared(context, work))
         rule = Rule(trials.search.bound, trials.search.metric == "exact_match")
         points = _points(trials, rule)
         choice = choose(points, rule, UNITS[trials.search.metric])
@@ -115,7 +119,8 @@ def _prepared(context: Context, work: Path) -> _Trials:
     whole = instruct_budget(context.instruct(), instruct_mixture(context, packed))
     steps = max(1, round(search.share * whole.total_steps()))
     training = whole.model_copy(update={"tokens": steps * whole.global_batch_tokens})
-    planned = trials_of_folds(len(search.grid), search.folds, search.keep)
+    alone = [1] if search.baseline == "replay" else []
+    planned = [*alone, *trials_of_folds(len(search.grid), search.folds, search.keep)]
     logger.info(
         f"lambda: {len(search.grid)} values, {search.folds} folds, {' + '.join(map(str, planned))} trials of "
         f"{training.tokens:,} tokens: {sum(planned) * training.tokens / whole.tokens:.1f} times instruction tuning"
@@ -133,7 +138,30 @@ def _prepared(context: Context, work: Path) -> _Trials:
     text = SelectedRows(JoinedRows("validation", texts), search.rows)
     model = trained_model(context, "pretrain", dtype_of(training.precision))
     before = evaluate.text_sums(model, text, tokenizer)
-    return _Trials(context, work, Journal("lambda", work, context.run_folder), training, folds, text, before)
+    return _Trials(context, work, Journal("lambda", work, context.run_folder), training, folds, text, before, before)
+
+
+def _with_baseline(trials: _Trials) -> _Trials:
+    """Forgetting is counted from a trial in which the conversations weigh nothing, where the recipe does not say else.
+
+    A short phase with a rate that rises anew costs the text something of itself, which no lambda can mend and a whole
+    phase makes good; what is left is what the answers cost.
+    """
+    if trials.search.baseline == "before":
+        return trials
+    folder = trials.work / _TRIALS / REPLAY
+    kept = folder / _RESULT
+    if not kept.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        model = _tuned(trials, folder, 0.0, 0)
+        found = evaluate.text_sums(model, trials.text, trials.context.tokenizer())
+        stage.write_json(kept, {"rows": found.rows.tolist(), "documents": found.documents.tolist()})
+    _remove_weights(folder)
+    values = json.loads(kept.read_text(encoding="utf-8"))
+    sums = evaluate.TextSums(np.array(values["rows"]), np.array(values["documents"]))
+    lost = 100 * evaluate.lost_share(trials.before, sums).value
+    logger.info(f"lambda: replayed text alone changes held-out bits per byte by {lost:+.2f}% in such a short training")
+    return replace(trials, baseline=sums)
 
 
 def _check_folds(sizes: Sequence[int]) -> None:
@@ -170,9 +198,13 @@ def _trial(trials: _Trials, weight: float, fold: int) -> Trial:
     if not kept.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         stage.write_json(kept, _outcome(trials, folder, weight, fold).as_dict())
+    _remove_weights(folder)
+    return Trial.from_dict(json.loads(kept.read_text(encoding="utf-8")))
+
+
+def _remove_weights(folder: Path) -> None:
     for leftover in (loop.CHECKPOINTS, loop.BEST):
         shutil.rmtree(folder / leftover, ignore_errors=True)
-    return Trial.from_dict(json.loads(kept.read_text(encoding="utf-8")))
 
 
 def _outcome(trials: _Trials, folder: Path, weight: float, fold: int) -> Trial:
@@ -189,6 +221,15 @@ def _outcome(trials: _Trials, folder: Path, weight: float, fold: int) -> Trial:
 
 
 def _tuned_and_measured(trials: _Trials, folder: Path, weight: float, fold: int) -> Trial:
+    model = _tuned(trials, folder, weight, fold)
+    after = evaluate.text_sums(model, trials.text, trials.context.tokenizer())
+    scores = tuple(_scores(trials, model, trials.folds[fold]))
+    lost = [evaluate.lost_share(baseline, after) for baseline in (trials.baseline, trials.before)]
+    return Trial(weight, fold, scores, *lost)
+
+
+def _tuned(trials: _Trials, folder: Path, weight: float, fold: int) -> Network:
+    """The model after a short tuning with this lambda, without this fold."""
     context, training = trials.context, trials.training
     # Nothing but the end is validated, unless the training itself asks for more.
     runtime = context.recipe.runtime.model_copy(update={"validate_every_steps": 0})
@@ -197,10 +238,7 @@ def _tuned_and_measured(trials: _Trials, folder: Path, weight: float, fold: int)
     name, validate = f"lambda {weight:g}, fold {fold}", None if training.validation else _nothing
     summary = tune(context, folder, name, training, mixture, weight, validate, mirrored=False)
     weights = checkpoint.read_tensors(folder / str(summary["weights"]))
-    model = model_with(context, weights, dtype_of(training.precision))
-    after = evaluate.text_sums(model, trials.text, context.tokenizer())
-    scores = _scores(trials, model, trials.folds[fold])
-    return Trial(weight, fold, tuple(scores), evaluate.lost_share(trials.before, after))
+    return model_with(context, weights, dtype_of(training.precision))
 
 
 def _nothing(model: Network) -> Mapping[str, Any]:
@@ -248,19 +286,21 @@ def _account(trials: _Trials, points: Sequence[Point], choice: Choice) -> dict[s
         "unit": UNITS[trials.search.metric],
         "trial_tokens": trials.training.tokens,
         "bits_per_byte_before": float(nats.sum() / sizes.sum() / np.log(2)),
+        "baseline": trials.search.baseline,
+        "baseline_since_before": evaluate.lost_share(trials.before, trials.baseline).as_dict(),
         "points": [_described(point) for point in points],
     }
 
 
 def _described(point: Point) -> dict[str, Any]:
-    finished = [trial for trial in point.trials if not trial.diverged]
+    finished = replace(point, trials=tuple(trial for trial in point.trials if not trial.diverged))
+    names = ("quality", "forgetting", "since_before")
     return {
         "lambda": point.weight,
         "stopped": point.stopped,
-        "quality": replace(point, trials=tuple(finished)).quality.as_dict() if finished else None,
-        "forgetting": replace(point, trials=tuple(finished)).forgetting.as_dict() if finished else None,
+        **{name: getattr(finished, name).as_dict() if finished.trials else None for name in names},
         "trials": [
-            {"fold": trial.fold, "quality": trial.quality.as_dict(), "forgetting": trial.forgetting.as_dict()}
-            for trial in finished
+            {"fold": trial.fold, **{name: getattr(trial, name).as_dict() for name in names}}
+            for trial in finished.trials
         ],
     }

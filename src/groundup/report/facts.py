@@ -145,8 +145,7 @@ def _lambda(run: RunFiles) -> dict[str, Any] | None:
     if asked.get("kind") != "auto":
         return {"value": None, "chosen": "a course over the steps", "course": asked}
     found = run.lambda_search
-    keys = ("why", "within_bound", "warnings", "bound", "metric", "trial_tokens", "bits_per_byte_before", "points")
-    searched = {key: found[key] for key in keys if key in found}
+    searched = {key: value for key, value in found.items() if key != "lambda"}
     return {"value": number(found.get("lambda")), "chosen": "by cross-validation", **searched}
 
 

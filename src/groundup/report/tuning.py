@@ -80,9 +80,19 @@ def choice(run: RunFiles) -> dict[str, Any]:
             points,
             bound,
             f"Answers to held-out conversations ({better} is better) over what held-out text lost; crosses are one "
-            "standard error. Each trial had a part of the budget and was without one part of the conversations.",
+            "standard error. Each trial had a part of the budget and was without one part of the conversations. "
+            + _baseline(found),
         ),
     }
+
+
+def _baseline(found: dict[str, Any]) -> str:
+    """What forgetting is counted from, in words."""
+    if found.get("baseline") != "replay":
+        return "Forgetting is counted from the model before."
+    alone = number(mapping(found.get("baseline_since_before")).get("value"))
+    cost = "" if alone is None else f", which changes its bits per byte by {100 * alone:+.2f}%"
+    return f"Forgetting is counted from the same short training on replayed text alone{cost}."
 
 
 def _points(entry: dict[str, Any], chosen: float) -> list[TradeOff]:
