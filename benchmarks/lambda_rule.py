@@ -54,7 +54,7 @@ def recipe(count: int, options: argparse.Namespace) -> Recipe:
     ]
     if options.epochs:
         changes.append("instruct.tokens=0")
-    return load_recipe(ROOT / "recipes" / "atlas.yaml", changes)
+    return load_recipe(ROOT / "recipes" / "atlas.yaml", [*changes, *options.set])
 
 
 def searched(count: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -100,6 +100,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=0.0, help="budget of a trial in passes, in place of --tokens")
     parser.add_argument("--replay", type=float, default=0.5, help="share of replayed rows")
     parser.add_argument("--bound", type=float, default=0.02)
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="any other change of the recipe"
+    )
     parser.add_argument("--workdir", default=str(harness.RESULTS / "lambda-work"))
     parser.add_argument("--name", default="lambda_rule")
     options = parser.parse_args()
