@@ -78,8 +78,8 @@ class AutoLambda(Config):
     bound: float = Field(default=0.02, ge=0)
     """Held-out bits per byte may be worse by this part of the baseline's."""
     baseline: Literal["replay", "before"] = "replay"
-    """Forgetting is counted from the same short training on replayed text alone, which costs the text something whatever
-    lambda is (`replay`), or from the model before (`before`).
+    """What forgetting is counted from: the same short training on replayed text alone, which costs the text something
+    whatever lambda is, or the model before.
     """
     metric: Literal["loss", "exact_match"] = "loss"
     """What answers are judged by: bits per byte of the held-out ones, or how many are said word for word."""
