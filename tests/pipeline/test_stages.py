@@ -78,6 +78,7 @@ def other_values(folder: Path) -> dict[str, list[Any]]:
         "path": [more],
         "compare": [[more]],
         "mixture": [{"text": 1.0}, {"questions": 1.0}],
+        "replay_mixture": [{"text": 1.0}],
         "encoding": ["gb18030"],
         "text_template": ["{text}"],
         "namespaces": [[1]],
@@ -106,11 +107,12 @@ def _model_folder(folder: Path) -> Path:
 
 
 WITHOUT_ANOTHER_VALUE = (
-    *("kind", "hub", "base_hidden_size", "base_num_heads"),
+    *("kind", "hub", "base_hidden_size", "base_num_heads", "epochs"),
     *("prompt", "completion", "system", "role", "content"),
 )
-"""`hub` stands in place of a path, so it changes alone never; tests/corpus/test_hub.py has its identity. Width and
-heads of a base model change together only, and so do the fields of a conversation."""
+"""`hub` stands in place of a path and `epochs` of tokens, so they change alone never; tests/corpus/test_hub.py and
+`test_epochs_are_identity` have their identity. Width and heads of a base model change together only, and so do the
+fields of a conversation."""
 
 
 def test_the_tree_is_walked_to_its_ends() -> None:
@@ -198,3 +200,25 @@ def test_without_an_instruct_section_its_stages_are_left_out(values: dict[str, A
         name: with_it[name] for name in ("corpus", "tokenizer", "shards", "pretrain")
     }
     assert without["evaluate"] != with_it["evaluate"]
+
+
+def test_epochs_are_identity(values: dict[str, Any], folder: Path) -> None:
+    found = []
+    for epochs in (1.0, 2.0):
+        instruct = {**values["instruct"], "tokens": 0, "epochs": epochs}
+        recipe = config.build(Recipe, {**values, "instruct": instruct}, "toy")
+        found.append(fingerprints(recipe, folder)["instruct"])
+    assert found[0] != found[1]
+
+
+def test_the_search_for_lambda_is_a_stage_of_its_own(values: dict[str, Any], folder: Path) -> None:
+    def with_lambda(written: Any) -> Recipe:
+        return config.build(Recipe, {**values, "instruct": {**values["instruct"], "lambda": written}}, "toy")
+
+    number, auto = with_lambda(2.0), with_lambda("auto")
+    assert "lambda" not in [kind.name for kind in listed(number)]
+    names = [kind.name for kind in listed(auto)]
+    assert names == [*STAGES[:8], "lambda", *STAGES[8:]]
+    wider = fingerprints(with_lambda({"kind": "auto", "grid": [1.0, 2.0]}), folder)
+    before = fingerprints(auto, folder)
+    assert {name for name in before if before[name] != wider[name]} == {"lambda", "instruct", "evaluate", "export"}

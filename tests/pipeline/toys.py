@@ -52,11 +52,11 @@ class Leaf:
 
 
 def leaves(cls: type[Config], path: tuple[Step, ...] = (), kinds: Kinds = ()) -> Iterator[Leaf]:
-    """Every field below `cls` that is no config itself; of a list of configs the fields of its first item."""
+    """Every field below `cls` that is no config itself, or may be a number too; of a list of configs its first item."""
     for name, field in config.fields(cls).items():
         inner = config.config_classes(field.annotation)
         here = (*path, name)
-        if not inner:
+        if not inner or name == "lambda":
             yield Leaf(here, field, kinds)
         below = (*here, 0) if typing.get_origin(field.annotation) is tuple else here
         for choice in inner:

@@ -1,9 +1,11 @@
 """Model -> numbers, each with its standard error."""
 
 from groundup.evaluate.evaluate import TASKS, Evaluation, evaluate, measure, side_by_side
+from groundup.evaluate.forgetting import FORGETTING, TextSums, changes, lost_share, text_sums
 from groundup.evaluate.labels import Labelled, measure_labels
 from groundup.evaluate.language import TextMeasure, measure_language, measure_text
 from groundup.evaluate.metrics import ClusterRatio, Metric, mean
+from groundup.evaluate.packed_answers import Scores, answer_matches, answer_sums
 from groundup.evaluate.task import EvaluateConfig, Result, Subject
 from groundup.evaluate.tasks.config import PATHS, EvaluationTask, task_identity
 from groundup.evaluate.tasks.likelihood import Request, Score, score
@@ -11,6 +13,7 @@ from groundup.evaluate.tasks.measure import fields_of, measure_tasks
 from groundup.evaluate.tasks.stopping import StopTexts
 
 __all__ = [
+    "FORGETTING",
     "PATHS",
     "TASKS",
     "ClusterRatio",
@@ -22,11 +25,17 @@ __all__ = [
     "Request",
     "Result",
     "Score",
+    "Scores",
     "StopTexts",
     "Subject",
     "TextMeasure",
+    "TextSums",
+    "answer_matches",
+    "answer_sums",
+    "changes",
     "evaluate",
     "fields_of",
+    "lost_share",
     "mean",
     "measure",
     "measure_labels",
@@ -36,4 +45,5 @@ __all__ = [
     "score",
     "side_by_side",
     "task_identity",
+    "text_sums",
 ]

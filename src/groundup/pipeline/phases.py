@@ -8,8 +8,9 @@ Invariant: the phases differ in what is handed to `loop.train`, never in how it 
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from groundup.models.bigrams import flops_of_step
 from groundup.optim import LayersConfig
 from groundup.parallel.compile import uncompiled
 from groundup.pipeline.context import Context
-from groundup.pipeline.recipe import Recipe
+from groundup.pipeline.lambda_config import AutoLambda, Lambda, Ramp, lambda_at
+from groundup.pipeline.recipe import REPLAY, InstructConfig, Recipe
 from groundup.pipeline.start import foreign_start, start_identity
 from groundup.tokens import (
     NEXT_SENTENCE,
@@ -59,7 +61,6 @@ BIGRAM_TOKENS = 2**24
 """Text that is counted for a start from bigrams, at most; enough for the pairs that matter."""
 FIT_SHARE = 0.05
 PREVIEWS = 3
-REPLAY = "replay"
 
 
 def _phase_identity(context: Context, phase: TrainingConfig) -> Mapping[str, Any]:
@@ -108,9 +109,7 @@ def _pretrain_sources(context: Context) -> list[MixtureSource]:
     """Every corpus source with its share: as the recipe says, else in proportion to its size."""
     rows = text_rows(context, "train")
     shares = context.recipe.pretrain.mixture or {name: float(source.num_rows) for name, source in rows.items()}
-    unknown = sorted(shares.keys() - rows.keys())
-    if unknown:
-        raise DataError(f"pretrain.mixture: source {unknown[0]!r} has no document in the train split; leave it out")
+    _require_text("pretrain.mixture", shares, rows)
     total = sum(shares.values())
     return [MixtureSource(rows[name], share / total) for name, share in shares.items()]
 
@@ -128,30 +127,73 @@ def _pretrain_data(context: Context) -> tuple[Mixture, Objectives]:
     return mixture, objectives
 
 
-def _instruct_data(context: Context) -> tuple[Mixture, Objectives]:
-    """Replayed text (objective pretrain, weight 1) and conversations (objective instruct, weight lambda)."""
+def conversations(context: Context) -> list[PackedConversations]:
+    """The packed rows of every conversation source."""
+    folder, length = context.folder("conversations"), context.recipe.model.context_length
+    names = [source.name for source in context.instruct().sources]
+    return [PackedConversations(folder / name, name, length, context.vocab_size) for name in names]
+
+
+def instruct_mixture(context: Context, packed: Sequence[Rows]) -> Mixture:
+    """Replayed text and the conversations of `packed`, in the shares of the recipe."""
     recipe, instruct = context.recipe, context.instruct()
-    folder, vocab_size = context.folder("conversations"), context.vocab_size
-    packed = [
-        PackedConversations(folder / source.name, source.name, recipe.model.context_length, vocab_size)
-        for source in instruct.sources
-    ]
     shares = instruct.mixture or {rows.name: float(rows.num_rows) for rows in packed}
-    total = sum(shares.values())
+    total = sum(shares.get(rows.name, 0.0) for rows in packed)
     asked = 1.0 - instruct.replay_fraction
     sources = [MixtureSource(rows, asked * shares[rows.name] / total) for rows in packed if shares.get(rows.name)]
-    replayed = [MixtureSource(_replay(context), instruct.replay_fraction)] if instruct.replay_fraction else []
-    mixture = Mixture([*replayed, *sources], rows_per_step(instruct, recipe), recipe.seed)
-    membership = (0,) * len(replayed) + (1,) * len(sources)
-    return mixture, Objectives(tuple(mixture.names), membership, ("pretrain", "instruct"), (1.0, instruct.lambda_))
+    return Mixture([*_replay(context), *sources], rows_per_step(instruct, recipe), recipe.seed)
 
 
-def _replay(context: Context) -> Rows:
+def instruct_budget(instruct: InstructConfig, mixture: Mixture) -> InstructConfig:
+    """The section with its budget in tokens: `epochs` are passes over the rows of all conversations of the mixture."""
+    if instruct.epochs is None:
+        return instruct
+    pairs = zip(mixture.sources, mixture.rows_of_sources)
+    asked = [(source.rows.num_rows, rows) for source, rows in pairs if source.rows.name not in instruct.replayed]
+    steps = math.ceil(instruct.epochs * sum(rows for rows, _ in asked) / sum(per_step for _, per_step in asked))
+    return instruct.model_copy(update={"tokens": steps * instruct.global_batch_tokens, "epochs": None})
+
+
+def instruct_objectives(instruct: InstructConfig, mixture: Mixture, weight: Lambda) -> Objectives:
+    """Replayed text (objective pretrain, weight 1) and conversations (objective instruct, weight lambda)."""
+    membership = tuple(int(name not in instruct.replayed) for name in mixture.names)
+    steps = instruct.total_steps()
+    return Objectives(
+        tuple(mixture.names),
+        membership,
+        ("pretrain", "instruct"),
+        (1.0, lambda_at(weight, 0, steps)),
+        weights_at=lambda step: (1.0, lambda_at(weight, step, steps)),
+        weight_names=("", "lambda"),
+    )
+
+
+def _replay(context: Context) -> list[MixtureSource]:
+    """Pretraining text as one source, or, where the recipe gives shares, each corpus source as one."""
+    instruct = context.instruct()
+    if not instruct.replay_fraction:
+        return []
+    if not instruct.replay_mixture:
+        return [MixtureSource(_as_pretrained(context), instruct.replay_fraction)]
+    rows = text_rows(context, "train")
+    shares = {name: share for name, share in instruct.replay_mixture.items() if share}
+    _require_text("instruct.replay_mixture", shares, rows)
+    part = instruct.replay_fraction / sum(shares.values())
+    return [MixtureSource(JoinedRows(f"{REPLAY}_{name}", [rows[name]]), part * share) for name, share in shares.items()]
+
+
+def _as_pretrained(context: Context) -> Rows:
     """Pretraining text as one source; each part is repeated as often as its share in pretraining asks for."""
     sources = _pretrain_sources(context)
     rates = [source.share / source.rows.num_rows for source in sources]
     repeated = [source.rows for source, rate in zip(sources, rates) for _ in range(round(rate / min(rates)))]
     return JoinedRows(REPLAY, repeated)
+
+
+def _require_text(where: str, shares: Mapping[str, float], rows: Mapping[str, Rows]) -> None:
+    unknown = sorted(shares.keys() - rows.keys())
+    if unknown:
+        raise DataError(f"{where}: source {unknown[0]!r} has no document in the train split; leave it out")
 
 
 def rows_per_step(training: TrainingConfig, recipe: Recipe) -> int:
@@ -185,10 +227,12 @@ def run_phase(
     validate: loop.Validate | None = None,
     model: NetworkConfig | None = None,
     layers: LayersConfig | None = None,
+    mirrored: bool = True,
 ) -> Mapping[str, Any]:
     """Train in `work` to the end of the phase's budget, going on from what is there; returns the stage's summary.
 
     `validate`: bits per byte of held-out text when None. `model`: the recipe's when None; `layers`: which of it learn.
+    `mirrored`: the run's folder gets the lines and events too.
     """
     recipe, execution, tokenizer = context.recipe, context.recipe.runtime, context.tokenizer()
     model = model or recipe.model
@@ -216,7 +260,8 @@ def run_phase(
         validate=validate or _validation(context, tokenizer, training),
         flops_per_token=model.flops_per_token(vocab_size),
     )
-    summary = loop.train(phase, state, execution, work, Journal(name, work, context.run_folder), context.stop)
+    journal = Journal(name, work, context.run_folder if mirrored else None)
+    summary = loop.train(phase, state, execution, work, journal, context.stop)
     return {
         **summary,
         "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
@@ -299,10 +344,37 @@ def _fit_steps(recipe: Recipe, vocab_size: int) -> int:
 
 def build_instruct(context: Context, work: Path) -> Mapping[str, Any]:
     """Conversations and replayed text, from the pretrained weights."""
-    instruct, data = context.instruct(), _instruct_data(context)
-    _show_previews(context, data[0])
-    summary = run_phase(context, work, "instruct", instruct, data, start=trained_weights(context, "pretrain"))
-    return {**summary, "lambda": instruct.lambda_, "replay_fraction": instruct.replay_fraction}
+    mixture = instruct_mixture(context, conversations(context))
+    instruct, (weight, how) = instruct_budget(context.instruct(), mixture), _lambda(context)
+    _show_previews(context, mixture)
+    summary = tune(context, work, "instruct", instruct, mixture, weight)
+    shown = config.to_dict(weight) if isinstance(weight, Ramp) else weight
+    return {**summary, "lambda": shown, "lambda_chosen": how, "replay_fraction": instruct.replay_fraction}
+
+
+def tune(
+    context: Context,
+    work: Path,
+    name: str,
+    instruct: InstructConfig,
+    mixture: Mixture,
+    weight: Lambda,
+    validate: loop.Validate | None = None,
+    mirrored: bool = True,
+) -> Mapping[str, Any]:
+    """Instruction tuning in `work` from the pretrained weights, for the phase itself and for trials of lambda alike."""
+    data = mixture, instruct_objectives(instruct, mixture, weight)
+    start = trained_weights(context, "pretrain")
+    return run_phase(context, work, name, instruct, data, start, validate, mirrored=mirrored)
+
+
+def _lambda(context: Context) -> tuple[Lambda, str]:
+    """What the conversations weigh, and how that was decided."""
+    asked = context.instruct().lambda_
+    if isinstance(asked, AutoLambda):
+        found = context.done["lambda"].summary
+        return float(found["lambda"]), str(found["why"])
+    return asked, "a course over the steps" if isinstance(asked, Ramp) else "set in the recipe"
 
 
 def _show_previews(context: Context, mixture: Mixture) -> None:
@@ -324,11 +396,16 @@ def trained_weights(context: Context, phase: str) -> dict[str, torch.Tensor]:
 
 def trained_model(context: Context, phase: str, compute_dtype: torch.dtype = torch.float32) -> Network:
     """The model as a finished phase left it: float32 weights, computing in `compute_dtype`."""
+    return model_with(context, trained_weights(context, phase), compute_dtype)
+
+
+def model_with(context: Context, weights: Mapping[str, torch.Tensor], compute_dtype: torch.dtype) -> Network:
+    """The recipe's model with these weights, to be asked."""
     recipe = context.recipe
     configure_threads(recipe.runtime)
     with torch.device("meta"):
         model = build_model(recipe.model, vocab_size=context.vocab_size)
     model.to_empty(device=pick_device(recipe.runtime))
-    load_weights(model, trained_weights(context, phase))
+    load_weights(model, weights)
     model.set_compute_dtype(compute_dtype)
     return model.eval()

@@ -22,6 +22,7 @@ from groundup.evaluate import EvaluateConfig
 from groundup.export import ExportConfig
 from groundup.models import DecoderConfig, EncoderConfig, ModelConfig, NetworkConfig
 from groundup.optim import LayersConfig, require_transfer
+from groundup.pipeline.lambda_config import AutoLambda, LambdaConfig, also_a_word
 from groundup.pipeline.start import described
 from groundup.tokens import InstructSourceConfig, MaskingConfig, TaskKind, TaskSourceConfig, TokenizerConfig
 from groundup.train.state import ExecutionConfig, TrainingConfig, check_batch
@@ -44,6 +45,10 @@ _PATHS = (
     *("evaluate.tasks.path", "evaluate.tasks.few_shot.path", "evaluate.tasks.word_list"),
 )
 """Where a recipe names files and folders to read; in each entry where a list is on the way."""
+
+
+REPLAY = "replay"
+"""Name of replayed text as a source."""
 
 
 class PretrainConfig(TrainingConfig):
@@ -85,12 +90,48 @@ class InstructConfig(TrainingConfig):
     """Conversations to train on."""
     heldout: tuple[InstructSourceConfig, ...] = ()
     """Conversations that are only asked in evaluation."""
-    lambda_: float = Field(default=1.0, alias="lambda", gt=0)
-    """Weight of the instruction loss against the loss on replayed pretraining text."""
+    tokens: int = Field(default=0, ge=0)
+    """Budget: positions (padding included) that the phase trains on; or give `epochs`."""
+    epochs: float | None = Field(default=None, gt=0)
+    """Budget in passes over the packed conversations, all sources together; in place of `tokens`."""
+    lambda_: LambdaConfig = Field(default=1.0, alias="lambda", json_schema_extra=also_a_word)
+    """Weight of the instruction loss against the loss on replayed pretraining text: a number above 0, a course over the
+    steps, or `auto`.
+    """
     mixture: dict[str, float] = Field(default_factory=dict)
     """Share of each conversation source among them; empty: in proportion to its size."""
     replay_fraction: float = Field(default=0.25, ge=0, lt=1)
     """Share of each batch's rows that are replayed pretraining text."""
+    replay_mixture: dict[str, float] = Field(default_factory=dict)
+    """Share of each corpus source in the replayed text, each a source of its own then; empty: as in pretraining."""
+
+    @property
+    def search(self) -> AutoLambda | None:
+        """How lambda is to be chosen, where it is."""
+        return self.lambda_ if isinstance(self.lambda_, AutoLambda) else None
+
+    @property
+    def replayed(self) -> tuple[str, ...]:
+        """Names of the sources of replayed text in the mixture and in the losses."""
+        if not self.replay_fraction:
+            return ()
+        return tuple(f"{REPLAY}_{name}" for name, share in self.replay_mixture.items() if share) or (REPLAY,)
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> InstructConfig:
+        if (self.tokens > 0) == (self.epochs is not None):
+            raise ValueError("give the budget as tokens or as epochs, one of the two")
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_weigh(self) -> InstructConfig:
+        for what, asked in (("lambda: auto", self.search is not None), ("replay_mixture", bool(self.replay_mixture))):
+            if asked and not self.replay_fraction:
+                raise ValueError(f"{what} is about replayed text, and replay_fraction: 0 replays none; raise it")
+        taken = sorted({source.name for source in self.sources} & set(self.replayed))
+        if taken:
+            raise ValueError(f"sources: {taken[0]!r} is the name of the replayed text; take another one")
+        return self
 
 
 class TaskConfig(TrainingConfig):
@@ -172,12 +213,13 @@ class Recipe(Config):
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         sources = [source.name for source in self.corpus.sources]
-        _check_mixture("pretrain", self.pretrain.mixture, sources)
-        _check_mixture("tokenizer", self.tokenizer.mixture, sources)
+        _check_mixture("pretrain.mixture", self.pretrain.mixture, sources)
+        _check_mixture("tokenizer.mixture", self.tokenizer.mixture, sources)
         if self.instruct is not None:
             _check_distinct("instruct.sources", [source.name for source in self.instruct.sources])
             _check_distinct("instruct.heldout", [source.name for source in self.instruct.heldout])
-            _check_mixture("instruct", self.instruct.mixture, [source.name for source in self.instruct.sources])
+            _check_mixture("instruct.mixture", self.instruct.mixture, [source.name for source in self.instruct.sources])
+            _check_mixture("instruct.replay_mixture", self.instruct.replay_mixture, sources)
         _check_objective(self)
         if self.pretrain.start == "bigrams" and not isinstance(self.model, DecoderConfig):
             raise ValueError("pretrain.start: bigrams needs model.kind: decoder; its blocks can begin as the identity")
@@ -197,12 +239,12 @@ class Recipe(Config):
         return self
 
 
-def _check_mixture(phase: str, mixture: dict[str, float], sources: Sequence[str]) -> None:
+def _check_mixture(where: str, mixture: dict[str, float], sources: Sequence[str]) -> None:
     unknown = sorted(mixture.keys() - set(sources))
     if unknown:
-        raise ValueError(f"{phase}.mixture names {unknown[0]!r}, which is no source of it; known: {sorted(sources)}")
+        raise ValueError(f"{where} names {unknown[0]!r}, which is no source of it; known: {sorted(sources)}")
     if mixture and (min(mixture.values()) < 0 or not any(mixture.values())):
-        raise ValueError(f"{phase}.mixture: shares must not be negative, and one of them above 0")
+        raise ValueError(f"{where}: shares must not be negative, and one of them above 0")
 
 
 def _check_distinct(where: str, names: Sequence[str]) -> None:

@@ -39,8 +39,8 @@ VERBS: dict[str, str] = {
 """Verb -> the last stage that it brings to done."""
 PREPARED = ("shards", "conversations", "questions", "examples")
 """Stages that make what is trained and measured on."""
-TRAINED = ("pretrain", "instruct", "task")
-"""Stages that write a line per step."""
+TRAINED = ("pretrain", "lambda", "instruct", "task")
+"""Stages that write a line per step, or an event."""
 
 
 @dataclass(frozen=True)

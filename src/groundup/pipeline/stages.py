@@ -6,6 +6,7 @@
                   +-> fertility                                          /
     held-out conversations -> questions ------------------------------/
     labelled records -> examples ---> task (from pretrain; of an encoder, in place of instruct)
+    lambda, between pretrain and instruct, where it is to be found by cross-validation (from shards and conversations)
 
 Invariant: a stage reads other stages' finished folders and its own part of the recipe, nothing else; so equal
 fingerprints mean equal results.
@@ -28,6 +29,7 @@ from groundup.errors import DataError
 from groundup.pipeline.benchmarks import contaminated, evaluate_identity, task_sets
 from groundup.pipeline.completion import complete_with
 from groundup.pipeline.context import Context
+from groundup.pipeline.lambda_stage import build_lambda, lambda_identity
 from groundup.pipeline.phases import (
     build_instruct,
     build_pretrain,
@@ -250,20 +252,19 @@ def _build_evaluate(context: Context, work: Path) -> Mapping[str, Any]:
     tokenizer = context.tokenizer()
     recipe, known = context.recipe, contaminated(context)
     dtype = dtype_of(recipe.pretrain.precision)
-    found = {
-        label: evaluate.evaluate(
-            trained_model(context, phase, dtype),
-            tokenizer,
-            texts,
-            questions,
-            recipe.evaluate,
-            contaminated=known,
-        )
-        for label, phase in (("base", "pretrain"), ("instruct", "instruct"))
-        if phase in context.done
-    }
+    found: dict[str, evaluate.Evaluation] = {}
+    sums: dict[str, evaluate.TextSums] = {}
+    for label, phase in (("base", "pretrain"), ("instruct", "instruct")):
+        if phase in context.done:
+            model = trained_model(context, phase, dtype)
+            asked = (tokenizer, texts, questions, recipe.evaluate)
+            found[label] = evaluate.evaluate(model, *asked, contaminated=known)
+            if "instruct" in context.done:
+                sums[label] = evaluate.text_sums(model, next(iter(texts.values())), tokenizer, recipe.evaluate.max_rows)
     before = {BEFORE_INSTRUCT: found["base"]} if "instruct" in found else {}
     metrics = evaluate.side_by_side(found.get("instruct", found["base"]), before).metrics_dict()
+    if before:
+        metrics |= _forgetting(found["base"], found["instruct"], (sums["base"], sums["instruct"]))
     samples: dict[str, Any] = {label: evaluation.samples for label, evaluation in found.items()}
     if "task" in context.done:
         of_task, samples["task"] = measure_task(context, dtype)
@@ -271,6 +272,15 @@ def _build_evaluate(context: Context, work: Path) -> Mapping[str, Any]:
     stage.write_json(work / "evaluation.json", metrics)
     stage.write_json(work / "samples.json", samples)
     return {name: metric["value"] for name, metric in metrics.items()}
+
+
+def _forgetting(
+    before: evaluate.Evaluation, after: evaluate.Evaluation, texts: tuple[evaluate.TextSums, evaluate.TextSums]
+) -> dict[str, dict[str, Any]]:
+    """What instruction tuning changed, in every metric."""
+    answers = before.samples.get("answers", []), after.samples.get("answers", [])
+    found = evaluate.changes(before.metrics, after.metrics, texts, answers)
+    return {name: metric.as_dict() for name, metric in found.items()}
 
 
 def _held_out_texts(context: Context) -> dict[str, Rows]:
@@ -309,9 +319,12 @@ _STAGES: tuple[StageKind, ...] = (
     StageKind("examples", examples_identity, ("tokenizer",), build_examples),
     StageKind("pretrain", pretrain_identity, ("shards", "tokenizer"), build_pretrain, resumable=True),
     StageKind(
+        "lambda", lambda_identity, ("pretrain", "conversations", "shards", "tokenizer"), build_lambda, resumable=True
+    ),
+    StageKind(
         "instruct",
         instruct_identity,
-        ("pretrain", "conversations", "shards", "tokenizer"),
+        ("pretrain", "lambda", "conversations", "shards", "tokenizer"),
         build_instruct,
         resumable=True,
     ),
@@ -324,13 +337,15 @@ _STAGES: tuple[StageKind, ...] = (
     ),
     StageKind("export", _export_identity, ("pretrain", "instruct", "task", "examples", "tokenizer"), _build_export),
 )
-_ONLY_WITH = {"instruct": ("conversations", "questions", "instruct"), "task": ("examples", "task")}
+_ONLY_WITH = {"instruct": ("conversations", "questions", "lambda", "instruct"), "task": ("examples", "task")}
 """Section of a recipe -> stages that are there only with it."""
 
 
 def listed(recipe: Recipe) -> list[StageKind]:
     """The stages of a recipe, in order; those of a section that it has not are left out everywhere."""
     absent = {name for section, names in _ONLY_WITH.items() if getattr(recipe, section) is None for name in names}
+    if recipe.instruct is not None and recipe.instruct.search is None:
+        absent.add("lambda")
     return [
         replace(kind, needs=tuple(name for name in kind.needs if name not in absent))
         for kind in _STAGES

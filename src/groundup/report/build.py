@@ -19,7 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
 from groundup.errors import DataError, printable, resource_errors
-from groundup.report import benchmarks, data, facts, results, training
+from groundup.report import benchmarks, data, facts, results, training, tuning
 from groundup.report.comparison import comparison
 from groundup.report.plain import clean
 from groundup.report.read import RunFiles, read_run
@@ -93,6 +93,8 @@ def _content(run: RunFiles, figures: facts.Facts) -> dict[str, Any]:
         "model": training.model(run, figures),
         "training": training.training(run),
         "evaluation": results.evaluation(figures, benchmarks.names(run)),
+        "changed": tuning.changed(figures),
+        "choice": tuning.choice(run),
         "benchmarks": benchmarks.benchmarks(run, figures),
         "comparison": comparison(run, figures),
         "samples": results.samples(run),

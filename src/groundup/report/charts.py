@@ -52,7 +52,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class _Scale:
+class Scale:
     """A range of values onto a range of units, linear or logarithmic."""
 
     low: float
@@ -87,7 +87,7 @@ def line_chart(
         return None
     x_scale, y_scale = _scales([points for _, _, points in drawn], from_zero, height)
     x_ticks, y_ticks = ticks(x_scale.low, x_scale.high, 6), _y_ticks(y_scale)
-    parts = [*_grid(x_scale, y_scale, x_ticks, y_ticks, x_name, y_name)]
+    parts = [*grid(x_scale, y_scale, x_ticks, y_ticks, x_name, y_name)]
     for index, one, points in drawn:
         parts.append(_draw(f"s{index % COLOURS + 1}", one, points, x_scale, y_scale))
     data = {
@@ -172,7 +172,7 @@ def tick_text(value: float) -> str:
     return f"{value:.4g}"
 
 
-def _scales(drawn: Sequence[Sequence[Point]], from_zero: bool, height: int) -> tuple[_Scale, _Scale]:
+def _scales(drawn: Sequence[Sequence[Point]], from_zero: bool, height: int) -> tuple[Scale, Scale]:
     xs, ys = [x for points in drawn for x, _ in points], [y for points in drawn for _, y in points]
     x_low, x_high, y_low, y_high = min(xs), max(xs), min(ys), max(ys)
     logarithmic = not from_zero and y_low > 0 and y_high / y_low > 300
@@ -181,20 +181,21 @@ def _scales(drawn: Sequence[Sequence[Point]], from_zero: bool, height: int) -> t
         y_low, y_high = (min(y_low, 0.0) if from_zero else y_low - room), y_high + room
     if x_low == x_high:
         x_low, x_high = x_low - 0.5, x_high + 0.5
-    x_scale = _Scale(x_low, x_high, LEFT, WIDTH - RIGHT)
-    return x_scale, _Scale(y_low, y_high, height - BOTTOM, TOP, logarithmic)
+    x_scale = Scale(x_low, x_high, LEFT, WIDTH - RIGHT)
+    return x_scale, Scale(y_low, y_high, height - BOTTOM, TOP, logarithmic)
 
 
-def _y_ticks(scale: _Scale) -> list[float]:
+def _y_ticks(scale: Scale) -> list[float]:
     if not scale.logarithmic:
         return ticks(scale.low, scale.high, 5 if scale.start > SMALL_HEIGHT else 4)
     powers = range(math.ceil(math.log10(scale.low)), math.floor(math.log10(scale.high)) + 1)
     return [10.0**power for power in powers] or [scale.low, scale.high]
 
 
-def _grid(
-    x_scale: _Scale, y_scale: _Scale, x_ticks: Sequence[float], y_ticks: Sequence[float], x_name: str, y_name: str
+def grid(
+    x_scale: Scale, y_scale: Scale, x_ticks: Sequence[float], y_ticks: Sequence[float], x_name: str, y_name: str
 ) -> list[Markup]:
+    """Lines, ticks and names of both axes."""
     line = Markup('<line class="{}" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>')
     text = Markup('<text class="tick {}" x="{:.1f}" y="{:.1f}">{}</text>')
     bottom, parts = y_scale.start, []
@@ -213,7 +214,7 @@ def _grid(
     return parts
 
 
-def _draw(colour: str, series: Series, points: Sequence[Point], x_scale: _Scale, y_scale: _Scale) -> Markup:
+def _draw(colour: str, series: Series, points: Sequence[Point], x_scale: Scale, y_scale: Scale) -> Markup:
     path = Markup('<path class="line {}" d="{}"/>')
     if series.marked or len(points) == 1:
         dot = Markup('<circle class="dot {}" cx="{:.1f}" cy="{:.1f}" r="3.2"><title>{}: {}</title></circle>')
@@ -226,7 +227,7 @@ def _draw(colour: str, series: Series, points: Sequence[Point], x_scale: _Scale,
     return path.format(colour, _path(points, x_scale, y_scale))
 
 
-def _path(points: Sequence[Point], x_scale: _Scale, y_scale: _Scale) -> str:
+def _path(points: Sequence[Point], x_scale: Scale, y_scale: Scale) -> str:
     return "M" + "L".join(f"{x_scale(x):.1f} {y_scale(y):.1f}" for x, y in points)
 
 

@@ -20,6 +20,8 @@ FORMAT_VERSION = 1
 PHASES = ("pretrain", "instruct", "task")
 BEFORE = "before_instruct:"
 """Prefix of the base model's metrics in evaluation.json."""
+CHANGE = "forgetting:"
+"""Prefix of what instruction tuning changed."""
 LABELS = {"base": "after pretraining", "instruct": "after instruction tuning"}
 HEADLINE_METRICS = (
     *("accuracy", "macro_f1", "entity_f1", "pearson", "mse"),
@@ -52,6 +54,8 @@ class Facts:
     peak_memory_bytes: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, Metrics] = field(default_factory=dict)
     """Label (base, instruct) -> metric -> {value, stderr, n}."""
+    changes: Metrics = field(default_factory=dict)
+    """Metric -> after instruction tuning minus before."""
     versions: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -80,7 +84,9 @@ def collect(run: RunFiles) -> Facts:
             facts.tokens[phase] = tokens
         facts.parameters = number(summary.get("parameters")) or facts.parameters
         facts.flops_per_token = number(summary.get("flops_per_token")) or facts.flops_per_token
-    facts.metrics = _by_model(_metrics(run.evaluation))
+    metrics = _metrics(run.evaluation)
+    facts.changes = {name.removeprefix(CHANGE): entry for name, entry in metrics.items() if name.startswith(CHANGE)}
+    facts.metrics = _by_model({name: entry for name, entry in metrics.items() if not name.startswith(CHANGE)})
     return facts
 
 
@@ -111,8 +117,6 @@ def typical(lines: PhaseLines, key: str) -> float | None:
 
 def to_json(run: RunFiles, facts: Facts) -> dict[str, Any]:
     """What report.json holds."""
-    instruct = mapping(run.recipe.get("instruct"))
-    chosen = number(instruct.get("lambda"))
     return {
         "format": FORMAT_VERSION,
         "name": run.name,
@@ -123,11 +127,26 @@ def to_json(run: RunFiles, facts: Facts) -> dict[str, Any]:
         "cost": {stage.name: _cost(facts, stage.name) for stage in run.stages},
         "metrics": facts.final,
         "metrics_by_phase": facts.metrics,
-        "lambda": None if chosen is None else {"value": chosen, "chosen": "set in the recipe"},
+        "changes": facts.changes,
+        "lambda": _lambda(run),
         "stages": [{"name": s.name, "state": s.state, "seconds": s.seconds} for s in run.stages],
         "versions": facts.versions,
         "problems": run.problems,
     }
+
+
+def _lambda(run: RunFiles) -> dict[str, Any] | None:
+    """The weight of the instruction loss and how it was decided; a course over the steps has no single value."""
+    asked = mapping(run.recipe.get("instruct")).get("lambda")
+    if number(asked) is not None:
+        return {"value": number(asked), "chosen": "set in the recipe"}
+    if not isinstance(asked, dict):
+        return None
+    if asked.get("kind") != "auto":
+        return {"value": None, "chosen": "a course over the steps", "course": asked}
+    found = run.lambda_search
+    searched = {key: value for key, value in found.items() if key != "lambda"}
+    return {"value": number(found.get("lambda")), "chosen": "by cross-validation", **searched}
 
 
 def _cost(facts: Facts, stage: str) -> dict[str, float | None]:

@@ -1,7 +1,7 @@
 """A run's folder -> what is in it, whatever state it is in: unfinished, cut, damaged, with a million metric lines.
 
     stages.json  recipe.yaml  metrics.jsonl  events.jsonl  <stage>/manifest.json
-    corpus/report.json  contamination/contamination.json  fertility/report.json
+    corpus/report.json  contamination/contamination.json  fertility/report.json  lambda/lambda.json
     evaluate/evaluation.json  evaluate/samples.json
         |
         v
@@ -67,6 +67,7 @@ class RunFiles:
     corpus: dict[str, Any] = field(default_factory=dict)
     contamination: dict[str, Any] = field(default_factory=dict)
     fertility: dict[str, Any] = field(default_factory=dict)
+    lambda_search: dict[str, Any] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
     samples: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -94,6 +95,7 @@ def read_run(folder: Path) -> RunFiles:
     run.corpus = _stage_json(run, "corpus", "report.json")
     run.contamination = _stage_json(run, "contamination", "contamination.json")
     run.fertility = _stage_json(run, "fertility", "report.json")
+    run.lambda_search = _stage_json(run, "lambda", "lambda.json")
     run.samples = _stage_json(run, "evaluate", "samples.json")
     return run
 

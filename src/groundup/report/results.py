@@ -43,6 +43,7 @@ STAGE_WORDS = {
     "conversations": "questions and answers to tokens",
     "questions": "keep the held-out questions",
     "pretrain": "learn the language",
+    "lambda": "try how much the answers should weigh",
     "instruct": "learn to answer",
     "evaluate": "measure on held-out text and questions",
     "export": "write the Hugging Face folder",

@@ -53,8 +53,9 @@ def _phase_figures(summary: Mapping[str, Any], lines: PhaseLines) -> list[tuple[
     rows.append(("tokens per second", words.exact(round(typical(lines, "tokens_per_second") or 0) or None)))
     rows.append(("peak speed used (MFU)", words.percent(typical(lines, "mfu"))))
     rows.append(("last loss", words.exact(last(lines, "loss"))))
-    wanted = ("skipped_steps", "lambda", "replay_fraction", "epochs", "micro_batch_rows", "world_size", "computed_by")
-    return [*rows, *words.pairs({key: summary[key] for key in wanted if key in summary})]
+    wanted = ("skipped_steps", "lambda", "lambda_chosen", "replay_fraction", "epochs")
+    technical = ("micro_batch_rows", "world_size", "computed_by")
+    return [*rows, *words.pairs({key: summary[key] for key in (*wanted, *technical) if key in summary})]
 
 
 def _charts(lines: PhaseLines) -> list[Chart | None]:
@@ -68,10 +69,17 @@ def _charts(lines: PhaseLines) -> list[Chart | None]:
             note="Held-out text; lower is better. It does not depend on the tokenizer.",
         ),
         _small("Learning rate", "learning rate", _series(lines, "learning_rate")),
+        _lambda_chart(lines),
         _small("Gradient norm", "before clipping", _series(lines, "grad_norm", smooth=True), from_zero=False),
         _small("Speed", "tokens per second", _series(lines, "tokens_per_second", smooth=True)),
         _small("Memory", "bytes at the peak", _series(lines, "peak_memory_bytes")),
     ]
+
+
+def _lambda_chart(lines: PhaseLines) -> Chart | None:
+    """Lambda over the steps, where it changes."""
+    series = _series(lines, "lambda")
+    return _small("Lambda", "weight of the answers", series) if len({y for _, y in series.points}) > 1 else None
 
 
 def _small(title: str, y_name: str, series: Series, from_zero: bool = True) -> Chart | None:

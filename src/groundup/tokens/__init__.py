@@ -17,6 +17,7 @@ from groundup.tokens.example_rows import PackedExamples, heads_of, labels_of, wr
 from groundup.tokens.examples import Example, ExampleReading, TaskKind, TaskSourceConfig, task_source_identity
 from groundup.tokens.fertility import OWN, measure_fertility
 from groundup.tokens.file_shards import write_file_shards
+from groundup.tokens.folds import write_folds
 from groundup.tokens.foreign import (
     foreign_identity,
     load_foreign,
@@ -129,6 +130,7 @@ __all__ = [
     "write_conversations",
     "write_examples",
     "write_file_shards",
+    "write_folds",
     "write_questions",
     "write_shards",
 ]

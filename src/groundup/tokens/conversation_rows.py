@@ -84,7 +84,7 @@ def best_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int]
 
 
 @dataclass(frozen=True)
-class _Packing:
+class Packing:
     """What `write_conversations` was asked for."""
 
     tokenizer: Tokenizer
@@ -99,7 +99,7 @@ class _Packing:
         return np.dtype(row_dtype(self.tokenizer.vocab_size))
 
 
-class _Item(NamedTuple):
+class Item(NamedTuple):
     """Inputs and targets of one conversation, in the rows' storage."""
 
     inputs: NDArray[np.unsignedinteger[Any]]
@@ -122,7 +122,7 @@ def write_conversations(
     Goes on from finished files of a killed attempt; the order of `conversations` must be the same at every attempt, and
     they are always read to the end, so that counts made while reading are whole. Raises DataError when none is left.
     """
-    packing = _Packing(tokenizer, folder, context_length, overlong, look_ahead_tokens)
+    packing = Packing(tokenizer, folder, context_length, overlong, look_ahead_tokens)
     remaining = iter(conversations)
     if not (folder / INDEX_FILE).is_file():
         _write_files(remaining, packing)
@@ -139,7 +139,7 @@ def write_conversations(
     return summary
 
 
-def _write_files(conversations: Iterator[HasTurns], packing: _Packing) -> None:
+def _write_files(conversations: Iterator[HasTurns], packing: Packing) -> None:
     packing.folder.mkdir(parents=True, exist_ok=True)
     marks = _finished_marks(packing.folder)
     read = sum(mark["read"] for mark in marks)
@@ -153,11 +153,11 @@ def _write_files(conversations: Iterator[HasTurns], packing: _Packing) -> None:
             if not counts["read"]:
                 break
             name = f"rows-{len(marks):05d}"
-            write_array(packing.folder / f"{name}.bin", _pack(items, packing, counts))
+            write_array(packing.folder / f"{name}.bin", pack_items(items, packing, counts))
             write_json(packing.folder / f"{name}.json", counts)
             marks.append(counts)
             bar.advance(counts["read"])
-    _write_index(marks, packing)
+    write_index(marks, packing)
 
 
 def _finished_marks(folder: Path) -> list[Counts]:
@@ -167,9 +167,9 @@ def _finished_marks(folder: Path) -> list[Counts]:
     return marks
 
 
-def _look_ahead(conversations: Iterator[HasTurns], packing: _Packing, counts: Counts) -> list[_Item]:
+def _look_ahead(conversations: Iterator[HasTurns], packing: Packing, counts: Counts) -> list[Item]:
     """Conversations for one file: at least `look_ahead_tokens` inputs, if that many are left."""
-    items: list[_Item] = []
+    items: list[Item] = []
     while counts["tokens"] < packing.look_ahead_tokens and (batch := _take(conversations)):
         counts["read"] += len(batch)
         bounded = [bounded_turns(turns, packing.context_length) for turns in batch]
@@ -185,7 +185,7 @@ def _look_ahead(conversations: Iterator[HasTurns], packing: _Packing, counts: Co
     return items
 
 
-def _parts(turns: Sequence[Turn], examples: Sequence[Encoded], packing: _Packing, counts: Counts) -> list[_Item]:
+def _parts(turns: Sequence[Turn], examples: Sequence[Encoded], packing: Packing, counts: Counts) -> list[Item]:
     """What is trained on of one conversation, and its place in the counts: kept, shortened or dropped."""
     trimmed = [(example, trim(example, packing.context_length, packing.overlong)) for example in examples]
     parts = [(example, part) for example, part in trimmed if part is not None]
@@ -199,7 +199,7 @@ def _parts(turns: Sequence[Turn], examples: Sequence[Encoded], packing: _Packing
         learnt = sum(count_answers(part.is_target) for _, part in parts)
         counts[ANSWERS_CUT] += sum(turn.role == "assistant" for turn in turns) - learnt
     counts[EXTRA] += len(parts) - 1
-    return [_item(part, packing, counts) for _, part in parts]
+    return [item_of(part, packing, counts) for _, part in parts]
 
 
 def _take(conversations: Iterator[HasTurns]) -> list[Sequence[Turn]]:
@@ -214,16 +214,17 @@ def _take(conversations: Iterator[HasTurns]) -> list[Sequence[Turn]]:
     return batch
 
 
-def _item(part: Encoded, packing: _Packing, counts: Counts) -> _Item:
+def item_of(part: Encoded, packing: Packing, counts: Counts) -> Item:
+    """Inputs and targets of a trimmed conversation, counted in `counts`."""
     ids, is_target = np.array(part.ids, dtype=packing.dtype), np.array(part.is_target)
     learnt = ids[is_target]
     counts["tokens"] += len(ids) - 1
     counts["targets"] += len(learnt)
     counts["target_bytes"] += len(packing.tokenizer.decode_bytes(learnt.tolist()))
-    return _Item(ids[:-1], np.where(is_target, ids, np.iinfo(packing.dtype).max)[1:])
+    return Item(ids[:-1], np.where(is_target, ids, np.iinfo(packing.dtype).max)[1:])
 
 
-def _pack(items: Sequence[_Item], packing: _Packing, counts: Counts) -> NDArray[np.unsignedinteger[Any]]:
+def pack_items(items: Sequence[Item], packing: Packing, counts: Counts) -> NDArray[np.unsignedinteger[Any]]:
     """Rows [rows, 3, context_length] of tokens, targets (largest number: none) and segments."""
     rows = best_fit_decreasing([len(item.inputs) for item in items], packing.context_length)
     block = np.empty((len(rows), 3, packing.context_length), dtype=packing.dtype)
@@ -247,7 +248,8 @@ def row_dtype(vocab_size: int) -> str:
     return token_dtype(vocab_size + 1)
 
 
-def _write_index(marks: Sequence[Counts], packing: _Packing) -> None:
+def write_index(marks: Sequence[Counts], packing: Packing) -> None:
+    """Write the index of the files of rows that `marks` count. Raises DataError when they hold no row."""
     context_length = packing.context_length
     total: Counts = Counter()
     for mark in marks:

@@ -121,7 +121,7 @@ class _Loop:
         result = train_step(
             self.state,
             self._micro_batches(),
-            self.phase.objectives,
+            self.phase.objectives.at(self.state.step),
             learning_rate_factor=factor,
             max_grad_norm=self.phase.training.max_grad_norm,
         )
@@ -157,6 +157,7 @@ class _Loop:
             **{f"loss_{name}": value for name, value in by_source},
             grad_norm=grad_norm,
             learning_rate=self.phase.training.optimizer.learning_rate * factor,
+            **self.phase.objectives.at(step - 1).named_weights(),
             tokens_per_second=round(tokens / seconds, 1),
             mfu=round(tokens / seconds * self.phase.flops_per_token / self.peak_flops, 4),
             peak_memory_bytes=peak_memory_bytes(self.state.device),

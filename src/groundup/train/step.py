@@ -9,8 +9,8 @@ tensors; what the host wants to know it reads from `StepResult` afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
@@ -38,11 +38,23 @@ class Objectives:
     """Names of the model's losses, of which the first needs none."""
     head_weights: tuple[float, ...] = ()
     """What each of them counts in the objective; empty: all alike."""
+    weights_at: Callable[[int], tuple[float, ...]] | None = None
+    """Weights at a step (from 0), where they change with it; None: `weights` all along."""
+    weight_names: tuple[str, ...] = ()
+    """What the log calls each weight; empty: they are not logged."""
 
     @property
     def loss_names(self) -> list[str]:
         """Names of the losses of each source, head by head: `text`, `text_next_sentence`."""
         return [f"{source}_{head}" if head else source for source in self.sources for head in self.heads]
+
+    def at(self, step: int) -> Objectives:
+        """As they are at `step`, with the weights that hold there."""
+        return self if self.weights_at is None else replace(self, weights=self.weights_at(step), weights_at=None)
+
+    def named_weights(self) -> dict[str, float]:
+        """The weights that the log shows, by name."""
+        return {name: weight for name, weight in zip(self.weight_names, self.weights) if name}
 
 
 @dataclass(frozen=True)
