@@ -44,6 +44,9 @@ STAGE_WORDS = {
     "questions": "keep the held-out questions",
     "pretrain": "learn the language",
     "instruct": "learn to answer",
+    "comparisons": "better and worse answers to tokens",
+    "reference": "how probable the answers were before",
+    "preferences": "learn which answers are better",
     "evaluate": "measure on held-out text and questions",
     "export": "write the Hugging Face folder",
 }
@@ -51,7 +54,7 @@ STAGE_WORDS = {
 
 def evaluation(facts: Facts) -> dict[str, Any]:
     """Metrics side by side: before and after instruction tuning, overall and per group."""
-    labels = sorted(facts.metrics, key=lambda label: (label != "base", label))
+    labels = list(facts.metrics)
     names = list(dict.fromkeys(name for label in labels for name in facts.metrics[label]))
     first = [name for name in HEADLINE_METRICS if name in names]
     rest = [name for name in names if name not in first and _tells_more(name, names)]
