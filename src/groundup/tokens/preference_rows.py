@@ -228,6 +228,21 @@ def packed(items: Sequence[Item], context_length: int, padding_id: int) -> NDArr
     return block
 
 
+def row_of(planes: NDArray[np.int32], references: NDArray[np.float32] | None = None) -> Row:
+    """A stored row [5, time] with what the reference says of its answers; without it zeros."""
+    time = planes.shape[1]
+    is_start = np.ones(time, dtype=bool)
+    np.not_equal(planes[SEGMENTS, 1:], planes[SEGMENTS, :-1], out=is_start[1:])
+    return Row(
+        planes[TOKENS].astype(np.int64),
+        planes[TARGETS].astype(np.int64),
+        *segments_and_positions(is_start),
+        answers=planes[ANSWERS].astype(np.int64),
+        groups=planes[GROUPS].astype(np.int32),
+        references=np.zeros(time, np.float32) if references is None else references.astype(np.float32),
+    )
+
+
 def _rows_file(folder: Path, number: int) -> Path:
     return folder / f"rows-{number:05d}.bin"
 
@@ -268,14 +283,4 @@ class PackedPreferences:
                 f"{_rows_file(self.folder, file)}: row {place} holds a token id outside the vocabulary of "
                 f"{self.vocab_size}; the file is damaged, remove the stage's folder and run again"
             )
-        is_start = np.ones(time, dtype=bool)
-        np.not_equal(planes[SEGMENTS, 1:], planes[SEGMENTS, :-1], out=is_start[1:])
-        read = self._references.read(0, index * time, time) if self._references else np.zeros(time)
-        return Row(
-            planes[TOKENS].astype(np.int64),
-            planes[TARGETS].astype(np.int64),
-            *segments_and_positions(is_start),
-            answers=planes[ANSWERS].astype(np.int64),
-            groups=planes[GROUPS].astype(np.int32),
-            references=read.astype(np.float32),
-        )
+        return row_of(planes, self._references.read(0, index * time, time) if self._references else None)
