@@ -3,7 +3,7 @@
     python -m benchmarks.preferences [--rules dpo,ipo,kto,orpo] [--steps 24] [--batch 8] [--data FILE]
                                                                                      (make bench-preferences)
 
-Curves: fp32, AdamW at a constant rate, no dropout; the loss of every step of both tools, and how far they differ. Speed,
+Curves: fp32, AdamW at a constant rate, no dropout; each step of both tools, and how far their losses differ. Speed and
 memory: pairs per second behind the first steps and the peak of the process, ours also with the defaults of `runtime:`
 in bf16, trl's also with the reference's log-probabilities computed beforehand. Data are the short questions of the
 atlas, each with the answer to another; `--data` takes any file that `preferences.sources` takes.

@@ -111,6 +111,7 @@ def test_the_reference_is_what_the_start_says(tuned: Recipe) -> None:
 @pytest.mark.parametrize("kind", ["kto", "orpo"])
 def test_the_other_rules_train_from_the_pretrained_model_too(kind: str, tmp_path: Path) -> None:
     changed = values(tmp_path, objective={"kind": kind}, epochs=2.0)
+    changed["model"]["context_length"] = 512
     recipe = config.build(Recipe, {**changed, "instruct": None}, "tiny")
     run(recipe, until="evaluate")
     assert ("reference" in folders(recipe)) == (kind != "orpo")

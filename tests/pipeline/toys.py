@@ -132,6 +132,8 @@ def with_kinds(values: dict[str, Any], kinds: Kinds) -> dict[str, Any]:
         if (path, kind) == (("model",), "encoder"):
             continue
         rules = {"rules": [{"parameters": "*"}]} if path[-1] == "optimizer" else {}
+        if kind == "lstm":
+            values["preferences"] = None  # it cannot keep answers apart
         replace_at(values, path, {"kind": kind, **REQUIRED.get(kind, {}), **rules})
     return json.loads(json.dumps(config.to_dict(config.build(Recipe, values, "toy"))))
 

@@ -93,8 +93,8 @@ def write_preferences(
     context, rows = packing.context_length, sum(rows_of_files)
     if not rows:
         raise DataError(
-            f"{folder.name}: no preference fits a row ({counts['preferences']} read, context {context}; a pair needs"
-            " both answers in one row, KTO four); raise model.context_length, or overlong: truncate"
+            f"{folder.name}: no preference fits a row ({counts['preferences']} read, context {context}; a pair takes"
+            " one row, KTO four times as much); raise model.context_length, or set overlong: truncate"
         )
     keys = ("preferences", "compared", "tokens", "targets", "truncated", *DROPPED)
     padding = round(1.0 - counts["tokens"] / (rows * context), 6)
