@@ -67,6 +67,7 @@ def pairs_of(path: Path) -> Iterator[Pair]:
 
 def make_model(folder: Path, texts: list[str], options: Any) -> None:
     """A tokenizer of the texts and random weights, as a Hugging Face folder."""
+    (folder / "tokenizer").mkdir()
     train_tokenizer(TokenizerConfig(vocab_size=options.vocab_size), texts, folder / "tokenizer")
     tokenizer = Tokenizer.load(folder / "tokenizer")
     config = DecoderConfig(

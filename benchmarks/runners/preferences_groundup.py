@@ -49,7 +49,7 @@ def main() -> None:
     state = build_state(
         loaded.model.config, loaded.model.vocab_size, training, execution, 1, device=device, start=start
     )
-    batches = list(batches_of(job, rule, loaded.tokenizer))
+    batches = [without_padding(each) for each in batches_of(job, rule, loaded.tokenizer)]
     began = time.monotonic()
     if not isinstance(rule, ORPOConfig):
         batches = [replace(each, references=references(state.model, each)) for each in batches]
@@ -124,6 +124,15 @@ def _of_ids(pairs: list[dict[str, list[int]]], context: int, padding: int) -> Ba
     ]
     block = packed(items, context, padding)
     return collate([row_of(planes) for planes in block], [0] * len(block))
+
+
+def without_padding(batch: Batch) -> Batch:
+    """The batch up to the last place that any row uses: a whole set, packed by the stage, has next to no padding."""
+    assert batch.answers is not None and batch.groups is not None and batch.references is not None
+    used = int((batch.answers != IGNORE).any(0).nonzero().max()) + 1
+    stop = min(-(-used // 32) * 32, batch.tokens.shape[1])
+    planes = ("tokens", "targets", "segments", "positions", "answers", "groups", "references")
+    return replace(batch, **{name: getattr(batch, name)[:, :stop].contiguous() for name in planes})
 
 
 def references(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
