@@ -116,8 +116,8 @@ class PreferenceReading:
         reasons = ", ".join(f"{reason} ({count})" for reason, count in self.rejected.most_common(3))
         if not self.accepted:
             raise DataError(
-                f"{self.config.path[-60:]}: no preference of '{name}' can be used, {rejected} rejected: "
-                f"{reasons[:60]}; give prompt, chosen and rejected",
+                f"{self.config.path[-60:]}: none of {rejected} records is a preference: {reasons[:50]};"
+                " give prompt, chosen and rejected",
                 details=[sample for samples in self.samples.values() for sample in samples],
             )
         logger.info(f"{name}: {self.accepted} preferences, {rejected} records rejected")
