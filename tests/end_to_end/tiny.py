@@ -12,6 +12,8 @@ import yaml
 WORDS = ("river", "stone", "winter", "garden", "letter", "morning", "silver", "window", "captain", "story", "forest")
 PLACES = {f"{a}{b}land": f"{b}{a}ville" for a in ("Nor", "Sud", "Est", "Wes") for b in ("mar", "vel", "kin", "dor")}
 
+PHRASINGS = ("What is the capital of {}?", "Name the capital of {}.", "Which city is the capital of {}?")
+
 RUNTIME = {"threads": 1, "compile": "off", "checkpoint_every_seconds": 0.2, "validate_every_steps": 10}
 
 
@@ -25,16 +27,27 @@ def write_data(folder: Path) -> None:
             words = " ".join(random_words.choice(WORDS) for _ in range(60))
             text = f"{country}. The capital of {country} is {PLACES[country]}. Document {number}: {words}."
             handle.write(json.dumps({"id": f"d{number}", "text": text}) + "\n")
-    phrasings = ("What is the capital of {}?", "Name the capital of {}.", "Which city is the capital of {}?")
+
     with (folder / "train.jsonl").open("w") as train, (folder / "heldout.jsonl").open("w") as heldout:
         for number, (country, capital) in enumerate(sorted(PLACES.items())):
-            for index, phrasing in enumerate(phrasings):
+            for index, phrasing in enumerate(PHRASINGS):
                 turns = [
                     {"role": "user", "content": phrasing.format(country)},
                     {"role": "assistant", "content": capital},
                 ]
                 record = {"messages": turns, "task": "capital", "kind": "phrasing"}
                 (heldout if index == number % 3 else train).write(json.dumps(record) + "\n")
+
+
+def write_preferences(folder: Path) -> None:
+    """The right capital and that of another country, of each country in pairs.jsonl and pairs-heldout.jsonl."""
+    countries = sorted(PLACES)
+    with (folder / "pairs.jsonl").open("w") as train, (folder / "pairs-heldout.jsonl").open("w") as heldout:
+        for number, country in enumerate(countries):
+            for step, phrasing in enumerate(PHRASINGS):
+                other = PLACES[countries[(number + 1 + step) % len(countries)]]
+                record = {"prompt": phrasing.format(country), "chosen": PLACES[country], "rejected": other}
+                (heldout if step == number % 3 else train).write(json.dumps(record) + "\n")
 
 
 def recipe(folder: Path, name: str = "tiny", **changes: Any) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from tests.pipeline.toys import (
     leaves,
     needs_encoder,
     with_kinds,
+    with_preferences,
     with_scaling,
 )
 
@@ -43,22 +44,24 @@ IDENTITY = [leaf for leaf in ALL if leaf.path[0] not in ("name", "runtime") and 
 RUNTIME = [leaf for leaf in ALL if leaf.path[0] in ("name", "runtime")]
 STAGES = [
     *("corpus", "contamination", "tokenizer", "fertility", "shards", "conversations", "questions"),
-    *("pretrain", "instruct", "evaluate", "export"),
+    *("comparisons", "pretrain", "instruct", "reference", "preferences", "evaluate", "export"),
 ]
 TEXT = ("corpus", "contamination", "tokenizer", "fertility", "shards")
+TUNING = ("conversations", "questions", "instruct")
+COMPARING = ("comparisons", "reference", "preferences")
 UNTOUCHED = {
     "corpus": {"questions"},
+    "preferences": {*TEXT, "conversations", "questions", "pretrain", "instruct"},
     "tokenizer": {"corpus", "contamination", "questions"},
     "model": {*TEXT, "questions"},
-    "seed": {*TEXT, "conversations", "questions"},
-    "pretrain": {*TEXT, "conversations", "questions"},
-    "instruct": {"corpus", "tokenizer", "fertility", "shards", "pretrain"},
+    "seed": {*TEXT, "conversations", "questions", "comparisons"},
+    "pretrain": {*TEXT, "conversations", "questions", "comparisons"},
+    "instruct": {"corpus", "tokenizer", "fertility", "shards", "comparisons", "pretrain"},
     "task": {*TEXT, "pretrain"},
-    "evaluate": {*TEXT, "conversations", "questions", "pretrain", "instruct", "export"},
-    "export": {*TEXT, "conversations", "questions", "pretrain", "instruct", "evaluate"},
+    "evaluate": {*TEXT, "conversations", "questions", "pretrain", "instruct", *COMPARING, "export"},
+    "export": {*TEXT, "conversations", "questions", "pretrain", "instruct", *COMPARING, "evaluate"},
 }
 """Section -> stages that a change in it must not redo."""
-TUNING = ("conversations", "questions", "instruct")
 
 
 @pytest.fixture(scope="module")
@@ -126,9 +129,11 @@ def test_the_tree_is_walked_to_its_ends() -> None:
 def test_every_identity_field_changes_a_fingerprint(leaf: Leaf, values: dict[str, Any], folder: Path) -> None:
     base = with_kinds(as_encoder(values) if needs_encoder(leaf) else values, leaf.kinds)
     base = with_scaling(base) if leaf.path[:2] == ("model", "scaling") else base
+    base = with_preferences(base, leaf)
     edited = changed(base, leaf, other_values(folder))
     if edited is None:
         fixed = leaf.path[-1] in WITHOUT_ANOTHER_VALUE or len(get_args(leaf.field.annotation)) == 1
+        fixed = fixed or leaf.path[:2] == ("preferences", "loss")  # refused: it would change log-probabilities
         assert fixed, f"no other valid value of {leaf} is known to this test"
         return
     before, after = fingerprints(config.build(Recipe, base, "toy"), folder), fingerprints(edited, folder)

@@ -89,7 +89,14 @@ def base_values(folder: Path) -> dict[str, Any]:
     )
     values["corpus"]["decontaminate"] = [{"name": "exam", "path": str(folder / "exam.jsonl")}]
     values["instruct"]["sources"].append({"name": "again", "path": str(folder / "heldout.jsonl")})
-    for phase in ("pretrain", "instruct"):
+    tiny.write_preferences(folder)
+    compared = [{"name": name, "path": str(folder / "pairs.jsonl")} for name in ("questions", "pairs")]
+    values["preferences"] = {
+        "sources": compared,
+        "heldout": [{"name": "pairs", "path": str(folder / "pairs-heldout.jsonl")}],
+        **{name: values["instruct"][name] for name in ("tokens", "global_batch_tokens", "precision")},
+    }
+    for phase in ("pretrain", "instruct", "preferences"):
         values[phase] |= CHOICES
     return json.loads(json.dumps(config.to_dict(config.build(Recipe, values, "toy"))))
 
@@ -106,7 +113,7 @@ def as_encoder(values: dict[str, Any]) -> dict[str, Any]:
     sources = [{"name": "labelled", "path": path, "pair_field": "second"}]
     values["model"] = ENCODER
     values["pretrain"]["masking"] = {}
-    values["instruct"] = None
+    values["instruct"] = values["preferences"] = None
     values["task"] = {
         "kind": "sequence",
         "sources": sources,
@@ -125,6 +132,8 @@ def with_kinds(values: dict[str, Any], kinds: Kinds) -> dict[str, Any]:
         if (path, kind) == (("model",), "encoder"):
             continue
         rules = {"rules": [{"parameters": "*"}]} if path[-1] == "optimizer" else {}
+        if kind == "lstm":
+            values["preferences"] = None  # it cannot keep answers apart
         replace_at(values, path, {"kind": kind, **REQUIRED.get(kind, {}), **rules})
     return json.loads(json.dumps(config.to_dict(config.build(Recipe, values, "toy"))))
 
@@ -133,6 +142,15 @@ def with_scaling(values: dict[str, Any]) -> dict[str, Any]:
     """`values` with the decoder as a larger copy of another."""
     scaling = {"base_hidden_size": 16, "base_num_layers": 1, "base_num_heads": 1}
     return {**values, "model": {**values["model"], "scaling": scaling}}
+
+
+def with_preferences(values: dict[str, Any], leaf: Leaf) -> dict[str, Any]:
+    """`values` in which a field of preferences can be another: a budget in epochs, single judged answers."""
+    if leaf.path == ("preferences", "epochs"):
+        return {**values, "preferences": {**values["preferences"], "tokens": 0, "epochs": 1.0}}
+    if leaf.path[0] == "preferences" and leaf.path[-1] == "format":
+        return with_kinds(values, ((("preferences", "objective"), "kto"),))
+    return values
 
 
 def value_at(values: Any, path: tuple[Step, ...]) -> Any:

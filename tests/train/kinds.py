@@ -18,6 +18,7 @@ from groundup.models import (
     LabellerConfig,
     Network,
     NetworkConfig,
+    PreferenceRule,
     numbers_as_targets,
 )
 from groundup.models.scaling import ScalingConfig
@@ -28,6 +29,7 @@ from groundup.train.loop import Phase
 from groundup.train.state import TrainingConfig, TrainState, build_state
 from groundup.train.step import Objectives
 from tests.train import toys
+from tests.train.preference_toys import RULES, ToyPreferences, with_rule
 
 ONE = Objectives(("text",), (0,), ("pretrain",), (1.0,))
 CLS, SEP, MASK, CONTROL_TOKENS = 1, 2, 3, 4
@@ -125,6 +127,7 @@ class Case:
     build: Callable[[NetworkConfig, int], Network] | None = None
     layers: LayersConfig | None = None
     order: str = "shuffled"
+    rule: PreferenceRule | None = None
 
     def mixture(self) -> Mixture:
         """Eight rows a step."""
@@ -134,6 +137,7 @@ class Case:
     def state(self, training: TrainingConfig, **changes: Any) -> TrainState:
         """A fresh state on the CPU."""
         device = torch.device("cpu")
+        training = with_rule(training, self.rule) if self.rule else training
         return build_state(
             self.model, toys.VOCAB_SIZE, training, toys.EAGER, 3, device=device, layers=self.layers, **changes
         )
@@ -160,6 +164,14 @@ def _labels(kind: LabelKind, outputs: int, layers: LayersConfig | None = None) -
     return Case(model, ((partial(LabelRows, kind), 1.0),), objectives, layers)
 
 
+def _preferences(name: str) -> Case:
+    """Preferences at three quarters of the rows, text at the rest."""
+    compared = partial(ToyPreferences, "pairs", kto=name == "kto")
+    sources = ((compared, 0.75), (partial(toys.ToyRows, "text"), 0.25))
+    objectives = Objectives(("pairs", "text"), (0, 1), ("preferences", "pretrain"), (1.0, 0.1))
+    return Case(toys.MODEL, sources, objectives, rule=RULES[name])
+
+
 def decoder(family: str) -> DecoderConfig:
     """The toy decoder as one of a family."""
     return DecoderConfig(**{**toys.MODEL.model_dump(), **DECODERS[family]})
@@ -176,6 +188,7 @@ CASES: dict[str, Case] = {
         ((partial(MaskedRows, pairs=True), 1.0),),
         Objectives(("text",), (0,), ("pretrain",), (1.0,), ("", "next_sentence")),
     ),
+    **{f"qwen3: {name}": _preferences(name) for name in RULES},
     "labeller: sequence": _labels("sequence", 2),
     "labeller: sequence, layer by layer": _labels("sequence", 2, LayersConfig(unfreeze_every_steps=2, layer_decay=0.9)),
     "labeller: token": _labels("token", 2),

@@ -16,6 +16,8 @@ from groundup.train.average import AverageConfig
 from groundup.train.state import TrainState, build_state
 from groundup.train.step import train_step
 from tests.train import toys
+from tests.train.kinds import CASES as CASES_OF_ALL
+from tests.train.kinds import Case
 
 MODELS = {
     "decoder": toys.MODEL.model_copy(update={"residual_dropout": 0.2, "stochastic_depth": 0.3}),
@@ -25,6 +27,7 @@ RULES = [name for name in toys.RULES if name != "adamw_8bit"]
 """The 8-bit moments are compiled for each shape of a shard, which takes too long here."""
 CASES = [("decoder", rule) for rule in RULES] + [("lstm", "adamw"), ("lstm", "adafactor")]
 STEPS = 3
+PREFERENCES = ("dpo", "kto")
 
 
 def steps(state: TrainState, first: int, count: int) -> list[float]:
@@ -35,6 +38,16 @@ def steps(state: TrainState, first: int, count: int) -> list[float]:
         result = train_step(state, [batch], toys.objectives(), learning_rate_factor=1.0, max_grad_norm=1.0)
         losses.append(float(result.loss))
     return losses
+
+
+def compared(state: TrainState, case: Case) -> list[float]:
+    """Losses of steps on preferences and text."""
+    rows, mixture = 8 // state.world_size, case.mixture()
+    batches = (mixture.batch(step, state.rank * rows, rows) for step in range(STEPS))
+    done = [
+        train_step(state, [batch], case.objectives, learning_rate_factor=1.0, max_grad_norm=1.0) for batch in batches
+    ]
+    return [float(each.loss) for each in done]
 
 
 def train(rank: int, world_size: int, port: int, folder: str) -> None:
@@ -49,6 +62,10 @@ def train(rank: int, world_size: int, port: int, folder: str) -> None:
         )
         found[f"{model} {rule}"] = steps(state, 0, STEPS)
         checkpoint.save(Path(folder, str(world_size), model, rule), state, {}, keep=1)
+    for rule in PREFERENCES:
+        case = CASES_OF_ALL[f"qwen3: {rule}"]
+        state = case.state(toys.training(optimizer="adamw"), mesh=mesh)
+        found[f"preferences {rule}"] = compared(state, case)
     if rank == 0:
         Path(folder, f"{world_size}.json").write_text(json.dumps(found), encoding="utf-8")
     leave()

@@ -6,6 +6,7 @@ from groundup.evaluate.labels import Labelled, measure_labels
 from groundup.evaluate.language import TextMeasure, measure_language, measure_text
 from groundup.evaluate.metrics import ClusterRatio, Metric, mean
 from groundup.evaluate.packed_answers import Scores, answer_matches, answer_sums
+from groundup.evaluate.preferences import measure_preferences, scored_answers
 from groundup.evaluate.task import EvaluateConfig, Result, Subject
 from groundup.evaluate.tasks.config import PATHS, EvaluationTask, task_identity
 from groundup.evaluate.tasks.likelihood import Request, Score, score
@@ -40,9 +41,11 @@ __all__ = [
     "measure",
     "measure_labels",
     "measure_language",
+    "measure_preferences",
     "measure_tasks",
     "measure_text",
     "score",
+    "scored_answers",
     "side_by_side",
     "task_identity",
     "text_sums",

@@ -26,6 +26,15 @@ from groundup.models.layouts import LAYOUTS, ConfigValues, Layout, find_layout, 
 from groundup.models.losses import IGNORE, LossConfig, WeightedLossConfig
 from groundup.models.lstm import LSTM, LSTMConfig
 from groundup.models.network import CausalNetwork, Network, NetworkConfig, TokenCache, build_model, causal
+from groundup.models.preferences import (
+    DPOConfig,
+    IPOConfig,
+    KTOConfig,
+    ORPOConfig,
+    PreferenceLossConfig,
+    PreferenceRule,
+    outcome,
+)
 from groundup.models.transformers_model import TransformersConfig, TransformersModel
 
 __all__ = [
@@ -35,10 +44,13 @@ __all__ = [
     "Anatomy",
     "CausalNetwork",
     "ConfigValues",
+    "DPOConfig",
     "Decoder",
     "DecoderConfig",
     "Encoder",
     "EncoderConfig",
+    "IPOConfig",
+    "KTOConfig",
     "KeyValueCache",
     "LSTMConfig",
     "LabelKind",
@@ -49,6 +61,9 @@ __all__ = [
     "ModelConfig",
     "Network",
     "NetworkConfig",
+    "ORPOConfig",
+    "PreferenceLossConfig",
+    "PreferenceRule",
     "RowContext",
     "StateCache",
     "TokenCache",
@@ -69,6 +84,7 @@ __all__ = [
     "layout_of",
     "model_anatomy",
     "numbers_as_targets",
+    "outcome",
     "own_shapes",
     "to_huggingface",
 ]

@@ -168,15 +168,29 @@ class LanguageModelHead(nn.Module):
         row_weights: Float[Tensor, " rows"] | None,
     ) -> tuple[Float[Tensor, " rows"], Int[Tensor, " rows"]]:
         """As `forward`, with any matrix of scores."""
-        states, flat = hidden.flatten(0, 1), targets.flatten()
         if row_weights is None or not torch.is_grad_enabled():
-            losses = _TokenLosses.apply(states, matrix, flat, self.chunk_loss)  # type: ignore[no-untyped-call]
-        else:
-            weights = row_weights.float()[:, None].expand(targets.shape).flatten()
-            losses = _WeightedTokenLosses.apply(  # type: ignore[no-untyped-call]
-                states, matrix, flat, weights, self.chunk_loss
-            )
+            return self._of_tokens(hidden, matrix, targets).sum(1), (targets != IGNORE).sum(1)
+        states, flat = hidden.flatten(0, 1), targets.flatten()
+        weights = row_weights.float()[:, None].expand(targets.shape).flatten()
+        losses = _WeightedTokenLosses.apply(  # type: ignore[no-untyped-call]
+            states, matrix, flat, weights, self.chunk_loss
+        )
         return losses.view(targets.shape).sum(1), (targets != IGNORE).sum(1)
+
+    def token_losses(
+        self,
+        hidden: Float[Tensor, "rows time hidden"],
+        embedding: Float[Tensor, "vocab hidden"],
+        targets: Int[Tensor, "rows time"],
+    ) -> Float[Tensor, "rows time"]:
+        """The loss of every target by itself (float32, nats); what is made of them decides the gradients."""
+        return self._of_tokens(hidden, self._matrix(embedding), targets)
+
+    def _of_tokens(self, hidden: Tensor, matrix: Tensor, targets: Tensor) -> Tensor:
+        losses: Tensor = _TokenLosses.apply(  # type: ignore[no-untyped-call]
+            hidden.flatten(0, 1), matrix, targets.flatten(), self.chunk_loss
+        )
+        return losses.view(targets.shape)
 
     def _matrix(self, embedding: Tensor) -> Tensor:
         return embedding if self.weight is None else self.weight

@@ -25,7 +25,8 @@ from groundup.errors import RecipeError
 from groundup.models.context import RowContext
 from groundup.models.heads import ChunkLoss, LanguageModelHead
 from groundup.models.initial import fill, generator
-from groundup.models.losses import LossConfig
+from groundup.models.losses import IGNORE, LossConfig
+from groundup.models.preferences import PreferenceLossConfig, answer_sums, outcome
 from groundup.models.scaling import Growth
 
 Role = Literal["matrix", "embedding", "head", "vector"]
@@ -235,6 +236,9 @@ class CausalNetwork(Network):
         positions: Int[Tensor, "rows time"] | None = None,
         row_weights: Float[Tensor, " rows"] | None = None,
         context: RowContext | None = None,
+        answers: Int[Tensor, "rows time"] | None = None,
+        groups: Int[Tensor, "rows time"] | None = None,
+        references: Float[Tensor, "rows time"] | None = None,
     ) -> Losses | Float[Tensor, "rows time vocab"]:
         """With targets: the sum of the losses (nats, float32) and the number of valid targets of each row; else logits.
 
@@ -243,7 +247,12 @@ class CausalNetwork(Network):
         its gradients at once instead of computing the logits a second time in the backward; the gradient that comes
         back must be a multiple of these weights, or all gradients become NaN. `context`: the rows' keys for dropout
         (without, nothing is dropped), and what they carry on from the window before.
+        `answers`, `groups`, `references`: there are rows of preferences among the rows (see `models.preferences`);
+        without targets the log-probability (nats) and the tokens of each answer, both by number of its segment.
         """
+        if answers is not None:
+            assert segments is not None and groups is not None and references is not None, "preferences come whole"
+            return self._judged(tokens, targets, segments, positions, context, answers, groups, references)
         x = self.hidden(tokens, segments, positions, context)
         if targets is None:
             return self.head.logits(x, self._table())
@@ -262,6 +271,41 @@ class CausalNetwork(Network):
     def logits_of(self, states: Float[Tensor, "places width"]) -> Float[Tensor, "places vocab"]:
         """Logits, float32, of what `states_at` gave."""
         return self.head.logits(states, self._table())
+
+    def _judged(
+        self,
+        tokens: Tensor,
+        targets: Tensor | None,
+        segments: Tensor,
+        positions: Tensor | None,
+        context: RowContext | None,
+        answers: Tensor,
+        groups: Tensor,
+        references: Tensor,
+    ) -> Losses:
+        """Rows of preferences, and rows of text beside them, whose losses are those of their tokens as ever."""
+        compares = groups[:, 0] >= 0
+        wanted = answers if targets is None else torch.where(compares[:, None], answers, targets)
+        losses = self.token_losses(tokens, wanted, segments, positions, context)
+        log_probabilities, lengths = answer_sums(losses, answers, segments)
+        if targets is None:
+            return log_probabilities, lengths
+        if not isinstance(self.loss, PreferenceLossConfig):
+            raise ValueError("rows of preferences need a rule: set_loss(PreferenceLossConfig(rule=...))")
+        found = outcome(self.loss.rule, log_probabilities, lengths, targets, groups, references)
+        return torch.where(compares, found.losses.sum(1), losses.sum(1)), (targets != IGNORE).sum(1)
+
+    def token_losses(
+        self,
+        tokens: Int[Tensor, "rows time"],
+        targets: Int[Tensor, "rows time"],
+        segments: Int[Tensor, "rows time"] | None,
+        positions: Int[Tensor, "rows time"] | None,
+        context: RowContext | None,
+    ) -> Float[Tensor, "rows time"]:
+        """The loss of every target by itself (nats, float32); 0 where there is none."""
+        x = self.hidden(tokens, segments, positions, context)
+        return self.head.token_losses(x, self._table(), targets)
 
     def new_cache(self, rows: int, max_time: int) -> TokenCache:
         """Room for `rows` sequences of at most `max_time` tokens; by default their tokens, computed again each time."""

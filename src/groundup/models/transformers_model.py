@@ -193,17 +193,34 @@ class TransformersModel(CausalNetwork, of=TransformersConfig):
         positions: Int[Tensor, "rows time"] | None = None,
         row_weights: Float[Tensor, " rows"] | None = None,
         context: RowContext | None = None,
+        answers: Int[Tensor, "rows time"] | None = None,
+        groups: Int[Tensor, "rows time"] | None = None,
+        references: Float[Tensor, "rows time"] | None = None,
     ) -> Losses | Float[Tensor, "rows time vocab"]:
         """As `CausalNetwork.forward`; a class that does more with its scores makes all of them at once."""
         self._prepare(tokens.device)
-        if self._output.passing:
-            return super().forward(tokens, targets, segments, positions, row_weights, context)
-        scores = self._run(tokens, segments, positions).float()
+        if self._output.passing or answers is not None:
+            return super().forward(
+                tokens, targets, segments, positions, row_weights, context, answers, groups, references
+            )
         if targets is None:
-            return scores
-        flat = scores.flatten(0, 1)
+            return self._run(tokens, segments, positions).float()
+        return self.token_losses(tokens, targets, segments, positions, context).sum(1), (targets != IGNORE).sum(1)
+
+    def token_losses(
+        self,
+        tokens: Int[Tensor, "rows time"],
+        targets: Int[Tensor, "rows time"],
+        segments: Int[Tensor, "rows time"] | None,
+        positions: Int[Tensor, "rows time"] | None,
+        context: RowContext | None,
+    ) -> Float[Tensor, "rows time"]:
+        """The loss of every target by itself (nats, float32); 0 where there is none."""
+        if self._output.passing:
+            return super().token_losses(tokens, targets, segments, positions, context)
+        flat = self._run(tokens, segments, positions).float().flatten(0, 1)
         losses = loss_from_total(flat, torch.logsumexp(flat, dim=-1), targets.flatten(), self.loss)
-        return losses.view(targets.shape).sum(1), (targets != IGNORE).sum(1)
+        return losses.view(targets.shape)
 
     def hidden(
         self,

@@ -21,7 +21,7 @@ _CONTAMINATION = "contamination"
 
 def evaluate_identity(context: Context) -> Mapping[str, Any]:
     """The section, with the content of the tasks' files in place of their paths."""
-    paired = {"forgetting": "paired by document"} if context.recipe.instruct else {}
+    paired = {"forgetting": "paired by document"} if context.recipe.instruct or context.recipe.preferences else {}
     values = {**config.to_dict(context.recipe.evaluate), **paired}
     tasks = [evaluate.task_identity(task, Path.cwd()) for task in context.recipe.evaluate.tasks]
     return {**values, "tasks": tasks} if tasks else {key: value for key, value in values.items() if key != "tasks"}

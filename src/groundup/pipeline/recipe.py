@@ -23,6 +23,7 @@ from groundup.export import ExportConfig
 from groundup.models import DecoderConfig, EncoderConfig, ModelConfig, NetworkConfig
 from groundup.optim import LayersConfig, require_transfer
 from groundup.pipeline.lambda_config import AutoLambda, LambdaConfig, also_a_word
+from groundup.pipeline.preferences_config import PreferencesConfig
 from groundup.pipeline.start import described
 from groundup.tokens import InstructSourceConfig, MaskingConfig, TaskKind, TaskSourceConfig, TokenizerConfig
 from groundup.train.state import ExecutionConfig, TrainingConfig, check_batch
@@ -40,6 +41,8 @@ _PATHS = (
     "pretrain.from",
     "instruct.sources.path",
     "instruct.heldout.path",
+    "preferences.sources.path",
+    "preferences.heldout.path",
     "task.sources.path",
     "task.heldout.path",
     *("evaluate.tasks.path", "evaluate.tasks.few_shot.path", "evaluate.tasks.word_list"),
@@ -201,6 +204,8 @@ class Recipe(Config):
     """First phase."""
     instruct: InstructConfig | None = None
     """Second phase; leave it out to stop after pretraining."""
+    preferences: PreferencesConfig | None = None
+    """Last phase: which of two answers is better; leave it out where nothing says so."""
     task: TaskConfig | None = None
     """Second phase of an encoder; leave it out to stop after pretraining."""
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -233,7 +238,8 @@ class Recipe(Config):
             if len(set(self.task.labels)) < len(self.task.labels):
                 raise ValueError("task.labels: two have the same name; give each its own")
             _check_pairs(self.task, self.model.num_parts)
-        for phase in (self.pretrain, self.instruct, self.task):
+        _check_preferences(self)
+        for phase in (self.pretrain, self.instruct, self.preferences, self.task):
             if phase is not None:
                 _check_phase(phase, self.model)
         return self
@@ -273,6 +279,20 @@ def _check_objective(recipe: Recipe) -> None:
         raise ValueError("evaluate.tasks: an encoder goes on with no text; leave them out, or use model.kind: decoder")
     if recipe.instruct is not None:
         raise ValueError("an encoder does not answer, so it has no 'instruct:' section; use model.kind: decoder")
+
+
+def _check_preferences(recipe: Recipe) -> None:
+    """Answers are compared by a model that keeps the documents of a row apart."""
+    preferences = recipe.preferences
+    if preferences is None:
+        return
+    _check_distinct("preferences.sources", [source.name for source in preferences.sources])
+    _check_distinct("preferences.heldout", [source.name for source in preferences.heldout])
+    _check_mixture("preferences", preferences.mixture, [source.name for source in preferences.sources])
+    if recipe.model.kind not in ("decoder", "transformers"):
+        raise ValueError(f"preferences need model.kind: decoder or transformers; a {recipe.model.kind} cannot")
+    if preferences.instruct_fraction and recipe.instruct is None:
+        raise ValueError("preferences.instruct_fraction trains on instruct.sources; add an 'instruct:' section")
 
 
 def _check_pairs(task: TaskConfig, num_parts: int) -> None:

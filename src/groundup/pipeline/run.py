@@ -37,9 +37,9 @@ VERBS: dict[str, str] = {
     "run": "export",
 }
 """Verb -> the last stage that it brings to done."""
-PREPARED = ("shards", "conversations", "questions", "examples")
+PREPARED = ("shards", "conversations", "questions", "examples", "comparisons")
 """Stages that make what is trained and measured on."""
-TRAINED = ("pretrain", "lambda", "instruct", "task")
+TRAINED = ("pretrain", "lambda", "instruct", "preferences", "task")
 """Stages that write a line per step, or an event."""
 
 

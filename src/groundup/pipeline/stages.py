@@ -7,6 +7,7 @@
     held-out conversations -> questions ------------------------------/
     labelled records -> examples ---> task (from pretrain; of an encoder, in place of instruct)
     lambda, between pretrain and instruct, where it is to be found by cross-validation (from shards and conversations)
+    preferences -> comparisons -> reference -> preferences (from instruct, or pretrain without it)
 
 Invariant: a stage reads other stages' finished folders and its own part of the recipe, nothing else; so equal
 fingerprints mean equal results.
@@ -38,6 +39,16 @@ from groundup.pipeline.phases import (
     text_rows,
     trained_model,
 )
+from groundup.pipeline.preferences import (
+    build_comparisons,
+    build_preferences,
+    build_reference,
+    comparisons_identity,
+    final_phase,
+    measure_heldout,
+    preferences_identity,
+    reference_identity,
+)
 from groundup.pipeline.recipe import Recipe
 from groundup.pipeline.task import (
     build_examples,
@@ -50,8 +61,6 @@ from groundup.pipeline.task import (
 from groundup.tokens import JoinedRows, Rows
 from groundup.train.state import dtype_of
 
-BEFORE_INSTRUCT = "before_instruct"
-"""Label of the base model's metrics in evaluation.json."""
 FERTILITY_BYTES = 2_000_000
 """So much text of each source is enough to say how many tokens it needs."""
 _DRAWN = "drawn"
@@ -254,18 +263,22 @@ def _build_evaluate(context: Context, work: Path) -> Mapping[str, Any]:
     dtype = dtype_of(recipe.pretrain.precision)
     found: dict[str, evaluate.Evaluation] = {}
     sums: dict[str, evaluate.TextSums] = {}
-    for label, phase in (("base", "pretrain"), ("instruct", "instruct")):
+    tuned = final_phase(context) != "pretrain"
+    for label, phase in (("base", "pretrain"), ("instruct", "instruct"), ("preferences", "preferences")):
         if phase in context.done:
             model = trained_model(context, phase, dtype)
             asked = (tokenizer, texts, questions, recipe.evaluate)
             found[label] = evaluate.evaluate(model, *asked, contaminated=known)
-            if "instruct" in context.done:
+            if tuned:
                 sums[label] = evaluate.text_sums(model, next(iter(texts.values())), tokenizer, recipe.evaluate.max_rows)
-    before = {BEFORE_INSTRUCT: found["base"]} if "instruct" in found else {}
-    metrics = evaluate.side_by_side(found.get("instruct", found["base"]), before).metrics_dict()
-    if before:
-        metrics |= _forgetting(found["base"], found["instruct"], (sums["base"], sums["instruct"]))
+    *earlier, last = found
+    before = {f"before_{after}": found[label] for label, after in zip(earlier, list(found)[1:])}
+    metrics = evaluate.side_by_side(found[last], before).metrics_dict()
+    if tuned:
+        metrics |= _forgetting(found["base"], found[last], (sums["base"], sums[last]))
     samples: dict[str, Any] = {label: evaluation.samples for label, evaluation in found.items()}
+    if "preferences" in context.done:
+        metrics |= {name: metric.as_dict() for name, metric in measure_heldout(context, dtype).items()}
     if "task" in context.done:
         of_task, samples["task"] = measure_task(context, dtype)
         metrics |= {name: metric.as_dict() for name, metric in of_task.items()}
@@ -277,7 +290,7 @@ def _build_evaluate(context: Context, work: Path) -> Mapping[str, Any]:
 def _forgetting(
     before: evaluate.Evaluation, after: evaluate.Evaluation, texts: tuple[evaluate.TextSums, evaluate.TextSums]
 ) -> dict[str, dict[str, Any]]:
-    """What instruction tuning changed, in every metric."""
+    """What tuning changed, in every metric: after its last phase, before its first."""
     answers = before.samples.get("answers", []), after.samples.get("answers", [])
     found = evaluate.changes(before.metrics, after.metrics, texts, answers)
     return {name: metric.as_dict() for name, metric in found.items()}
@@ -302,7 +315,7 @@ def _export_identity(context: Context) -> Mapping[str, Any]:
 
 
 def _build_export(context: Context, work: Path) -> Mapping[str, Any]:
-    phase = "instruct" if "instruct" in context.done else "pretrain"
+    phase = final_phase(context)
     checks = export.save_model(trained_model(context, phase), context.tokenizer(), work, context.recipe.export)
     of_task = {"task": export_task(context, work / "task")} if "task" in context.done else {}
     return {"from": phase, **checks, **of_task}
@@ -317,6 +330,7 @@ _STAGES: tuple[StageKind, ...] = (
     StageKind("conversations", _conversations_identity, ("tokenizer",), _build_conversations, resumable=True),
     StageKind("questions", _questions_identity, (), _build_questions),
     StageKind("examples", examples_identity, ("tokenizer",), build_examples),
+    StageKind("comparisons", comparisons_identity, ("tokenizer",), build_comparisons),
     StageKind("pretrain", pretrain_identity, ("shards", "tokenizer"), build_pretrain, resumable=True),
     StageKind(
         "lambda", lambda_identity, ("pretrain", "conversations", "shards", "tokenizer"), build_lambda, resumable=True
@@ -328,16 +342,36 @@ _STAGES: tuple[StageKind, ...] = (
         build_instruct,
         resumable=True,
     ),
+    StageKind("reference", reference_identity, ("pretrain", "instruct", "comparisons", "tokenizer"), build_reference),
+    StageKind(
+        "preferences",
+        preferences_identity,
+        ("pretrain", "instruct", "comparisons", "reference", "conversations", "shards", "tokenizer"),
+        build_preferences,
+        resumable=True,
+    ),
     StageKind("task", task_identity, ("pretrain", "examples", "tokenizer"), build_task, resumable=True),
     StageKind(
         "evaluate",
         evaluate_identity,
-        ("contamination", "pretrain", "instruct", "task", "examples", "questions", "shards", "tokenizer"),
+        (
+            *("contamination", "pretrain", "instruct", "preferences", "task"),
+            *("examples", "comparisons", "reference", "questions", "shards", "tokenizer"),
+        ),
         _build_evaluate,
     ),
-    StageKind("export", _export_identity, ("pretrain", "instruct", "task", "examples", "tokenizer"), _build_export),
+    StageKind(
+        "export",
+        _export_identity,
+        ("pretrain", "instruct", "preferences", "task", "examples", "tokenizer"),
+        _build_export,
+    ),
 )
-_ONLY_WITH = {"instruct": ("conversations", "questions", "lambda", "instruct"), "task": ("examples", "task")}
+_ONLY_WITH = {
+    "instruct": ("conversations", "questions", "lambda", "instruct"),
+    "preferences": ("comparisons", "reference", "preferences"),
+    "task": ("examples", "task"),
+}
 """Section of a recipe -> stages that are there only with it."""
 
 
@@ -346,6 +380,8 @@ def listed(recipe: Recipe) -> list[StageKind]:
     absent = {name for section, names in _ONLY_WITH.items() if getattr(recipe, section) is None for name in names}
     if recipe.instruct is not None and recipe.instruct.search is None:
         absent.add("lambda")
+    if recipe.preferences is not None and not recipe.preferences.needs_reference:
+        absent.add("reference")
     return [
         replace(kind, needs=tuple(name for name in kind.needs if name not in absent))
         for kind in _STAGES

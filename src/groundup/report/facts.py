@@ -17,17 +17,23 @@ from groundup.report.read import PhaseLines, RunFiles
 from groundup.report.words import number
 
 FORMAT_VERSION = 1
-PHASES = ("pretrain", "instruct", "task")
-BEFORE = "before_instruct:"
-"""Prefix of the base model's metrics in evaluation.json."""
+PHASES = ("pretrain", "instruct", "preferences", "task")
+TUNED = ("instruct", "preferences")
+"""Phases that go on with the model of the phase before."""
 CHANGE = "forgetting:"
-"""Prefix of what instruction tuning changed."""
-LABELS = {"base": "after pretraining", "instruct": "after instruction tuning"}
+"""Prefix of what tuning changed."""
+LABELS = {
+    "base": "after pretraining",
+    "instruct": "after instruction tuning",
+    "preferences": "after tuning by preferences",
+}
 HEADLINE_METRICS = (
-    *("accuracy", "macro_f1", "entity_f1", "pearson", "mse"),
+    *("accuracy", "macro_f1", "entity_f1", "pearson", "mse", "reward_accuracy", "reward_margin"),
     *("exact_match", "f1", "bits_per_byte", "perplexity", "token_accuracy"),
 )
 GAP_STEPS = 2
+FED = {"pretrain": "text", "instruct": "conversations", "preferences": "preferences", "task": "labelled records"}
+"""What a phase is trained on."""
 
 Metrics = dict[str, dict[str, Any]]
 
@@ -53,15 +59,15 @@ class Facts:
     """Seconds of work, by stage."""
     peak_memory_bytes: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, Metrics] = field(default_factory=dict)
-    """Label (base, instruct) -> metric -> {value, stderr, n}."""
+    """Label (base, instruct, preferences) -> metric -> {value, stderr, n}, in the order of the phases."""
     changes: Metrics = field(default_factory=dict)
-    """Metric -> after instruction tuning minus before."""
+    """Metric -> after all tuning minus before."""
     versions: dict[str, str] = field(default_factory=dict)
 
     @property
     def final(self) -> Metrics:
         """The metrics of the model that came out."""
-        return self.metrics.get("instruct") or self.metrics.get("base") or {}
+        return list(self.metrics.values())[-1] if self.metrics else {}
 
 
 def collect(run: RunFiles) -> Facts:
@@ -91,10 +97,15 @@ def collect(run: RunFiles) -> Facts:
 
 
 def _by_model(metrics: Metrics) -> dict[str, Metrics]:
-    """Metrics of the base and of the tuned model apart: `before_instruct:<metric>` is the base model's."""
-    before = {name.removeprefix(BEFORE): entry for name, entry in metrics.items() if name.startswith(BEFORE)}
-    rest = {name: entry for name, entry in metrics.items() if not name.startswith(BEFORE)}
-    by_model = {"base": before, "instruct": rest} if before else {"base": rest}
+    """Metrics of each phase's model: `before_<phase>:<metric>` is that of the model which the phase began with."""
+    by_model: dict[str, Metrics] = {}
+    label, rest = "base", dict(metrics)
+    for phase in TUNED:
+        prefix = f"before_{phase}:"
+        before = {name.removeprefix(prefix): rest.pop(name) for name in metrics if name.startswith(prefix)}
+        if before:
+            by_model[label], label = before, phase
+    by_model[label] = rest
     return {label: found for label, found in by_model.items() if found}
 
 
@@ -178,10 +189,7 @@ def sentence(facts: Facts) -> str:
     parts = [parameters]
     total = sum(facts.tokens.values())
     if total:
-        phases = " and ".join(
-            {"pretrain": "text", "instruct": "conversations", "task": "labelled records"}[phase]
-            for phase in facts.tokens
-        )
+        phases = " and ".join(FED[phase] for phase in facts.tokens)
         parts.append(f"trained from scratch on {words.compact(total)} tokens of {phases}")
     seconds = sum(facts.seconds.values())
     if seconds:

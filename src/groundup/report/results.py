@@ -45,14 +45,17 @@ STAGE_WORDS = {
     "pretrain": "learn the language",
     "lambda": "try how much the answers should weigh",
     "instruct": "learn to answer",
+    "comparisons": "better and worse answers to tokens",
+    "reference": "how probable the answers were before",
+    "preferences": "learn which answers are better",
     "evaluate": "measure on held-out text and questions",
     "export": "write the Hugging Face folder",
 }
 
 
 def evaluation(facts: Facts, benchmarks: Collection[str] = ()) -> dict[str, Any]:
-    """Metrics side by side: before and after instruction tuning, overall and per group, but for those of benchmarks."""
-    labels = sorted(facts.metrics, key=lambda label: (label != "base", label))
+    """Metrics side by side: before and after each tuning, overall and per group, but for those of benchmarks."""
+    labels = list(facts.metrics)
     found = dict.fromkeys(name for label in labels for name in facts.metrics[label])
     names = [name for name in found if name.partition("/")[0] not in benchmarks]
     first = [name for name in HEADLINE_METRICS if name in names]

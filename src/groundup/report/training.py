@@ -33,7 +33,12 @@ def model(run: RunFiles, facts: Facts) -> list[tuple[str, str]]:
 
 def training(run: RunFiles) -> list[dict[str, Any]]:
     """Per phase: a few figures and its charts."""
-    names = {"pretrain": "Pretraining", "instruct": "Instruction tuning", "task": "Task"}
+    names = {
+        "pretrain": "Pretraining",
+        "instruct": "Instruction tuning",
+        "preferences": "Preferences",
+        "task": "Task",
+    }
     return [
         {
             "name": names.get(phase, phase),

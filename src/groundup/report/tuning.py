@@ -24,7 +24,7 @@ SHARE = "bits_per_byte_share"
 
 def changed(facts: Facts) -> list[dict[str, Any]]:
     """What instruction tuning changed: each metric before and after, the difference, and whether it is a clear one."""
-    before, after = facts.metrics.get("base", {}), facts.metrics.get("instruct", {})
+    before, after = facts.metrics.get("base", {}), facts.final
     names = sorted(facts.changes, key=lambda name: (name.partition("/")[0] not in LOWER_IS_BETTER, name))
     return [_changed_row(name, before, after, facts) for name in names if name != SHARE][:CHANGED_ROWS]
 

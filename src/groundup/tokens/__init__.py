@@ -1,5 +1,6 @@
 """Documents and conversations -> tokenizer, token files, mixtures and packed batches."""
 
+from groundup.tokens.arrays import write_array
 from groundup.tokens.batches import Batch, collate, ordered_batches
 from groundup.tokens.bigrams import Bigrams, count_bigrams
 from groundup.tokens.conversation_fields import ConversationFieldsConfig
@@ -31,6 +32,13 @@ from groundup.tokens.masking import Masking, MaskingConfig
 from groundup.tokens.mixture import Mixture, MixtureSource
 from groundup.tokens.packing import IGNORE, PackedConversations, PackedText, Row, Rows, examples_of
 from groundup.tokens.preference_formats import Preference, preference_of
+from groundup.tokens.preference_rows import (
+    REFERENCES_FILE,
+    PackedPreferences,
+    PreferencePacking,
+    write_preferences,
+)
+from groundup.tokens.preferences import PreferenceReading, PreferenceSourceConfig, preference_source_identity
 from groundup.tokens.questions import Questions, write_questions
 from groundup.tokens.rows import JoinedRows, SelectedRows
 from groundup.tokens.sample import SourceFiles, SourceTexts, sample
@@ -61,6 +69,7 @@ __all__ = [
     "IGNORE",
     "NEXT_SENTENCE",
     "OWN",
+    "REFERENCES_FILE",
     "TOOL",
     "TOOL_TURN",
     "Batch",
@@ -83,8 +92,12 @@ __all__ = [
     "MixtureSource",
     "PackedConversations",
     "PackedExamples",
+    "PackedPreferences",
     "PackedText",
     "Preference",
+    "PreferencePacking",
+    "PreferenceReading",
+    "PreferenceSourceConfig",
     "Questions",
     "Row",
     "Rows",
@@ -115,6 +128,7 @@ __all__ = [
     "measure_fertility",
     "ordered_batches",
     "preference_of",
+    "preference_source_identity",
     "prompt_ids",
     "read_conversations",
     "require_control",
@@ -127,10 +141,12 @@ __all__ = [
     "train_tokenizer",
     "turns_from_messages",
     "without_lead",
+    "write_array",
     "write_conversations",
     "write_examples",
     "write_file_shards",
     "write_folds",
+    "write_preferences",
     "write_questions",
     "write_shards",
 ]

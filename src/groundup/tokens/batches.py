@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int32, Int64
+from jaxtyping import Bool, Float32, Int32, Int64
+from numpy.typing import NDArray
 from torch import Tensor
 
-from groundup.tokens.packing import Row, Rows
+from groundup.tokens.packing import IGNORE, Row, Rows
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,13 @@ class Batch:
     """Which text of a pair each token belongs to; None for models that do not ask."""
     continues: Bool[Tensor, " rows"] | None = None
     """Whether a row goes on in its stream where the same row of the step before ended; None: none does."""
+    answers: Int64[Tensor, "rows time"] | None = None
+    """Token of an answer to score at each position, IGNORE elsewhere; None: no row is of preferences. In such a row
+    targets are by number of the segment: 1 where an answer is the better one or good, 0 where it is bad."""
+    groups: Int32[Tensor, "rows time"] | None = None
+    """By number of the segment, which pair or group it belongs to; -1: to none (all of a row of text)."""
+    references: Float32[Tensor, "rows time"] | None = None
+    """By number of the segment, the answer's log-probability under the reference, in nats."""
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device`."""
@@ -41,7 +50,13 @@ class Batch:
     def inputs(self) -> dict[str, Tensor]:
         """What a model reads: `model(**batch.inputs(), targets=...)`."""
         found = {"tokens": self.tokens, "segments": self.segments, "positions": self.positions}
-        return found if self.parts is None else {**found, "parts": self.parts}
+        more = {
+            "parts": self.parts,
+            "answers": self.answers,
+            "groups": self.groups,
+            "references": self.references,
+        }
+        return found | {name: plane for name, plane in more.items() if plane is not None}
 
     @property
     def token_targets(self) -> Int64[Tensor, "rows time"]:
@@ -51,7 +66,7 @@ class Batch:
 
 def collate(rows: Sequence[Row], sources: Sequence[int], continues: Sequence[bool] | None = None) -> Batch:
     """Stack rows into one batch on the CPU; `sources[i]` is the mixture source of `rows[i]`."""
-    *planes, parts = zip(*rows)
+    *planes, parts, answers, groups, references = zip(*rows)
     tokens, targets, segments, positions = (torch.from_numpy(np.stack(plane)) for plane in planes)
     return Batch(
         tokens,
@@ -61,7 +76,18 @@ def collate(rows: Sequence[Row], sources: Sequence[int], continues: Sequence[boo
         torch.tensor(sources, dtype=torch.int64),
         parts=None if parts[0] is None else torch.from_numpy(np.stack(parts)),
         continues=None if continues is None else torch.tensor(continues, dtype=torch.bool),
+        answers=_stacked(answers, IGNORE),
+        groups=_stacked(groups, -1),
+        references=_stacked(references, 0.0),
     )
+
+
+def _stacked(planes: Sequence[NDArray[Any] | None], absent: float) -> Tensor | None:
+    """A plane of which some rows have none, which are filled with `absent`; None when no row has it."""
+    first = next((plane for plane in planes if plane is not None), None)
+    if first is None:
+        return None
+    return torch.from_numpy(np.stack([np.full_like(first, absent) if plane is None else plane for plane in planes]))
 
 
 def ordered_batches(rows: Rows, rows_per_batch: int, max_rows: int = 0) -> Iterator[Batch]:

@@ -43,6 +43,10 @@ class Row(NamedTuple):
     segments: NDArray[np.int32]
     positions: NDArray[np.int32]
     parts: NDArray[np.int32] | None = None
+    answers: NDArray[np.int64] | None = None
+    """Of rows of preferences (`preference_rows`), whose targets and groups stand at the number of a segment."""
+    groups: NDArray[np.int32] | None = None
+    references: NDArray[np.float32] | None = None
 
 
 class Rows(Protocol):
