@@ -66,7 +66,11 @@ def read_examples(config: EvaluationSetConfig, base: Path, spool_folder: Path) -
         first, *more = config.fields
         # By template, as the texts of a record may stand in a list.
         source = SourceConfig(
-            name=config.name, path=config.path, text_field=first, text_template=f"{{{first}}}", metadata_fields=more
+            name=config.name,
+            path=config.path,
+            text_field=first,
+            text_template=f"{{{first}}}",
+            metadata_fields=tuple(more),
         )
     else:
         source = RecordSourceConfig(name=config.name, path=config.path, known_keys=("text",))
