@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from groundup.models.adapters import DoRAConfig, FullTuning, LoRAConfig, LowRankConfig, TuneConfig
 from groundup.models.anatomy import Anatomy, model_anatomy
 from groundup.models.build import ModelConfig
 from groundup.models.cache import KeyValueCache, StateCache
@@ -37,15 +38,19 @@ __all__ = [
     "ConfigValues",
     "Decoder",
     "DecoderConfig",
+    "DoRAConfig",
     "Encoder",
     "EncoderConfig",
+    "FullTuning",
     "KeyValueCache",
     "LSTMConfig",
     "LabelKind",
     "Labeller",
     "LabellerConfig",
     "Layout",
+    "LoRAConfig",
     "LossConfig",
+    "LowRankConfig",
     "ModelConfig",
     "Network",
     "NetworkConfig",
@@ -54,6 +59,7 @@ __all__ = [
     "TokenCache",
     "TransformersConfig",
     "TransformersModel",
+    "TuneConfig",
     "WeightedLossConfig",
     "build_model",
     "causal",

@@ -20,10 +20,11 @@ from safetensors.torch import save_file
 from groundup import config, evaluate, tokens
 from groundup.errors import DataError
 from groundup.log import logger
-from groundup.models import DecoderConfig, EncoderConfig, Network, NetworkConfig, build_model
+from groundup.models import DecoderConfig, EncoderConfig, Network, NetworkConfig, TuneConfig, build_model
 from groundup.models.bigrams import flops_of_step
 from groundup.optim import LayersConfig
 from groundup.parallel.compile import uncompiled
+from groundup.pipeline import adapters
 from groundup.pipeline.context import Context
 from groundup.pipeline.recipe import Recipe
 from groundup.pipeline.start import foreign_start, start_identity
@@ -44,6 +45,7 @@ from groundup.tokens import (
 from groundup.train import checkpoint, loop
 from groundup.train.journal import Journal
 from groundup.train.state import (
+    FULL,
     TrainingConfig,
     TrainState,
     build_state,
@@ -185,17 +187,19 @@ def run_phase(
     validate: loop.Validate | None = None,
     model: NetworkConfig | None = None,
     layers: LayersConfig | None = None,
+    tune: TuneConfig = FULL,
 ) -> Mapping[str, Any]:
     """Train in `work` to the end of the phase's budget, going on from what is there; returns the stage's summary.
 
-    `validate`: bits per byte of held-out text when None. `model`: the recipe's when None; `layers`: which of it learn.
+    `validate`: bits per byte of held-out text when None. `model`: the recipe's when None; `layers`: which of it learn;
+    `tune`: whole or by adapters.
     """
     recipe, execution, tokenizer = context.recipe, context.recipe.runtime, context.tokenizer()
     model = model or recipe.model
     mixture, objectives = data
     configure_threads(execution)
     device, vocab_size = pick_device(execution), tokenizer.vocab_size
-    weights = start if isinstance(start, Mapping) else None
+    flops_per_token = adapters.flops_per_token(model, vocab_size, tune)
     state = build_state(
         model,
         vocab_size,
@@ -203,24 +207,27 @@ def run_phase(
         execution,
         recipe.seed,
         device=device,
-        start=weights,
+        start=start if isinstance(start, Mapping) else None,
         layers=layers,
+        tune=tune,
     )
     if callable(start) and not (work / loop.CHECKPOINTS).exists():
         start(state)
+    del start  # whole weights, which are in the state now
     phase = loop.Phase(
         name=name,
         training=training,
         mixture=mixture,
         objectives=objectives,
         validate=validate or _validation(context, tokenizer, training),
-        flops_per_token=model.flops_per_token(vocab_size),
+        flops_per_token=flops_per_token,
     )
     summary = loop.train(phase, state, execution, work, Journal(name, work, context.run_folder), context.stop)
     return {
         **summary,
-        "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
-        "flops_per_token": model.flops_per_token(vocab_size),
+        "parameters": model.num_parameters(vocab_size),
+        **adapters.what_learns(state),
+        "flops_per_token": flops_per_token,
         "epochs": {source: round(value, 3) for source, value in mixture.epochs(summary["steps"]).items()},
         "computed_by": way_to_compute(execution, model, training, vocab_size, device),
     }
@@ -301,7 +308,16 @@ def build_instruct(context: Context, work: Path) -> Mapping[str, Any]:
     """Conversations and replayed text, from the pretrained weights."""
     instruct, data = context.instruct(), _instruct_data(context)
     _show_previews(context, data[0])
-    summary = run_phase(context, work, "instruct", instruct, data, start=trained_weights(context, "pretrain"))
+    summary = run_phase(
+        context,
+        work,
+        "instruct",
+        instruct,
+        data,
+        start=trained_weights(context, "pretrain"),
+        layers=instruct.layers,
+        tune=instruct.tune,
+    )
     return {**summary, "lambda": instruct.lambda_, "replay_fraction": instruct.replay_fraction}
 
 
@@ -317,7 +333,15 @@ def _show_previews(context: Context, mixture: Mixture) -> None:
 
 
 def trained_weights(context: Context, phase: str) -> dict[str, torch.Tensor]:
-    """Final weights of a finished phase, by parameter name."""
+    """Final weights of a finished phase, by parameter name: what it learnt, on what it started from."""
+    learned = learned_weights(context, phase)
+    if phase != "instruct":
+        return learned
+    return adapters.tuned(context, trained_weights(context, "pretrain"), learned)
+
+
+def learned_weights(context: Context, phase: str) -> dict[str, torch.Tensor]:
+    """What a finished phase left in its last checkpoint: all weights, or those that learnt."""
     found = context.done[phase]
     return checkpoint.read_tensors(found.path / str(found.summary["weights"]))
 

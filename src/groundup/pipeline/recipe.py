@@ -20,7 +20,7 @@ from groundup.corpus import CorpusConfig, EngineName
 from groundup.errors import RecipeError
 from groundup.evaluate import EvaluateConfig
 from groundup.export import ExportConfig
-from groundup.models import DecoderConfig, EncoderConfig, ModelConfig, NetworkConfig
+from groundup.models import DecoderConfig, EncoderConfig, FullTuning, ModelConfig, NetworkConfig, TuneConfig
 from groundup.optim import LayersConfig, require_transfer
 from groundup.pipeline.start import described
 from groundup.tokens import InstructSourceConfig, MaskingConfig, TaskKind, TaskSourceConfig, TokenizerConfig
@@ -89,6 +89,10 @@ class InstructConfig(TrainingConfig):
     """Share of each conversation source among them; empty: in proportion to its size."""
     replay_fraction: float = Field(default=0.25, ge=0, lt=1)
     """Share of each batch's rows that are replayed pretraining text."""
+    tune: TuneConfig = FullTuning()
+    """Whether every weight learns, or small adapters beside frozen weights."""
+    layers: LayersConfig | None = None
+    """Which layers learn, from when on and how fast; left out: all alike."""
 
 
 class TaskConfig(TrainingConfig):

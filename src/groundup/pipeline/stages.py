@@ -25,12 +25,14 @@ from typing import Any
 
 from groundup import config, corpus, evaluate, export, stage, tokens
 from groundup.errors import DataError
+from groundup.pipeline import adapters
 from groundup.pipeline.completion import complete_with
 from groundup.pipeline.context import Context
 from groundup.pipeline.phases import (
     build_instruct,
     build_pretrain,
     instruct_identity,
+    learned_weights,
     pretrain_identity,
     text_rows,
     trained_model,
@@ -288,8 +290,11 @@ def _export_identity(context: Context) -> Mapping[str, Any]:
 def _build_export(context: Context, work: Path) -> Mapping[str, Any]:
     phase = "instruct" if "instruct" in context.done else "pretrain"
     checks = export.save_model(trained_model(context, phase), context.tokenizer(), work, context.recipe.export)
+    adapter = {}
+    if phase == "instruct":
+        adapter = adapters.export_adapter(context, learned_weights(context, phase), work / "adapter")
     of_task = {"task": export_task(context, work / "task")} if "task" in context.done else {}
-    return {"from": phase, **checks, **of_task}
+    return {"from": phase, **checks, **adapter, **of_task}
 
 
 _STAGES: tuple[StageKind, ...] = (
