@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -25,7 +27,7 @@ def test_each_weight_is_as_near_as_the_levels_allow(
     found = QuantisedMatrix(kind, before).matrix(torch.float32)
     size = group_size(columns)
     scales = before.view(-1, size).abs().amax(1, keepdim=True)
-    gaps = [b - a for a, b in zip(LEVELS, LEVELS[1:])]
+    gaps = [b - a for a, b in itertools.pairwise(LEVELS)]
     step = 1 / 127 if kind == "int8" else max(gaps)
     assert found.shape == before.shape
     assert ((found - before).view(-1, size).abs() <= (0.5 * step + 1e-5) * scales).all()

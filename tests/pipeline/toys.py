@@ -91,6 +91,7 @@ def base_values(folder: Path) -> dict[str, Any]:
     values["instruct"]["sources"].append({"name": "again", "path": str(folder / "heldout.jsonl")})
     for phase in ("pretrain", "instruct"):
         values[phase] |= CHOICES
+    values["instruct"]["layers"] = {}
     return json.loads(json.dumps(config.to_dict(config.build(Recipe, values, "toy"))))
 
 

@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor
 from groundup.errors import RecipeError
 from groundup.models.adapters import MARK, Adapter, LowRankConfig
 from groundup.models.context import RowContext
-from groundup.models.layers import Linear
+from groundup.models.layers import Embedding, Linear
 from groundup.models.network import Network, NetworkConfig, build_model
 from groundup.models.quantised import QuantisedMatrix
 
@@ -111,11 +111,13 @@ def _own_linear(model: Network, name: str) -> Linear:
 
 
 def narrow(model: Network, dtype: torch.dtype) -> None:
-    """Keep frozen matrices and tables in `dtype`, in which they are used."""
+    """Keep frozen matrices and tables in `dtype`, in which they are used; a table that is normed first is not."""
     for name, parameter in list(model.named_parameters()):
-        if not parameter.requires_grad and parameter.ndim > 1:
-            outer, _, inner = name.rpartition(".")
-            setattr(model.get_submodule(outer), inner, nn.Parameter(parameter.data.to(dtype), requires_grad=False))
+        outer, _, inner = name.rpartition(".")
+        module = model.get_submodule(outer)
+        normed = isinstance(module, Embedding) and module.norm
+        if not parameter.requires_grad and parameter.ndim > 1 and not normed:
+            setattr(module, inner, nn.Parameter(parameter.data.to(dtype), requires_grad=False))
 
 
 def begin(model: Network, config: LowRankConfig, seed: int) -> None:
