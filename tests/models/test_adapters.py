@@ -57,8 +57,8 @@ def adapted(config: LowRankConfig, model: Network, seed: int = 3, moved: bool = 
     tuning.attach(made, config)
     tuning.begin(made, config, seed)
     generator = torch.Generator().manual_seed(seed)
-    for name, parameter in made.named_parameters():
-        if moved and MARK in name:
+    for parameter in made.parameters():
+        if moved and parameter.requires_grad:
             parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
     return made.eval()
 

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from groundup.errors import ModelFileError
-from groundup.models import DoRAConfig, LowRankConfig, NetworkConfig, layout_of, tuning
+from groundup.models import DoRAConfig, LowRankConfig, NetworkConfig, huggingface_tensors, layout_of, tuning
 from groundup.models.adapters import MARK, Adapter
 from groundup.stage import write_json
 
@@ -41,8 +41,6 @@ def save_adapter(
 
     Raises ModelFileError when the layout that such a model is exported in cannot say it.
     """
-    if config.also:
-        raise ModelFileError("tune.also: whole parameters are in no adapter folder; use the merged model")
     groups = _groups(model, learned)
     tensors: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
@@ -54,10 +52,28 @@ def save_adapter(
         turned.add(is_turned)
         if len(joined["down"]) != config.rank:
             ranks[module] = len(joined["down"])
+    whole = _whole(model, learned)
+    tensors |= {f"{PREFIX}{name}": value for name, value in whole.items()}
+    saved = [name.rpartition(".")[0] for name in whole]
+    if shared := set(saved) & groups.keys():
+        raise ModelFileError(f"{min(shared)} has an adapter and a bias that learnt, which peft cannot keep apart")
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in tensors.items()}, folder / WEIGHTS, {"format": "pt"})
     (folder / WEIGHTS).chmod(0o644)  # safetensors makes files that only their owner may read
-    write_json(folder / CONFIG, _config(config, list(groups), ranks, True in turned, base))
+    write_json(folder / CONFIG, {**_config(config, list(groups), ranks, True in turned, base), **_saved(saved, model)})
+
+
+def _whole(model: NetworkConfig, learned: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What learnt as a whole beside the adapters, by their names."""
+    names = {name for name in learned if MARK not in name}
+    try:
+        return dict(huggingface_tensors(model, learned, names)) if names else {}
+    except KeyError as error:
+        raise ModelFileError(f"{error} is joined with what learnt, and did not learn itself") from None
+
+
+def _saved(modules: list[str], model: NetworkConfig) -> dict[str, Any]:
+    return {"modules_to_save": modules, "ensure_weight_tying": model.tied} if modules else {}
 
 
 def _groups(model: NetworkConfig, learned: Mapping[str, Tensor]) -> dict[str, tuple[tuple[str, ...], bool]]:

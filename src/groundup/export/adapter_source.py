@@ -8,7 +8,7 @@ Invariant: every tensor of the adapter folder has its place in the model, and no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from groundup.models import DoRAConfig, LoRAConfig, LowRankConfig, layout_of
 from groundup.models.adapters import Adapter
 
 UNREADABLE = (
-    *("modules_to_save", "layer_replication", "trainable_token_indices", "target_parameters", "lora_bias"),
+    *("layer_replication", "trainable_token_indices", "target_parameters", "lora_bias"),
     *("megatron_config", "alora_invocation_tokens", "arrow_config"),
 )
 """Settings that change what an adapter computes when they are used."""
@@ -39,8 +39,12 @@ def with_adapter(source: ModelSource, folder: Path) -> ModelSource:
         raise fault(path, "not there; an adapter folder has it beside adapter_config.json")
     facts = read_header(path)
     files = TensorFiles(facts)
-    adapters, used = {}, set()
-    for theirs, part in layout_of(source.config).parts(source.config).items():
+    layout = layout_of(source.config)
+    adapters, whole, used = {}, {}, {f"{PREFIX}{copy}" for copy in layout.copies(source.config)} & facts.keys()
+    for theirs, part in layout.parts(source.config).items():
+        if f"{PREFIX}{theirs}" in facts:
+            whole |= dict(part.split(files.read(f"{PREFIX}{theirs}"), source.shapes))
+            used.add(f"{PREFIX}{theirs}")
         module = f"{PREFIX}{theirs.removesuffix('.weight')}"
         names = {ours: f"{module}.{ending}" for ours, ending in ENDINGS.items() if f"{module}.{ending}" in facts}
         if not names or not theirs.endswith(".weight"):
@@ -55,6 +59,7 @@ def with_adapter(source: ModelSource, folder: Path) -> ModelSource:
         for name, piece in zip(part.ours, _pieces(parts, heights)):
             adapters[name] = _adapter(own, piece)
         used |= set(names.values())
+    _check_tables(path, source, whole, used, values)
     strange = sorted(facts.keys() - used)
     if strange or not used:
         shown = strange[0][:80] if strange else "no adapter"
@@ -62,9 +67,34 @@ def with_adapter(source: ModelSource, folder: Path) -> ModelSource:
 
     def read(theirs: str) -> Iterator[tuple[str, Tensor]]:
         for name, tensor in source.read(theirs):
-            yield name, adapters[name].merged(tensor) if name in adapters else tensor
+            own = whole.get(name, tensor)
+            yield name, adapters[name].merged(own) if name in adapters else own
 
     return replace(source, read=read, files=(*source.files, folder / CONFIG, path))
+
+
+def _check_tables(
+    path: Path,
+    source: ModelSource,
+    whole: Mapping[str, Tensor],
+    whole_names: Collection[str],
+    values: Mapping[str, Any],
+) -> None:
+    """What takes the place of a tensor fits it; a tied table that learnt apart from the head is tied no more."""
+    missing = [each for each in values.get("modules_to_save") or [] if not _holds(whole_names, str(each))]
+    if missing:
+        raise fault(path, f"modules_to_save names {str(missing[0])[:60]!r}, of which it holds nothing; save it again")
+    for name, tensor in whole.items():
+        if tuple(tensor.shape) != source.shapes[name]:
+            raise fault(path, f"{name} is {list(tensor.shape)}, the base has {list(source.shapes[name])}; not its base")
+        if source.config.tied and name.startswith("embedding") and not values.get("ensure_weight_tying"):
+            raise fault(
+                path, "its table learnt apart from the output matrix that it is tied to; merge it with peft first"
+            )
+
+
+def _holds(names: Collection[str], module: str) -> bool:
+    return any(f".{name.rpartition('.')[0]}".endswith(f".{module}") for name in names)
 
 
 def _wanted(config: LowRankConfig) -> set[str]:
