@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from groundup import config
+from groundup.errors import RecipeError
 from groundup.export import load_model, open_source, save_model, with_adapter
 from groundup.pipeline import Recipe, run
 from groundup.pipeline.context import Context
@@ -64,3 +65,10 @@ def test_the_folder_beside_the_model_merges_to_it(done: tuple[Recipe, Path], tmp
     for name in source:
         torch.testing.assert_close(source[name], exported[name], rtol=1e-5, atol=1e-6)
     assert whole, "the merged model is whole"
+
+
+def test_a_way_that_the_model_does_not_have_is_refused_before_any_work(tmp_path: Path) -> None:
+    tiny.write_data(tmp_path)
+    with pytest.raises(RecipeError, match="fits no layer"):
+        run(recipe(tmp_path, targets=["wq"]))
+    assert not list((tmp_path / "work").glob("stages/*/*/manifest.json"))

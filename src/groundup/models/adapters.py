@@ -150,7 +150,8 @@ def adapted_linear(x: Float[Tensor, "*batch in"], layers: Sequence[Adapted]) -> 
     y = frozen_linear(x, lambda dtype: _below([layer.matrix(dtype) for layer in layers]))
     adapters = [layer.adapter for layer in layers]
     if any(adapter is not None for adapter in adapters):
-        up = torch.block_diag(*(_scaled_up(x, layer) for layer in layers))
+        ups = [_scaled_up(x, layer) for layer in layers]
+        up = ups[0] if len(ups) == 1 else torch.block_diag(*ups)
         y = torch.addmm(y.flatten(0, -2), _reduced(x, adapters).flatten(0, -2), up.to(x.dtype).t()).view(y.shape)
     if any(adapter is not None and adapter.magnitude is not None for adapter in adapters):
         factors = torch.cat([_factors(x, layer) for layer in layers])

@@ -12,14 +12,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from groundup import export
 from groundup.errors import ModelFileError
 from groundup.log import logger
-from groundup.models import LowRankConfig, NetworkConfig, TuneConfig, tuning
+from groundup.models import LowRankConfig, NetworkConfig, TuneConfig, build_model, tuning
 from groundup.pipeline.context import Context
+from groundup.pipeline.recipe import Recipe
 from groundup.train.state import TrainState
+
+ANY_VOCAB_SIZE = 256
+"""Which layers a model has does not depend on its tokens."""
 
 
 def flops_per_token(model: NetworkConfig, vocab_size: int, tune: TuneConfig) -> int:
@@ -27,6 +32,16 @@ def flops_per_token(model: NetworkConfig, vocab_size: int, tune: TuneConfig) -> 
     if isinstance(tune, LowRankConfig):
         return tuning.flops_per_token(model, vocab_size, tune)
     return model.flops_per_token(vocab_size)
+
+
+def require_tune(recipe: Recipe) -> None:
+    """Raise RecipeError, before any work is done, when the model cannot be tuned in the way that is asked for."""
+    instruct = recipe.instruct
+    if instruct is None or not isinstance(instruct.tune, LowRankConfig):
+        return
+    with torch.device("meta"):
+        model = build_model(recipe.model, vocab_size=ANY_VOCAB_SIZE)
+    tuning.attach(model, instruct.tune, instruct.layers.trained_layers if instruct.layers else None)
 
 
 def what_learns(state: TrainState) -> dict[str, Any]:
