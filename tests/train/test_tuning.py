@@ -102,10 +102,11 @@ def test_frozen_matrices_kept_narrow_change_no_bit() -> None:
 
 
 def test_a_base_in_few_bits_is_refused_on_several_ranks() -> None:
-    with fake_world(2) as mesh, pytest.raises(RecipeError, match=r"tune\.base: nf4 works on one rank"):
+    with fake_world(2) as mesh, pytest.raises(RecipeError, match=r"tune\.base: nf4 is for one rank"):
         toys.state(toys.training(), mesh=mesh, **WAYS["nf4"])
 
 
+@pytest.mark.filterwarnings("ignore")  # of torch among its own parts
 def test_a_compiled_block_computes_what_an_eager_one_does() -> None:
     losses = []
     for way in ("off", "on"):

@@ -54,7 +54,12 @@ def save_adapter(
             ranks[module] = len(joined["down"])
     whole = _whole(model, learned)
     tensors |= {f"{PREFIX}{name}": value for name, value in whole.items()}
+    copies = layout_of(model).copies(model).items()  # peft asks for both names of a tied table
+    tensors |= {f"{PREFIX}{copy}": whole[name].clone() for copy, name in copies if name in whole}
     saved = [name.rpartition(".")[0] for name in whole]
+    beside = [name for name in layout_of(model).parts(model) if name.rpartition(".")[0] in saved and name not in whole]
+    if beside:
+        raise ModelFileError(f"{beside[0]} did not learn, but the rest of its module did; name all of it in tune.also")
     if shared := set(saved) & groups.keys():
         raise ModelFileError(f"{min(shared)} has an adapter and a bias that learnt, which peft cannot keep apart")
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +101,7 @@ def _joined(adapters: list[Adapter]) -> dict[str, Tensor]:
     """The adapters of layers below each other as one."""
     made = {
         "down": torch.cat([each.down.detach() for each in adapters]),
-        "up": torch.block_diag(*(each.up.detach() for each in adapters)),
+        "up": torch.block_diag(*(each.up.detach() for each in adapters)),  # type: ignore[no-untyped-call]
     }
     lengths = [each.magnitude.detach() for each in adapters if each.magnitude is not None]
     return {**made, "magnitude": torch.cat(lengths)} if lengths else made

@@ -40,7 +40,9 @@ def with_adapter(source: ModelSource, folder: Path) -> ModelSource:
     facts = read_header(path)
     files = TensorFiles(facts)
     layout = layout_of(source.config)
-    adapters, whole, used = {}, {}, {f"{PREFIX}{copy}" for copy in layout.copies(source.config)} & facts.keys()
+    adapters: dict[str, Adapter] = {}
+    whole: dict[str, Tensor] = {}
+    used = {f"{PREFIX}{copy}" for copy in layout.copies(source.config)} & facts.keys()
     for theirs, part in layout.parts(source.config).items():
         if f"{PREFIX}{theirs}" in facts:
             whole |= dict(part.split(files.read(f"{PREFIX}{theirs}"), source.shapes))
@@ -110,8 +112,10 @@ def _read_config(path: Path) -> tuple[LowRankConfig, Mapping[str, Any]]:
             raise fault(path, f"{key} = {str(values[key])[:30]!r} is not supported; merge the adapter with peft first")
     if values.get("bias", "none") != "none":
         raise fault(path, f"bias = {str(values['bias'])[:30]!r} is not supported; merge the adapter with peft first")
-    rank, alpha = values.get("r"), values.get("lora_alpha")
-    if type(rank) is not int or rank < 1 or type(alpha) not in (int, float) or not alpha > 0:
+    rank: Any = values.get("r")
+    alpha: Any = values.get("lora_alpha")
+    numbers = type(rank) is int and isinstance(alpha, int | float) and not isinstance(alpha, bool)
+    if not numbers or rank < 1 or not alpha > 0:
         raise fault(path, f"r = {str(rank)[:20]}, lora_alpha = {str(alpha)[:20]} are no rank and alpha; save it again")
     made = DoRAConfig if values.get("use_dora") else LoRAConfig
     return made(rank=rank, alpha=alpha, rank_stabilised=bool(values.get("use_rslora"))), values

@@ -125,7 +125,8 @@ class Adapter(nn.Module):
         assert self.magnitude is not None, "asked for DoRA's layers only"
         with torch.no_grad():
             length = torch.linalg.vector_norm(torch.addmm(base.float(), self.up, self.down, alpha=self.scale), dim=1)
-        return self.magnitude / length
+        factors: Tensor = self.magnitude / length
+        return factors
 
     @torch.no_grad()
     def merged(self, base: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
@@ -151,7 +152,7 @@ def adapted_linear(x: Float[Tensor, "*batch in"], layers: Sequence[Adapted]) -> 
     adapters = [layer.adapter for layer in layers]
     if any(adapter is not None for adapter in adapters):
         ups = [_scaled_up(x, layer) for layer in layers]
-        up = ups[0] if len(ups) == 1 else torch.block_diag(*ups)
+        up = ups[0] if len(ups) == 1 else torch.block_diag(*ups)  # type: ignore[no-untyped-call]
         y = torch.addmm(y.flatten(0, -2), _reduced(x, adapters).flatten(0, -2), up.to(x.dtype).t()).view(y.shape)
     if any(adapter is not None and adapter.magnitude is not None for adapter in adapters):
         factors = torch.cat([_factors(x, layer) for layer in layers])

@@ -104,7 +104,8 @@ def _own_linear(model: Network, name: str) -> Linear:
     assert isinstance(found, nn.Linear), "as linear_layers chose it"
     with torch.device("meta"):
         made = Linear(found.in_features, found.out_features, bias=found.bias is not None)
-    made.weight, made.bias = found.weight, found.bias
+    made.weight = found.weight
+    made.register_parameter("bias", found.bias)
     outer, _, inner = name.rpartition(".")
     setattr(model.get_submodule(outer), inner, made)
     return made
