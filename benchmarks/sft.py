@@ -42,39 +42,39 @@ def rows(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     trl_full, trl_lora = {"learning_rate": full}, {"learning_rate": low_rank, "lora": PEFT}
     several = {"rows_at_once": options.rows_at_once}
     return {
-        "groundup: full, adamw": {"group": FULL, "optimizer": {**ADAMW, "learning_rate": full}},
-        "groundup: full, muon": {"group": FULL, "optimizer": muon},
-        "trl: full, packed": {"group": FULL, **trl_full, **several},
-        "trl: full, packed, one row at once": {"group": FULL, **trl_full, "rows_at_once": 1},
-        "trl: full, packed, compile": {"group": FULL, **trl_full, **several, "compile": True},
-        "trl: full, packed, bf16 weights": {"group": FULL, **trl_full, **several, "weights": "bf16"},
-        "trl: full, padded by length": {
+        "groundup: full adamw": {"group": FULL, "optimizer": {**ADAMW, "learning_rate": full}},
+        "groundup: full muon": {"group": FULL, "optimizer": muon},
+        "trl: full packed": {"group": FULL, **trl_full, **several},
+        "trl: full packed one row at once": {"group": FULL, **trl_full, "rows_at_once": 1},
+        "trl: full packed compile": {"group": FULL, **trl_full, **several, "compile": True},
+        "trl: full packed bf16 weights": {"group": FULL, **trl_full, **several, "weights": "bf16"},
+        "trl: full padded by length": {
             "group": FULL, **trl_full, "rows_at_once": 4 * options.rows_at_once,
             "packing": False, "sampling": "group_by_length",
         },
-        "trl: full, packed, checkpointing": {"group": FULL, **trl_full, **several, "checkpointing": True},
-        "groundup: lora, adamw": {
+        "trl: full packed checkpointing": {"group": FULL, **trl_full, **several, "checkpointing": True},
+        "groundup: lora adamw": {
             "group": LORA, "optimizer": {**ADAMW, "learning_rate": low_rank}, "instruct": {"tune": LOW_RANK},
         },
-        "groundup: lora, nf4 base": {
+        "groundup: lora nf4 base": {
             "group": LORA, "optimizer": {**ADAMW, "learning_rate": low_rank},
             "instruct": {"tune": {**LOW_RANK, "base": "nf4"}},
         },
-        "groundup: dora, adamw": {
+        "groundup: dora adamw": {
             "group": LORA, "optimizer": {**ADAMW, "learning_rate": low_rank},
             "instruct": {"tune": {**LOW_RANK, "kind": "dora"}},
         },
-        "trl: lora, packed": {"group": LORA, **trl_lora, **several},
-        "trl: lora, packed, compile": {"group": LORA, **trl_lora, **several, "compile": True},
-        "trl: lora, packed, bf16 weights": {"group": LORA, **trl_lora, **several, "weights": "bf16"},
-        "trl: lora, padded by length": {
+        "trl: lora packed": {"group": LORA, **trl_lora, **several},
+        "trl: lora packed compile": {"group": LORA, **trl_lora, **several, "compile": True},
+        "trl: lora packed bf16 weights": {"group": LORA, **trl_lora, **several, "weights": "bf16"},
+        "trl: lora padded by length": {
             "group": LORA, **trl_lora, "rows_at_once": 4 * options.rows_at_once,
             "packing": False, "sampling": "group_by_length",
         },
     }  # fmt: skip
 
 
-OURS = {FULL: "groundup: full, adamw", LORA: "groundup: lora, adamw"}
+OURS = {FULL: "groundup: full adamw", LORA: "groundup: lora adamw"}
 
 
 def compared(runs: Runs, settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
