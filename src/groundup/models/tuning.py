@@ -104,8 +104,8 @@ def _own_linear(model: Network, name: str) -> Linear:
     assert isinstance(found, nn.Linear), "as linear_layers chose it"
     with torch.device("meta"):
         made = Linear(found.in_features, found.out_features, bias=found.bias is not None)
-    made.weight = found.weight
-    made.register_parameter("bias", found.bias)
+    for part, parameter in found.named_parameters(recurse=False):
+        made.register_parameter(part, parameter)
     outer, _, inner = name.rpartition(".")
     setattr(model.get_submodule(outer), inner, made)
     return made
