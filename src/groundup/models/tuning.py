@@ -53,7 +53,8 @@ def attach(model: Network, config: LowRankConfig, trained_layers: int | None = N
     for number, name in enumerate(chosen):
         if trained_layers is None or model.depth(f"{name}.weight") > top - trained_layers:
             linear = _own_linear(model, name)
-            linear.adapter = Adapter(linear.in_size, linear.out_size, config, number).to(linear.weight.device)
+            with linear.weight.device:
+                linear.adapter = Adapter(linear.in_size, linear.out_size, config, number)
     if not any(MARK in name for name, _ in model.named_parameters()):
         raise RecipeError("layers.trained_layers: 0 leaves no layer for adapters; raise it, or use tune: {kind: full}")
     _train_also(model, config)
