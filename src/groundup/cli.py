@@ -183,6 +183,7 @@ def _parser(name: str, verb: Verb) -> _Parser:
     if verb.options == "import":
         parser.add_argument("--tokenizer", metavar="PATH", help="take this tokenizer, file or folder, not the model's")
         parser.add_argument("--chat-template", choices=("auto", "own"), default="auto", help="its own if any, or ours")
+        parser.add_argument("--adapter", metavar="FOLDER", help="merge this LoRA or DoRA folder, as peft saves them")
     if verb.options == "model":
         parser.add_argument(
             "--model",
@@ -348,7 +349,10 @@ def _import(options: argparse.Namespace) -> None:
     config, export = _room("config"), _room("export")
     settings = config.build(export.ExportConfig, config.apply_overrides({}, overrides), "options")
     tokenizer = None if options.tokenizer is None else Path(options.tokenizer)
-    done = export.import_model(source, folder, settings, tokenizer, chat_template=options.chat_template)
+    adapter = None if options.adapter is None else Path(options.adapter)
+    done = export.import_model(
+        source, folder, settings, tokenizer, chat_template=options.chat_template, adapter=adapter
+    )
     if options.json:
         _show_json({"model": folder, **done})
         return
@@ -582,7 +586,7 @@ VERBS: dict[str, Verb] = {
     ),
     "report": Verb("RECIPE|RUN", "write a run's report.html again, finished or not", _report),
     "import": Verb(
-        "MODEL FOLDER [key=value ...] [--tokenizer PATH] [--chat-template auto|own]",
+        "MODEL FOLDER [key=value ...] [--tokenizer PATH] [--chat-template auto|own] [--adapter FOLDER]",
         "a Hugging Face folder or .gguf file to a model folder of ours",
         _import,
         "import",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +39,21 @@ def test_some_steps_on_austen_lower_the_perplexity_on_persuasion(tmp_path: Path)
     checks = next(entry["summary"] for entry in after.stages if entry["name"] == "export")["checks"]
     assert checks["transformers"]["difference"] < 1e-4
     assert after.model_folder is not None and load_model(after.model_folder).generate("It is a truth")
+
+
+@pytest.mark.slow
+def test_lora_runs_in_four_gigabytes(tmp_path: Path) -> None:
+    """A process of its own, whose peak is that of everything from the model's folder to the last step."""
+    import_model(package_file(), tmp_path / "model", with_transformers=False)
+    words = [
+        f"pretrain.from={tmp_path / 'model'}",
+        f"tokenizer.path={tmp_path / 'model'}",
+        f"runtime.workdir={tmp_path / 'work'}",
+        "instruct.tokens=6144",
+    ]
+    recipe = RECIPE.with_name("smollm2-lora.yaml")
+    subprocess.run([sys.executable, "-m", "groundup", "instruct", str(recipe), *words, "--quiet"], check=True)
+    folder = tmp_path / "work" / "runs" / "smollm2-lora" / "stages" / "instruct"
+    summary = json.loads((folder / "manifest.json").read_text())["summary"]
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 < 4e9
+    assert summary["trained_parameters"] < 0.3 * summary["parameters"]

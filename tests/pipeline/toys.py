@@ -98,6 +98,7 @@ def base_values(folder: Path) -> dict[str, Any]:
     }
     for phase in ("pretrain", "instruct", "preferences"):
         values[phase] |= CHOICES
+    values["instruct"]["layers"] = {}
     return json.loads(json.dumps(config.to_dict(config.build(Recipe, values, "toy"))))
 
 

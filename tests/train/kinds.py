@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 
 from groundup.models import (
     DecoderConfig,
+    DoRAConfig,
     EncoderConfig,
     LabelKind,
     LabellerConfig,
+    LoRAConfig,
+    LowRankConfig,
     Network,
     NetworkConfig,
     PreferenceRule,
+    TuneConfig,
     numbers_as_targets,
 )
 from groundup.models.scaling import ScalingConfig
@@ -26,7 +30,7 @@ from groundup.optim import LayersConfig
 from groundup.tokens import IGNORE, Masking, MaskingConfig, Mixture, MixtureSource, WordStarts
 from groundup.tokens.packing import Row, Rows, segments_and_positions
 from groundup.train.loop import Phase
-from groundup.train.state import TrainingConfig, TrainState, build_state
+from groundup.train.state import FULL, TrainingConfig, TrainState, build_state
 from groundup.train.step import Objectives
 from tests.train import toys
 from tests.train.preference_toys import RULES, ToyPreferences, with_rule
@@ -128,6 +132,12 @@ class Case:
     layers: LayersConfig | None = None
     order: str = "shuffled"
     rule: PreferenceRule | None = None
+    tune: TuneConfig = FULL
+
+    @property
+    def most_ranks(self) -> int:
+        """Ranks that a test of several takes: a base in few bits is for one."""
+        return 1 if isinstance(self.tune, LowRankConfig) and self.tune.base != "unchanged" else 2
 
     def mixture(self) -> Mixture:
         """Eight rows a step."""
@@ -138,9 +148,8 @@ class Case:
         """A fresh state on the CPU."""
         device = torch.device("cpu")
         training = with_rule(training, self.rule) if self.rule else training
-        return build_state(
-            self.model, toys.VOCAB_SIZE, training, toys.EAGER, 3, device=device, layers=self.layers, **changes
-        )
+        changes = {"layers": self.layers, "tune": self.tune, **changes}
+        return build_state(self.model, toys.VOCAB_SIZE, training, toys.EAGER, 3, device=device, **changes)
 
     def phase(self, training: TrainingConfig) -> Phase:
         """A phase without validation."""
@@ -180,6 +189,14 @@ def decoder(family: str) -> DecoderConfig:
 CASES: dict[str, Case] = {
     **{f"{family}: next token": _next_token(decoder(family)) for family in DECODERS},
     "qwen3: mixture": _mixture(toys.MODEL),
+    "lora: mixture": replace(_mixture(toys.MODEL), tune=LoRAConfig(rank=4, alpha=16)),
+    "lora: dropout, layer by layer": replace(
+        _mixture(toys.MODEL),
+        tune=LoRAConfig(rank=4, alpha=16, dropout=0.1),
+        layers=LayersConfig(unfreeze_every_steps=2),
+    ),
+    "lora on nf4: mixture": replace(_mixture(toys.MODEL), tune=LoRAConfig(rank=4, alpha=16, base="nf4")),
+    "dora: mixture": replace(_mixture(decoder("llama")), tune=DoRAConfig(rank=4, alpha=16, also=("embedding.weight",))),
     "lstm: next token": _next_token(toys.LSTM, "continuous"),
     "lstm: mixture": _mixture(toys.LSTM),
     "encoder: masked": Case(ENCODER, ((partial(MaskedRows, pairs=False), 1.0),)),

@@ -39,7 +39,7 @@ def few(pairs: list[tuple[str, str]]) -> list[object]:
 
 @pytest.mark.parametrize(("case", "optimizer"), few(PAIRS))
 def test_a_step_runs_under_fake_tensors(case: str, optimizer: str) -> None:
-    ranks = 1 if optimizer == "adamw_8bit" else 2
+    ranks = 1 if optimizer == "adamw_8bit" else CASES[case].most_ranks
     config = toys.training(1, optimizer)
     data = CASES[case].mixture().batch(0, 0, 8 // ranks)
     with fake_world(ranks) as mesh, torch.compiler.set_stance("force_eager"):

@@ -1,5 +1,7 @@
 """Trained state <-> Hugging Face layout; each export is reloaded and compared."""
 
+from groundup.export.adapter import save_adapter
+from groundup.export.adapter_source import with_adapter
 from groundup.export.check import check_export
 from groundup.export.huggingface import ExportConfig, save_model
 from groundup.export.imports import import_model
@@ -15,5 +17,7 @@ __all__ = [
     "import_model",
     "load_model",
     "open_source",
+    "save_adapter",
     "save_model",
+    "with_adapter",
 ]

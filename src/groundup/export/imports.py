@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import ModelFileError, resource_errors
+from groundup.export.adapter_source import with_adapter
 from groundup.export.check import check_folder
 from groundup.export.gguf import read_gguf
 from groundup.export.gguf_tokenizer import gguf_tokenizer
@@ -31,14 +32,17 @@ def import_model(
     tokenizer: Path | None = None,
     with_transformers: bool = True,
     chat_template: str = "auto",
+    adapter: Path | None = None,
 ) -> dict[str, Any]:
     """Write `folder` (made if need be). Returns {model_type, parameters, vocab_size, rows_in_file, checks}.
 
-    `tokenizer`: file or folder to take instead of the model's own; `chat_template`: `auto` for its
-    own where it has one, `own` for ours. Raises ModelFileError when the source is no model that can be read, or has no
-    tokenizer; ResourceError when the disk refuses.
+    `tokenizer`: file or folder to take instead of the model's own; `chat_template`: `auto` for its own where it has
+    one, `own` for ours; `adapter`: folder of peft to merge in. Raises ModelFileError when the source is no model that
+    can be read, or has no tokenizer; ResourceError when the disk refuses.
     """
     source, folder, config = open_source(Path(path)), Path(folder), config or ExportConfig()
+    if adapter is not None:
+        source = with_adapter(source, adapter)
     if folder.resolve() == source.path.resolve():
         raise ModelFileError(f"{folder}: a model cannot be imported onto itself; name another folder")
     own = tokenizer_of(source, tokenizer, chat_template)

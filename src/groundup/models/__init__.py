@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from groundup.models.adapters import DoRAConfig, FullTuning, LoRAConfig, LowRankConfig, TuneConfig
 from groundup.models.anatomy import Anatomy, model_anatomy
 from groundup.models.build import ModelConfig
 from groundup.models.cache import KeyValueCache, StateCache
@@ -47,8 +48,10 @@ __all__ = [
     "DPOConfig",
     "Decoder",
     "DecoderConfig",
+    "DoRAConfig",
     "Encoder",
     "EncoderConfig",
+    "FullTuning",
     "IPOConfig",
     "KTOConfig",
     "KeyValueCache",
@@ -57,7 +60,9 @@ __all__ = [
     "Labeller",
     "LabellerConfig",
     "Layout",
+    "LoRAConfig",
     "LossConfig",
+    "LowRankConfig",
     "ModelConfig",
     "Network",
     "NetworkConfig",
@@ -69,6 +74,7 @@ __all__ = [
     "TokenCache",
     "TransformersConfig",
     "TransformersModel",
+    "TuneConfig",
     "WeightedLossConfig",
     "build_model",
     "causal",

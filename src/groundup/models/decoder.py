@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from groundup.kernels import ops
+from groundup.models.adapters import MARK
 from groundup.models.attention import Attention, AttentionKind
 from groundup.models.cache import KeyValueCache
 from groundup.models.context import RowContext
@@ -265,7 +266,7 @@ class Decoder(CausalNetwork, of=DecoderConfig):
     def growth(self, name: str) -> Growth:
         """How much larger than the base model this one is where it concerns this parameter (`models.scaling`)."""
         config, base = self.config, self.config.scaling
-        if base is None:
+        if base is None or MARK in name:
             return Growth()
         wider = config.hidden_size / base.base_hidden_size if self.role(name) in ("matrix", "head") else 1.0
         return Growth(wider, config.num_layers / base.base_num_layers if ends_branch(name) else 1.0)

@@ -76,7 +76,8 @@ class _TokenLosses(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_losses: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, targets = ctx.saved_tensors
-        _, grad_hidden, grad_weight = _losses_and_gradients(hidden, weight, targets, grad_losses, ctx.kernel)
+        learns = ctx.needs_input_grad[1]
+        _, grad_hidden, grad_weight = _losses_and_gradients(hidden, weight, targets, grad_losses, ctx.kernel, learns)
         return grad_hidden, grad_weight, None, None
 
 
@@ -87,7 +88,8 @@ class _WeightedTokenLosses(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor, kernel: ChunkLoss
     ) -> Tensor:
-        losses, grad_hidden, grad_weight = _losses_and_gradients(hidden, weight, targets, weights, kernel)
+        learns = ctx.needs_input_grad[1]
+        losses, grad_hidden, grad_weight = _losses_and_gradients(hidden, weight, targets, weights, kernel, learns)
         ctx.save_for_backward(grad_hidden, grad_weight, weights)
         return losses
 
@@ -96,7 +98,8 @@ class _WeightedTokenLosses(torch.autograd.Function):
     def backward(ctx: Any, grad_losses: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight, weights = ctx.saved_tensors
         factor = _common_factor(grad_losses, weights)
-        return grad_hidden * factor.to(grad_hidden.dtype), grad_weight * factor, None, None, None
+        by_weight = None if grad_weight is None else grad_weight * factor
+        return grad_hidden * factor.to(grad_hidden.dtype), by_weight, None, None, None
 
 
 def _common_factor(gradient: Tensor, weights: Tensor) -> Tensor:
@@ -121,19 +124,20 @@ def _losses(hidden: Tensor, weight: Tensor, targets: Tensor, kernel: ChunkLoss) 
 
 
 def _losses_and_gradients(
-    hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor, kernel: ChunkLoss
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Losses [tokens] and the gradients of `sum(weights * losses)` by hidden states and weight."""
+    hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor, kernel: ChunkLoss, weight_learns: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Losses [tokens] and the gradients of `sum(weights * losses)` by hidden states and, if it learns, weight."""
     matrix = weight.to(hidden.dtype)
     grad_hidden = torch.empty_like(hidden)
-    grad_weight = torch.zeros_like(weight, dtype=torch.float32)
+    grad_weight = torch.zeros_like(weight, dtype=torch.float32) if weight_learns else None
     losses = []
     for part in _chunks(len(hidden), len(weight)):
         loss, gradient = kernel(hidden[part] @ matrix.t(), targets[part], weights[part])
         losses.append(loss)
         torch.mm(gradient, matrix, out=grad_hidden[part])
-        grad_weight += gradient.t() @ hidden[part]
-    return torch.cat(losses), grad_hidden, grad_weight.to(weight.dtype)
+        if grad_weight is not None:
+            grad_weight += gradient.t() @ hidden[part]
+    return torch.cat(losses), grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype)
 
 
 class LanguageModelHead(nn.Module):

@@ -9,7 +9,7 @@ Invariant: transformers' own class of the layout (`layout_of`) gives the same lo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -75,11 +75,18 @@ def huggingface_shapes(
     return {theirs: part.shape(shapes) for theirs, part in (layout or layout_of(config)).parts(config).items()}
 
 
-def huggingface_tensors(config: NetworkConfig, state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """(their name, tensor) one at a time, each read from `state` in its turn; what only training needs is folded in."""
+def huggingface_tensors(
+    config: NetworkConfig, state: Mapping[str, Tensor], only: Collection[str] | None = None
+) -> Iterator[tuple[str, Tensor]]:
+    """(their name, tensor) one at a time, each read from `state` in its turn; what only training needs is folded in.
+
+    `only`: of all of theirs those that have one of these names of ours in them.
+    """
     layout = layout_of(config)
     held: dict[str, Tensor] = {}
     for theirs, part in layout.parts(config).items():
+        if only is not None and set(only).isdisjoint(part.ours):
+            continue
         held = {name: held[name] if name in held else _folded(config, layout, state, name) for name in part.ours}
         yield theirs, part.joined([held[name] for name in part.ours])
 

@@ -20,19 +20,38 @@ from torch.autograd.function import once_differentiable
 
 from groundup.kernels import ops, postnorm
 from groundup.models.activations import ACTIVATIONS, Activation
+from groundup.models.adapters import Adapter, adapted_linear
+from groundup.models.quantised import Format, QuantisedMatrix
 
 
 class Linear(nn.Module):
-    """`y = x W^T`, with `bias` also `+ b`; they are cast to the dtype of `x`, so masters may stay float32."""
+    """`y = x W^T`, with `bias` also `+ b`; they are cast to the dtype of `x`, so masters may stay float32.
+
+    A frozen one may have an adapter, and its matrix in few bits in place of `weight`.
+    """
 
     def __init__(self, in_size: int, out_size: int, *, bias: bool = False) -> None:
         super().__init__()
+        self.adapter: Adapter | None = None
+        self.quantised: QuantisedMatrix | None = None
+        self.in_size, self.out_size = in_size, out_size
         self.weight = nn.Parameter(torch.empty(out_size, in_size))
         self.bias = nn.Parameter(torch.empty(out_size)) if bias else None
 
     def forward(self, x: Float[Tensor, "*batch in_size"]) -> Float[Tensor, "*batch out_size"]:
         """[..., in_size] -> [..., out_size] in the dtype of `x`."""
+        if self.adapter is not None or self.quantised is not None:
+            return adapted_linear(x, (self,))
         return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
+    def matrix(self, dtype: torch.dtype) -> Float[Tensor, "out_size in_size"]:
+        """The weights, whatever they are kept in."""
+        return self.weight.to(dtype) if self.quantised is None else self.quantised.matrix(dtype)
+
+    def quantise(self, kind: Format) -> None:
+        """Keep the weights in few bits from now on; they can no longer learn."""
+        self.quantised = QuantisedMatrix(kind, self.weight)
+        del self.weight
 
 
 def joined_linear(x: Float[Tensor, "*batch in_size"], layers: Sequence[Linear]) -> Float[Tensor, "*batch joined"]:
@@ -40,6 +59,8 @@ def joined_linear(x: Float[Tensor, "*batch in_size"], layers: Sequence[Linear]) 
 
     All have a bias or none has; with biases their gradient is summed by a kernel.
     """
+    if any(layer.adapter is not None or layer.quantised is not None for layer in layers):
+        return adapted_linear(x, layers)
     joined: Tensor = _Joined.apply(x.dtype, *(layer.weight for layer in layers))  # type: ignore[no-untyped-call]
     biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
     return postnorm.linear(x, joined, torch.cat(biases)) if biases else F.linear(x, joined)

@@ -159,6 +159,14 @@ class TransformersModel(CausalNetwork, of=TransformersConfig):
         """What is worth compiling: not the class, which decides many things while it runs."""
         return [self.head.chunk_loss]
 
+    def depth(self, name: str) -> int:
+        """Layer of a parameter: the place of its block, 0 for tables, one more than blocks for all others."""
+        places = {id(block): number for number, block in enumerate(self.blocks(), 1)}
+        parts = name.split(".")
+        outer = [self.get_submodule(".".join(parts[:length])) for length in range(1, len(parts))]
+        found = [places[id(module)] for module in outer if id(module) in places]
+        return found[0] if found else super().depth(name)
+
     def role(self, name: str) -> Role:
         """What the parameter of this name is: matrix, embedding, head or vector."""
         return "embedding" if name in self._tables else super().role(name)

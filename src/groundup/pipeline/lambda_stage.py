@@ -7,7 +7,7 @@
         then the answers of its fold are judged, and held-out text is measured against that baseline
     all trials --lambda_choice--> lambda.json: the value, why, and every trial
 
-A trial goes through the same `phases.tune` as instruction tuning. What it found is kept in a file of its own, so a
+A trial goes through the same `phases.run_instruct` as instruction tuning. What it found is kept in a file of its own, so a
 search that was killed goes on in the trial where it was, from that trial's last checkpoint.
 Invariant: the choice is a function of the recipe; trials differ in lambda and in the fold left out, in nothing else.
 """
@@ -27,6 +27,7 @@ from groundup import evaluate, stage
 from groundup.errors import DataError, DivergedError
 from groundup.log import logger, read_lines
 from groundup.models import CausalNetwork, Network
+from groundup.pipeline import adapters
 from groundup.pipeline.context import Context
 from groundup.pipeline.lambda_choice import Choice, Point, Rule, Trial, choose, survivors, trials_of_folds
 from groundup.pipeline.lambda_config import AutoLambda
@@ -36,9 +37,10 @@ from groundup.pipeline.phases import (
     instruct_identity,
     instruct_mixture,
     model_with,
+    run_instruct,
     text_rows,
     trained_model,
-    tune,
+    trained_weights,
 )
 from groundup.pipeline.recipe import REPLAY, InstructConfig
 from groundup.tokens import JoinedRows, PackedConversations, Rows, SelectedRows, write_folds
@@ -236,8 +238,9 @@ def _tuned(trials: _Trials, folder: Path, weight: float, fold: int) -> Network:
     context = replace(context, recipe=context.recipe.model_copy(update={"runtime": runtime}))
     mixture = instruct_mixture(context, _others(trials.folds, fold))
     name, validate = f"lambda {weight:g}, fold {fold}", None if training.validation else _nothing
-    summary = tune(context, folder, name, training, mixture, weight, validate, mirrored=False)
-    weights = checkpoint.read_tensors(folder / str(summary["weights"]))
+    summary = run_instruct(context, folder, name, training, mixture, weight, validate, mirrored=False)
+    learned = checkpoint.read_tensors(folder / str(summary["weights"]))
+    weights = adapters.tuned(context, trained_weights(context, "pretrain"), learned)
     return model_with(context, weights, dtype_of(training.precision))
 
 

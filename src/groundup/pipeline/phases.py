@@ -21,10 +21,11 @@ from safetensors.torch import save_file
 from groundup import config, evaluate, tokens
 from groundup.errors import DataError
 from groundup.log import logger
-from groundup.models import DecoderConfig, EncoderConfig, Network, NetworkConfig, build_model
+from groundup.models import DecoderConfig, EncoderConfig, Network, NetworkConfig, TuneConfig, build_model
 from groundup.models.bigrams import flops_of_step
 from groundup.optim import LayersConfig
 from groundup.parallel.compile import uncompiled
+from groundup.pipeline import adapters
 from groundup.pipeline.context import Context
 from groundup.pipeline.lambda_config import AutoLambda, Lambda, Ramp, lambda_at
 from groundup.pipeline.recipe import REPLAY, InstructConfig, Recipe
@@ -46,6 +47,7 @@ from groundup.tokens import (
 from groundup.train import checkpoint, loop
 from groundup.train.journal import Journal
 from groundup.train.state import (
+    FULL,
     TrainingConfig,
     TrainState,
     build_state,
@@ -228,18 +230,19 @@ def run_phase(
     model: NetworkConfig | None = None,
     layers: LayersConfig | None = None,
     mirrored: bool = True,
+    tune: TuneConfig = FULL,
 ) -> Mapping[str, Any]:
     """Train in `work` to the end of the phase's budget, going on from what is there; returns the stage's summary.
 
-    `validate`: bits per byte of held-out text when None. `model`: the recipe's when None; `layers`: which of it learn.
-    `mirrored`: the run's folder gets the lines and events too.
+    `validate`: bits per byte of held-out text when None. `model`: the recipe's when None; `layers`: which of it learn;
+    `mirrored`: the run's folder gets the lines and events too; `tune`: whole or by adapters.
     """
     recipe, execution, tokenizer = context.recipe, context.recipe.runtime, context.tokenizer()
     model = model or recipe.model
     mixture, objectives = data
     configure_threads(execution)
     device, vocab_size = pick_device(execution), tokenizer.vocab_size
-    weights = start if isinstance(start, Mapping) else None
+    flops_per_token = adapters.flops_per_token(model, vocab_size, tune)
     state = build_state(
         model,
         vocab_size,
@@ -247,25 +250,28 @@ def run_phase(
         execution,
         recipe.seed,
         device=device,
-        start=weights,
+        start=start if isinstance(start, Mapping) else None,
         layers=layers,
+        tune=tune,
     )
     if callable(start) and not (work / loop.CHECKPOINTS).exists():
         start(state)
+    del start  # whole weights, which are in the state now
     phase = loop.Phase(
         name=name,
         training=training,
         mixture=mixture,
         objectives=objectives,
         validate=validate or _validation(context, tokenizer, training),
-        flops_per_token=model.flops_per_token(vocab_size),
+        flops_per_token=flops_per_token,
     )
     journal = Journal(name, work, context.run_folder if mirrored else None)
     summary = loop.train(phase, state, execution, work, journal, context.stop)
     return {
         **summary,
-        "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
-        "flops_per_token": model.flops_per_token(vocab_size),
+        "parameters": model.num_parameters(vocab_size),
+        **adapters.what_learns(state),
+        "flops_per_token": flops_per_token,
         "epochs": {source: round(value, 3) for source, value in mixture.epochs(summary["steps"]).items()},
         "computed_by": way_to_compute(execution, model, training, vocab_size, device),
     }
@@ -347,12 +353,12 @@ def build_instruct(context: Context, work: Path) -> Mapping[str, Any]:
     mixture = instruct_mixture(context, conversations(context))
     instruct, (weight, how) = instruct_budget(context.instruct(), mixture), _lambda(context)
     _show_previews(context, mixture)
-    summary = tune(context, work, "instruct", instruct, mixture, weight)
+    summary = run_instruct(context, work, "instruct", instruct, mixture, weight)
     shown = config.to_dict(weight) if isinstance(weight, Ramp) else weight
     return {**summary, "lambda": shown, "lambda_chosen": how, "replay_fraction": instruct.replay_fraction}
 
 
-def tune(
+def run_instruct(
     context: Context,
     work: Path,
     name: str,
@@ -363,9 +369,18 @@ def tune(
     mirrored: bool = True,
 ) -> Mapping[str, Any]:
     """Instruction tuning in `work` from the pretrained weights, for the phase itself and for trials of lambda alike."""
-    data = mixture, instruct_objectives(instruct, mixture, weight)
-    start = trained_weights(context, "pretrain")
-    return run_phase(context, work, name, instruct, data, start, validate, mirrored=mirrored)
+    return run_phase(
+        context,
+        work,
+        name,
+        instruct,
+        (mixture, instruct_objectives(instruct, mixture, weight)),
+        trained_weights(context, "pretrain"),
+        validate,
+        layers=instruct.layers,
+        mirrored=mirrored,
+        tune=instruct.tune,
+    )
 
 
 def _lambda(context: Context) -> tuple[Lambda, str]:
@@ -389,7 +404,15 @@ def _show_previews(context: Context, mixture: Mixture) -> None:
 
 
 def trained_weights(context: Context, phase: str) -> dict[str, torch.Tensor]:
-    """Final weights of a finished phase, by parameter name."""
+    """Final weights of a finished phase, by parameter name: what it learnt, on what it started from."""
+    learned = learned_weights(context, phase)
+    if phase != "instruct":
+        return learned
+    return adapters.tuned(context, trained_weights(context, "pretrain"), learned)
+
+
+def learned_weights(context: Context, phase: str) -> dict[str, torch.Tensor]:
+    """What a finished phase left in its last checkpoint: all weights, or those that learnt."""
     found = context.done[phase]
     return checkpoint.read_tensors(found.path / str(found.summary["weights"]))
 

@@ -20,7 +20,7 @@ from groundup.corpus import CorpusConfig, EngineName
 from groundup.errors import RecipeError
 from groundup.evaluate import EvaluateConfig
 from groundup.export import ExportConfig
-from groundup.models import DecoderConfig, EncoderConfig, ModelConfig, NetworkConfig
+from groundup.models import DecoderConfig, EncoderConfig, FullTuning, ModelConfig, NetworkConfig, TuneConfig
 from groundup.optim import LayersConfig, require_transfer
 from groundup.pipeline.lambda_config import AutoLambda, LambdaConfig, also_a_word
 from groundup.pipeline.preferences_config import PreferencesConfig
@@ -107,6 +107,10 @@ class InstructConfig(TrainingConfig):
     """Share of each batch's rows that are replayed pretraining text."""
     replay_mixture: dict[str, float] = Field(default_factory=dict)
     """Share of each corpus source in the replayed text, each a source of its own then; empty: as in pretraining."""
+    tune: TuneConfig = FullTuning()
+    """Whether every weight learns, or small adapters beside frozen weights."""
+    layers: LayersConfig | None = None
+    """Which layers learn, from when on and how fast; left out: all alike."""
 
     @property
     def search(self) -> AutoLambda | None:

@@ -27,6 +27,7 @@ from typing import Any
 
 from groundup import config, corpus, evaluate, export, stage, tokens
 from groundup.errors import DataError
+from groundup.pipeline import adapters
 from groundup.pipeline.benchmarks import contaminated, evaluate_identity, task_sets
 from groundup.pipeline.completion import complete_with
 from groundup.pipeline.context import Context
@@ -35,6 +36,7 @@ from groundup.pipeline.phases import (
     build_instruct,
     build_pretrain,
     instruct_identity,
+    learned_weights,
     pretrain_identity,
     text_rows,
     trained_model,
@@ -317,8 +319,11 @@ def _export_identity(context: Context) -> Mapping[str, Any]:
 def _build_export(context: Context, work: Path) -> Mapping[str, Any]:
     phase = final_phase(context)
     checks = export.save_model(trained_model(context, phase), context.tokenizer(), work, context.recipe.export)
+    adapter = {}
+    if phase == "instruct":
+        adapter = adapters.export_adapter(context, learned_weights(context, phase), work / "adapter")
     of_task = {"task": export_task(context, work / "task")} if "task" in context.done else {}
-    return {"from": phase, **checks, **of_task}
+    return {"from": phase, **checks, **adapter, **of_task}
 
 
 _STAGES: tuple[StageKind, ...] = (

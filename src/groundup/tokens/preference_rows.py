@@ -138,8 +138,10 @@ def _sequences(
 ) -> Iterator[Answered]:
     """Each conversation cut where its last answer begins; earlier answers are part of the prompt."""
     for encoded, target in zip(encode_conversations(tokenizer, conversations), targets):
-        start = len(encoded.ids) - encoded.is_target[::-1].index(False)
-        yield Answered(encoded.ids[:start], encoded.ids[start:], target)
+        # A template may write something behind the end of an answer, which nobody learns.
+        end = len(encoded.ids) - encoded.is_target[::-1].index(True)
+        start = end - encoded.is_target[end - 1 :: -1].index(False)
+        yield Answered(encoded.ids[:start], encoded.ids[start:end], target)
 
 
 def _fitting(unit: Item, packing: PreferencePacking, counts: Counter[str]) -> Item:

@@ -1,6 +1,7 @@
 """Checkpoints: training state <-> folder with hashes. Fresh folder, fsync, manifest last, rename; newest good one wins.
 
     checkpoints/step-00000120/   model.safetensors  optimizer.safetensors  state.json  manifest.json
+                                 (of a model that partly learns from weights given again: the part that learns)
                                  memory.safetensors (what the model carries from step to step, where it does)
                                  average.safetensors (the weights meant for use, where they are others)
 
@@ -29,7 +30,7 @@ from groundup.log import logger
 from groundup.optim import flat_state, load_flat_state
 from groundup.parallel import shard
 from groundup.train.average import weights_for_use
-from groundup.train.state import TrainState, load_tensors, load_weights
+from groundup.train.state import TrainState, load_tensors
 
 NAME = re.compile(r"step-(\d{8})")
 WEIGHTS = "model.safetensors"
@@ -45,8 +46,8 @@ def weights_file(checkpoint: Path) -> str:
 
 
 def full_weights(state: TrainState) -> dict[str, Tensor]:
-    """All parameters, unsharded, on the CPU. Every rank must call it."""
-    return {name: shard.full_tensor(p.detach()).cpu().contiguous() for name, p in state.model.named_parameters()}
+    """What a checkpoint holds of the model, unsharded, on the CPU. Every rank must call it."""
+    return {name: shard.full_tensor(p.detach()).cpu().contiguous() for name, p in state.kept.items()}
 
 
 def save(folder: Path, state: TrainState, extra: dict[str, Any], keep: int) -> Path:
@@ -151,10 +152,11 @@ def _fault(path: Path) -> str | None:
 def _load(path: Path, state: TrainState) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
     load_flat_state(state.optimizer, read_tensors(path / OPTIMIZER))
-    load_weights(state.model, read_tensors(path / WEIGHTS))
+    load_tensors(state.kept, read_tensors(path / WEIGHTS))
     if state.average is not None:
         state.average.values = {name: p.detach().clone() for name, p in state.average.parameters.items()}
-        load_tensors(state.average.values, read_tensors(path / AVERAGE))
+        found = read_tensors(path / AVERAGE)  # with what never moved, where checkpoints hold that too
+        load_tensors(state.average.values, {name: found[name] for name in state.average.values if name in found})
     if state.memory:
         _load_memory(path / MEMORY, state)
     state.step = int(content["step"])

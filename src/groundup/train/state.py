@@ -27,12 +27,17 @@ from groundup.models import (
     Decoder,
     DecoderConfig,
     EncoderConfig,
+    FullTuning,
     Labeller,
     LossConfig,
+    LowRankConfig,
     Network,
     NetworkConfig,
+    TuneConfig,
     build_model,
+    tuning,
 )
+from groundup.models.adapters import MARK
 from groundup.models.bigrams import PairCounts, bigram_tables
 from groundup.optim import (
     LayersConfig,
@@ -53,6 +58,9 @@ from groundup.train.stopping import EarlyStoppingConfig, ValidationConfig
 
 Way = Literal["kernels", "compiled", "eager"]
 """How the blocks of a model are computed: by our own kernels, by torch.compile, or operator by operator."""
+
+FULL = FullTuning()
+"""The usual way to tune: every weight learns."""
 
 COMPILE_WORTH_FLOPS = 1.5e13
 """Below this much work for a phase, `compile: auto` stays eager: compiling would take longer than it saves."""
@@ -152,6 +160,8 @@ class TrainState:
     """What the model carries from step to step for this rank's rows, [rows, ...] each; most models carry nothing."""
     average: WeightAverage | None = None
     """The mean of the weights, where the recipe asks for one."""
+    kept: Mapping[str, Tensor] = field(default_factory=dict)
+    """What a checkpoint holds of the model: all parameters, or those that learn where the others are given again."""
 
     @property
     def world_size(self) -> int:
@@ -238,18 +248,24 @@ def build_state(
     mesh: DeviceMesh | None = None,
     start: Mapping[str, Tensor] | None = None,
     layers: LayersConfig | None = None,
+    tune: TuneConfig = FULL,
 ) -> TrainState:
     """Model and optimizer of one phase on `device`, sharded over `mesh`; weights from `start` or from the seed.
 
-    `layers` says which of the model's layers learn and how fast.
+    `layers` says which of the model's layers learn and how fast, `tune` whether they learn whole or by adapters.
     Raises ModelFileError when `start` does not fit the model, RecipeError when the batch does not fit the ranks,
     ResourceError when the runtime asks for kernels that this machine cannot run.
     """
     check_batch(model_config.context_length, training.global_batch_tokens, mesh.size() if mesh is not None else 1)
+    low_rank = tune if isinstance(tune, LowRankConfig) else None
+    if mesh is not None and low_rank is not None and low_rank.base != "unchanged":
+        raise RecipeError(
+            f"tune.base: {low_rank.base} is for one rank so far; use base: unchanged on {mesh.size()} ranks"
+        )
     way = way_to_compute(execution, model_config, training, vocab_size, device)
     with torch.device("meta"):
         model = build_model(model_config, vocab_size)
-    depths = _learning(model, layers)
+    depths = _learning(model, layers, low_rank)
     shard.apply(
         model,
         mesh=mesh,
@@ -257,12 +273,16 @@ def build_state(
         recompute=execution.recompute,
         compile_blocks=way == "compiled",
     )
+    if low_rank is not None and mesh is None:
+        tuning.narrow(model, dtype_of(training.precision))
     model.set_loss(training.loss)
     model.set_kernels(way == "kernels")
     model.to_empty(device=device)
     model.initialise(seed)
     if start is not None:
-        load_weights(model, start)
+        load_tensors({name: p for name, p in model.named_parameters() if MARK not in name}, start)
+    if low_rank is not None:
+        tuning.begin(model, low_rank, seed)
     learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     optimizer = build_optimizer(
         training.optimizer,
@@ -272,7 +292,7 @@ def build_state(
         {name: model.growth(name) for name in learning},
     )
     if layers is not None:
-        by_layer(optimizer, depths, layers)
+        by_layer(optimizer, {name: depths[name] for name in learning}, layers)
     rows = training.global_batch_tokens // model_config.context_length // (mesh.size() if mesh is not None else 1)
     return TrainState(
         model=model,
@@ -283,17 +303,20 @@ def build_state(
         seed=seed,
         memory=model.memory(rows, device),
         average=WeightAverage(training.average, learning) if training.average else None,
+        kept=dict(model.named_parameters()) if start is None else learning,
     )
 
 
-def _learning(model: Network, layers: LayersConfig | None) -> dict[str, int]:
-    """Layer of each parameter, where layers matter; freezes those that `layers` leaves out."""
+def _learning(model: Network, layers: LayersConfig | None, low_rank: LowRankConfig | None) -> dict[str, int]:
+    """Layer of each parameter, where layers matter; freezes what does not learn, and puts adapters on."""
+    if low_rank is not None:
+        tuning.attach(model, low_rank, None if layers is None else layers.trained_layers)
     if layers is None:
         return {}
     depths = {name: model.depth(name) for name, _ in model.named_parameters()}
     lowest = layers.lowest(max(depths.values()))
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(depths[name] >= lowest)
+        parameter.requires_grad_(parameter.requires_grad if low_rank else depths[name] >= lowest)
     return depths
 
 

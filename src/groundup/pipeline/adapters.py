@@ -1,0 +1,75 @@
+"""Instruction tuning of a part of the weights: what was learnt on what it started from, for use and for export.
+
+    pretrain's weights + what learnt (adapters, upper layers) --tuned--> weights of a whole model
+                         what learnt (adapters) --export_adapter--> adapter/ as peft has it, beside the model
+
+Invariant: a finished phase's folder holds only what learnt; the rest is the stage that it started from, by fingerprint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from groundup import export
+from groundup.errors import ModelFileError
+from groundup.log import logger
+from groundup.models import LowRankConfig, NetworkConfig, TuneConfig, build_model, tuning
+from groundup.pipeline.context import Context
+from groundup.pipeline.recipe import Recipe
+from groundup.train.state import TrainState
+
+ANY_VOCAB_SIZE = 256
+"""Which layers a model has does not depend on its tokens."""
+
+
+def flops_per_token(model: NetworkConfig, vocab_size: int, tune: TuneConfig) -> int:
+    """Forward and backward of one token at full context, with what needs no gradient left out."""
+    if isinstance(tune, LowRankConfig):
+        return tuning.flops_per_token(model, vocab_size, tune)
+    return model.flops_per_token(vocab_size)
+
+
+def require_tune(recipe: Recipe) -> None:
+    """Raise RecipeError, before any work is done, when the model cannot be tuned in the way that is asked for."""
+    instruct = recipe.instruct
+    if instruct is None or not isinstance(instruct.tune, LowRankConfig):
+        return
+    with torch.device("meta"):
+        model = build_model(recipe.model, vocab_size=ANY_VOCAB_SIZE)
+    tuning.attach(model, instruct.tune, instruct.layers.trained_layers if instruct.layers else None)
+
+
+def what_learns(state: TrainState) -> dict[str, Any]:
+    """The number of parameters that learn, where not all do."""
+    learning = [parameter.numel() for parameter in state.model.parameters() if parameter.requires_grad]
+    return {"trained_parameters": sum(learning)} if len(learning) < len(list(state.model.parameters())) else {}
+
+
+def tuned(context: Context, base: Mapping[str, Tensor], learned: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of the whole model after instruction tuning."""
+    tune = context.instruct().tune
+    if isinstance(tune, LowRankConfig):
+        return tuning.merged(context.recipe.model, context.vocab_size, tune, base, learned)
+    return {**base, **learned}
+
+
+def export_adapter(context: Context, learned: Mapping[str, Tensor], folder: Path) -> dict[str, Any]:
+    """Write the adapters as peft has them, where there are any; {"adapter": bytes}.
+
+    A model whose layout cannot say them is exported whole all the same, with a warning.
+    """
+    tune, pretrain = context.instruct().tune, context.recipe.pretrain
+    if not isinstance(tune, LowRankConfig):
+        return {}
+    base = pretrain.from_ if pretrain.tokens == 0 else None
+    try:
+        export.save_adapter(context.recipe.model, context.vocab_size, tune, learned, folder, base)
+    except ModelFileError as error:
+        logger.warning(f"no adapter folder: {error.message}")
+        return {}
+    return {"adapter_bytes": sum(path.stat().st_size for path in folder.iterdir())}
