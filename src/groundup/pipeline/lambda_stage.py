@@ -7,8 +7,8 @@
         then the answers of its fold are judged, and held-out text is measured against that baseline
     all trials --lambda_choice--> lambda.json: the value, why, and every trial
 
-A trial goes through the same `phases.run_instruct` as instruction tuning. What it found is kept in a file of its own, so a
-search that was killed goes on in the trial where it was, from that trial's last checkpoint.
+A trial goes through the same `phases.run_instruct` as instruction tuning. What it found is kept in a file of its own, so
+a search that was killed goes on in the trial where it was, from that trial's last checkpoint.
 Invariant: the choice is a function of the recipe; trials differ in lambda and in the fold left out, in nothing else.
 """
 

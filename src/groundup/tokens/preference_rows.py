@@ -31,7 +31,7 @@ from groundup.tokens.conversation_rows import best_fit_decreasing
 from groundup.tokens.packing import IGNORE, Row, segments_and_positions
 from groundup.tokens.preference_formats import Preference
 from groundup.tokens.shards import INDEX_FILE, read_index
-from groundup.tokens.template import Turn, encode_conversations
+from groundup.tokens.template import Turn, Unfit, encode_examples
 from groundup.tokens.tokenizer import Tokenizer
 
 LOOK_AHEAD_TOKENS = 1 << 22
@@ -39,7 +39,7 @@ BATCH_PREFERENCES = 1024
 TOKENS, ANSWERS, SEGMENTS, TARGETS, GROUPS = range(5)
 REFERENCES_FILE = "references.bin"
 BETTER, BAD = 1, 0
-DROPPED = ("dropped_too_long", "dropped_same_when_cut", "dropped_left_over")
+DROPPED = ("dropped_too_long", "dropped_same_when_cut", "dropped_left_over", "dropped_refused_by_template")
 
 
 class Answered(NamedTuple):
@@ -122,8 +122,10 @@ def _units(
         for each in batch:
             counts["preferences"] += 1
             number = (each.chosen is not None) + (each.rejected is not None)
-            unit = _fitting(list(islice(encoded, number)), packing, counts)
-            if unit:
+            sequences = [each for each in islice(encoded, number) if each is not None]
+            if len(sequences) < number:
+                counts["dropped_refused_by_template"] += 1
+            elif unit := _fitting(sequences, packing, counts):
                 yield unit
 
 
@@ -135,9 +137,16 @@ def _batches(preferences: Iterable[Preference]) -> Iterator[list[Preference]]:
 
 def _sequences(
     tokenizer: Tokenizer, conversations: Sequence[Sequence[Turn]], targets: Sequence[int]
-) -> Iterator[Answered]:
-    """Each conversation cut where its last answer begins; earlier answers are part of the prompt."""
-    for encoded, target in zip(encode_conversations(tokenizer, conversations), targets):
+) -> Iterator[Answered | None]:
+    """Each conversation cut where its last answer begins; earlier answers are part of the prompt.
+
+    None: the chat template cannot say it.
+    """
+    for examples, target in zip(encode_examples(tokenizer, conversations), targets):
+        if isinstance(examples, Unfit):
+            yield None
+            continue
+        encoded = examples[0]
         # A template may write something behind the end of an answer, which nobody learns.
         end = len(encoded.ids) - encoded.is_target[::-1].index(True)
         start = end - encoded.is_target[end - 1 :: -1].index(False)
