@@ -7,7 +7,7 @@
         then the answers of its fold are judged, and held-out text is measured against that baseline
     all trials --lambda_choice--> lambda.json: the value, why, and every trial
 
-A trial goes through the same `phases.run_instruct` as instruction tuning. What it found is kept in a file of its own, so
+A trial goes through the same `phases.run_instruct` as instruction tuning. What it found is kept in its own file, so
 a search that was killed goes on in the trial where it was, from that trial's last checkpoint.
 Invariant: the choice is a function of the recipe; trials differ in lambda and in the fold left out, in nothing else.
 """
@@ -226,8 +226,8 @@ def _tuned_and_measured(trials: _Trials, folder: Path, weight: float, fold: int)
     model = _tuned(trials, folder, weight, fold)
     after = evaluate.text_sums(model, trials.text, trials.context.tokenizer())
     scores = tuple(_scores(trials, model, trials.folds[fold]))
-    lost = [evaluate.lost_share(baseline, after) for baseline in (trials.baseline, trials.before)]
-    return Trial(weight, fold, scores, *lost)
+    forgetting, since_before = (evaluate.lost_share(sums, after) for sums in (trials.baseline, trials.before))
+    return Trial(weight, fold, scores, forgetting, since_before)
 
 
 def _tuned(trials: _Trials, folder: Path, weight: float, fold: int) -> Network:
