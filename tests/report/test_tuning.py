@@ -108,6 +108,8 @@ def test_what_tuning_changed_is_a_table_with_verdicts(run_folder: Path) -> None:
         "forgetting:bits_per_byte_share": {"value": 0.0342, "stderr": 0.0017, "n": 128900},
         "forgetting:exact_match": {"value": 0.934, "stderr": 0.008, "n": 1040},
         "forgetting:token_accuracy": {"value": 0.001, "stderr": 0.003, "n": 38000},
+        "forgetting:bits_per_byte/test/persuasion": {"value": 0.05, "stderr": 0.1, "n": 38000},
+        "forgetting:exact_match/short/capital": {"value": 0.125, "stderr": 0.1, "n": 38000},
     }
     write_json(path, metrics)
     page = page_of(run_folder)
@@ -116,6 +118,9 @@ def test_what_tuning_changed_is_a_table_with_verdicts(run_folder: Path) -> None:
     assert "1.17 1.21 +0.0400 ± 0.0020 (+3.42% ± 0.17) worse" in text
     assert "0.0% 93.4% +93.4 ± 0.8 better" in text
     assert "+0.1 ± 0.3 no clear change" in text
+    assert "+0.0500 ± 0.1000 no clear change" in text and "+12.5 ± 10.0" not in text, (
+        "groups of texts, not of questions"
+    )
     figures = json.loads((run_folder / "report.json").read_text())
     assert figures["changes"]["bits_per_byte_share"]["value"] == 0.0342
     assert not any(name.startswith("forgetting") for name in figures["metrics"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from groundup.report import words
-from groundup.report.facts import Facts
+from groundup.report.facts import HEADLINE_METRICS, Facts
 from groundup.report.plain import entries, mapping
 from groundup.report.read import RunFiles
 from groundup.report.results import METRIC_WORDS
@@ -24,9 +24,25 @@ SHARE = "bits_per_byte_share"
 
 def changed(facts: Facts) -> list[dict[str, Any]]:
     """What instruction tuning changed: each metric before and after, the difference, and whether it is a clear one."""
+<<<<<<< HEAD
     before, after = facts.metrics.get("base", {}), facts.final
     names = sorted(facts.changes, key=lambda name: (name.partition("/")[0] not in LOWER_IS_BETTER, name))
     return [_changed_row(name, before, after, facts) for name in names if name != SHARE][:CHANGED_ROWS]
+=======
+    before, after = facts.metrics.get("base", {}), facts.metrics.get("instruct", {})
+    names = sorted(
+        filter(_tells_more, facts.changes), key=lambda name: (name.partition("/")[0] != "bits_per_byte", name)
+    )
+    return [_changed_row(name, before, after, facts) for name in names][:CHANGED_ROWS]
+
+
+def _tells_more(name: str) -> bool:
+    """Of groups, the texts' bits per byte say enough; the first text's are the headline's already."""
+    metric, _, group = name.partition("/")
+    if metric in ("bits_per_token", SHARE) or (metric == "bits_per_byte" and group == "validation"):
+        return False
+    return not group or metric == "bits_per_byte" or metric not in HEADLINE_METRICS
+>>>>>>> issue6-lambda
 
 
 def _changed_row(name: str, before: dict[str, Any], after: dict[str, Any], facts: Facts) -> dict[str, Any]:
