@@ -24,12 +24,7 @@ SHARE = "bits_per_byte_share"
 
 def changed(facts: Facts) -> list[dict[str, Any]]:
     """What instruction tuning changed: each metric before and after, the difference, and whether it is a clear one."""
-<<<<<<< HEAD
     before, after = facts.metrics.get("base", {}), facts.final
-    names = sorted(facts.changes, key=lambda name: (name.partition("/")[0] not in LOWER_IS_BETTER, name))
-    return [_changed_row(name, before, after, facts) for name in names if name != SHARE][:CHANGED_ROWS]
-=======
-    before, after = facts.metrics.get("base", {}), facts.metrics.get("instruct", {})
     names = sorted(
         filter(_tells_more, facts.changes), key=lambda name: (name.partition("/")[0] != "bits_per_byte", name)
     )
@@ -42,7 +37,6 @@ def _tells_more(name: str) -> bool:
     if metric in ("bits_per_token", SHARE) or (metric == "bits_per_byte" and group == "validation"):
         return False
     return not group or metric == "bits_per_byte" or metric not in HEADLINE_METRICS
->>>>>>> issue6-lambda
 
 
 def _changed_row(name: str, before: dict[str, Any], after: dict[str, Any], facts: Facts) -> dict[str, Any]:

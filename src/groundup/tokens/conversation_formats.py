@@ -20,7 +20,7 @@ from groundup.tokens.conversation_messages import Refused as Refused
 from groundup.tokens.conversation_messages import Rules, some_text, text_of, turns_of_messages
 from groundup.tokens.template import TOOL, Turn
 
-PREFERENCE_REMEDY = "list it under instruct.preferences"
+PREFERENCE_REMEDY = "list it under preferences.sources"
 SYSTEM_KEYS = ("system", "system_prompt")
 
 
