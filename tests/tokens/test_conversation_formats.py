@@ -132,10 +132,10 @@ PREFERENCES = [
 def test_preferences_are_refused_by_name(tmp_path: Path) -> None:
     found = reading(write(tmp_path / "a.jsonl", [*PREFERENCES, {"question": "q", "answer": "a", "label": True}]))
     assert len(list(found)) == 1, "a label beside a question is metadata"
-    assert found.account()["rejected"] == {"preference record: list it under instruct.preferences": 4}
+    assert found.account()["rejected"] == {"preference record: list it under preferences.sources": 4}
     with pytest.raises(DataError) as caught:
         list(reading(write(tmp_path / "b.jsonl", PREFERENCES)))
-    assert "instruct.preferences" in first_line(caught.value)
+    assert "preferences.sources" in first_line(caught.value)
 
 
 TABLE = [["Question", "Answer", "topic"], ["What?\nSay", 'That, "so"', "x"], ["为什么", "因为", "y"]]
