@@ -192,15 +192,17 @@ def choose(points: Sequence[Point], rule: Rule, unit: str) -> Choice | None:
     if chosen is not best:
         why += f", and lambda {chosen.weight:g} forgets less while its answers are as good up to one standard error"
     why += f": {_shown(chosen.quality)} {unit}, held-out bits per byte {_signed(chosen.forgetting)}"
-    return Choice(chosen.weight, True, why, _edges(chosen.weight, points))
+    return Choice(chosen.weight, True, why, _edges(chosen.weight, points, rule))
 
 
-def _edges(weight: float, points: Sequence[Point]) -> tuple[str, ...]:
-    """A value at an end of the grid may not be the best there is."""
+def _edges(weight: float, points: Sequence[Point], rule: Rule) -> tuple[str, ...]:
+    """A value at an end of the grid may not be the best there is; nor the smallest, where its answers are the best."""
+    measured = [point for point in points if not point.diverged]
+    best = min(measured, key=lambda point: (rule.worse(point.quality.value), point.weight))
     values = [point.weight for point in points]
     if weight == max(values):
         return (f"lambda {weight:g} is the largest of the grid; larger values may be better still",)
-    if weight == min(values):
+    if weight == min(values) == best.weight:
         return (f"lambda {weight:g} is the smallest of the grid; smaller values may be better still",)
     return ()
 
