@@ -138,8 +138,9 @@ def _sequences(
 ) -> Iterator[Answered]:
     """Each conversation cut where its last answer begins; earlier answers are part of the prompt."""
     for encoded, target in zip(encode_conversations(tokenizer, conversations), targets):
-        start = len(encoded.ids) - encoded.is_target[::-1].index(False)
-        yield Answered(encoded.ids[:start], encoded.ids[start:], target)
+        stop = len(encoded.ids) - encoded.is_target[::-1].index(True)  # templates may end with what is not learnt
+        start = stop - encoded.is_target[:stop][::-1].index(False)
+        yield Answered(encoded.ids[:start], encoded.ids[start:stop], target)
 
 
 def _fitting(unit: Item, packing: PreferencePacking, counts: Counter[str]) -> Item:
