@@ -147,10 +147,9 @@ def _sequences(
             yield None
             continue
         encoded = examples[0]
-        # A template may write something behind the end of an answer, which nobody learns.
-        end = len(encoded.ids) - encoded.is_target[::-1].index(True)
-        start = end - encoded.is_target[end - 1 :: -1].index(False)
-        yield Answered(encoded.ids[:start], encoded.ids[start:end], target)
+        stop = len(encoded.ids) - encoded.is_target[::-1].index(True)  # templates may end with what is not learnt
+        start = stop - encoded.is_target[:stop][::-1].index(False)
+        yield Answered(encoded.ids[:start], encoded.ids[start:stop], target)
 
 
 def _fitting(unit: Item, packing: PreferencePacking, counts: Counter[str]) -> Item:
