@@ -33,6 +33,7 @@ INSTALLS = (
     (TORCH, "numpy>=2,<3", "transformers>=5.16,<6", "accelerate>=1.10"),
     (TORCH, "numpy>=2,<3", "lightning>=2.6.1", "jsonargparse[signatures]>=4.37,<4.42", "psutil==7.2.2", "tqdm"),
     ("--no-deps", "litgpt==0.5.13"),
+    (TORCH, "trl>=1.16,<2", "peft>=0.21,<0.22", "datasets>=5,<6"),
 )
 """torch is named each time, or pip may take a build with CUDA. LitGPT asks for an older huggingface-hub than
 transformers does, which its training does not need: hence without its dependencies."""

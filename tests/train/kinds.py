@@ -170,7 +170,7 @@ def _labels(kind: LabelKind, outputs: int, layers: LayersConfig | None = None) -
     heads = ("", "end") if kind == "span" else ("",)
     objectives = Objectives(("text",), (0,), ("task",), (1.0,), heads)
     model = LabellerConfig.on(ENCODER, kind, [f"label {index}" for index in range(outputs)])
-    return Case(model, ((partial(LabelRows, kind), 1.0),), objectives, layers)
+    return Case(model, ((partial(LabelRows, kind), 1.0),), objectives, layers=layers)
 
 
 def _preferences(name: str) -> Case:
