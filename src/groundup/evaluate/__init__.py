@@ -10,7 +10,7 @@ from groundup.evaluate.preferences import measure_preferences, scored_answers
 from groundup.evaluate.task import EvaluateConfig, Result, Subject
 from groundup.evaluate.tasks.config import PATHS, EvaluationTask, task_identity
 from groundup.evaluate.tasks.likelihood import Request, Score, score
-from groundup.evaluate.tasks.measure import fields_of, measure_tasks
+from groundup.evaluate.tasks.measure import fields_of, kind_of, measure_tasks
 from groundup.evaluate.tasks.stopping import StopTexts
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "changes",
     "evaluate",
     "fields_of",
+    "kind_of",
     "lost_share",
     "mean",
     "measure",

@@ -20,6 +20,7 @@ from groundup.errors import RecipeError, ResourceError, resource_errors
 from groundup.log import logger
 from groundup.models import DecoderConfig, layout_of
 from groundup.pipeline.adapters import require_tune
+from groundup.pipeline.benchmarks import require_tasks
 from groundup.pipeline.context import Context
 from groundup.pipeline.recipe import Recipe
 from groundup.pipeline.stages import StageKind, listed
@@ -90,6 +91,7 @@ def _require(recipe: Recipe, until: str) -> None:
     tokens.require_tokenizer(recipe.tokenizer)
     require_start(recipe.pretrain.from_, recipe.tokenizer.path)
     require_tune(recipe)
+    require_tasks(recipe)
     if until == VERBS["export"] and isinstance(recipe.model, DecoderConfig):
         layout_of(recipe.model)
 

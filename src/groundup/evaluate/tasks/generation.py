@@ -34,6 +34,7 @@ from groundup.evaluate.tasks.templates import as_text, field_of, template
 from groundup.inference import GenerateConfig, generate_batch
 from groundup.log import logger
 from groundup.models import CausalNetwork, causal
+from groundup.tokens import Tokenizer
 
 BATCH_ROWS = 64
 MAX_LABELS = 200
@@ -97,7 +98,7 @@ class Generation:
     def ask(self, subject: Subject, asked: Sequence[Asked], advance: Advance) -> list[Outcome]:
         """Have all answered together, then compare."""
         model, tokenizer, config = causal(subject.model), subject.tokenizer, self.config
-        prompts = [self._fitted(model, each, each.prompts[0].ids(tokenizer)) for each in asked]
+        prompts = [self._fitted(model, tokenizer, each) for each in asked]
         fitting = [index for index, prompt in enumerate(prompts) if prompt]
         self._unanswered += len(asked) - len(fitting)
         stop = StopTexts(config.stop, tokenizer)
@@ -112,14 +113,19 @@ class Generation:
         )
         predictions = [""] * len(asked)
         for index, ids in zip(fitting, found):
-            predictions[index] = stop.before(tokenizer.decode(ids)).strip()
+            said = tokenizer.answer_text(ids) if asked[index].prompts[0].chat else tokenizer.decode(ids)
+            predictions[index] = stop.before(said).strip()
         advance(len(asked) - len(fitting))
         shown = [replace(each, shown=(each.prompts[0].shown(tokenizer),)) for each in asked]
         return [self._outcome(each, prediction) for each, prediction in zip(shown, predictions)]
 
-    def _fitted(self, model: CausalNetwork, asked: Asked, prompt: list[int]) -> list[int]:
-        """A prompt that leaves room for an answer; [] where that cannot be."""
+    def _fitted(self, model: CausalNetwork, tokenizer: Tokenizer, asked: Asked) -> list[int]:
+        """A prompt that leaves room for an answer; [] where that cannot be, or the chat template refuses it."""
         length = model.config.context_length
+        try:
+            prompt = asked.prompts[0].ids(tokenizer)
+        except DataError:
+            return []
         if asked.prompts[0].chat:
             return prompt if len(prompt) < length else []
         return prompt[-max(length - self.config.max_new_tokens, length // 2) :]
@@ -186,7 +192,10 @@ class Generation:
     def finish(self, metrics: dict[str, Metric]) -> dict[str, Metric]:
         """As they are; says how many prompts left no room."""
         if self._unanswered:
-            logger.warning(f"{self.config.name}: {self._unanswered} prompts fill the context and count as not answered")
+            logger.warning(
+                f"{self.config.name}: {self._unanswered} prompts fill the context, or the template refuses them; "
+                "they count as not answered"
+            )
         return metrics
 
     def about(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from groundup.errors import DataError
 from groundup.tokens import Tokenizer, Turn
 
 SHOT_END = "\n\n"
@@ -77,7 +78,10 @@ class Prompt:
     def shown(self, tokenizer: Tokenizer) -> str:
         """The very text that the model goes on with, control tokens by their names, for samples."""
         if self.chat:
-            return tokenizer.decode(self.ids(tokenizer), skip_control=False)
+            try:
+                return tokenizer.decode(self.ids(tokenizer), skip_control=False)
+            except DataError:  # the template refuses these turns
+                return self.text
         start = tokenizer.decode([tokenizer.end_of_text_id], skip_control=False) if self.starts else ""
         return start + self.text
 
@@ -97,11 +101,15 @@ class Prompt:
 
         Plain texts are encoded together, so that the place between them is as it is in a text; white space at the end
         of the prompt goes to the continuation. Behind a chat template the answer is encoded as a turn's text is.
+        Raises DataError for turns that the template refuses.
         """
         if self.chat:
-            return self.ids(tokenizer), tokenizer.encode(f" {answer.strip()}")
+            return self.ids(tokenizer), tokenizer.encode(tokenizer.template.lead(tokenizer) + answer.strip())
         prompt = self.text.rstrip()
         rest = self.text[len(prompt) :] + self.separator + answer
         first = [tokenizer.end_of_text_id] if self.starts or not prompt else []
         before, whole = tokenizer.encode_batch([prompt, prompt + rest]) if prompt else ([], tokenizer.encode(rest))
+        if len(whole) <= len(before):  # the answer is in one token with the end of the prompt, which is scored then
+            before = whole[:-1]
+            first = first if before else [tokenizer.end_of_text_id]
         return first + before, whole[len(before) :]
