@@ -55,8 +55,8 @@ class Trial:
     def from_dict(cls, values: dict[str, Any]) -> Trial:
         """The trial that `as_dict` wrote."""
         scores = tuple((float(total), float(weight)) for total, weight in values["scores"])
-        lost = (_metric(values[name]) for name in ("forgetting", "since_before"))
-        return cls(values["lambda"], values["fold"], scores, *lost, values["diverged"])
+        forgetting, since_before = (_metric(values[name]) for name in ("forgetting", "since_before"))
+        return cls(values["lambda"], values["fold"], scores, forgetting, since_before, values["diverged"])
 
     @property
     def quality(self) -> Metric:

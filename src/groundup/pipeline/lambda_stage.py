@@ -224,8 +224,8 @@ def _tuned_and_measured(trials: _Trials, folder: Path, weight: float, fold: int)
     model = _tuned(trials, folder, weight, fold)
     after = evaluate.text_sums(model, trials.text, trials.context.tokenizer())
     scores = tuple(_scores(trials, model, trials.folds[fold]))
-    lost = [evaluate.lost_share(baseline, after) for baseline in (trials.baseline, trials.before)]
-    return Trial(weight, fold, scores, *lost)
+    forgetting, since_before = (evaluate.lost_share(each, after) for each in (trials.baseline, trials.before))
+    return Trial(weight, fold, scores, forgetting, since_before)
 
 
 def _tuned(trials: _Trials, folder: Path, weight: float, fold: int) -> Network:
