@@ -1,5 +1,6 @@
 """Model -> numbers, each with its standard error."""
 
+from groundup.evaluate.answers import ask
 from groundup.evaluate.evaluate import TASKS, Evaluation, evaluate, measure, side_by_side
 from groundup.evaluate.labels import Labelled, measure_labels
 from groundup.evaluate.language import TextMeasure, measure_language, measure_text
@@ -25,6 +26,7 @@ __all__ = [
     "StopTexts",
     "Subject",
     "TextMeasure",
+    "ask",
     "evaluate",
     "fields_of",
     "mean",

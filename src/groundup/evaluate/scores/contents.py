@@ -23,7 +23,7 @@ def named(text: str, things: Sequence[str]) -> list[bool]:
 
 
 def distinct(text: str, size: int) -> tuple[int, int]:
-    """(different runs of `size` words, all of them): their quotient is distinct-n (Li et al. 2016, arXiv 1510.03055)."""
+    """(different runs of `size` words, all of them); the quotient is distinct-n (Li et al. 2016, arXiv 1510.03055)."""
     found = words(text)
     runs = [tuple(found[start : start + size]) for start in range(len(found) - size + 1)]
     return len(set(runs)), len(runs)

@@ -149,8 +149,9 @@ class GenerationTaskConfig(PromptedConfig):
     """Template that gives the right answer or a list of them (empty: there is none to give), or several templates."""
     metrics: tuple[GenerationMetric, ...] = Field(min_length=1)
     """`exact_match` and `f1` by the rules of SQuAD (zh: CMRC 2018); `bleu` and `chrf` by sacrebleu; `rouge` 1, 2 and L;
-    `accuracy` and F1 of labels; `final_answer` of sums (GSM8K); `toxicity`: words of `word_list`; `coverage`: the share of the references that the
-    text names, and `success`: all of them; `distinct`: different words and pairs of words, and repetition."""
+    `accuracy` and F1 of labels; `final_answer` of sums (GSM8K); `toxicity`: words of `word_list`; `coverage`: the share
+    of the references that the text names, and `success`: all of them; `distinct`: how many words and pairs of words
+    differ, and how much is repeated."""
     language: Literal["en", "zh"] = "en"
     """How texts are cut into words; `en` for all languages that put spaces."""
     max_new_tokens: int = Field(default=64, ge=1, le=1_000_000)
