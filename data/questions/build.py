@@ -132,8 +132,8 @@ def passage(
     """A text about two or three people, and its facts by person and kind; only facts that `may_say` allows."""
     facts: dict[tuple[str, str], str] = {}
     sentences = []
-    for person in draw.sample(language.names, draw.choice((2, 2, 3))):
-        for kind in draw.sample(list(language.facts), draw.choice((2, 3)) if len(facts) < 5 else 2):
+    for person in draw.sample(language.names, draw.choice((2, 2, 2, 3))):
+        for kind in draw.sample(list(language.facts), draw.choice((1, 2, 2, 3))):
             fact = language.facts[kind]
             value = draw.choice([value for value in fact.values if may_say(person, value)] or [""])
             if value:

@@ -53,7 +53,7 @@ def _row(name: str, figure: Mapping[str, Any], found: Mapping[str, Any]) -> dict
         "name": words.name(name),
         "sides": [_figure(name, mapping(figure.get(side))) for side in SIDES],
         "difference": _figure(name, difference, signed=True),
-        "clear": _clear(difference),
+        "marked": _clear(difference),
         "higher": [words.exact(better[side]) for side in SIDES],
         "n": words.exact(difference.get("n")),
     }
