@@ -174,6 +174,9 @@ def _parser(name: str, verb: Verb) -> _Parser:
         parser.add_argument("--tasks", metavar="FILE", help="YAML with `tasks:`; measure these on the model as it is")
         parser.add_argument("--text", metavar="FILE", action="append", help="bits per byte of this text; several times")
         parser.add_argument("--output", metavar="FOLDER", help="write evaluation.json and samples.json there")
+    if verb.options == "conversion":
+        parser.add_argument("--turns", action="store_true", help="dialogues: a record per turn of the assistant")
+        parser.add_argument("--no-answer", metavar="TEXT", default="", help="squad: the answer where there is none")
     if verb.options == "comparison":
         _comparison_options(parser)
     if verb.options == "explain":
@@ -284,6 +287,22 @@ def _evaluate(options: argparse.Namespace) -> None:
         return
     for line in scoring.lines(found):
         _show(line)
+
+
+def _convert(options: argparse.Namespace) -> None:
+    """convert: public data in another form to JSON lines."""
+    words = _words(options, "a form (squad, parallel, dialogues), files and the file to write")
+    if len(words) < 3:
+        raise RecipeError("groundup convert: give a form (squad, parallel, dialogues), files and the file to write")
+    conversion = _room("conversion")
+    settings = conversion.Options(turns=options.turns, no_answer=options.no_answer)
+    account = conversion.convert(words[0], words[1:-1], words[-1], settings).as_dict()
+    if options.json:
+        _show_json({"output": words[-1], **account})
+        return
+    _show(f"{words[-1]}: {account['accepted']:,} of {account['total']:,} records")
+    for reason, count in account["rejected"].items():
+        _show(f"  left out: {count:,}: {reason}")
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -613,6 +632,12 @@ VERBS: dict[str, Verb] = {
         "two models on the same prompts: a page of both answers, differences with errors, a judge's verdicts",
         _compare,
         "comparison",
+    ),
+    "convert": Verb(
+        "FORM FILE [FILE ...] OUTPUT [--turns] [--no-answer TEXT]",
+        "public data (forms: squad, parallel, dialogues) to JSON lines that recipes read",
+        _convert,
+        "conversion",
     ),
     "export": Verb(_RECIPE, "up to and including the Hugging Face folder", _run, trains=True),
     "generate": Verb(

@@ -18,6 +18,8 @@ from groundup.report.plain import mapping
 from groundup.stage import write_text
 
 SIDES = ("a", "b")
+ENOUGH_PROMPTS = 10
+"""Of fewer no difference is marked: their standard error is hardly known."""
 LONG_TASK = 3
 """Figures whose names have more parts than this are those of groups; they are left to the reports."""
 
@@ -74,7 +76,8 @@ def _figure(name: str, metric: Mapping[str, Any], signed: bool = False) -> str:
 def _clear(metric: Mapping[str, Any]) -> bool:
     """Whether a difference is more than two standard errors."""
     value, error = words.number(metric.get("value")), words.number(metric.get("stderr"))
-    return value is not None and error is not None and value != 0 and abs(value) > 2 * error
+    enough = (words.number(metric.get("n")) or 0) >= ENOUGH_PROMPTS
+    return enough and value is not None and error is not None and value != 0 and abs(value) > 2 * error
 
 
 def _evaluation(both: Any) -> list[dict[str, Any]]:
