@@ -52,7 +52,7 @@ def test_what_is_not_judged_counts_in_its_own_number() -> None:
     assert found.rate == mean([1.0, 0.5, 0.5])
     assert (found.unreadable, found.unjudged, found.equal) == (1, 1, 1)
     assert found.orders.share == mean([1.0, 0.0])
-    # First places: B's verdict was of the second place, then of the first; A and B each from the first; A from the second.
+    # In the first order A stands first, in the second B.
     assert found.first_place == mean([0.0, 1.0, 1.0, 1.0, 0.0])
     assert found.people is not None
     assert found.people.share == mean([1.0, 0.0])

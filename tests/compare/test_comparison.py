@@ -21,6 +21,7 @@ FORGED = "</blockquote><script>alert(1)</script><img src=x onerror=alert(1)> {{ 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     home = tmp_path_factory.mktemp("compare")
+    (home / "tokenizer").mkdir()
     train_tokenizer(TokenizerConfig(vocab_size=280), ["the cat sat on the mat"] * 3, home / "tokenizer")
     tokenizer = Tokenizer.load(home / "tokenizer")
     config = DecoderConfig(
