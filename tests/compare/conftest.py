@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -32,9 +33,10 @@ class Judging(BaseHTTPRequestHandler):
         self.requests.append((self.headers.get("Authorization"), body))
         status, said = type(self).reply(body["messages"][0]["content"], len(self.requests) - 1)
         data = said if isinstance(said, bytes) else json.dumps({"choices": [{"message": {"content": said}}]}).encode()
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(data)
+        with suppress(OSError):  # who asked may be gone by now
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(data)
 
     def log_message(self, *given: Any) -> None:
         pass
