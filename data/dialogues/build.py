@@ -9,8 +9,8 @@
                            confirm everything, with all that it has to repeat
     text.jsonl             the training conversations as running text
 
-The service asks for the first thing that it does not know yet and confirms when it knows all, so its next turn is never
-a matter of taste. Combinations of the first two things asked for are held out: one in eight is in no training text. All is
+The service says again what it was told, asks for the first thing that it does not know yet and confirms when it knows
+all, so its next turn is never a matter of taste. Combinations of the first two things asked for are held out: one in eight is in no training text. All is
 synthetic.
 """
 
@@ -31,11 +31,13 @@ TRAIN, HELDOUT, HELDOUT_EVERY = 3000, 80, 8
 
 
 class Slot(NamedTuple):
-    """A thing that the service has to know: how it asks, how a customer says it (alone, or within the first turn)."""
+    """A thing that the service has to know: how it asks, how a customer says it (when asked, or unasked), and how the
+    service says that it heard it."""
 
     asked: str
     said: tuple[str, ...]
     beside: str
+    noted: str
     values: tuple[str, ...]
 
 
@@ -55,6 +57,7 @@ ORDER: Final = Slot(
     "What is the number of your order?",
     ("It is {v}.", "The number is {v}.", "Order {v}.", "{v}"),
     "the order is {v}",
+    "Order {v}, thank you.",
     tuple(str(number) for number in range(1004, 9900, 89)),
 )
 STREETS: Final = tuple(
@@ -69,16 +72,16 @@ SERVICES: Final = {
         {
             "item": Slot(
                 "I am sorry to hear that. What would you like to return?",
-                ("The {v}.", "It is the {v}.", "I bought a {v} and want to return it."), "it is the {v}", ITEMS,
+                ("The {v}.", "It is the {v}.", "I bought a {v} and want to return it."), "it is the {v}", "The {v}, I see.", ITEMS,
             ),
             "problem": Slot(
-                "What is wrong with it?", ("It is {v}.", "Sadly it is {v}."), "it is {v}",
+                "What is wrong with it?", ("It is {v}.", "Sadly it is {v}."), "it is {v}", "So it is {v}.",
                 ("broken", "too small", "too big", "the wrong colour", "too loud", "not what I wanted"),
             ),
             "order": ORDER,
             "wish": Slot(
                 "Would you like your money back or a new one?", ("I would like {v}, please.", "Please, {v}."),
-                "I would like {v}", ("my money back", "a new one"),
+                "I would like {v}", "You would like {v}.", ("my money back", "a new one"),
             ),
         },
         "Thank you. I have noted the return of the {item} of order {order}: it is {problem}, and you would like {wish_back}.",
@@ -87,16 +90,16 @@ SERVICES: Final = {
         ("I would like to book a table.", "Can I reserve a table?", "Good evening, we would like to eat at your restaurant."),
         {
             "people": Slot(
-                "Gladly. For how many people?", ("For {v}.", "We are {v}.", "{v} people."), "we are {v}",
+                "For how many people?", ("For {v}.", "We are {v}.", "{v} people."), "we are {v}", "A table for {v}, gladly.",
                 ("two", "three", "four", "five", "six", "seven", "eight"),
             ),
-            "day": Slot("On which day?", ("On {v}.", "{v}, please.", "We want to come on {v}."), "on {v}", DAYS),
+            "day": Slot("On which day?", ("On {v}.", "{v}, please.", "We want to come on {v}."), "on {v}", "On {v}, good.", DAYS),
             "time": Slot(
-                "At what time?", ("At {v}.", "{v} would be good."), "at {v}",
+                "At what time?", ("At {v}.", "{v} would be good."), "at {v}", "At {v}, good.",
                 ("12:00", "12:30", "13:00", "18:00", "18:30", "19:00", "19:30", "20:00"),
             ),
             "name": Slot(
-                "Under which name?", ("{v}.", "My name is {v}.", "Under {v}, please."), "my name is {v}",
+                "Under which name?", ("{v}.", "My name is {v}.", "Under {v}, please."), "my name is {v}", "Thank you.",
                 tuple("Baker Novak Rossi Chen Silva Olsen Meyer Dubois Kovacs Haddad Tanaka Murphy".split()),
             ),
         },
@@ -106,9 +109,9 @@ SERVICES: Final = {
         ("I have moved.", "I need to change the address of a delivery.", "Can you send my order to another address?"),
         {
             "order": ORDER,
-            "street": Slot("What is the new street and number?", ("{v}.", "It is {v}.", "I live at {v} now."), "the new address is {v}", STREETS),
+            "street": Slot("What is the new street and number?", ("{v}.", "It is {v}.", "I live at {v} now."), "the new address is {v}", "{v}, good.", STREETS),
             "town": Slot(
-                "In which town?", ("In {v}.", "{v}."), "the town is {v}",
+                "In which town?", ("In {v}.", "{v}."), "the town is {v}", "Thank you.",
                 tuple("Bristol Dublin Leeds Oxford York Cardiff Boston Salem Perth Derby".split()),
             ),
         },
@@ -118,9 +121,9 @@ SERVICES: Final = {
         ("When can you bring my order?", "I would like to choose a day for my delivery.", "Hello, I want to arrange a delivery."),
         {
             "order": ORDER,
-            "day": Slot("Which day would suit you?", ("{v} is best.", "On {v}, please.", "{v}."), "{v} would suit me", DAYS),
+            "day": Slot("Which day would suit you?", ("{v} is best.", "On {v}, please.", "{v}."), "{v} would suit me", "On {v}, good.", DAYS),
             "part": Slot(
-                "In the morning, in the afternoon or in the evening?", ("In the {v}.", "The {v} is fine."), "the {v} is best",
+                "In the morning, in the afternoon or in the evening?", ("In the {v}.", "The {v} is fine."), "the {v} is best", "Good.",
                 ("morning", "afternoon", "evening"),
             ),
         },
@@ -156,14 +159,15 @@ def conversation(service: Service, values: Mapping[str, str], draw: random.Rando
         text = " and ".join(parts)
         return f" {capital(text)}." if text else ""
 
-    said = draw.choice(service.opening)
+    said, heard = draw.choice(service.opening), ""
     said += also(0.2)
     while missing := next((name for name in service.slots if name not in known), None):
         slot = service.slots[missing]
-        messages += [{"role": "user", "content": said}, {"role": "assistant", "content": slot.asked}]
+        messages += [{"role": "user", "content": said}, {"role": "assistant", "content": f"{heard}{slot.asked}"}]
         known.add(missing)
         said = capital(draw.choice(slot.said).replace("{v}", values[missing]))
         said += also(0.1)
+        heard = slot.noted.replace("{v}", values[missing]) + " "
     confirmed = service.confirmed.format(**shown(values)) + " Is there anything else?"
     messages += [{"role": "user", "content": said}, {"role": "assistant", "content": confirmed}]
     return [*messages, {"role": "user", "content": draw.choice(THANKS)}, {"role": "assistant", "content": GOODBYE}]

@@ -4,7 +4,7 @@
 
     english-train.jsonl, english-heldout.jsonl    {"context", "question", "answers": [...], "answer"}, flat as SQuAD is after
     chinese-train.jsonl, chinese-heldout.jsonl    `groundup convert squad`; Chinese as CMRC 2018 has it
-    text.jsonl                                    the training passages as documents
+    text.jsonl                                    the training passages with their questions as running text
 
 What is held out is a combination of a person and a fact about them: one in eight is said by no training passage, and only
 such facts are asked for in the held-out questions, so an answer has to be read, not remembered. The passages are synthetic.
@@ -162,14 +162,19 @@ def records(language: Language, count: int, heldout: bool, draw: random.Random) 
 def build() -> dict[str, list[str]]:
     """Lines of each file."""
     files: dict[str, list[str]] = {}
-    texts: list[str] = []
+    texts: dict[str, list[str]] = {}
     for name, language in LANGUAGES.items():
         draw = random.Random(language.seed)
         train = records(language, TRAIN[name], False, draw)
-        texts += [record["context"] for record in train]
+        for record in train:
+            said = f"{record['question']}{language.space}{record['answer']}{'。' if language.space == '' else '.'}"
+            texts.setdefault(record["context"], []).append(said)
         files[f"{name}-train.jsonl"] = lines_of(train)
         files[f"{name}-heldout.jsonl"] = lines_of(records(language, HELDOUT[name], True, draw))
-    documents = [{"id": f"passage/{number}", "text": text} for number, text in enumerate(dict.fromkeys(texts))]
+    documents = [
+        {"id": f"passage/{number}", "text": "\n".join([text, *said])}
+        for number, (text, said) in enumerate(texts.items())
+    ]
     return {**files, "text.jsonl": lines_of(documents)}
 
 
