@@ -99,9 +99,24 @@ OTHERS: dict[str, list[dict[str, Any]]] = {
         },
     ],
     "mmlu_form": [
-        {"question": "Where is the femur?", "choices": ["arm", "leg", "head", "hand"], "answer": 1},
-        {"question": " What pumps blood?", "choices": ["lung", "liver", "heart", "skin"], "answer": 2},
-        {"question": "How many lungs has a person?", "choices": ["two", "three", "one", "six"], "answer": 0},
+        {
+            "subject": "anatomy",
+            "question": "Where is the femur?",
+            "choices": ["arm", "leg", "head", "hand"],
+            "answer": 1,
+        },
+        {
+            "subject": "anatomy",
+            "question": " What pumps blood?",
+            "choices": ["lung", "liver", "heart", "skin"],
+            "answer": 2,
+        },
+        {
+            "subject": "anatomy",
+            "question": "How many lungs has a person?",
+            "choices": ["two", "three", "one", "six"],
+            "answer": 0,
+        },
     ],
     "mmlu_shots": [
         {"question": "Which bone is in the arm?", "choices": ["tibia", "skull", "rib", "ulna"], "answer": 3},

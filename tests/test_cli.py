@@ -153,7 +153,7 @@ def test_every_verb_has_help_of_its_own(verb: str) -> None:
         (["chat", "x", "--top-k", "many"], "invalid int value"),
         (["run", "gone.yaml"], "no such recipe"),
         (["verify", "gone"], "no such folder"),
-        (["evaluate", "."], "a model folder cannot be evaluated yet"),
+        (["evaluate", "."], "of a model folder say what to measure"),
     ],
 )
 def test_wrong_usage_is_one_line_with_the_remedy(

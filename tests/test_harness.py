@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import pytest
 from groundup import config, evaluate, load_model, scoring
 from tests.test_scoring import folder  # noqa: F401 - the same tiny model
 
-pytest.importorskip("lm_eval", reason="lm-eval is not installed (extra 'lm-eval')")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed (extra 'lm-eval')"
+)
 
 WORDS = ["cat", "mat", "Paris", "Emma"]
 ITEMS = [

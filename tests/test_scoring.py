@@ -28,6 +28,7 @@ tasks:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model in Hugging Face layout."""
     home = tmp_path_factory.mktemp("scoring")
+    (home / "tokenizer").mkdir()
     train_tokenizer(TokenizerConfig(vocab_size=280), LINES * 3, home / "tokenizer")
     tokenizer = Tokenizer.load(home / "tokenizer")
     config = DecoderConfig(
@@ -108,6 +109,6 @@ def test_nothing_to_measure(folder: Path) -> None:
 def test_lines_for_people() -> None:
     found = evaluate.Evaluation({"a/accuracy": evaluate.Metric(0.5, 0.1, 25), "b": evaluate.Metric(2.0, None, 1)})
     assert list(scoring.lines(found)) == [
-        "a/accuracy      0.5000 ± 0.1000  n 25",
-        "b               2.0000           n 1",
+        "a/accuracy      0.5000 ± 0.1000   n 25",
+        "b               2.0000            n 1",
     ]

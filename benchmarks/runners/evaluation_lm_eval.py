@@ -66,4 +66,4 @@ def measure(job: dict[str, Any], model: str, model_args: dict[str, Any]) -> None
 
 if __name__ == "__main__":
     given: dict[str, Any] = json.loads(sys.argv[1])
-    measure(given, "hf", {"pretrained": given["model"], "dtype": "float32"})
+    measure(given, "hf", {"pretrained": given["model"], "dtype": "float32", "device": "cpu"})

@@ -30,7 +30,7 @@ def test_arc() -> None:
 
 def test_hellaswag() -> None:
     found = FORMS["hellaswag"][0](HELLASWAG)
-    assert found.questions == ("Baking: A man mixes flour. . Then He pours water",)
+    assert found.questions == ("Baking: A man mixes flour.. Then He pours water",)
     assert (found.answers, found.gold) == (("and kneads. ", "and flies."), 1)
     short = FORMS["hellaswag"][0]({"ctx": "A man stands.", "endings": ["He sits.", "He sings."], "label": 0})
     assert short.questions == ("A man stands.",)

@@ -14,7 +14,7 @@ import pytest
 
 from groundup import config
 from groundup.errors import DataError, RecipeError
-from groundup.evaluate import EvaluateConfig, Subject, fields_of, mean, task_identity
+from groundup.evaluate import EvaluateConfig, EvaluationTask, Subject, fields_of, mean, task_identity
 from groundup.evaluate.tasks import measure
 from groundup.evaluate.tasks.measure import measure_task, measure_tasks
 from groundup.models import Decoder
@@ -50,7 +50,7 @@ def test_every_record_is_accepted_or_rejected_with_its_reason(
 
 
 def test_nothing_that_can_be_asked_is_an_error(measured: Measure) -> None:
-    with pytest.raises(DataError, match=r"task.*no record.*no field 'q'"):
+    with pytest.raises(DataError, match=r"task.*no record.*no field 'options'"):
         measured([{"x": 1}], **ASK)
 
 
@@ -74,7 +74,7 @@ def test_tables(kind: str, model: Decoder, tokenizer: Tokenizer, tmp_path: Path)
 
 def test_a_limit_takes_items_evenly(measured: Measure) -> None:
     result = measured(items(10), limit=4, **ASK)
-    assert [item["prompts"] for item in result.samples["items"]] == [["0 cat"], ["3 1815"], ["5 cat"], ["8 1815"]]
+    assert [item["prompts"] for item in result.samples["items"]] == [["0 cat"], ["2 Paris"], ["5 cat"], ["7 Paris"]]
     assert result.samples["records"]["accepted"] == 10
     assert result.metrics["accuracy"].n == result.samples["asked"] == 4
 
@@ -212,7 +212,7 @@ def test_ten_times_the_items_need_the_same_memory(
         path = tmp_path / f"{count}.jsonl"
         with path.open("w") as handle:
             for number in range(count):
-                record = {"q": f"{number} cat", "options": ["mat", "Emma"], "right": 1, "note": "x" * 500}
+                record = {"q": f"{number} cat", "options": ["mat", "Emma"], "right": 1, "note": "x" * (1 << 15)}
                 handle.write(json.dumps(record) + "\n")
         task = built(path=str(path), **ASK)
 
@@ -228,3 +228,30 @@ def test_ten_times_the_items_need_the_same_memory(
         return found
 
     assert peak_bytes(480) <= 1.2 * peak_bytes(48) + 50_000
+
+
+def test_the_examples_of_the_guide_are_tasks() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "guide" / "evaluate.md").read_text(encoding="utf-8")
+    blocks = [block.partition("```")[0] for block in guide.split("```yaml\n")[1:]]
+    kinds = set()
+    for block in blocks:
+        settings = config.build(EvaluateConfig, config.parse_yaml(block, "guide")["evaluate"], "guide")
+        kinds |= {task.kind for task in settings.tasks}
+    assert kinds == {"multiple_choice", "last_word", "minimal_pairs", "bias_pairs", "generation"}
+
+
+@pytest.mark.parametrize("cls", config.config_classes(EvaluationTask), ids=lambda cls: cls.__name__)
+def test_every_field_enters_the_identity(cls: type[config.Config], tmp_path: Path, write: Callable[..., str]) -> None:
+    asked = {"few_shot": {"count": 1, "path": write(items(1), "shots.jsonl")}, "word_list": write([], "words.txt")}
+    needed = {"prompt": "{q}", "references": "{a}", "metrics": ["f1"], "options": "{o}", "answer": "{a}"}
+    fields = config.fields(cls)
+    given = {name: value for name, value in {**asked, **needed}.items() if name in fields}
+    task = built(path=write(items(2)), kind=fields["kind"].default, **given)
+    found = task_identity(task, tmp_path)
+    assert found.keys() - {"files"} == fields.keys() - {"path", "word_list"}
+    files = {
+        "path",
+        *(["few_shot.path"] if "few_shot" in fields else []),
+        *(["word_list"] if "word_list" in fields else []),
+    }
+    assert found["files"].keys() == files

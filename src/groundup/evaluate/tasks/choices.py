@@ -90,7 +90,7 @@ class MultipleChoice(_Compared):
         if config.form is not None:
             return FORMS[config.form][1]
         options = [config.options] if isinstance(config.options, str) else config.options
-        texts = (config.preface, config.prompt, config.answer, *options)
+        texts = (config.preface, config.prompt, *options, config.answer)
         return tuple(dict.fromkeys(name for text in texts for name in template(text).fields))
 
     def item(self, id: str, values: Mapping[str, Any]) -> Item:

@@ -52,9 +52,9 @@ class Generation:
         self._unwanted = UnwantedWords(config.word_list) if self._has("toxicity") else None
         self._labels = {exact_form(label): place for place, label in enumerate(config.labels)}
         self._unanswered = 0
-        self.statistics: dict[str, Statistic] = {name: each.score for name, each in self._translation.items()}
+        self.statistics: Mapping[str, Statistic] = {name: each.score for name, each in self._translation.items()}
         if self._has("accuracy"):
-            self.statistics["macro_f1"] = self._macro_f1
+            self.statistics = {**self.statistics, "macro_f1": self._macro_f1}
 
     def _has(self, metric: str) -> bool:
         return metric in self.config.metrics
@@ -86,7 +86,8 @@ class Generation:
             raise Refused("the prompt is empty")
         group = as_text(field_of(values, config.group_field), config.group_field) if config.group_field else ""
         preface = template(config.preface).text(values) or system
-        return Item(id, (prompt,), references or ("",), 0, group, preface, separator="", history=history)
+        separator = "" if prompt[-1].isspace() else " "  # between a solved example and its answer
+        return Item(id, (prompt,), references or ("",), 0, group, preface, separator, history=history)
 
     def look(self, item: Item) -> None:
         """Learn the labels there are, where none are named."""

@@ -10,9 +10,11 @@ whatever the number of requests.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from jaxtyping import Float
@@ -171,6 +173,7 @@ def _scored(model: CausalNetwork, states: Float[Tensor, "tokens hidden"], reques
         wanted = targets[start : start + size]
         nats.append(torch.nn.functional.cross_entropy(logits, wanted, reduction="none"))
         hits.append(logits.argmax(dim=-1) == wanted)
-    lengths = [len(request.continuation) for request in requests]
-    by_request = zip(torch.cat(nats).double().cpu().split(lengths), torch.cat(hits).cpu().split(lengths))
-    return [Score(-float(loss.sum()), bool(hit.all())) for loss, hit in by_request]
+    losses, are_hits = torch.cat(nats).double().tolist(), torch.cat(hits).tolist()
+    ends = list(accumulate(len(request.continuation) for request in requests))
+    spans = [slice(end - len(request.continuation), end) for end, request in zip(ends, requests)]
+    return [Score(-math.fsum(losses[span]), all(are_hits[span])) for span in spans]

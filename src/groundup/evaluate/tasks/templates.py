@@ -35,7 +35,22 @@ def _no_null(value: Any) -> Any:
     return value
 
 
-_ENVIRONMENT = ImmutableSandboxedEnvironment(
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """The sandbox, with an end to what a multiplication can make."""
+
+    intercepted_binops = frozenset(["*", "**"])
+
+    def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
+        """Multiply numbers, or repeat a text within the limit; no powers."""
+        numbers = isinstance(left, int | float) and isinstance(right, int | float)
+        longest = max((len(each) for each in (left, right) if isinstance(each, str | list | tuple)), default=0)
+        times = max((each for each in (left, right) if isinstance(each, int)), default=0)
+        if operator == "**" or (not numbers and longest * times > TEXT_LIMIT):
+            raise Refused(f"a text of more than {TEXT_LIMIT} characters, or a power")
+        return super().call_binop(context, operator, left, right)
+
+
+_ENVIRONMENT = _Sandbox(
     undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=_no_null, autoescape=False
 )
 
