@@ -187,6 +187,7 @@ def _parser(name: str, verb: Verb) -> _Parser:
         parser.add_argument("--text", metavar="TEXT", help="show how this text is cut")
     if verb.options == "import":
         parser.add_argument("--tokenizer", metavar="PATH", help="take this tokenizer, file or folder, not the model's")
+        parser.add_argument("--chat-template", choices=("auto", "own"), default="auto", help="its own if any, or ours")
     if verb.options == "model":
         parser.add_argument(
             "--model",
@@ -408,7 +409,7 @@ def _import(options: argparse.Namespace) -> None:
     config, export = _room("config"), _room("export")
     settings = config.build(export.ExportConfig, config.apply_overrides({}, overrides), "options")
     tokenizer = None if options.tokenizer is None else Path(options.tokenizer)
-    done = export.import_model(source, folder, settings, tokenizer)
+    done = export.import_model(source, folder, settings, tokenizer, chat_template=options.chat_template)
     if options.json:
         _show_json({"model": folder, **done})
         return
@@ -654,7 +655,7 @@ VERBS: dict[str, Verb] = {
     ),
     "report": Verb("RECIPE|RUN", "write a run's report.html again, finished or not", _report),
     "import": Verb(
-        "MODEL FOLDER [key=value ...] [--tokenizer PATH]",
+        "MODEL FOLDER [key=value ...] [--tokenizer PATH] [--chat-template auto|own]",
         "a Hugging Face folder or .gguf file to a model folder of ours",
         _import,
         "import",

@@ -10,13 +10,16 @@ import torch
 
 from groundup.errors import ModelFileError
 from groundup.export import ExportConfig, import_model, load_model, save_model
+from groundup.export.gguf_tokenizer import gguf_tokenizer
 from groundup.export.source import open_source
 from groundup.export.write import write_weights
+from groundup.inference import GenerateConfig
 from groundup.models import Decoder, DecoderConfig, build_model, huggingface_config
-from groundup.tokens import Tokenizer
+from groundup.tokens import Tokenizer, Turn, encode_conversation
 from tests.export.gguf_files import file_of
 from tests.export.smollm2 import package_file
 from tests.tokens import foreign_files
+from tests.tokens.chat_templates import write_folder
 
 SIZES = {"context_length": 64, "num_layers": 2, "hidden_size": 32, "num_heads": 4, "num_kv_heads": 2, "ffn_size": 48}
 
@@ -41,10 +44,11 @@ def foreign_folder(folder: Path, vocab_size: int) -> Decoder:
 def test_a_folder_of_shards_becomes_ours(tmp_path: Path) -> None:
     model = foreign_folder(tmp_path / "theirs", 400)
     assert len(list((tmp_path / "theirs").glob("model-*-of-*.safetensors"))) > 2
-    with pytest.raises(ModelFileError, match="chat template is not Groundup's"):
-        load_model(tmp_path / "theirs")
     config = ExportConfig(max_shard_bytes=20_000)
-    done = import_model(tmp_path / "theirs", tmp_path / "ours", config, with_transformers=False)
+    with pytest.raises(ModelFileError, match="chat template cannot be used"):
+        import_model(tmp_path / "theirs", tmp_path / "ours", config, with_transformers=False)
+    assert not (tmp_path / "ours" / "config.json").exists()
+    done = import_model(tmp_path / "theirs", tmp_path / "ours", config, with_transformers=False, chat_template="own")
     loaded = load_model(tmp_path / "ours")
     assert done["rows_in_file"] == 400
     assert loaded.tokenizer.vocab_size == loaded.model.vocab_size == done["vocab_size"]
@@ -112,3 +116,50 @@ def test_smollm2_has_the_perplexity_that_transformers_gives(tmp_path: Path) -> N
             )
             losses.append(math.exp(total / (16 * 511)))
     assert round(losses[0], 4) == round(losses[1], 4)
+
+
+def chat_folder(folder: Path) -> Path:
+    """A model whose tokenizer has ChatML's control tokens and template."""
+    write_folder(folder, "chatml")
+    model = made(Tokenizer.load(folder).vocab_size)
+    (folder / "config.json").write_text(json.dumps(huggingface_config(model.config, model.vocab_size)))
+    write_weights(model.config, model.vocab_size, model.state_dict(), folder, torch.float32, 10**9)
+    return folder
+
+
+def test_a_model_keeps_the_chat_template_that_it_came_with(tmp_path: Path) -> None:
+    theirs = chat_folder(tmp_path / "theirs")
+    import_model(theirs, tmp_path / "ours", with_transformers=False)
+    for folder in (theirs, tmp_path / "ours"):
+        loaded = load_model(folder)
+        shown = loaded.tokenizer.decode(loaded.tokenizer.prompt([Turn("user", "Hi <|im_end|>")]), skip_control=False)
+        assert shown == "<|im_start|>user\nHi <|im_end|><|im_end|>\n<|im_start|>assistant\n"
+        assert "".join(loaded.chat(GenerateConfig(max_new_tokens=4)).reply("Hi")) is not None
+    codec = load_model(tmp_path / "ours").tokenizer
+    generation = json.loads((tmp_path / "ours" / "generation_config.json").read_text())
+    assert generation["eos_token_id"] == [codec.control["<|im_end|>"], codec.control["<|endoftext|>"]]
+    assert generation["bos_token_id"] == codec.control["<|im_start|>"]
+    import_model(theirs, tmp_path / "own", with_transformers=False, chat_template="own")
+    own = load_model(tmp_path / "own").tokenizer
+    assert own.jinja is None
+    assert own.control["<|end|>"] == codec.control["<|im_end|>"]
+
+
+def test_a_gguf_file_has_its_chat_template_with_it(tmp_path: Path) -> None:
+    codec = Tokenizer.load(write_folder(tmp_path, "chatml"))
+    tokens = sorted({**codec.file.content["model"]["vocab"], **codec.control}.items(), key=lambda item: item[1])
+    metadata = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "qwen2",
+        "tokenizer.ggml.tokens": [token for token, _ in tokens],
+        "tokenizer.ggml.merges": [" ".join(pair) for pair in codec.file.content["model"]["merges"]],
+        "tokenizer.ggml.token_type": [3 if token in codec.control else 1 for token, _ in tokens],
+        "tokenizer.ggml.eos_token_id": codec.control["<|im_end|>"],
+        "tokenizer.chat_template": codec.template.text,
+    }
+    read = gguf_tokenizer(metadata, tmp_path / "model.gguf")
+    turns = [Turn("user", "It is a truth"), Turn("assistant", "However")]
+    assert encode_conversation(read, turns) == encode_conversation(codec, turns)
+    assert read.stop_ids == codec.stop_ids
+    assert gguf_tokenizer(metadata, tmp_path / "model.gguf", "own").jinja is None
+    assert gguf_tokenizer({**metadata, "tokenizer.chat_template": ""}, tmp_path / "model.gguf").jinja is None

@@ -175,14 +175,15 @@ def test_the_tokenizer_of_another_model_is_refused(folder: Path) -> None:
         "{% include '/etc/passwd' %}",
     ],
 )
-def test_a_foreign_chat_template_is_refused_and_never_rendered(folder: Path, template: str) -> None:
+def test_a_hostile_chat_template_is_refused_and_runs_nothing(folder: Path, template: str) -> None:
     good = (folder / "chat_template.jinja").read_text()
     (folder / "chat_template.jinja").write_text(template)
-    refused(folder, "chat template is not Groundup's")
+    refused(folder, "chat template cannot be used")
     (folder / "chat_template.jinja").write_text(good)
     assert load_model(folder)
+    (folder / "chat_template.jinja").unlink()
     edit(folder / "tokenizer_config.json", lambda values: values.update(chat_template=template))
-    refused(folder, "chat template is not Groundup's")
+    refused(folder, "chat template cannot be used")
 
 
 def test_logits_need_no_tokenizer(folder: Path) -> None:

@@ -87,6 +87,9 @@ def other_values(folder: Path) -> dict[str, list[Any]]:
         "values": [{**NEOX, "intermediate_size": 40}],
         "labels": [["a", "b"]],
         "class_weights": ["balanced"],
+        "roles": [{"Bot": "assistant"}],
+        "chat_template": ["own"],
+        "messages": ["dialog"],
         "from": [str(_model_folder(folder))],
     }
 
@@ -102,9 +105,12 @@ def _model_folder(folder: Path) -> Path:
     return place
 
 
-WITHOUT_ANOTHER_VALUE = ("kind", "hub", "base_hidden_size", "base_num_heads")
+WITHOUT_ANOTHER_VALUE = (
+    *("kind", "hub", "base_hidden_size", "base_num_heads"),
+    *("prompt", "completion", "system", "role", "content"),
+)
 """`hub` stands in place of a path, so it changes alone never; tests/corpus/test_hub.py has its identity. Width and
-heads of a base model change together only."""
+heads of a base model change together only, and so do the fields of a conversation."""
 
 
 def test_the_tree_is_walked_to_its_ends() -> None:
@@ -126,6 +132,8 @@ def test_every_identity_field_changes_a_fingerprint(leaf: Leaf, values: dict[str
     before, after = fingerprints(config.build(Recipe, base, "toy"), folder), fingerprints(edited, folder)
     touched = {name for name in before if before[name] != after[name]}
     assert touched, f"{leaf} enters no fingerprint: changing it would redo nothing"
+    if leaf.path[-1] == "tools":  # the vocabulary needs one more token
+        return
     assert not touched & UNTOUCHED[str(leaf.path[0])], f"{leaf} redoes more than it touches"
 
 

@@ -18,11 +18,14 @@ from groundup.tokens import (
     Turn,
     encode_conversation,
     examples_of,
+    load_foreign,
     write_conversations,
 )
-from groundup.tokens.conversation_rows import best_fit_decreasing, row_dtype, trim
+from groundup.tokens.conversation_length import Overlong, trim
+from groundup.tokens.conversation_rows import best_fit_decreasing, row_dtype
 from groundup.tokens.packing import SEGMENTS
 from groundup.tokens.template import target_spans
+from tests.tokens.chat_templates import write_folder
 
 RELAXED = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SAID = st.text(max_size=20).map(lambda text: text.strip() or "x")
@@ -165,3 +168,68 @@ def test_padding_is_a_segment_of_its_own_without_targets(tokenizer: Tokenizer, t
 
 def test_no_target_has_a_number_of_its_own() -> None:
     assert (row_dtype(65_535), row_dtype(65_536)) == ("<u2", "<u4")
+
+
+def test_long_ones_lose_their_last_turns_when_asked_for(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    turns = [Turn(role, f"{role} {i}") for i in range(20) for role in ("user", "assistant")]
+    whole = encode_conversation(tokenizer, turns)
+    context = len(whole.ids) // 2
+    alone = talk("why", "because " * context)
+    summary = write_conversations([Talk(turns), *talks(3), alone], tokenizer, tmp_path, context, "cut_turns")
+    assert (summary["conversations"], summary["truncated"], summary["dropped_too_long"]) == (4, 1, 1)
+    packed = PackedConversations(tmp_path, "talks", context)
+    found = [example for i in range(packed.num_rows) for example in examples_of(packed.row(i))]
+    (cut,) = (example for example in found if len(target_spans(example)) > 1)
+    spans = target_spans(cut)
+    assert spans == target_spans(whole)[: len(spans)], "the answers that are left are whole"
+    assert len(cut.ids) <= context + 1 < len(whole.ids)
+    assert len(spans) + summary["answers_cut"] == 20
+
+
+@given(st.lists(st.booleans(), min_size=2, max_size=30), st.integers(1, 30))
+def test_turns_that_are_cut_leave_whole_answers(is_target: list[bool], context: int) -> None:
+    encoded = Encoded(list(range(len(is_target))), [False, *is_target[1:]])
+    part = trim(encoded, context, "cut_turns")
+    whole = trim(encoded, len(is_target), "drop")
+    if part is None:
+        return
+    assert whole is not None
+    assert len(part.ids) <= context + 1
+    spans = target_spans(part)
+    assert spans == target_spans(whole)[: len(spans)]
+
+
+@pytest.mark.parametrize("overlong", ["drop", "truncate", "cut_turns"])
+def test_ten_thousand_turns_take_no_longer_than_what_fits(
+    tokenizer: Tokenizer, tmp_path: Path, overlong: Overlong
+) -> None:
+    turns = [Turn(role, "x") for _ in range(5000) for role in ("user", "assistant")]
+    summary = write_conversations([Talk(turns), *talks(3)], tokenizer, tmp_path, 64, overlong)
+    assert summary["conversations"] + summary["dropped_too_long"] == 4
+    assert (overlong == "drop") == (summary["dropped_too_long"] == 1)
+    assert (overlong == "drop") == ("answers_cut" not in summary)
+
+
+def test_what_a_template_cannot_say_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    codec, _ = load_foreign(write_folder(tmp_path / "theirs", "gemma"), chat_template="auto")
+    ruled = Talk([Turn("system", "Be brief."), *talk("Who?", "I.").turns])
+    summary = write_conversations([*talks(5), ruled, ruled], codec, tmp_path / "rows", 64)
+    assert summary["conversations"] == 5
+    assert summary["refused"] == {"the template: System role not supported": 2}
+    with pytest.raises(DataError, match="System role not supported"):
+        write_conversations([ruled], codec, tmp_path / "none", 64)
+
+
+@pytest.mark.parametrize("overlong", ["drop", "truncate", "cut_turns"])
+def test_a_turn_of_two_megabytes_and_long_dialogues_behind_a_foreign_template(
+    tmp_path: Path, overlong: Overlong
+) -> None:
+    (tmp_path / "theirs").mkdir()
+    codec, _ = load_foreign(write_folder(tmp_path / "theirs", "llama3"), chat_template="auto")
+    large = talk("Why?", "because <|eot_id|> " * 100_000)
+    dialogue = Talk([Turn(role, "x") for _ in range(5000) for role in ("user", "assistant")])
+    summary = write_conversations([large, dialogue, *talks(3)], codec, tmp_path / "rows", 96, overlong)
+    kept = {"drop": 3, "truncate": 5, "cut_turns": 4}[overlong]
+    assert (summary["conversations"], summary["dropped_too_long"]) == (kept, 5 - kept)
+    assert summary["truncated"] == kept - 3

@@ -34,7 +34,7 @@ def check_adds_up(account: dict[str, Any], total: int) -> None:
     assert account["total"] == total == account["accepted"] + sum(account["rejected"].values())
 
 
-def test_both_formats_are_recognised_record_by_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_formats_are_recognised_record_by_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     found = reading(write(tmp_path / "a.jsonl", [GOOD, ALPACA]))
     with caplog.at_level(logging.INFO, logger="groundup"):
         conversations = list(found)
@@ -83,7 +83,7 @@ BAD: dict[str, Any] = {
     "no content": {"messages": [{"role": "user"}, ASSISTANT]},
     "content is not a string": {"messages": [{"role": "user", "content": [1]}, ASSISTANT]},
     "empty content": {"messages": [{"role": "user", "content": " \n"}, ASSISTANT]},
-    "message with keys that would be ignored": {"messages": [{**USER, "tool_calls": []}, ASSISTANT]},
+    "message with keys that would be ignored": {"messages": [{**USER, "weight": 0.5}, ASSISTANT]},
     "does not end with the assistant": {"messages": [USER, ASSISTANT, USER]},
     "does not begin with the user": {"messages": [ASSISTANT]},
     "two turns of one role in a row": {"messages": [USER, USER, ASSISTANT]},
@@ -96,7 +96,9 @@ BAD: dict[str, Any] = {
     "history is not a list": {**ALPACA, "history": "a"},
     "history is not of pairs of strings": {**ALPACA, "history": [["a", None]]},
     "empty turn in history": {**ALPACA, "history": [["a", " "]]},
-    "unknown format: none of messages, conversations, instruction": {"dialog": [{"from": "human", "value": "hi"}]},
+    "unknown format: none of messages, conversations, instruction, prompt, question": {
+        "dialog": [{"from": "human", "value": "hi"}]
+    },
     "not a JSON object": [1, 2],
 }
 
@@ -151,9 +153,9 @@ def test_damaged_and_foreign_files_are_counted_and_others_read(tmp_path: Path) -
     (tmp_path / "notes.txt").write_text("plain text\n")
     (tmp_path / "table.csv").write_text("instruction,output\na,b\nc,d\n")
     found = reading(tmp_path)
-    assert len(list(found)) == 1
-    check_adds_up(found.account(), 5)
-    assert {"csv file: give JSON lines or JSON", "text file: give JSON lines or JSON"} <= found.rejected.keys()
+    assert len(list(found)) == 3
+    check_adds_up(found.account(), 6)
+    assert "text file: give JSON lines, JSON, CSV, Parquet or Arrow" in found.rejected
 
 
 def test_nothing_usable_is_an_error_with_the_reason(tmp_path: Path) -> None:

@@ -220,14 +220,16 @@ def test_a_small_vocabulary_gets_tokens_for_all_bytes(tmp_path: Path) -> None:
     assert tokenizer.encode("abc") == [0, 1, 2]
 
 
-def test_a_chat_template_beside_it_is_not_read(tmp_path: Path) -> None:
+def test_a_chat_template_beside_it_runs_nothing(tmp_path: Path) -> None:
     foreign_files.qwen(tmp_path / "tokenizer.json")
     template = f"{{{{ cycler.__init__.__globals__.os.system('touch {tmp_path}/MARKER') }}}}"
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
     (tmp_path / "tokenizer.py").write_text(f"open('{tmp_path}/MARKER', 'w')")
     taken = tmp_path / "taken"
     taken.mkdir()
-    take_in(tmp_path, "llama3", taken)
+    with pytest.raises(ModelFileError, match="chat template cannot be used: SecurityError"):
+        take_in(tmp_path, "llama3", taken)
+    take_in(tmp_path, "llama3", taken, chat_template="own")
     assert "cycler" not in "".join(path.read_text(encoding="utf-8") for path in taken.iterdir())
     assert not (tmp_path / "MARKER").exists()
     (tmp_path / "tokenizer.json").unlink()

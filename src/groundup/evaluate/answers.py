@@ -22,12 +22,13 @@ from typing import Any
 
 import numpy as np
 
+from groundup.errors import DataError
 from groundup.evaluate.metrics import ClusterRatio, Metric
 from groundup.evaluate.task import EvaluateConfig, Result, Subject
 from groundup.inference import GenerateConfig, generate_batch
 from groundup.log import logger, progress
 from groundup.models import CausalNetwork
-from groundup.tokens import Conversation
+from groundup.tokens import Conversation, Tokenizer
 
 GROUP_KEYS = ("kind", "task")
 """Metadata that a question may be grouped by: `exact_match/<kind>` and `exact_match/<kind>/<task>`."""
@@ -133,7 +134,9 @@ def measure_answers(subject: Subject, config: EvaluateConfig) -> Result:
             done, too_long = done + len(answers), too_long + left_out
     if too_long:
         length = subject.model.config.context_length
-        logger.warning(f"{too_long} questions fill the context of {length} tokens and count as not answered")
+        logger.warning(
+            f"{too_long} questions fill the context of {length} tokens, or the template refuses them: not answered"
+        )
     return Result(scores.metrics(), {"answers": samples})
 
 
@@ -152,12 +155,12 @@ def kept(start: int, stop: int, count: int) -> list[int]:
 def ask(
     subject: Subject, questions: Sequence[Conversation], config: EvaluateConfig, advance: Callable[[int], None]
 ) -> tuple[list[Answer], int]:
-    """The model's answers, in the order of `questions`, and how many questions left no room for one."""
+    """The model's answers, in the order of `questions`, and how many left no room for one or could not be asked."""
     tokenizer, model = subject.tokenizer, subject.model
     assert isinstance(model, CausalNetwork), "a recipe of an encoder is checked to have no questions"
     context_length = model.config.context_length
-    prompts = [tokenizer.prompt(question.turns[:-1]) for question in questions]
-    fitting = [index for index, prompt in enumerate(prompts) if len(prompt) < context_length]
+    prompts = [_prompt(tokenizer, question) for question in questions]
+    fitting = [index for index, prompt in enumerate(prompts) if 0 < len(prompt) < context_length]
     left_out = len(prompts) - len(fitting)
     predictions = [""] * len(prompts)
     generation = GenerateConfig(max_new_tokens=config.max_new_tokens)
@@ -166,9 +169,17 @@ def ask(
         model, [prompts[i] for i in fitting], generation, tokenizer.stop_ids, config.batch_rows, advance
     )
     for index, answer in zip(fitting, ids):
-        predictions[index] = tokenizer.decode(answer).strip()
+        predictions[index] = tokenizer.answer_text(answer)
     answers = [
         Answer(question.turns[-2].text, question.turns[-1].text, prediction, question.metadata)
         for question, prediction in zip(questions, predictions)
     ]
     return answers, left_out
+
+
+def _prompt(tokenizer: Tokenizer, question: Conversation) -> list[int]:
+    """Ids that ask a question; none where the chat template refuses it (no system turns, say)."""
+    try:
+        return tokenizer.prompt(question.turns[:-1])
+    except DataError:
+        return []

@@ -125,7 +125,8 @@ def _check_transformers(folder: Path, reloaded: LoadedModel, ids: list[int], tex
         return {"skipped": "transformers is not installed"}
     question = "What is the capital of France?"
     architecture = _auto_class(reloaded.model)
-    chats = architecture == "AutoModelForCausalLM"
+    dated = "strftime_now" in reloaded.tokenizer.template.text  # there it is another day
+    chats = architecture == "AutoModelForCausalLM" and not dated
     messages = [{"role": "user", "content": question}] if chats else []
     request = {"ids": ids, "text": text, "messages": messages, "architecture": architecture}
     with tempfile.TemporaryDirectory() as scratch:

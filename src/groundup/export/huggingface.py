@@ -104,7 +104,7 @@ def _model_config(model: NetworkConfig, tokenizer: Tokenizer, config: ExportConf
     return huggingface_config(
         model,
         tokenizer.vocab_size,
-        bos_token_id=tokenizer.end_of_text_id,
+        bos_token_id=tokenizer.beginning_id,
         eos_token_id=_stop_ids(tokenizer),
         pad_token_id=tokenizer.end_of_text_id,
         dtype=config.dtype,
@@ -112,14 +112,14 @@ def _model_config(model: NetworkConfig, tokenizer: Tokenizer, config: ExportConf
 
 
 def _stop_ids(tokenizer: Tokenizer) -> list[int]:
-    return [tokenizer.turn_end_id, tokenizer.end_of_text_id]
+    return [tokenizer.turn_end_id, *sorted(tokenizer.stop_ids - {tokenizer.turn_end_id})]
 
 
 def _generation_config(model: NetworkConfig, tokenizer: Tokenizer, config: ExportConfig) -> dict[str, Any]:
     """What engines do when they are told nothing: stop at the end of a turn, never pass the trained context."""
     sampling = {"do_sample": True, "temperature": config.temperature, "top_p": config.top_p}
     return {
-        "bos_token_id": tokenizer.end_of_text_id,
+        "bos_token_id": tokenizer.beginning_id,
         "eos_token_id": _stop_ids(tokenizer),
         "pad_token_id": tokenizer.end_of_text_id,
         "max_new_tokens": model.context_length // 2,

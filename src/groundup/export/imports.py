@@ -30,16 +30,18 @@ def import_model(
     config: ExportConfig | None = None,
     tokenizer: Path | None = None,
     with_transformers: bool = True,
+    chat_template: str = "auto",
 ) -> dict[str, Any]:
     """Write `folder` (made if need be). Returns {model_type, parameters, vocab_size, rows_in_file, checks}.
 
-    `tokenizer`: file or folder to take instead of the model's own. Raises ModelFileError when the source is no model
-    that can be read, or has no tokenizer; ResourceError when the disk refuses.
+    `tokenizer`: file or folder to take instead of the model's own; `chat_template`: `auto` for its
+    own where it has one, `own` for ours. Raises ModelFileError when the source is no model that can be read, or has no
+    tokenizer; ResourceError when the disk refuses.
     """
     source, folder, config = open_source(Path(path)), Path(folder), config or ExportConfig()
     if folder.resolve() == source.path.resolve():
         raise ModelFileError(f"{folder}: a model cannot be imported onto itself; name another folder")
-    own = tokenizer_of(source, tokenizer)
+    own = tokenizer_of(source, tokenizer, chat_template)
     fitted = FittedSource(source, own_shapes(source.config, own.vocab_size))
     with resource_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,16 +61,27 @@ def import_model(
     }
 
 
-def tokenizer_of(source: ModelSource, given: Path | None = None) -> Tokenizer:
+def tokenizer_of(source: ModelSource, given: Path | None = None, chat_template: str = "auto") -> Tokenizer:
     """The tokenizer that is `given`, or comes with a model, made ours where it is not. Raises ModelFileError."""
     encoder = isinstance(source.config, EncoderConfig)
     control = (*CONTROL_TOKENS, *ENCODER_TOKENS) if encoder else CONTROL_TOKENS
     path = source.path if given is None else given
     if given is None and path.suffix == GGUF_SUFFIX and not path.is_dir():
-        return gguf_tokenizer(read_gguf(path).metadata, path)
+        return gguf_tokenizer(read_gguf(path).metadata, path, chat_template)
+    found = _ours(path, chat_template) or load_foreign(path, control=control, chat_template=chat_template)[0]
+    require_control(found, control, path)
+    return found
+
+
+def _ours(path: Path, chat_template: str) -> Tokenizer | None:
+    """The tokenizer of a folder that Groundup made, with the chat template that is wanted; None for another."""
     try:
         found = Tokenizer.load(path)
     except ModelFileError:
-        found = load_foreign(path, control=control)[0]
-    require_control(found, control, path)
+        return None
+    if found.jinja is None:
+        return found
+    if chat_template == "own":
+        return None
+    found.jinja.judge(found)
     return found

@@ -1,9 +1,10 @@
 """A Hugging Face folder or a run -> a model that answers, after everything in the folder has been judged.
 
     folder or .gguf -> source (`groundup.export.source`): described, judged, finite -> model
-    tokenizer.json -> tokenizer, as many tokens as the model has ; chat template -> the one this package applies
+    tokenizer.json -> tokenizer, as many tokens as the model has ; its chat template,
+        when there is something to chat about, in a process that may do nothing else (`tokens.jinja_template`)
 
-Invariant: nothing is allocated before config and headers agree, and nothing that comes with a model is ever run.
+Invariant: nothing is allocated before config and headers agree, and no code that comes with a model is ever run.
 """
 
 from __future__ import annotations
@@ -18,16 +19,13 @@ from torch import Tensor
 
 from groundup.errors import DataError, ModelFileError, RecipeError
 from groundup.export.source import ModelSource, open_source
-from groundup.export.weights import fault, read_json
+from groundup.export.weights import fault
 from groundup.inference import Chat, Filling, GenerateConfig, Prediction, asked, fill_mask, predict, stream
 from groundup.models import Encoder, EncoderConfig, Labeller, Network, build_model, causal
-from groundup.tokens import CHAT_TEMPLATE, Example, Tokenizer, load_foreign
+from groundup.tokens import Example, Tokenizer, load_foreign
 
-TOKENIZER_CONFIG = "tokenizer_config.json"
 TOKENIZER = "tokenizer.json"
 VOCABULARY = "vocab.txt"
-TEMPLATE = "chat_template.jinja"
-TEMPLATE_LIMIT_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -145,7 +143,6 @@ def _read_tokenizer(source: ModelSource) -> Tokenizer:
     path = folder / TOKENIZER
     if path.exists() and not path.is_file():
         raise fault(path, "no regular file; copy the folder again")
-    _check_template(folder)
     bare = isinstance(source.config, EncoderConfig) and not path.exists() and (folder / VOCABULARY).is_file()
     tokenizer = load_foreign(folder / VOCABULARY)[0] if bare else Tokenizer.load(folder)
     if tokenizer.vocab_size != source.vocab_size:
@@ -154,22 +151,6 @@ def _read_tokenizer(source: ModelSource) -> Tokenizer:
         )
     if not isinstance(source.config, EncoderConfig) and not tokenizer.lossless:
         raise fault(path, "WordPiece changes text, so this model could not write it; use the one it was trained with")
+    if tokenizer.jinja is not None:
+        tokenizer.jinja.judge(tokenizer)
     return tokenizer
-
-
-def _check_template(folder: Path) -> None:
-    """A chat template that comes with a model is program text: it is compared with our own, never rendered."""
-    if (folder / TOKENIZER_CONFIG).is_file():
-        _compare_template(read_json(folder / TOKENIZER_CONFIG).get("chat_template"), folder / TOKENIZER_CONFIG)
-    path = folder / TEMPLATE
-    if path.is_file():
-        with path.open(encoding="utf-8", errors="replace") as handle:
-            _compare_template(handle.read(TEMPLATE_LIMIT_BYTES), path)
-
-
-def _compare_template(template: object, where: Path) -> None:
-    if template is not None and str(template).strip() != CHAT_TEMPLATE.strip():
-        raise fault(
-            where,
-            "its chat template is not Groundup's, and foreign ones are not run; bring it here by `groundup import`",
-        )

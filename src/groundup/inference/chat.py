@@ -15,7 +15,7 @@ from groundup.errors import RecipeError
 from groundup.inference.generate import GenerateConfig, stream
 from groundup.log import logger
 from groundup.models import CausalNetwork
-from groundup.tokens import Tokenizer, Turn
+from groundup.tokens import Tokenizer, Turn, without_lead
 
 RESERVE_SHARE = 4
 """At least min(max_new_tokens, context_length / RESERVE_SHARE) tokens of the context are kept free for an answer."""
@@ -48,12 +48,10 @@ class Chat:
         prompt = self._prompt([*self.messages, question])
         answer = ""
         try:
-            for piece in stream(self.model, self.tokenizer, prompt, self.config, self.tokenizer.stop_ids):
-                # The template puts one space between header and text; the answer begins behind it.
-                piece = piece if answer else piece.removeprefix(" ")
-                if piece:
-                    answer += piece
-                    yield piece
+            pieces = stream(self.model, self.tokenizer, prompt, self.config, self.tokenizer.stop_ids)
+            for piece in without_lead(pieces, self.tokenizer.template.lead(self.tokenizer)):
+                answer += piece
+                yield piece
         finally:
             if answer:
                 self.messages += [question, Turn("assistant", answer)]

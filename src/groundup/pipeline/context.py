@@ -38,9 +38,12 @@ class Context:
 
     @property
     def control_tokens(self) -> Sequence[str]:
-        """Control tokens that the run's tokenizer has, in order: an encoder needs some more."""
+        """Control tokens that the run's tokenizer has, in order: encoders and turns of tools need some more."""
         more = tokens.ENCODER_TOKENS if isinstance(self.recipe.model, EncoderConfig) else ()
-        return (*tokens.CONTROL_TOKENS, *more)
+        instruct = self.recipe.instruct
+        sources = (*instruct.sources, *instruct.heldout) if instruct is not None else ()
+        tools = (tokens.TOOL_TURN,) if any(source.tools == "keep" for source in sources) else ()
+        return (*tokens.CONTROL_TOKENS, *tools, *more)
 
     def instruct(self) -> InstructConfig:
         """The recipe's section of instruction tuning; its stages are listed only where there is one."""

@@ -34,6 +34,7 @@ _PATHS = (
     "corpus.augment.model_folder",
     "corpus.augment.endpoint.api_key_file",
     "tokenizer.path",
+    "tokenizer.chat_template",
     "tokenizer.compare",
     "pretrain.from",
     "instruct.sources.path",

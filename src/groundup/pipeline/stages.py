@@ -126,7 +126,7 @@ def _tokenizer_identity(context: Context) -> Mapping[str, Any]:
 def _build_tokenizer(context: Context, work: Path) -> Mapping[str, Any]:
     wanted = context.recipe.tokenizer
     if wanted.path is not None:
-        return tokens.take_in(Path(wanted.path), wanted.pattern, work, context.control_tokens)
+        return tokens.take_in(Path(wanted.path), wanted.pattern, work, context.control_tokens, wanted.chat_template)
     with _engine(context, work) as engine:
         texts = tokens.sample(_train_texts(context, work / _DRAWN, engine), wanted.mixture, wanted.sample_bytes)
         done = tokens.train_tokenizer(wanted, texts, work, context.control_tokens)
@@ -223,7 +223,7 @@ def _build_conversations(context: Context, work: Path) -> Mapping[str, Any]:
     for source in context.instruct().sources:
         reader = tokens.read_conversations(source, Path.cwd())
         written = tokens.write_conversations(reader, tokenizer, work / source.name, context_length, source.overlong)
-        report[source.name] = {**written, "records": reader.account()}
+        report[source.name] = {**written, "overlong": source.overlong, "records": reader.account()}
     stage.write_json(work / "report.json", report)
     return report
 

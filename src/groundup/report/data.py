@@ -164,7 +164,8 @@ def _ratio(above: Any, below: Any) -> str:
 def _conversations(group: str, source: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     padding, records = number(entry.get("padding_share")), mapping(entry.get("records"))
     dropped = count(entry.get("dropped_too_long"))
-    reasons = [f"{reason}: {words.exact(amount)}" for reason, amount in mapping(records.get("rejected")).items()]
+    refused = {**mapping(records.get("rejected")), **mapping(entry.get("refused"))}
+    reasons = [f"{reason}: {words.exact(amount)}" for reason, amount in refused.items()]
     return {
         "group": group,
         "source": source,

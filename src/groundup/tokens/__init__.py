@@ -2,6 +2,7 @@
 
 from groundup.tokens.batches import Batch, collate, ordered_batches
 from groundup.tokens.bigrams import Bigrams, count_bigrams
+from groundup.tokens.conversation_fields import ConversationFieldsConfig
 from groundup.tokens.conversation_rows import write_conversations
 from groundup.tokens.conversations import (
     Conversation,
@@ -24,24 +25,31 @@ from groundup.tokens.foreign import (
     take_in,
     tokenizer_identity,
 )
+from groundup.tokens.jinja_template import JinjaTemplate
 from groundup.tokens.masking import Masking, MaskingConfig
 from groundup.tokens.mixture import Mixture, MixtureSource
 from groundup.tokens.packing import IGNORE, PackedConversations, PackedText, Row, Rows, examples_of
+from groundup.tokens.preference_formats import Preference, preference_of
 from groundup.tokens.questions import Questions, write_questions
 from groundup.tokens.rows import JoinedRows, SelectedRows
 from groundup.tokens.sample import SourceFiles, SourceTexts, sample
 from groundup.tokens.shards import write_shards
 from groundup.tokens.template import (
     CHAT_TEMPLATE,
+    TOOL,
+    ChatTemplate,
     Encoded,
     Turn,
+    Unfit,
     coloured_preview,
     encode_conversation,
+    encode_examples,
     prompt_ids,
     turns_from_messages,
+    without_lead,
 )
 from groundup.tokens.tokenizer import EncoderIds, Tokenizer
-from groundup.tokens.tokenizer_file import CONTROL_TOKENS, ENCODER_TOKENS
+from groundup.tokens.tokenizer_file import CONTROL_TOKENS, ENCODER_TOKENS, TOOL_TURN
 from groundup.tokens.tokenizer_training import TokenizerConfig, train_tokenizer
 from groundup.tokens.word_starts import WordStarts
 
@@ -52,9 +60,13 @@ __all__ = [
     "IGNORE",
     "NEXT_SENTENCE",
     "OWN",
+    "TOOL",
+    "TOOL_TURN",
     "Batch",
     "Bigrams",
+    "ChatTemplate",
     "Conversation",
+    "ConversationFieldsConfig",
     "ConversationReading",
     "Encoded",
     "EncoderIds",
@@ -62,6 +74,7 @@ __all__ = [
     "Example",
     "ExampleReading",
     "InstructSourceConfig",
+    "JinjaTemplate",
     "JoinedRows",
     "Masking",
     "MaskingConfig",
@@ -70,6 +83,7 @@ __all__ = [
     "PackedConversations",
     "PackedExamples",
     "PackedText",
+    "Preference",
     "Questions",
     "Row",
     "Rows",
@@ -81,6 +95,7 @@ __all__ = [
     "Tokenizer",
     "TokenizerConfig",
     "Turn",
+    "Unfit",
     "Window",
     "WordStarts",
     "collate",
@@ -89,6 +104,7 @@ __all__ = [
     "cut_words",
     "encode_conversation",
     "encode_example",
+    "encode_examples",
     "examples_of",
     "foreign_identity",
     "heads_of",
@@ -97,6 +113,7 @@ __all__ = [
     "load_foreign",
     "measure_fertility",
     "ordered_batches",
+    "preference_of",
     "prompt_ids",
     "read_conversations",
     "require_control",
@@ -108,6 +125,7 @@ __all__ = [
     "tokenizer_identity",
     "train_tokenizer",
     "turns_from_messages",
+    "without_lead",
     "write_conversations",
     "write_examples",
     "write_file_shards",

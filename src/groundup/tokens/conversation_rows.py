@@ -2,12 +2,15 @@
 
     conversations --template--> ids, targets --look-ahead of 4 million tokens--> best-fit decreasing --> rows-NNNNN.bin
 
+A conversation that is too long is dropped, cut at its end, or loses its last turns, as its source says; one that
+the chat template cannot say is refused. All are counted: read = conversations + dropped + refused.
+
 What lies behind a conversation's last target is never read by anything that is learnt, and the last target itself is
 never an input, so a conversation takes as many places as it has ids up to its last target, less one.
 
 One look-ahead is one file, and each finished file has a `rows-NNNNN.json`, so a killed attempt goes on behind the last
 whole file. Invariant: the same conversations give the same bytes; every row has a target; a conversation is in one row,
-or counted in the summary as too long.
+or counted in the summary as too long or refused.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,17 +30,22 @@ from groundup.errors import DataError
 from groundup.log import logger, progress
 from groundup.stage import write_json
 from groundup.tokens.arrays import token_dtype, write_array
+from groundup.tokens.conversation_length import Overlong, bounded_turns, count_answers, trim
 from groundup.tokens.packing import SEGMENTS, TARGETS, TOKENS
 from groundup.tokens.shards import INDEX_FILE, read_index
-from groundup.tokens.template import Encoded, Turn, encode_conversations
+from groundup.tokens.template import Encoded, Turn, Unfit, encode_examples
 from groundup.tokens.tokenizer import Tokenizer
 
 LOOK_AHEAD_TOKENS = 1 << 22
 BATCH_CONVERSATIONS = 2048
 BATCH_CHARACTERS = 2_000_000
 
-Overlong = Literal["drop", "truncate"]
 Counts = Counter[str]
+REFUSED = "refused: "
+"""Before the reasons of conversations that the chat template cannot say, among the counts."""
+ANSWERS_CUT, EXTRA = "answers_cut", "extra_examples"
+"""Counts that are only written where they are not 0: answers that too long conversations lost, and examples of answers
+that the template renders otherwise later on."""
 
 
 class HasTurns(Protocol):
@@ -75,23 +83,6 @@ def best_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int]
     return rows
 
 
-def trim(encoded: Encoded, context_length: int, overlong: Overlong) -> Encoded | None:
-    """The part of a conversation that is trained on: up to its last target, at most `context_length` inputs.
-
-    None when it is too long and `overlong` is "drop", or when truncating leaves no target.
-    """
-    last = _last_target(encoded.is_target)
-    if last > context_length:
-        if overlong == "drop":
-            return None
-        last = _last_target(encoded.is_target[: context_length + 1])
-    return Encoded(encoded.ids[: last + 1], encoded.is_target[: last + 1]) if last > 0 else None
-
-
-def _last_target(is_target: Sequence[bool]) -> int:
-    return next((i for i in range(len(is_target) - 1, -1, -1) if is_target[i]), -1)
-
-
 @dataclass(frozen=True)
 class _Packing:
     """What `write_conversations` was asked for."""
@@ -125,8 +116,9 @@ def write_conversations(
 ) -> dict[str, Any]:
     """Encode, check (`template.check_targets`) and pack conversations into rows of `context_length` in `folder`.
 
-    Conversations with more than `context_length` inputs are dropped or truncated, and counted. Returns {conversations,
-    dropped_too_long, truncated, rows, tokens, targets, target_bytes, padding_share}; tokens are inputs without padding.
+    Conversations with more than `context_length` inputs are dropped or shortened as `overlong` says, and counted.
+    Returns {conversations, dropped_too_long, truncated, rows, tokens, targets, target_bytes, padding_share}, and where
+    there are any {answers_cut, extra_examples, refused{reason: n}}; tokens are inputs without padding.
     Goes on from finished files of a killed attempt; the order of `conversations` must be the same at every attempt, and
     they are always read to the end, so that counts made while reading are whole. Raises DataError when none is left.
     """
@@ -142,6 +134,8 @@ def write_conversations(
     for key, what in (("dropped_too_long", "dropped"), ("truncated", "truncated")):
         if summary[key]:
             logger.warning(f"{folder.name}: {summary[key]} conversations longer than {context_length} tokens {what}")
+    for reason, count in summary.get("refused", {}).items():
+        logger.warning(f"{folder.name}: {count} conversations refused: {reason}")
     return summary
 
 
@@ -178,14 +172,34 @@ def _look_ahead(conversations: Iterator[HasTurns], packing: _Packing, counts: Co
     items: list[_Item] = []
     while counts["tokens"] < packing.look_ahead_tokens and (batch := _take(conversations)):
         counts["read"] += len(batch)
-        for encoded in encode_conversations(packing.tokenizer, batch):
-            part = trim(encoded, packing.context_length, packing.overlong)
-            if part is None:
-                counts["dropped_too_long"] += 1
+        bounded = [bounded_turns(turns, packing.context_length) for turns in batch]
+        for turns, examples in zip(batch, encode_examples(packing.tokenizer, bounded)):
+            if isinstance(examples, Unfit):
+                if REFUSED + examples.reason not in counts:
+                    logger.info(
+                        f"{packing.folder.name}: a conversation is refused: {examples.reason} {examples.detail}"
+                    )
+                counts[REFUSED + examples.reason] += 1
             else:
-                counts["truncated"] += sum(part.is_target) < sum(encoded.is_target)
-                items.append(_item(part, packing, counts))
+                items += _parts(turns, examples, packing, counts)
     return items
+
+
+def _parts(turns: Sequence[Turn], examples: Sequence[Encoded], packing: _Packing, counts: Counts) -> list[_Item]:
+    """What is trained on of one conversation, and its place in the counts: kept, shortened or dropped."""
+    trimmed = [(example, trim(example, packing.context_length, packing.overlong)) for example in examples]
+    parts = [(example, part) for example, part in trimmed if part is not None]
+    if not parts or (packing.overlong == "drop" and len(parts) < len(trimmed)):
+        counts["dropped_too_long"] += 1
+        return []
+    shortened = len(parts) < len(trimmed) or any(sum(p.is_target) < sum(e.is_target) for e, p in parts)
+    counts["truncated"] += shortened
+    counts["conversations"] += 1
+    if shortened:
+        learnt = sum(count_answers(part.is_target) for _, part in parts)
+        counts[ANSWERS_CUT] += sum(turn.role == "assistant" for turn in turns) - learnt
+    counts[EXTRA] += len(parts) - 1
+    return [_item(part, packing, counts) for _, part in parts]
 
 
 def _take(conversations: Iterator[HasTurns]) -> list[Sequence[Turn]]:
@@ -203,7 +217,6 @@ def _take(conversations: Iterator[HasTurns]) -> list[Sequence[Turn]]:
 def _item(part: Encoded, packing: _Packing, counts: Counts) -> _Item:
     ids, is_target = np.array(part.ids, dtype=packing.dtype), np.array(part.is_target)
     learnt = ids[is_target]
-    counts["conversations"] += 1
     counts["tokens"] += len(ids) - 1
     counts["targets"] += len(learnt)
     counts["target_bytes"] += len(packing.tokenizer.decode_bytes(learnt.tolist()))
@@ -239,14 +252,24 @@ def _write_index(marks: Sequence[Counts], packing: _Packing) -> None:
     total: Counts = Counter()
     for mark in marks:
         total.update(mark)
+    refused = {key.removeprefix(REFUSED): total[key] for key in sorted(total) if key.startswith(REFUSED)}
     if not total["rows"]:
         dropped = total["dropped_too_long"]
+        if sum(refused.values()) > dropped:
+            reason = max(refused, key=lambda reason: refused[reason])
+            raise DataError(
+                f"{packing.folder.name}: the chat template cannot say any of {total['read']} conversations "
+                f"({reason[:70]}); set tokenizer.chat_template: own"
+            )
         raise DataError(
             f"{packing.folder.name}: no conversation fits ({total['read']} read, {dropped} longer than context "
             f"{context_length}); add conversations or raise model.context_length"
         )
     keys = ("conversations", "dropped_too_long", "truncated", "rows", "tokens", "targets", "target_bytes")
-    summary: dict[str, float] = {key: total[key] for key in keys}
+    summary: dict[str, Any] = {key: total[key] for key in keys}
+    summary |= {key: total[key] for key in (ANSWERS_CUT, EXTRA) if total[key]}
+    if refused:
+        summary["refused"] = refused
     summary["padding_share"] = round(1.0 - total["tokens"] / (total["rows"] * context_length), 6)
     write_json(
         packing.folder / INDEX_FILE,

@@ -1,10 +1,10 @@
 """Files of conversations -> Conversation, each record accepted or rejected with a reason.
 
-    file --corpus.readers--> record --FORMATS--> turns --order of roles--> Conversation | counted reason
+    file --corpus.reading--> record --fields--> record --FORMATS--> turns --order of roles--> Conversation | reason
 
-Formats: `messages` ({"messages": [{"role", "content"}, ...]}), `sharegpt` ({"conversations": [{"from", "value"}, ...]})
-and `alpaca` ({"instruction", "input", "output", "system", "history"}), in JSON lines or JSON, plain or compressed; see
-`conversation_formats.py`.
+Files are read as every corpus is: JSON lines, JSON, CSV, TSV, Parquet, Arrow, plain, compressed or in an archive, and
+folders of Hugging Face datasets, of which no loading script is ever run. Formats of records: `conversation_formats.py`;
+each record is recognised by itself.
 
 Invariant: total = accepted + rejected; nothing is repaired but that white space around a turn is cut off, which is
 counted, as the template does not carry it.
@@ -18,22 +18,40 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from groundup.config import Config, Name
 from groundup.corpus.reading.files import Found
-from groundup.corpus.reading.readers import Reading, SourceConfig, find_files
+from groundup.corpus.reading.hub import find_source
+from groundup.corpus.reading.readers import Reading
 from groundup.corpus.reading.records import Row
+from groundup.corpus.reading.sources import RecordSourceConfig
 from groundup.errors import DataError
 from groundup.log import logger
 from groundup.stage import hash_file
-from groundup.tokens.conversation_formats import FORMATS, Refused, check_order, encodable
-from groundup.tokens.template import Turn
+from groundup.tokens.conversation_fields import ConversationFieldsConfig, mapped
+from groundup.tokens.conversation_formats import FORMATS, check_order, encodable, recognised, require_marker
+from groundup.tokens.conversation_length import Overlong
+from groundup.tokens.conversation_messages import Refused, Rules, definitions_of, with_definitions
+from groundup.tokens.template import TOOL, Turn
 
 SAMPLES_PER_REASON = 3
-READ_FORMATS = ("jsonl", "json")
+READ_FORMATS = ("jsonl", "json", "csv", "parquet", "arrow")
+KNOWN_KEYS = (*(known.marker for known in FORMATS.values()), "chosen")
+"""Fields by which a record of conversations is known in a file that wraps its records."""
+COLUMNS_COUNTED = 100
+_LATER: Mapping[str, object] = {
+    "dataset_config": "",
+    "dataset_split": "train",
+    "fields": ConversationFieldsConfig().model_dump(mode="json"),
+    "roles": {},
+    "tools": "refuse",
+}
+"""Fields that came later, and what they are when nothing is said: then they leave the identity as it was."""
+
+FormatName = Literal["auto", "alpaca", "messages", "prompt_completion", "question_answer", "sharegpt"]
 
 
 class InstructSourceConfig(Config):
@@ -42,13 +60,26 @@ class InstructSourceConfig(Config):
     name: Name
     """Name of the source in reports and losses."""
     path: str
-    """A file, a folder or a glob; absolute, or relative to the current folder, or to the recipe."""
-    format: Literal["auto", "alpaca", "messages", "sharegpt"] = "auto"
+    """A file, a folder (a Hugging Face dataset too) or a glob; absolute, or relative to the current folder, or to the
+    recipe."""
+    format: FormatName = "auto"
     """`auto`: each record is recognised by its keys."""
-    overlong: Literal["drop", "truncate"] = "drop"
-    """A conversation longer than the context is dropped, or cut at its end; both are counted."""
+    overlong: Overlong = "drop"
+    """A conversation longer than the context is dropped, cut at its end, or loses its last turns until it fits (and is
+    dropped where even its first answer does not); all are counted."""
     max_conversation_bytes: int = Field(default=16 << 20, ge=1 << 10, le=1 << 28)
     """Longer records are rejected before they are parsed."""
+    dataset_config: str = ""
+    """Configuration of a Hugging Face dataset with several."""
+    dataset_split: str = "train"
+    """Split of a Hugging Face dataset that has splits; `all` for every one."""
+    fields: ConversationFieldsConfig = ConversationFieldsConfig()
+    """Which fields of a record hold what is said, where they have other names than usual."""
+    roles: dict[str, Literal["system", "user", "assistant", "tool"]] = Field(default_factory=dict)
+    """Names of speakers beside the usual ones, such as `{Human: user, Bot: assistant}`."""
+    tools: Literal["refuse", "keep"] = "refuse"
+    """Conversations with tools are refused by name, or kept: a call is learnt as lines of JSON, what a tool answers is
+    a turn of the role `tool`, and the tools on offer stand at the end of the system turn."""
 
     @field_validator("path")
     @classmethod
@@ -56,6 +87,12 @@ class InstructSourceConfig(Config):
         if not path or "\0" in path or "://" in path:
             raise ValueError("must name a local file, a folder or a glob; download data first")
         return path
+
+    @model_validator(mode="after")
+    def _one_format(self) -> Self:
+        if self.fields.format and self.format != "auto":
+            raise ValueError("fields say what the records are; leave format out")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,30 +118,35 @@ class Conversation:
 class ConversationReading:
     """One pass over a source: iterate for its conversations; the counts are whole when the pass is over.
 
-    `formats` counts records by what they were recognised as; `files` says what each file was detected to be.
+    `formats` counts records by what they were recognised as; `files` says what each file was detected to be; `columns`
+    counts the fields that are no part of the conversation.
     """
 
     def __init__(self, config: InstructSourceConfig, base: Path, spool_folder: Path | None = None) -> None:
         self.config = config
-        self._found: Found = find_files(config.path, base)
+        self._rules = Rules(config.roles, config.tools == "keep")
+        self._found: Found = find_source(as_source(config), base)
         self._spool_folder = spool_folder or Path(tempfile.gettempdir())
         self._begin()
 
     def _begin(self) -> None:
-        self.accepted = self.trimmed_turns = 0
+        self.accepted = self.trimmed_turns = self.tool_turns = 0
         self.rejected: Counter[str] = Counter()
         self.formats: Counter[str] = Counter()
+        self.columns: Counter[str] = Counter()
         self.files: dict[str, str] = {}
         self.samples: dict[str, list[str]] = {}
 
     def __iter__(self) -> Iterator[Conversation]:
         """Conversations in the order of files (by name) and records. Raises DataError when there is none."""
         self._begin()
+        source = as_source(self.config)
         for file in self._found.files:
-            reading = Reading(file, self._as_source(), self._spool_folder)
+            reading = Reading(file, source, self._spool_folder)
             for row in reading.rows():
                 if reading.detected and reading.detected.format not in READ_FORMATS:
-                    self._reject(f"{reading.detected.format} file: give JSON lines or JSON", 1, file.name)
+                    wanted = "give JSON lines, JSON, CSV, Parquet or Arrow"
+                    self._reject(f"{reading.detected.format} file: {wanted}", 1, file.name)
                     break
                 if not isinstance(row, Row):
                     self._reject(row.reason, row.records, f"{file.name}:{row.number} {row.sample}")
@@ -114,39 +156,42 @@ class ConversationReading:
             self.files[file.name] = str(reading.detected or "not readable")
         self._say()
 
-    def _as_source(self) -> SourceConfig:
-        """How corpus.readers is to read the files.
-
-        A JSON object around the records (`{"data": [...]}`) is unwrapped unless it has the field named here, so that a
-        file of one conversation is not taken for a list of messages.
-        """
-        config = self.config
-        field_name = FORMATS["messages" if config.format == "auto" else config.format].marker
-        limit = config.max_conversation_bytes
-        return SourceConfig(name=config.name, path=config.path, text_field=field_name, max_document_bytes=limit)
-
     def _conversation(self, row: Row, file_name: str) -> Conversation | None:
         try:
-            name = self._format_of(row.values)
-            turns = FORMATS[name].turns(row.values)
+            name, turns, used = self._turns(row.values)
             check_order(turns)
             trimmed = [Turn(turn.role, encodable(turn.text.strip())) for turn in turns]
         except Refused as refused:
             self._reject(refused.reason, 1, f"{file_name}:{row.number} {refused.detail}".rstrip())
             return None
         self.formats[name] += 1
+        self.tool_turns += sum(turn.role == TOOL for turn in turns)
         self.trimmed_turns += sum(before.text != after.text for before, after in zip(turns, trimmed))
-        metadata = {k: v for k, v in row.values.items() if k not in FORMATS[name].keys and _is_plain(v)}
+        beside = [key for key in row.values if key not in used]
+        self.columns.update(
+            key for key in map(str, beside) if key in self.columns or len(self.columns) < COLUMNS_COUNTED
+        )
+        metadata = {key: row.values[key] for key in beside if _is_plain(row.values[key])}
         where = f"{file_name}/{row.member}" if row.member else file_name
         return Conversation(f"{where}:{row.number}", tuple(trimmed), self.config.name, metadata)
 
-    def _format_of(self, values: Mapping[str, Any]) -> str:
-        if self.config.format != "auto":
-            if FORMATS[self.config.format].marker not in values:
-                _refuse_format(values, f"no {FORMATS[self.config.format].marker}")
-            return self.config.format
-        name = next((name for name, known in FORMATS.items() if known.marker in values), None)
-        return name or _refuse_format(values, "unknown format: none of messages, conversations, instruction")
+    def _turns(self, values: Mapping[str, Any]) -> tuple[str, list[Turn], frozenset[str]]:
+        """(format, turns, keys of the record that were read). Raises Refused."""
+        config = self.config
+        if config.fields.format:
+            values, used = mapped(values, config.fields)
+            name = config.fields.format
+        elif config.format != "auto":
+            require_marker(values, config.format)
+            name, used = config.format, FORMATS[config.format].read(values)
+        else:
+            name, known = recognised(values)
+            used = FORMATS[name].read(known)
+            if known is not values:
+                used = frozenset(key for key in values if str(key).strip().lower() in used)
+                values = known
+        tools = definitions_of(values, self._rules) if "tools" in FORMATS[name].read(values) else []
+        return name, with_definitions(FORMATS[name].turns(values, self._rules), tools), used
 
     def _reject(self, reason: str, records: int, sample: str) -> None:
         self.rejected[reason] += records
@@ -161,7 +206,7 @@ class ConversationReading:
         if not self.accepted:
             raise DataError(
                 f"{self.config.path[-60:]}: no conversation of '{name}' can be used, {rejected} rejected: "
-                f"{reasons[:60]}; give records of messages or instruction/output",
+                f"{reasons[:60]}; name the fields by `fields`",
                 details=[sample for samples in self.samples.values() for sample in samples],
             )
         kinds = ", ".join(sorted(self.formats))
@@ -179,7 +224,9 @@ class ConversationReading:
             "rejected": dict(sorted(self.rejected.items())),
             "rejected_samples": self.samples,
             "trimmed_turns": self.trimmed_turns,
+            "tool_turns": self.tool_turns,
             "formats": dict(sorted(self.formats.items())),
+            "columns": dict(sorted(self.columns.items())),
             "files": self.files,
             "skipped_files": {skipped.name: skipped.reason for skipped in self._found.skipped},
         }
@@ -197,12 +244,25 @@ def read_conversations(
     return ConversationReading(config, base, spool_folder)
 
 
+def as_source(config: InstructSourceConfig) -> RecordSourceConfig:
+    """How corpus.reading is to read the files: whole records, known by the fields of the recipe or of the formats.
+
+    A JSON object around the records (`{"data": [...]}`) is unwrapped unless it has one of these fields, so that a file
+    of one conversation is not taken for a list of messages.
+    """
+    named = () if config.format == "auto" else (FORMATS[config.format].marker,)
+    return RecordSourceConfig(
+        name=config.name,
+        path=config.path,
+        known_keys=config.fields.outer or named or KNOWN_KEYS,
+        dataset_config=config.dataset_config,
+        dataset_split=config.dataset_split,
+        max_document_bytes=config.max_conversation_bytes,
+    )
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _refuse_format(values: Mapping[str, Any], reason: str) -> NoReturn:
-    raise Refused(reason, f"found: {', '.join(str(key)[:20] for key in list(values)[:6])}")
 
 
 def _is_plain(value: Any) -> bool:
@@ -211,6 +271,9 @@ def _is_plain(value: Any) -> bool:
 
 def instruct_identity(config: InstructSourceConfig, base: Path) -> dict[str, Any]:
     """What of a source changes the result: its settings, and the names and SHA-256 of its files instead of its path."""
-    files = {file.name: hash_file(file.path) for file in find_files(config.path, base).files}
+    files = {file.name: hash_file(file.path) for file in find_source(as_source(config), base).files}
     settings = config.model_dump(mode="json", exclude={"path"})
+    for name, usual in _LATER.items():
+        if settings[name] == usual:
+            del settings[name]
     return {**settings, "files": files}

@@ -26,6 +26,7 @@ from groundup.tokens.tokenizer_file import (
     BYTE_LEVEL,
     BYTE_TOKEN,
     CONTROL_TOKENS,
+    END_OF_TEXT_NAMES,
     ENDOFTEXT,
     TURN_END,
     VOCAB_LIMIT,
@@ -38,7 +39,7 @@ TOKEN_LIMIT_CHARACTERS = 1024
 UNKNOWN_PENALTY = 10.0
 """A character without a piece costs this much more than the rarest piece, as in sentencepiece."""
 SAME_MEANING: Mapping[str, tuple[str, ...]] = {
-    ENDOFTEXT: ("<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "<｜end▁of▁sentence｜>", "<EOS>", "[EOS]"),
+    ENDOFTEXT: END_OF_TEXT_NAMES,
     TURN_END: ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|eot|>", "<|return|>"),
 }
 """Names that well-known tokenizers give to what we call end of text and end of turn."""

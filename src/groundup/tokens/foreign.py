@@ -6,8 +6,11 @@
     *.model                 foreign_sentencepiece  (or ranks, as Llama 3 has them)
     vocab.txt, or WordPiece in a tokenizer.json     wordpiece, taken as it is: for encoders
 
-Invariant: nothing that lies beside these files is read (no chat template, no code), and what comes out is judged as
-every tokenizer.json is before it is used.
+With the chat template that lies beside it a tokenizer keeps the names of its control tokens, which the template writes;
+without one it gets ours.
+
+Invariant: no code that lies beside these files is read, and what comes out is judged as every tokenizer.json is before
+it is used.
 """
 
 from __future__ import annotations
@@ -25,9 +28,19 @@ from groundup.tokens.draft import Draft, finish
 from groundup.tokens.foreign_huggingface import read_tokenizer_json, read_vocab_and_merges
 from groundup.tokens.foreign_sentencepiece import read_sentencepiece
 from groundup.tokens.foreign_tiktoken import is_tiktoken, read_tiktoken
+from groundup.tokens.jinja_template import JinjaTemplate
+from groundup.tokens.template_files import read_template, template_identity
 from groundup.tokens.tokenizer import Tokenizer
-from groundup.tokens.tokenizer_file import CONTROL_TOKENS, MASK, TOKENIZER_FILE, judge, read_json
-from groundup.tokens.tokenizer_training import TokenizerConfig
+from groundup.tokens.tokenizer_file import (
+    CONTROL_TOKENS,
+    END_OF_TEXT_NAMES,
+    ENDOFTEXT,
+    MASK,
+    TOKENIZER_FILE,
+    judge,
+    read_json,
+)
+from groundup.tokens.tokenizer_training import AUTO, OWN_TEMPLATE, TokenizerConfig
 from groundup.tokens.unigram import require_sentencepiece
 from groundup.tokens.wordpiece import VOCAB_FILE, read_vocab
 
@@ -48,10 +61,25 @@ def require_tokenizer(config: TokenizerConfig) -> None:
 def tokenizer_identity(config: TokenizerConfig) -> dict[str, Any]:
     """What decides the tokenizer: how it is trained, or the content of the files that it is taken from."""
     if config.path is not None:
-        return {"taken_in": foreign_identity(Path(config.path), config.pattern)}
+        identity = {"taken_in": foreign_identity(Path(config.path), config.pattern)}
+        template = template_beside(Path(config.path), config.chat_template)
+        return identity if template is None else {**identity, "chat_template": template_identity(template)}
     identity = to_dict(config)
     del identity["path"], identity["compare"]
+    if config.chat_template == AUTO:  # as before there was a choice
+        del identity["chat_template"]
     return identity
+
+
+def template_beside(path: Path, wanted: str) -> JinjaTemplate | None:
+    """The chat template for a tokenizer taken in from `path`, as the recipe wants it; None: ours.
+
+    `wanted`: `auto` for the one that lies beside it, `own`, or a file. Raises ModelFileError.
+    """
+    if wanted == OWN_TEMPLATE:
+        return None
+    file, _ = find_foreign(path)
+    return read_template(file.parent, None if wanted == AUTO else Path(wanted))
 
 
 def find_foreign(path: Path) -> tuple[Path, Format]:
@@ -77,29 +105,40 @@ def foreign_identity(path: Path, pattern: str) -> str:
 
 
 def load_foreign(
-    path: Path, pattern: str = "llama3", control: Sequence[str] = CONTROL_TOKENS
+    path: Path,
+    pattern: str = "llama3",
+    control: Sequence[str] = CONTROL_TOKENS,
+    chat_template: str = OWN_TEMPLATE,
 ) -> tuple[Tokenizer, dict[str, Any]]:
     """The tokenizer of a file or folder, made ours, and what was done: {format, control, left_out}.
 
     `pattern`: what cuts text into words, for formats that do not say it; `control`: the control tokens it is to have.
-    Raises ModelFileError.
+    `chat_template`: as `TokenizerConfig` has it. Raises ModelFileError, also when the template cannot be used.
     """
     file, kind = find_foreign(path)
     if found := _pieces(file, kind):
         return found, {"format": f"WordPiece, {kind}", "control": {}, "left_out": []}
-    text, names, left_out = _converted(file, kind, pattern, control)
-    content = json.loads(text)
-    return Tokenizer(judge(text, content, file), str(file)), {"format": kind, "control": names, "left_out": left_out}
+    template = None if MASK in control else template_beside(path, chat_template)
+    text, names, left_out = _converted(file, kind, pattern, control, keep_names=template is not None)
+    tokenizer = Tokenizer(judge(text, json.loads(text), file), str(file), template)
+    done: dict[str, Any] = {"format": kind, "control": names, "left_out": left_out}
+    if template is not None:
+        done["turn_end"] = tokenizer.token_bytes(tokenizer.turn_end_id).decode()
+    return tokenizer, done
 
 
-def take_in(path: Path, pattern: str, work: Path, control: Sequence[str] = CONTROL_TOKENS) -> dict[str, Any]:
+def take_in(
+    path: Path, pattern: str, work: Path, control: Sequence[str] = CONTROL_TOKENS, chat_template: str = AUTO
+) -> dict[str, Any]:
     """Take a tokenizer in and save it in `work`, as training would. Returns {vocab_size, format, control, left_out}."""
-    tokenizer, done = load_foreign(path, pattern, control)
+    tokenizer, done = load_foreign(path, pattern, control, chat_template)
     require_control(tokenizer, control, path)
     tokenizer.save(work)
     for name, before in done["control"].items():
         if before != name:
             logger.info(f"tokenizer: {name} is {before or 'a new token'}")
+    if tokenizer.jinja is not None:
+        logger.info(f"tokenizer: with its own chat template, in which {done['turn_end']} ends an answer")
     if done["left_out"]:
         logger.info(f"tokenizer: left out, so that text comes back as it was: {', '.join(done['left_out'])}")
     return {"vocab_size": tokenizer.vocab_size, **done}
@@ -146,9 +185,12 @@ def _format_of(file: Path) -> Format:
 
 
 def _converted(
-    file: Path, kind: Format, pattern: str, control: Sequence[str]
+    file: Path, kind: Format, pattern: str, control: Sequence[str], keep_names: bool
 ) -> tuple[str, Mapping[str, str], list[str]]:
     draft = _read(file, kind, pattern)
+    if keep_names:  # all but an end of text, which every tokenizer has to have
+        known = any(name in draft.control for name in (ENDOFTEXT, *END_OF_TEXT_NAMES))
+        control = () if known else (ENDOFTEXT,)
     text, names = finish(draft, control)
     return text, names, sorted(set(draft.left_out))
 

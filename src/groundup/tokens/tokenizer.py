@@ -12,7 +12,7 @@ them, so "<|end|>" in a document is ordinary bytes and comes back exactly.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,16 +22,20 @@ from numpy.typing import NDArray
 
 from groundup.errors import DataError, GroundupError, ModelFileError
 from groundup.tokens.arrays import token_dtype
+from groundup.tokens.jinja_template import JinjaTemplate
 from groundup.tokens.patterns import split_pieces
-from groundup.tokens.template import Turn, prompt_ids
+from groundup.tokens.template import TOOL, ChatTemplate, OwnTemplate, Turn, prompt_ids
+from groundup.tokens.template_files import read_template
 from groundup.tokens.tokenizer_file import (
     BYTE_ALPHABET,
     CONTROL_TOKENS,
     ENCODER_TOKENS,
+    END_OF_TEXT_NAMES,
     ENDOFTEXT,
     ROLE_TOKENS,
     SEP,
     TOKENIZER_FILE,
+    TOOL_TURN,
     TURN_END,
     TokenizerFile,
     read_tokenizer_file,
@@ -72,11 +76,15 @@ class EncoderIds(NamedTuple):
 class Tokenizer:
     """Text <-> token ids. `encode` never gives a control token (but [UNK]); those are added by id (see `template`)."""
 
-    def __init__(self, file: TokenizerFile, where: str) -> None:
+    def __init__(self, file: TokenizerFile, where: str, template: JinjaTemplate | None = None) -> None:
         self.lossless = file.unit != "pieces"
         """Whether decoding gives the text back; WordPiece changes it, so its decoding is a rendering."""
+        self.jinja = template if self.lossless else None
+        """The chat template that the tokenizer came with; None: ours."""
+        self.template: ChatTemplate = self.jinja or OwnTemplate()
+        self.control = file.control
         missing = [text for text in CONTROL_TOKENS if text not in file.control]
-        if missing and self.lossless:
+        if missing and self.lossless and self.jinja is None:
             raise ModelFileError(
                 f"{where}: no control token {missing[0]}; use a tokenizer that Groundup made, or take it in by "
                 "tokenizer.path"
@@ -92,13 +100,12 @@ class Tokenizer:
         encoder = [file.control[text] for text in ENCODER_TOKENS if text in file.control]
         self.encoder_ids = EncoderIds(*encoder) if len(encoder) == len(ENCODER_TOKENS) else None
         # A tokenizer of pieces is for encoders: it has no turns, and [SEP] is what ends a text.
-        self.end_of_text_id = file.control[SEP if missing else ENDOFTEXT]
-        self.turn_end_id = file.control[SEP if missing else TURN_END]
-        self.role_ids: Mapping[str, int] = {role: file.control[t] for role, t in ROLE_TOKENS.items() if not missing}
+        self.end_of_text_id = file.control[SEP] if missing and self.jinja is None else _end_of_text(file, where)
+        names = {**ROLE_TOKENS, TOOL: TOOL_TURN} if not missing and self.jinja is None else {}
+        self.role_ids: Mapping[str, int] = {role: file.control[t] for role, t in names.items() if t in file.control}
         self.unknown_id = None if self.lossless else file.control[UNKNOWN]
         """What stands for a word without pieces; the only control token that `encode` gives."""
         self.continuing_ids = file.continuing
-        self.stop_ids = frozenset({self.end_of_text_id, self.turn_end_id})
         self.dtype = token_dtype(self.vocab_size)
         self._given_characters = 0
         self._words: WordEncoder | None = None
@@ -106,11 +113,24 @@ class Tokenizer:
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
         """Tokenizer of a folder with a tokenizer.json. Raises ModelFileError when it is missing or damaged."""
-        return cls(read_tokenizer_file(folder), str(folder / TOKENIZER_FILE))
+        return cls(read_tokenizer_file(folder), str(folder / TOKENIZER_FILE), read_template(folder))
+
+    @cached_property
+    def turn_end_id(self) -> int:
+        """What ends a turn of the assistant. Raises ModelFileError when its own chat template is unusable."""
+        if self.jinja is not None:
+            return self.jinja.turn_end_id(self)
+        return self.file.control[TURN_END if TURN_END in self.file.control else SEP]
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """What ends an answer: the end of a turn or of a text. Raises as `turn_end_id`."""
+        named = self.jinja.variables.get("eos_token", "") if self.jinja is not None else ""
+        return frozenset({self.end_of_text_id, self.turn_end_id, self.control.get(named, self.end_of_text_id)})
 
     def save(self, folder: Path) -> None:
         """Write tokenizer.json as it was read, and what transformers reads beside it, into `folder`."""
-        write_tokenizer_files(folder, self.file.text, self.file.control, self.file.literal)
+        write_tokenizer_files(folder, self.file.text, self.file.control, self.file.literal, self.jinja)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text. Raises DataError on lone surrogates, which are no text."""
@@ -215,6 +235,16 @@ class Tokenizer:
         """Ids that ask a model for the assistant turn after `turns` (see `template.prompt_ids`)."""
         return prompt_ids(self, turns)
 
+    def answer_text(self, ids: Sequence[int]) -> str:
+        """What an answer's ids say, without what the template has a model say before it and white space around it."""
+        return self.decode(ids).removeprefix(self.template.lead(self)).strip()
+
+    @property
+    def beginning_id(self) -> int:
+        """What engines are told begins a text: the bos_token of the tokenizer's own template, else the end of text."""
+        named = "" if self.jinja is None else self.jinja.variables.get("bos_token", "")
+        return self.control.get(named, self.end_of_text_id)
+
     @property
     def document_start_id(self) -> int:
         """What stands before every document of a stream: [CLS] of an encoder's tokenizer, else <|endoftext|>."""
@@ -246,3 +276,13 @@ def _refuse_surrogates(texts: Sequence[str]) -> None:
             raise DataError(
                 f"the text has a lone surrogate at character {error.start}, so it is no Unicode text; remove it"
             ) from None
+
+
+def _end_of_text(file: TokenizerFile, where: str) -> int:
+    """The control token that ends a text, by the names that it may have. Raises ModelFileError."""
+    found = next((file.control[name] for name in (ENDOFTEXT, *END_OF_TEXT_NAMES) if name in file.control), None)
+    if found is None:
+        raise ModelFileError(
+            f"{where}: no control token ends a text, such as {ENDOFTEXT}; take it in by tokenizer.path"
+        )
+    return found

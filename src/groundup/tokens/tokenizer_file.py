@@ -32,6 +32,10 @@ TURN_END = "<|end|>"
 ROLE_TOKENS: Mapping[str, str] = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
 """What begins a turn, by role: one token each, since headers are paid for in every turn that is trained on."""
 CONTROL_TOKENS = (ENDOFTEXT, *ROLE_TOKENS.values(), TURN_END)
+TOOL_TURN = "<|tool|>"
+"""What begins what a tool answers; only in tokenizers of recipes that keep such turns."""
+END_OF_TEXT_NAMES = ("<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "<｜end▁of▁sentence｜>", "<EOS>", "[EOS]")
+"""Names that well-known tokenizers give to what we call <|endoftext|>."""
 PAD, CLS, SEP, MASK = "[PAD]", "[CLS]", "[SEP]", "[MASK]"
 ENCODER_TOKENS = (PAD, CLS, SEP, MASK)
 """What encoders have besides: padding, the beginning of a row or pair, the end of a text, a hidden token."""

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from groundup.stage import write_text
+from groundup.tokens.jinja_template import JinjaTemplate
 from groundup.tokens.template import CHAT_TEMPLATE
+from groundup.tokens.template_files import TEMPLATE_FILE
 from groundup.tokens.tokenizer_file import (
     CLS,
     ENDOFTEXT,
@@ -22,6 +24,7 @@ from groundup.tokens.tokenizer_file import (
     ROLE_TOKENS,
     SEP,
     TOKENIZER_FILE,
+    TOOL_TURN,
     TURN_END,
 )
 from groundup.tokens.wordpiece import UNKNOWN
@@ -30,31 +33,48 @@ _OF_DECODERS: Mapping[str, Any] = {
     "bos_token": ENDOFTEXT,
     "eos_token": TURN_END,
     "pad_token": ENDOFTEXT,
-    "additional_special_tokens": list(ROLE_TOKENS.values()),
 }
 _OF_ENCODERS: Mapping[str, Any] = {"cls_token": CLS, "sep_token": SEP, "pad_token": PAD, "mask_token": MASK}
 
 
 def write_tokenizer_files(
-    folder: Path, text: str, control: Mapping[str, int], literal: Mapping[str, int] | None = None
+    folder: Path,
+    text: str,
+    control: Mapping[str, int],
+    literal: Mapping[str, int] | None = None,
+    template: JinjaTemplate | None = None,
 ) -> None:
-    """Write tokenizer.json (`text`) and what transformers reads beside it; each file atomically."""
+    """Write tokenizer.json (`text`) and what transformers reads beside it; each file atomically.
+
+    `template`: the chat template, and the names of special tokens that it came with; our own when None.
+    """
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
     added = {index: (name, True) for name, index in control.items()}
     added |= {index: (name, False) for name, index in (literal or {}).items()}
     encoder = MASK in control
+    chat_template = CHAT_TEMPLATE if template is None else template.text
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        **(_OF_ENCODERS if encoder else _OF_DECODERS),
+        **_special(control, encoder, template),
         **({"unk_token": UNKNOWN} if UNKNOWN in control and encoder else {}),
         "add_bos_token": False,
         "clean_up_tokenization_spaces": False,
         "added_tokens_decoder": {
             str(index): {"content": name, **flags, "special": special} for index, (name, special) in added.items()
         },
-        **({} if encoder else {"chat_template": CHAT_TEMPLATE}),
+        **({} if encoder else {"chat_template": chat_template}),
     }
     if not encoder:
-        write_text(folder / "chat_template.jinja", CHAT_TEMPLATE)
+        write_text(folder / TEMPLATE_FILE, chat_template)
     write_text(folder / "tokenizer_config.json", json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
     write_text(folder / TOKENIZER_FILE, text)
+
+
+def _special(control: Mapping[str, int], encoder: bool, template: JinjaTemplate | None) -> dict[str, Any]:
+    """Which tokens transformers is to take for the beginning, the end and padding."""
+    if template is not None:
+        return dict(template.variables)
+    if encoder:
+        return dict(_OF_ENCODERS)
+    tools = [TOOL_TURN] if TOOL_TURN in control else []
+    return {**_OF_DECODERS, "additional_special_tokens": [*ROLE_TOKENS.values(), *tools]}

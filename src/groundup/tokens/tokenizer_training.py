@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import tokenizers
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, processors, trainers
 
 from groundup.config import Config
@@ -27,6 +27,7 @@ from groundup.tokens.tokenizer_folder import write_tokenizer_files
 from groundup.tokens.unigram import train_pieces
 
 _BYTES = 256
+AUTO, OWN_TEMPLATE = "auto", "own"
 
 
 class TokenizerConfig(Config):
@@ -50,6 +51,9 @@ class TokenizerConfig(Config):
     """About so much text is trained on at most, evenly over all documents (0: all of it)."""
     compare: tuple[str, ...] = ()
     """Other tokenizers, as `path`: the report says how many tokens they need for the same text."""
+    chat_template: str = AUTO
+    """How conversations become text. `auto`: as the template says that lies beside `path` (chat_template.jinja or
+    tokenizer_config.json), else ours; `own`: ours; or a file `*.jinja` for the tokenizer of `path`."""
 
     @field_validator("vocab_size")
     @classmethod
@@ -60,6 +64,16 @@ class TokenizerConfig(Config):
                 f"must be {least} ({_BYTES} bytes and {len(CONTROL_TOKENS)} control tokens) to {VOCAB_LIMIT:,}"
             )
         return vocab_size
+
+    @model_validator(mode="after")
+    def _template_of_a_tokenizer(self) -> Self:
+        if self.chat_template in (AUTO, OWN_TEMPLATE):
+            return self
+        if not self.chat_template.endswith(".jinja") or "\0" in self.chat_template or "://" in self.chat_template:
+            raise ValueError("chat_template must be auto, own, or a local file that ends in .jinja")
+        if self.path is None:
+            raise ValueError("chat_template: a file goes with `path`; a tokenizer trained here has our template")
+        return self
 
     @field_validator("path", "compare")
     @classmethod

@@ -19,7 +19,7 @@ from groundup.corpus.accounts.account import escaped
 from groundup.corpus.reading.files import find_files
 from groundup.corpus.reading.readers import Reading
 from groundup.corpus.reading.records import Row
-from groundup.corpus.reading.sources import SourceConfig
+from groundup.corpus.reading.sources import RecordSourceConfig, SourceConfig
 from groundup.errors import DataError
 
 _DEPTH_LIMIT = 32
@@ -62,12 +62,18 @@ class Example:
 def read_examples(config: EvaluationSetConfig, base: Path, spool_folder: Path) -> Iterator[Example]:
     """Every readable record of a set. Raises DataError when the path holds none with a text in it."""
     found, fault = 0, ""
-    first = config.fields[0] if config.fields else "text"
-    # By template, as the texts of a record may stand in a list.
-    template = "{" + first + "}" if config.fields else ""
-    source = SourceConfig(
-        name=config.name, path=config.path, text_field=first, text_template=template, metadata_fields=config.fields[1:]
-    )
+    if config.fields:
+        # By template, as the texts of a record may stand in a list.
+        template = "{" + config.fields[0] + "}"
+        source = SourceConfig(
+            name=config.name,
+            path=config.path,
+            text_field=config.fields[0],
+            text_template=template,
+            metadata_fields=config.fields[1:],
+        )
+    else:
+        source = RecordSourceConfig(name=config.name, path=config.path, known_keys=("text",))
     for file in find_files(config.path, base).files:
         for row in Reading(file, source, spool_folder).rows():
             if isinstance(row, Row):

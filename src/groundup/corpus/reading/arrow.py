@@ -92,6 +92,8 @@ def _is_ended(buffer: Any) -> bool:
 def _columns(pa: Any, schema: Any, source: SourceConfig, records: int) -> tuple[list[str], Rejected | None]:
     """Columns to read, or why the text is not in this file."""
     names = schema.names
+    if source.record_keys:
+        return list(names), None
     needed = needed_fields(source, names)
     for name in needed:
         if name not in names:

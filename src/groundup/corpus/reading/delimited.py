@@ -96,7 +96,7 @@ def read_csv(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected]
 
 
 def _fault_of_header(names: Sequence[str], source: SourceConfig) -> Rejected | None:
-    for name in needed_fields(source, names):
+    for name in (*needed_fields(source, names), *(name for name in source.record_keys if name in names)):
         if name not in names:
             return Rejected(
                 f"no column '{name}'", 0, f"{columns_hint(list(names), source)}, or '#1' if these are no names"

@@ -63,7 +63,11 @@ def read_json(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejected
 
 
 def _has_fields(value: Any, source: SourceConfig) -> bool:
-    return isinstance(value, dict) and all(name in value for name in needed_fields(source, value))
+    if not isinstance(value, dict):
+        return False
+    if source.record_keys:
+        return any(name in value for name in source.record_keys)
+    return all(name in value for name in needed_fields(source, value))
 
 
 def _inner_rows(row: Row, source: SourceConfig) -> Iterator[Row | Rejected]:

@@ -51,13 +51,13 @@ def columns_hint(names: list[str], source: SourceConfig) -> str:
 
 
 def written_fields(source: SourceConfig) -> list[str]:
-    """Fields of which the text is made, as the recipe writes them."""
-    return template_fields(source.text_template) or [source.text_field]
+    """Fields of which the text is made, as the recipe writes them; of a record read whole those it is known by."""
+    return list(source.record_keys) or template_fields(source.text_template) or [source.text_field]
 
 
 def needed_fields(source: SourceConfig, known: Container[str] = ()) -> tuple[str, ...]:
-    """Top-level fields that a row must have to become a text."""
-    return outer_fields(written_fields(source), known)
+    """Top-level fields that a row must have to become a text; a record read whole needs none of them."""
+    return () if source.record_keys else outer_fields(written_fields(source), known)
 
 
 def outer_fields(names: Iterable[str], known: Container[str]) -> tuple[str, ...]:

@@ -129,6 +129,23 @@ class SourceConfig(Config):
         """Why a file of a folder or archive is not read; "" when it is."""
         return reason_by_name(name, self.include, self.exclude)
 
+    @property
+    def record_keys(self) -> tuple[str, ...]:
+        """For records that are read whole: fields by which one is known, if it has any of them; else empty."""
+        return ()
+
+
+class RecordSourceConfig(SourceConfig):
+    """A source of records that are read whole, with all their fields: no field is required of a table."""
+
+    known_keys: tuple[str, ...]
+    """Fields by which a record is known, if it has any; `#1` is the first column of a table without a header."""
+
+    @property
+    def record_keys(self) -> tuple[str, ...]:
+        """Fields by which a record is known."""
+        return self.known_keys
+
 
 TEMPLATE_PARTS = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 """Doubled braces, which stand for one, and fields."""

@@ -1,0 +1,94 @@
+"""A record of preferences -> what is asked, and the better and the worse answer.
+
+    trl               {"prompt", "chosen", "rejected"}: texts, or lists of messages; without prompt what both share
+    LLaMA-Factory     {"conversations", "chosen": {"from", "value"}, "rejected"}, {"instruction", "chosen", ...}
+    KTO               {"prompt", "completion", "label"}, {"conversations" or "messages", "kto_tag" or "label"}
+
+Invariant: the prompt ends with the user (or a tool), an answer is one turn of the assistant; what is otherwise is
+refused with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from groundup.tokens.conversation_formats import (
+    FORMATS,
+    check_order,
+    completion_turns,
+    encodable,
+    prompt_of_alpaca,
+    prompt_turns,
+    recognised,
+    system_turn,
+)
+from groundup.tokens.conversation_messages import Refused, Rules, turns_of_messages
+from groundup.tokens.template import Turn
+
+
+class Preference(NamedTuple):
+    """What is asked, the better answer and the worse one; of a single judged answer (KTO) one of them is None."""
+
+    prompt: tuple[Turn, ...]
+    chosen: Turn | None
+    rejected: Turn | None
+
+
+def preference_of(values: Mapping[str, Any], rules: Rules | None = None) -> Preference:
+    """The preference of a record. Raises Refused with a reason for what is none."""
+    rules = rules or Rules()
+    judged = next((values[key] for key in ("label", "kto_tag") if isinstance(values.get(key), bool)), None)
+    if "chosen" in values and "rejected" in values:
+        prompt, chosen, rejected = _pair(values, rules)
+        if chosen.text == rejected.text:
+            raise Refused("chosen and rejected are the same", chosen.text)
+        return _checked(prompt, chosen, rejected)
+    if judged is None:
+        raise Refused("no preference: none of chosen and rejected, label, kto_tag", ", ".join(map(str, values)))
+    name, values = recognised({key: value for key, value in values.items() if key not in ("label", "kto_tag")})
+    *prompt, answer = FORMATS[name].turns(values, rules) or [Turn("user", "")]
+    return _checked(prompt, answer if judged else None, None if judged else answer)
+
+
+def _pair(values: Mapping[str, Any], rules: Rules) -> tuple[list[Turn], Turn, Turn]:
+    """(prompt, chosen, rejected) of a record that has both answers."""
+    key = next((key for key in ("conversations", "messages") if values.get(key) is not None), None)
+    if key is not None:
+        prompt = system_turn(values) + turns_of_messages(values[key], key, rules)
+    elif values.get("instruction") is not None:
+        prompt = prompt_of_alpaca(values)
+    elif values.get("prompt") is not None and not _holds_prompt(values, rules):
+        prompt = prompt_turns(values, rules)
+    else:
+        prompt = system_turn(values)
+    chosen, rejected = completion_turns(values, "chosen", rules), completion_turns(values, "rejected", rules)
+    shared = 0
+    while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
+        shared += 1
+    if (len(chosen), len(rejected)) != (shared + 1, shared + 1):
+        raise Refused(
+            "chosen and rejected differ in more than the last turn", f"{len(chosen)} and {len(rejected)} turns"
+        )
+    return [*prompt, *chosen[:shared]], chosen[-1], rejected[-1]
+
+
+def _holds_prompt(values: Mapping[str, Any], rules: Rules) -> bool:
+    """Whether the answers are whole conversations that begin with the prompt, as in UltraFeedback."""
+    chosen = values["chosen"]
+    if not isinstance(chosen, list) or len(chosen) < 2:
+        return False
+    asked = [turn for turn in turns_of_messages(chosen[:-1], "chosen", rules) if turn.role != "system"]
+    prompt = [turn for turn in prompt_turns(values, rules) if turn.role != "system"]
+    return asked[: len(prompt)] == prompt
+
+
+def _checked(prompt: Sequence[Turn], chosen: Turn | None, rejected: Turn | None) -> Preference:
+    def trimmed(turn: Turn) -> Turn:
+        return Turn(turn.role, encodable(turn.text.strip()))
+
+    for answer in (chosen, rejected):
+        if answer is not None:
+            check_order([*prompt, answer])
+    better, worse = (None if answer is None else trimmed(answer) for answer in (chosen, rejected))
+    return Preference(tuple(map(trimmed, prompt)), better, worse)
