@@ -1,4 +1,4 @@
-"""What the scripts that make data by grammar share: which split a thing falls into, and files that are always the same."""
+"""What the scripts that make data by grammar share: which split a thing falls into, files that are always the same."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ def lines_of(records: Iterable[Mapping[str, Any]]) -> list[str]:
 def write(folder: Path, files: Mapping[str, list[str]]) -> None:
     """Compressed files of lines, equal to the byte on every run."""
     for name, lines in files.items():
-        with (folder / f"{name}.gz").open("wb") as handle:
-            with gzip.GzipFile("", "wb", 9, handle, mtime=0) as packed:
-                packed.write("".join(f"{line}\n" for line in lines).encode())
+        (folder / f"{name}.gz").write_bytes(gzip.compress("".join(f"{line}\n" for line in lines).encode(), mtime=0))
 
 
 def read(folder: Path, name: str) -> list[str]:

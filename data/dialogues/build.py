@@ -4,14 +4,15 @@
     python data/dialogues/build.py
 
     train.jsonl            {"messages": [...]}: whole conversations
-    heldout-turns.jsonl    {"messages": [...], "kind", "task"}: conversations up to each of the service's turns, which is to be said next
-    heldout-tasks.jsonl    {"history": [...], "required": [...]}: up to the customer's turn after which the service has to
-                           confirm everything, with all that it has to repeat
+    heldout-turns.jsonl    {"messages": [...], "kind", "task"}: conversations up to each turn of the service, which is
+                           to be said
+    heldout-tasks.jsonl    {"history": [...], "required": [...]}: up to the customer's turn after which the service has
+                           to confirm everything, with all that it has to repeat
     text.jsonl             the training conversations as running text
 
 The service says again what it was told, asks for the first thing that it does not know yet and confirms when it knows
-all, so its next turn is never a matter of taste. Combinations of the first two things asked for are held out: one in eight is in no training text. All is
-synthetic.
+all, so its next turn is never a matter of taste. Combinations of the first two things asked for are held out: one in
+eight is in no training text. All is synthetic.
 """
 
 from __future__ import annotations
@@ -49,9 +50,20 @@ class Service(NamedTuple):
     confirmed: str
 
 
-DAYS: Final = tuple("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split())
-ITEMS: Final = tuple(
-    "lamp,blue kettle,chair,radio,garden table,winter coat,camera,clock,rucksack,desk,mirror,toaster".split(",")
+DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+ITEMS: Final = (
+    "lamp",
+    "blue kettle",
+    "chair",
+    "radio",
+    "garden table",
+    "winter coat",
+    "camera",
+    "clock",
+    "rucksack",
+    "desk",
+    "mirror",
+    "toaster",
 )
 ORDER: Final = Slot(
     "What is the number of your order?",
@@ -68,39 +80,81 @@ STREETS: Final = tuple(
 
 SERVICES: Final = {
     "return": Service(
-        ("I want to send something back.", "I would like to return something.", "Hello, how can I return a thing I bought?"),
+        (
+            "I want to send something back.",
+            "I would like to return something.",
+            "Hello, how can I return a thing I bought?",
+        ),
         {
             "item": Slot(
                 "I am sorry to hear that. What would you like to return?",
-                ("The {v}.", "It is the {v}.", "I bought a {v} and want to return it."), "it is the {v}", "The {v}, I see.", ITEMS,
+                ("The {v}.", "It is the {v}.", "I bought a {v} and want to return it."),
+                "it is the {v}",
+                "The {v}, I see.",
+                ITEMS,
             ),
             "problem": Slot(
-                "What is wrong with it?", ("It is {v}.", "Sadly it is {v}."), "it is {v}", "So it is {v}.",
+                "What is wrong with it?",
+                ("It is {v}.", "Sadly it is {v}."),
+                "it is {v}",
+                "So it is {v}.",
                 ("broken", "too small", "too big", "the wrong colour", "too loud", "not what I wanted"),
             ),
             "order": ORDER,
             "wish": Slot(
-                "Would you like your money back or a new one?", ("I would like {v}, please.", "Please, {v}."),
-                "I would like {v}", "You would like {v}.", ("my money back", "a new one"),
+                "Would you like your money back or a new one?",
+                ("I would like {v}, please.", "Please, {v}."),
+                "I would like {v}",
+                "You would like {v}.",
+                ("my money back", "a new one"),
             ),
         },
-        "Thank you. I have noted the return of the {item} of order {order}: it is {problem}, and you would like {wish_back}.",
+        "Thank you. I have noted the return of the {item} of order {order}: it is {problem}, "
+        "and you would like {wish_back}.",
     ),
     "table": Service(
-        ("I would like to book a table.", "Can I reserve a table?", "Good evening, we would like to eat at your restaurant."),
+        (
+            "I would like to book a table.",
+            "Can I reserve a table?",
+            "Good evening, we would like to eat at your restaurant.",
+        ),
         {
             "people": Slot(
-                "For how many people?", ("For {v}.", "We are {v}.", "{v} people."), "we are {v}", "A table for {v}, gladly.",
+                "For how many people?",
+                ("For {v}.", "We are {v}.", "{v} people."),
+                "we are {v}",
+                "A table for {v}, gladly.",
                 ("two", "three", "four", "five", "six", "seven", "eight"),
             ),
-            "day": Slot("On which day?", ("On {v}.", "{v}, please.", "We want to come on {v}."), "on {v}", "On {v}, good.", DAYS),
+            "day": Slot(
+                "On which day?", ("On {v}.", "{v}, please.", "We want to come on {v}."), "on {v}", "On {v}, good.", DAYS
+            ),
             "time": Slot(
-                "At what time?", ("At {v}.", "{v} would be good."), "at {v}", "At {v}, good.",
+                "At what time?",
+                ("At {v}.", "{v} would be good."),
+                "at {v}",
+                "At {v}, good.",
                 ("12:00", "12:30", "13:00", "18:00", "18:30", "19:00", "19:30", "20:00"),
             ),
             "name": Slot(
-                "Under which name?", ("{v}.", "My name is {v}.", "Under {v}, please."), "my name is {v}", "Thank you.",
-                tuple("Baker Novak Rossi Chen Silva Olsen Meyer Dubois Kovacs Haddad Tanaka Murphy".split()),
+                "Under which name?",
+                ("{v}.", "My name is {v}.", "Under {v}, please."),
+                "my name is {v}",
+                "Thank you.",
+                (
+                    "Baker",
+                    "Novak",
+                    "Rossi",
+                    "Chen",
+                    "Silva",
+                    "Olsen",
+                    "Meyer",
+                    "Dubois",
+                    "Kovacs",
+                    "Haddad",
+                    "Tanaka",
+                    "Murphy",
+                ),
             ),
         },
         "Your table for {people} is booked for {day} at {time} under the name {name}.",
@@ -109,27 +163,49 @@ SERVICES: Final = {
         ("I have moved.", "I need to change the address of a delivery.", "Can you send my order to another address?"),
         {
             "order": ORDER,
-            "street": Slot("What is the new street and number?", ("{v}.", "It is {v}.", "I live at {v} now."), "the new address is {v}", "{v}, good.", STREETS),
+            "street": Slot(
+                "What is the new street and number?",
+                ("{v}.", "It is {v}.", "I live at {v} now."),
+                "the new address is {v}",
+                "{v}, good.",
+                STREETS,
+            ),
             "town": Slot(
-                "In which town?", ("In {v}.", "{v}."), "the town is {v}", "Thank you.",
-                tuple("Bristol Dublin Leeds Oxford York Cardiff Boston Salem Perth Derby".split()),
+                "In which town?",
+                ("In {v}.", "{v}."),
+                "the town is {v}",
+                "Thank you.",
+                ("Bristol", "Dublin", "Leeds", "Oxford", "York", "Cardiff", "Boston", "Salem", "Perth", "Derby"),
             ),
         },
         "Thank you. We will send order {order} to {street}, {town}.",
     ),
     "delivery": Service(
-        ("When can you bring my order?", "I would like to choose a day for my delivery.", "Hello, I want to arrange a delivery."),
+        (
+            "When can you bring my order?",
+            "I would like to choose a day for my delivery.",
+            "Hello, I want to arrange a delivery.",
+        ),
         {
             "order": ORDER,
-            "day": Slot("Which day would suit you?", ("{v} is best.", "On {v}, please.", "{v}."), "{v} would suit me", "On {v}, good.", DAYS),
+            "day": Slot(
+                "Which day would suit you?",
+                ("{v} is best.", "On {v}, please.", "{v}."),
+                "{v} would suit me",
+                "On {v}, good.",
+                DAYS,
+            ),
             "part": Slot(
-                "In the morning, in the afternoon or in the evening?", ("In the {v}.", "The {v} is fine."), "the {v} is best", "Good.",
+                "In the morning, in the afternoon or in the evening?",
+                ("In the {v}.", "The {v} is fine."),
+                "the {v} is best",
+                "Good.",
                 ("morning", "afternoon", "evening"),
             ),
         },
         "Good. We will bring order {order} on {day} in the {part}.",
     ),
-}  # fmt: skip
+}
 
 THANKS: Final = ("Thank you, that is all.", "Thanks, goodbye.", "Great, thank you very much.")
 GOODBYE: Final = "You are welcome. Have a nice day!"

@@ -2,12 +2,12 @@
 
     python data/questions/build.py
 
-    english-train.jsonl, english-heldout.jsonl    {"context", "question", "answers": [...], "answer"}, flat as SQuAD is after
-    chinese-train.jsonl, chinese-heldout.jsonl    `groundup convert squad`; Chinese as CMRC 2018 has it
+    english-train.jsonl, english-heldout.jsonl    {"context", "question", "answers": [...], "answer"}: SQuAD, and CMRC
+    chinese-train.jsonl, chinese-heldout.jsonl    2018 in Chinese, after `groundup convert squad`
     text.jsonl                                    the training passages with their questions as running text
 
-What is held out is a combination of a person and a fact about them: one in eight is said by no training passage, and only
-such facts are asked for in the held-out questions, so an answer has to be read, not remembered. The passages are synthetic.
+What is held out is a combination of a person and a fact about them: one in eight is said by no training passage, and
+only such facts are asked for in the held-out questions, so an answer has to be read, not remembered. All is synthetic.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HELDOUT_EVERY = 8
 
 
 class Fact(NamedTuple):
-    """A kind of fact: how it is told of a person {p} with a value {v}, how it is asked for, and which values there are."""
+    """A kind of fact: how it is told of a person {p} with a value {v}, how it is asked for, which values there are."""
 
     told: tuple[str, ...]
     asked: tuple[str, ...]
@@ -37,22 +37,86 @@ class Fact(NamedTuple):
 
 YEARS: Final = tuple(str(year) for year in range(1940, 2005, 3))
 
-ENGLISH_NAMES: Final = tuple(
-    "Maria Tom Anna Peter Lucy David Emma Paul Clara Oscar Nina Hugo Alice Felix Laura Simon Rosa Martin Julia Leo Sara "
-    "Victor Helen Adam Iris Daniel Olga Frank Vera Robert".split()
+ENGLISH_NAMES: Final = (
+    "Maria",
+    "Tom",
+    "Anna",
+    "Peter",
+    "Lucy",
+    "David",
+    "Emma",
+    "Paul",
+    "Clara",
+    "Oscar",
+    "Nina",
+    "Hugo",
+    "Alice",
+    "Felix",
+    "Laura",
+    "Simon",
+    "Rosa",
+    "Martin",
+    "Julia",
+    "Leo",
+    "Sara",
+    "Victor",
+    "Helen",
+    "Adam",
+    "Iris",
+    "Daniel",
+    "Olga",
+    "Frank",
+    "Vera",
+    "Robert",
 )
 ENGLISH: Final = {
     "job": Fact(
         ("{p} works as {v}.", "{p} is {v}.", "For many years {p} has been {v}."),
         ("What is {p}'s job?", "What does {p} do for a living?", "What does {p} work as?"),
-        ("a baker", "a pilot", "a nurse", "a farmer", "a teacher", "a painter", "a lawyer", "a fisherman", "a dentist",
-         "a tailor", "an actor", "an engineer", "a gardener", "a butcher", "a judge", "a waiter"),
+        (
+            "a baker",
+            "a pilot",
+            "a nurse",
+            "a farmer",
+            "a teacher",
+            "a painter",
+            "a lawyer",
+            "a fisherman",
+            "a dentist",
+            "a tailor",
+            "an actor",
+            "an engineer",
+            "a gardener",
+            "a butcher",
+            "a judge",
+            "a waiter",
+        ),
     ),
     "town": Fact(
         ("{p} lives in {v}.", "{p} has a small house in {v}.", "The home of {p} is in {v}."),
         ("Where does {p} live?", "In which town does {p} live?", "Which town does {p} live in?"),
-        ("Lisbon", "Oslo", "Vienna", "Dublin", "Prague", "Naples", "Geneva", "Athens", "Bergen", "Krakow", "Porto", "Riga",
-         "Turin", "Bristol", "Lyon", "Cairo", "Lima", "Kyoto", "Boston", "Delhi"),
+        (
+            "Lisbon",
+            "Oslo",
+            "Vienna",
+            "Dublin",
+            "Prague",
+            "Naples",
+            "Geneva",
+            "Athens",
+            "Bergen",
+            "Krakow",
+            "Porto",
+            "Riga",
+            "Turin",
+            "Bristol",
+            "Lyon",
+            "Cairo",
+            "Lima",
+            "Kyoto",
+            "Boston",
+            "Delhi",
+        ),
     ),
     "born": Fact(
         ("{p} was born in {v}.", "{p} came into the world in {v}."),
@@ -67,19 +131,58 @@ ENGLISH: Final = {
     "animal": Fact(
         ("{p} keeps {v}.", "{p} has {v} in the garden.", "In the yard {p} keeps {v}."),
         ("Which animals does {p} keep?", "What does {p} keep?"),
-        ("two goats", "three hens", "four rabbits", "two horses", "five sheep", "a black cat", "a white dog", "six ducks",
-         "an old donkey", "three cows"),
+        (
+            "two goats",
+            "three hens",
+            "four rabbits",
+            "two horses",
+            "five sheep",
+            "a black cat",
+            "a white dog",
+            "six ducks",
+            "an old donkey",
+            "three cows",
+        ),
     ),
     "dish": Fact(
         ("{p} likes {v} best of all.", "The favourite dish of {p} is {v}.", "{p} would eat {v} every day."),
         ("What is {p}'s favourite dish?", "What does {p} like to eat best?"),
-        ("onion soup", "fried fish", "apple cake", "rice with beans", "lamb stew", "cheese pie", "roast duck", "noodles",
-         "potato salad", "pancakes"),
+        (
+            "onion soup",
+            "fried fish",
+            "apple cake",
+            "rice with beans",
+            "lamb stew",
+            "cheese pie",
+            "roast duck",
+            "noodles",
+            "potato salad",
+            "pancakes",
+        ),
     ),
-}  # fmt: skip
+}
 
-CHINESE_NAMES: Final = tuple(
-    "王芳 李明 张伟 刘洋 陈静 杨丽 赵强 黄敏 周涛 吴娟 徐超 孙燕 马军 朱红 胡斌 郭霞 何勇 高洁 林峰 罗兰".split()
+CHINESE_NAMES: Final = (
+    "王芳",
+    "李明",
+    "张伟",
+    "刘洋",
+    "陈静",
+    "杨丽",
+    "赵强",
+    "黄敏",
+    "周涛",
+    "吴娟",
+    "徐超",
+    "孙燕",
+    "马军",
+    "朱红",
+    "胡斌",
+    "郭霞",
+    "何勇",
+    "高洁",
+    "林峰",
+    "罗兰",
 )
 CHINESE: Final = {
     "job": Fact(
@@ -108,7 +211,7 @@ CHINESE: Final = {
         ("{p}最爱吃什么？", "{p}最喜欢的菜是什么？"),
         ("饺子", "面条", "烤鸭", "豆腐", "火锅", "红烧肉", "包子", "蛋炒饭"),
     ),
-}  # fmt: skip
+}
 
 
 class Language(NamedTuple):

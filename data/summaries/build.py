@@ -5,9 +5,9 @@
     train.jsonl, heldout.jsonl    {"article": ..., "highlights": ...}, fields as CNN/DailyMail has them
     text.jsonl                    the articles of train.jsonl as documents
 
-An article tells one event in four to six sentences, of which some matter and some are about weather, traffic or who said
-what; the highlights say in one sentence what happened, where and with which number. Where something happened with what
-is held out as a combination: one in eight is in no training text. All is synthetic.
+An article tells one event in four or five sentences, of which some matter and some are about weather, traffic or who
+said what; the highlights say in one sentence what happened, where and with which number. Where something happened with
+what is held out as a combination: one in eight is in no training text. All is synthetic.
 """
 
 from __future__ import annotations
@@ -34,9 +34,25 @@ class Event(NamedTuple):
     subjects: tuple[str, ...]
 
 
-TOWNS: Final = tuple(
-    "Ashford Brookside Carlow Denham Eastport Fairview Glenwood Hartley Kingsbury Lakewood Milton Newport Oakdale Redhill "
-    "Sandwell Thornton Westbay Whitby".split()
+TOWNS: Final = (
+    "Ashford",
+    "Brookside",
+    "Carlow",
+    "Denham",
+    "Eastport",
+    "Fairview",
+    "Glenwood",
+    "Hartley",
+    "Kingsbury",
+    "Lakewood",
+    "Milton",
+    "Newport",
+    "Oakdale",
+    "Redhill",
+    "Sandwell",
+    "Thornton",
+    "Westbay",
+    "Whitby",
 )
 NAMES: Final = (
     "Mr Price",
@@ -50,7 +66,7 @@ NAMES: Final = (
     "Mr Novak",
     "Ms Brandt",
 )
-DAYS: Final = tuple("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split())
+DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 NUMBERS: Final = (
     "12",
     "15",
@@ -72,8 +88,11 @@ NUMBERS: Final = (
 
 EVENTS: Final = (
     Event(
-        ("A new {s} was opened in {t} on {d}.", "On {d} the people of {t} celebrated the opening of a new {s}.",
-         "{t} has had a new {s} since {d}."),
+        (
+            "A new {s} was opened in {t} on {d}.",
+            "On {d} the people of {t} celebrated the opening of a new {s}.",
+            "{t} has had a new {s} since {d}.",
+        ),
         ("It cost {n} million crowns.", "The town paid {n} million crowns for it."),
         "{t} opens a new {s} for {n} million crowns.",
         ("bridge", "library", "school", "museum", "theatre", "market hall", "swimming pool", "hospital"),
@@ -85,20 +104,31 @@ EVENTS: Final = (
         ("storm", "flood", "fire", "snowstorm", "landslide", "tornado"),
     ),
     Event(
-        ("The {s} team of {t} won the cup on {d}.", "On {d} the cup went to the {s} team of {t}.",
-         "The {s} players of {t} became champions on {d}."),
+        (
+            "The {s} team of {t} won the cup on {d}.",
+            "On {d} the cup went to the {s} team of {t}.",
+            "The {s} players of {t} became champions on {d}.",
+        ),
         ("They were cheered by {n} people.", "{n} people watched the final."),
         "The {s} team of {t} wins the cup before {n} people.",
         ("football", "hockey", "chess", "tennis", "rowing", "basketball"),
     ),
     Event(
-        ("Children found {s} in a field near {t} on {d}.", "In {t} workers dug up {s} on {d}.", "{s} came to light in {t} on {d}."),
+        (
+            "Children found {s} in a field near {t} on {d}.",
+            "In {t} workers dug up {s} on {d}.",
+            "{s} came to light in {t} on {d}.",
+        ),
         ("They are {n} years old.", "Experts say that they are {n} years old."),
         "{n} years old: {s} found in {t}.",
         ("silver coins", "old letters", "clay pots", "gold rings", "old maps", "iron swords"),
     ),
     Event(
-        ("The {s} of {t} stopped work on {d}.", "In {t} the {s} have been on strike since {d}.", "On {d} the {s} of {t} went on strike."),
+        (
+            "The {s} of {t} stopped work on {d}.",
+            "In {t} the {s} have been on strike since {d}.",
+            "On {d} the {s} of {t} went on strike.",
+        ),
         ("They ask for {n} crowns more a month.", "They want their pay to rise by {n} crowns."),
         "The {s} of {t} strike for {n} crowns more.",
         ("bus drivers", "teachers", "nurses", "bakers", "postmen", "miners"),
@@ -109,14 +139,21 @@ EVENTS: Final = (
         "A {s} escapes in {t} and is caught after {n} minutes.",
         ("tiger", "monkey", "camel", "zebra", "bear", "wolf"),
     ),
-)  # fmt: skip
+)
 ASIDE: Final = (
-    "It was a cold and windy day.", "The sun was shining all day.", "Heavy rain had fallen in the morning.",
-    "\"We had not expected this,\" said {p}.", "\"I will never forget this day,\" said {p}.",
-    "\"Everybody here is talking about it,\" {p} told this newspaper.", "The main road was closed for {k} hours.",
-    "The mayor, {p}, came by bicycle.", "Photographs are on show in the town hall.", "Trains ran {k} minutes late.",
-    "The local radio reported on it for {k} hours.", "{p} thanked all who had helped.",
-)  # fmt: skip
+    "It was a cold and windy day.",
+    "The sun was shining all day.",
+    "Heavy rain had fallen in the morning.",
+    '"We had not expected this," said {p}.',
+    '"I will never forget this day," said {p}.',
+    '"Everybody here is talking about it," {p} told this newspaper.',
+    "The main road was closed for {k} hours.",
+    "The mayor, {p}, came by bicycle.",
+    "Photographs are on show in the town hall.",
+    "Trains ran {k} minutes late.",
+    "The local radio reported on it for {k} hours.",
+    "{p} thanked all who had helped.",
+)
 
 
 def capital(text: str) -> str:

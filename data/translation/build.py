@@ -5,8 +5,8 @@
     pairs-train.jsonl, pairs-heldout.jsonl    {"en": ..., "zh": ...}, as parallel corpora are published
     text.jsonl                                sentences of the train pairs, in each language by itself, as documents
 
-Which person does what with which thing, and which sentence is about which country or price, is held out as a combination:
-one in ten is in no training text in either language. All words occur in training. The sentences are synthetic.
+Which person does what with which thing, and who goes to which country or what has which price, is held out as a
+combination: one in ten is in no training text in either language. All words occur in training. All is synthetic.
 """
 
 from __future__ import annotations

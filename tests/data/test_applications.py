@@ -8,7 +8,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-
 from data.drawn import read
 from data.questions import build as questions
 
