@@ -315,3 +315,11 @@ def test_what_is_not_said_leaves_the_identity_as_it_was(tmp_path: Path) -> None:
     assert identity().keys() == {"name", "format", "overlong", "max_conversation_bytes", "files"}
     for values in ({"tools": "keep"}, {"roles": {"x": "user"}}, {"fields": {"prompt": "q", "completion": "a"}}):
         assert identity(**values) != identity()
+
+
+def test_a_column_that_is_there_twice_is_no_question(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("question,question,answer\nq,r,a\n")
+    (tmp_path / "b.csv").write_text("question,note,note,answer\nq,1,2,a\n")
+    found = reading(tmp_path)
+    assert [pairs(each.turns) for each in found] == [ASKED]
+    assert found.account()["rejected"] == {"two columns 'question'": 1}

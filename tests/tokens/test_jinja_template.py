@@ -10,16 +10,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from groundup.errors import DataError, ModelFileError, first_line
+from groundup import config
+from groundup.errors import DataError, ModelFileError, RecipeError, first_line
 from groundup.tokens import (
     Encoded,
     Tokenizer,
+    TokenizerConfig,
     Turn,
     Unfit,
     encode_conversation,
     encode_examples,
     load_foreign,
     prompt_ids,
+    require_tokenizer,
     take_in,
     without_lead,
 )
@@ -35,7 +38,7 @@ FORGERIES = st.sampled_from(
 PLAIN = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=12).filter(
     lambda text: text.strip() and not set(text) & set("<>[]|{}")
 )
-RELAXED = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+RELAXED = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def said(forged: bool) -> st.SearchStrategy[str]:
@@ -288,3 +291,18 @@ def test_a_template_that_begins_with_thoughts_can_be_told_not_to(tmp_path: Path)
     (tmp_path / "without.jinja").write_text("{%- set enable_thinking = false %}" + text)
     codec, _ = load_foreign(folder, chat_template=str(tmp_path / "without.jinja"))
     assert codec.template.lead(codec) == ""
+
+
+def test_a_template_that_cannot_be_used_is_found_before_any_work(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, "chatml", "{% include 'x' %}")
+    with pytest.raises(ModelFileError, match="chat template cannot be used"):
+        require_tokenizer(TokenizerConfig(path=str(folder)))
+    require_tokenizer(TokenizerConfig(path=str(folder), chat_template="own"))
+    with pytest.raises(ModelFileError, match="cannot be read"):
+        require_tokenizer(TokenizerConfig(path=str(folder), chat_template=str(tmp_path / "none.jinja")))
+
+
+@pytest.mark.parametrize("values", [{"chat_template": "x.jinja"}, {"chat_template": "theirs", "path": "."}])
+def test_settings_of_templates_that_cannot_be(values: dict[str, str]) -> None:
+    with pytest.raises(RecipeError, match="chat_template"):
+        config.build(TokenizerConfig, values, "recipe")

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from groundup.tokens.conversation_messages import Refused, Rules, some_text, text_of, turns_of_messages
+from groundup.tokens.conversation_messages import Refused as Refused
+from groundup.tokens.conversation_messages import Rules, some_text, text_of, turns_of_messages
 from groundup.tokens.template import TOOL, Turn
 
 PREFERENCE_REMEDY = "list it under instruct.preferences"
@@ -101,6 +102,8 @@ def _turns_of_prompt(values: Mapping[str, Any], rules: Rules) -> list[Turn]:
 def prompt_turns(values: Mapping[str, Any], rules: Rules) -> list[Turn]:
     """What is asked: a text of the user's, or a list of messages (trl); a system text before it."""
     prompt = values.get("prompt")
+    if prompt == []:
+        raise Refused("empty list of messages")
     asked = turns_of_messages(prompt, "prompt", rules) if isinstance(prompt, list) else None
     return system_turn(values) + ([Turn("user", text_of(values, "prompt"))] if asked is None else asked)
 

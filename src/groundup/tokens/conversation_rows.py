@@ -194,11 +194,11 @@ def _parts(turns: Sequence[Turn], examples: Sequence[Encoded], packing: _Packing
         return []
     shortened = len(parts) < len(trimmed) or any(sum(p.is_target) < sum(e.is_target) for e, p in parts)
     counts["truncated"] += shortened
-    counts["conversations"] += 1
     if shortened:
         learnt = sum(count_answers(part.is_target) for _, part in parts)
         counts[ANSWERS_CUT] += sum(turn.role == "assistant" for turn in turns) - learnt
     counts[EXTRA] += len(parts) - 1
+    counts["conversations"] -= len(parts) - 1  # every part is counted as one
     return [_item(part, packing, counts) for _, part in parts]
 
 
@@ -217,6 +217,7 @@ def _take(conversations: Iterator[HasTurns]) -> list[Sequence[Turn]]:
 def _item(part: Encoded, packing: _Packing, counts: Counts) -> _Item:
     ids, is_target = np.array(part.ids, dtype=packing.dtype), np.array(part.is_target)
     learnt = ids[is_target]
+    counts["conversations"] += 1
     counts["tokens"] += len(ids) - 1
     counts["targets"] += len(learnt)
     counts["target_bytes"] += len(packing.tokenizer.decode_bytes(learnt.tolist()))

@@ -50,10 +50,15 @@ _IN_FOLDER = (TOKENIZER_FILE, "*.tiktoken", "tokenizer.model", "spiece.model", "
 
 
 def require_tokenizer(config: TokenizerConfig) -> None:
-    """Raise, before any work is done, when a file or a library that `config` asks for is not there."""
+    """Raise, before any work is done, when a file or a library that `config` asks for is not there.
+
+    A chat template that cannot be used is found here too.
+    """
     for path in (config.path, *config.compare):
         if path is not None:
             find_foreign(Path(path))
+    if config.path is not None and template_beside(Path(config.path), config.chat_template) is not None:
+        load_foreign(Path(config.path), config.pattern, chat_template=config.chat_template)
     if config.path is None and config.model == "unigram":
         require_sentencepiece()
 

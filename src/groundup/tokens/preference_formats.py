@@ -41,13 +41,16 @@ def preference_of(values: Mapping[str, Any], rules: Rules | None = None) -> Pref
     judged = next((values[key] for key in ("label", "kto_tag") if isinstance(values.get(key), bool)), None)
     if "chosen" in values and "rejected" in values:
         prompt, chosen, rejected = _pair(values, rules)
-        if chosen.text == rejected.text:
+        if chosen.text.strip() == rejected.text.strip():
             raise Refused("chosen and rejected are the same", chosen.text)
         return _checked(prompt, chosen, rejected)
     if judged is None:
         raise Refused("no preference: none of chosen and rejected, label, kto_tag", ", ".join(map(str, values)))
     name, values = recognised({key: value for key, value in values.items() if key not in ("label", "kto_tag")})
-    *prompt, answer = FORMATS[name].turns(values, rules) or [Turn("user", "")]
+    turns = FORMATS[name].turns(values, rules)
+    if not turns:
+        raise Refused("no turns")
+    *prompt, answer = turns
     return _checked(prompt, answer if judged else None, None if judged else answer)
 
 

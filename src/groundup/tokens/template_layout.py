@@ -3,7 +3,7 @@
     roles --marks nobody can guess in place of texts--> rendering, and those that ask for and end each answer
     rendering --cut at the marks and at control tokens--> Layout
 
-Invariant: every character of the rendering is the template's own, of a control token that it wrote, or of a turn's text.
+Invariant: every character of the rendering is the template's own, of a control token, or of a turn's text.
 """
 
 from __future__ import annotations
