@@ -9,6 +9,7 @@ is known of the text it was trained on, so contamination is not looked for.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
@@ -73,4 +74,5 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
     width = max(map(len, evaluation.metrics), default=0)
     for name, metric in evaluation.metrics.items():
         error = "" if metric.stderr is None else f" ± {metric.stderr:.4f}"
-        yield f"{name:<{width}}  {metric.value:10.4f}{error:<10}  n {metric.n}"
+        value = f"{metric.value:10.4f}" if math.isfinite(metric.value) else f"{'-':>10}"
+        yield f"{name:<{width}}  {value}{error:<10}  n {metric.n}"

@@ -90,14 +90,15 @@ def test_contexts_that_differ(measured: Measure, model: Decoder, tokenizer: Toke
 
 def test_the_beginning_of_a_document(measured: Measure, model: Decoder, tokenizer: Tokenizer) -> None:
     item = measured(ARC[:1], kind="multiple_choice", form="arc", document_start=True).samples["items"][0]
-    whole = tokenizer.document_prompt(item["prompts"][0] + " cat")
-    count = len(whole) - len(tokenizer.document_prompt(item["prompts"][0]))
+    whole = tokenizer.document_prompt("Question: Where is cat?\nAnswer: cat")
+    count = len(whole) - len(tokenizer.document_prompt("Question: Where is cat?\nAnswer:"))
+    assert item["prompts"][0].startswith("<|endoftext|>Question")
     assert item["log_likelihoods"][0] == pytest.approx(log_likelihood(model, whole, count), abs=1e-4)
 
 
 def test_a_question_through_the_chat_template(measured: Measure, model: Decoder, tokenizer: Tokenizer) -> None:
     item = measured(ARC[:1], kind="multiple_choice", form="arc", chat=True, preface="Say").samples["items"][0]
-    assert item["prompts"] == ["<|system|> Say\n<|user|> Question: Where is cat?\nAnswer:"]
+    assert item["prompts"] == ["<|system|> Say<|end|><|user|> Question: Where is cat?\nAnswer:<|end|><|assistant|>"]
     prompt = tokenizer.prompt([Turn("system", "Say"), Turn("user", "Question: Where is cat?\nAnswer:")])
     said = tokenizer.encode(" cat")
     assert item["log_likelihoods"][0] == pytest.approx(log_likelihood(model, prompt + said, len(said)), abs=1e-4)

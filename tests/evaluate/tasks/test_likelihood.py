@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from groundup.evaluate.tasks import likelihood
 from groundup.evaluate.tasks.likelihood import Request, Score, score
-from groundup.models import CausalNetwork, Decoder, DecoderConfig, LSTMConfig, build_model
+from groundup.models import CausalNetwork, Decoder, DecoderConfig, LSTMConfig, TransformersConfig, build_model
 from tests.evaluate.conftest import CONTEXT_LENGTH
+from tests.models.transformers_classes import VOCAB, values_of
 
 VOCAB_SIZE = 40
 
@@ -107,3 +108,16 @@ def test_advance_counts_every_request_once() -> None:
     requests = [Request((1, 2, 3), (4,)), Request((1, 2, 3), (4,)), Request((1, 2, 3), (5,))]
     score(MODELS["decoder"], requests, done.append)
     assert sum(done) == 3
+
+
+@pytest.mark.parametrize("model_type", ["gpt_neox", "gemma2"])
+def test_a_class_of_transformers(model_type: str) -> None:
+    """Gemma 2 caps its scores, so they are all that comes out of it."""
+    pytest.importorskip("transformers", reason="transformers is not installed (extra 'hf')")
+    model = TransformersConfig(context_length=CONTEXT_LENGTH, values=values_of(model_type)).build(VOCAB)
+    model.initialise(3)
+    assert isinstance(model, CausalNetwork)
+    requests = [Request((7, 3, 9, 1, 2, 3, 4, 5, 6, 7), said) for said in ((5, 6), (11,), (12, 13, 14))]
+    requests.append(Request((1,), (2, 3)))
+    for request, found in zip(requests, score(model.eval(), requests)):
+        assert found.log_likelihood == pytest.approx(alone(model, request).log_likelihood, abs=1e-4)

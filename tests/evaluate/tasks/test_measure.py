@@ -140,7 +140,10 @@ def test_the_first_examples_of_a_file_as_turns(measured: Measure, write: Any) ->
     other = write([{"q": f"shot {i}", "options": WORDS[:2], "right": 1} for i in range(6)], "shots.jsonl")
     few = {"count": 2, "path": other, "order": "first"}
     result = measured(items(2), few_shot=few, chat=True, **ASK)
-    expected = "<|user|> shot 0\n<|assistant|> mat\n<|user|> shot 1\n<|assistant|> mat\n<|user|> 0 cat"
+    expected = (
+        "<|user|> shot 0<|end|><|assistant|> mat<|end|><|user|> shot 1<|end|><|assistant|> mat<|end|><|user|> 0 cat"
+    )
+    expected += "<|end|><|assistant|>"
     assert result.samples["items"][0]["prompts"] == [expected]
 
 

@@ -10,6 +10,7 @@ Invariant: all are those of lm-eval 0.4 (acc, acc_norm, acc_bytes, perplexity, p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -54,12 +55,12 @@ class _Compared:
                 context, continuation = prompt.with_continuation(tokenizer, each.item.pair(index)[1])
                 # A longer continuation than the context is scored by its end; it takes a text of some pages.
                 requests.append(Request(tuple(context), tuple(continuation[-model.config.context_length :])))
-        scores = iter(score(model, requests))
+        scores = iter(score(model, requests, _ticking(advance, len(asked), len(requests))))
         outcomes = []
+        asked = [replace(each, shown=tuple(prompt.shown(tokenizer) for prompt in each.prompts)) for each in asked]
         for each in asked:
             found = [next(scores) for _ in range(each.item.size)]
             outcomes.append(self.outcome(each, found))
-            advance(1)
         return outcomes
 
     def outcome(self, asked: Asked, scores: Sequence[Score]) -> Outcome:
@@ -67,10 +68,24 @@ class _Compared:
         raise NotImplementedError
 
 
+def _ticking(advance: Advance, items: int, requests: int) -> Advance:
+    """Tells `advance` of items, told of requests."""
+    done = shown = 0
+
+    def tick(count: int) -> None:
+        nonlocal done, shown
+        done += count
+        now = done * items // requests
+        advance(now - shown)
+        shown = now
+
+    return tick
+
+
 def _sample(asked: Asked, scores: Sequence[Score]) -> dict[str, Any]:
     return {
         "id": asked.item.id,
-        "prompts": [prompt.shown() for prompt in asked.prompts],
+        "prompts": list(asked.shown),
         "options": list(asked.item.answers),
         "log_likelihoods": [round(each.log_likelihood, 6) for each in scores],
     }

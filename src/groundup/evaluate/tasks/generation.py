@@ -9,6 +9,7 @@ and counted (a plain one loses its beginning first, as in lm-eval).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -119,7 +120,8 @@ class Generation:
         for index, ids in zip(fitting, found):
             predictions[index] = stop.before(tokenizer.decode(ids)).strip()
         advance(len(asked) - len(fitting))
-        return [self._outcome(each, prediction) for each, prediction in zip(asked, predictions)]
+        shown = [replace(each, shown=(each.prompts[0].shown(tokenizer),)) for each in asked]
+        return [self._outcome(each, prediction) for each, prediction in zip(shown, predictions)]
 
     def _fitted(self, model: CausalNetwork, asked: Asked, prompt: list[int]) -> list[int]:
         """A prompt that leaves room for an answer; [] where that cannot be."""
@@ -134,7 +136,7 @@ class Generation:
         means = self._means(said, references)
         sample = {
             "id": asked.item.id,
-            "prompt": asked.prompts[0].shown(),
+            "prompt": asked.shown[0],
             "prediction": prediction,
             "references": list(references),
             **{name: round(value, 4) for name, value in means.items()},

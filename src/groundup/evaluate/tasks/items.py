@@ -76,9 +76,12 @@ class Prompt:
             turns += [Turn("user", asked), Turn("assistant", said)]
         return [*turns, Turn("user", self.question)]
 
-    def shown(self) -> str:
-        """For people, in samples: the text, or every turn behind its role."""
-        return "\n".join(f"<|{turn.role}|> {turn.text}" for turn in self.turns) if self.chat else self.text
+    def shown(self, tokenizer: Tokenizer) -> str:
+        """The very text that the model goes on with, control tokens by their names, for samples."""
+        if self.chat:
+            return tokenizer.decode(self.ids(tokenizer), skip_control=False)
+        start = tokenizer.decode([tokenizer.end_of_text_id], skip_control=False) if self.starts else ""
+        return start + self.text
 
     def ids(self, tokenizer: Tokenizer) -> list[int]:
         """Token ids of what the model goes on with."""

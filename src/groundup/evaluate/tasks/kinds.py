@@ -26,6 +26,8 @@ class Asked:
 
     item: Item
     prompts: tuple[Prompt, ...]
+    shown: tuple[str, ...] = ()
+    """The prompts as the model reads them, for samples; known once it is asked."""
 
 
 @dataclass

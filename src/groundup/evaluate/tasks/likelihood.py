@@ -127,9 +127,11 @@ class _Padded:
         """In the order of `requests`."""
         rows = list(dict.fromkeys(request.read for request in self.requests))
         place = {read: row for row, read in enumerate(rows)}
-        states = model.hidden(_padded(model, rows), None, None, None)
-        spans = [states[place[request.read], len(request.context) - 1 : len(request.read)] for request in self.requests]
-        return _scored(model, torch.cat(spans), self.requests)
+        tokens = _padded(model, rows)
+        row = [place[request.read] for request in self.requests for _ in request.continuation]
+        column = [at for request in self.requests for at in range(len(request.context) - 1, len(request.read))]
+        places = torch.tensor([row, column], device=tokens.device)
+        return _scored(model, model.states_at(tokens, places[0], places[1]), self.requests)
 
 
 class _Shared:
