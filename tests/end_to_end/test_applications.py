@@ -44,7 +44,8 @@ def test_a_step_of_each_phase_is_simulated(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["qa-mini", *(pytest.param(name, marks=pytest.mark.slow) for name in METRICS if name != "qa-mini")]
+    "name",
+    ["dialogue-mini", *(pytest.param(name, marks=pytest.mark.slow) for name in METRICS if name != "dialogue-mini")],
 )
 def test_a_recipe_runs_to_its_scores(name: str, tmp_path: Path) -> None:
     if name == "translation-mini":
@@ -72,5 +73,5 @@ def test_a_recipe_runs_to_its_scores(name: str, tmp_path: Path) -> None:
     assert set(METRICS[name]) <= found.keys()
     assert all(f"before_instruct:{metric}" in found for metric in METRICS[name])
     samples = json.loads((folder / "samples.json").read_text(encoding="utf-8"))
-    assert all(len(task["items"]) == 4 for task in samples["tasks"].values())
+    assert all(len(task["items"]) == 4 for task in samples["instruct"]["tasks"].values())
     assert done.model_folder is not None
