@@ -18,6 +18,7 @@ from groundup.report.plain import mapping
 from groundup.stage import write_text
 
 SIDES = ("a", "b")
+TITLES = {"f1": "F1", "rougeL": "ROUGE-L", "exact_match": "exact match", "words": "words in the answer"}
 ENOUGH_PROMPTS = 10
 """Of fewer no difference is marked: their standard error is hardly known."""
 LONG_TASK = 3
@@ -52,7 +53,7 @@ def _row(name: str, figure: Mapping[str, Any], found: Mapping[str, Any]) -> dict
     better = next((each for each in found["better"] if each["name"] == name), {"a": 0, "b": 0})
     difference = mapping(figure.get("b_minus_a"))
     return {
-        "name": words.name(name),
+        "name": TITLES.get(name) or words.name(name),
         "sides": [_figure(name, mapping(figure.get(side))) for side in SIDES],
         "difference": _figure(name, difference, signed=True),
         "marked": _clear(difference),
@@ -130,7 +131,7 @@ def _pair(pair: Mapping[str, Any]) -> dict[str, Any]:
                 "text": str(pair[side]),
                 "right": None if value is None else value == 1.0,
                 "scores": ", ".join(
-                    f"{words.name(name)} {_figure(name, {'value': score})}"
+                    f"{TITLES.get(name) or words.name(name)} {_figure(name, {'value': score})}"
                     for name, score in mapping(scores.get(side)).items()
                     if name not in ("exact_match", "words")
                 ),
