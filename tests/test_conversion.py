@@ -133,5 +133,6 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert cli.main(["convert", "squad", given[0]]) == 2
     assert cli.main(["convert", "dialogues", *given]) == 3
     assert cli.main(["convert", "parallel", *given]) == 2
+    assert cli.main(["convert", "squad", given[0], str(tmp_path / "no" / "out.jsonl")]) == 3
     with pytest.raises(RecipeError):
         convert("parallel", ["a.en", "b.en"], str(tmp_path / "x"))

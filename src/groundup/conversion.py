@@ -62,6 +62,8 @@ def convert(form: str, inputs: Sequence[str], output: str, options: Options | No
     if form not in FORMS:
         raise RecipeError(f"'{form[:30]}' is no form that convert knows; forms: {', '.join(FORMS)}")
     account, path = Account(), Path(output)
+    if not path.parent.is_dir():
+        raise DataError(f"{str(path.parent)[-80:]}: no such folder; make it, or name another file to write")
     part = path.with_name(f"{path.name}.part")
     with resource_errors(path.parent):
         try:
