@@ -133,4 +133,10 @@ def test_a_file_that_is_not_there_is_said_before_training(tmp_path: Path, capsys
     path = write_recipe(tmp_path, evaluate={"tasks": TASKS})
     assert cli.main(["evaluate", str(path)]) == 3
     assert "items.jsonl" in capsys.readouterr().err
-    assert not list((tmp_path / "work" / "stages").glob("pretrain/*/manifest.json"))
+    write_items(tmp_path)
+    assert cli.main(["evaluate", str(path), "evaluate.tasks.1.few_shot={count: 1, path: gone.jsonl}"]) == 3
+    assert "gone.jsonl" in capsys.readouterr().err
+    toxic = ["evaluate.tasks.1.metrics=[toxicity]", "evaluate.tasks.1.word_list=words.txt"]
+    assert cli.main(["evaluate", str(path), *toxic]) == 3
+    assert "words.txt" in capsys.readouterr().err
+    assert not (tmp_path / "work" / "stages").exists()

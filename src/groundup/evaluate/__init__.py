@@ -8,7 +8,7 @@ from groundup.evaluate.metrics import ClusterRatio, Metric, mean
 from groundup.evaluate.task import EvaluateConfig, Result, Subject
 from groundup.evaluate.tasks.config import PATHS, EvaluationTask, task_identity
 from groundup.evaluate.tasks.likelihood import Request, Score, score
-from groundup.evaluate.tasks.measure import fields_of, measure_tasks
+from groundup.evaluate.tasks.measure import fields_of, kind_of, measure_tasks
 from groundup.evaluate.tasks.stopping import StopTexts
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "ask",
     "evaluate",
     "fields_of",
+    "kind_of",
     "mean",
     "measure",
     "measure_labels",

@@ -18,6 +18,11 @@ from groundup.evaluate.tasks.config import EvaluationTask
 from groundup.models import Network
 from groundup.tokens import Conversation, Rows, Tokenizer
 
+RESERVED = frozenset(
+    ("bits_per_byte", "perplexity", "token_accuracy", "bits_per_token", "next_sentence_accuracy", "exact_match", "f1")
+)
+"""Names of metrics, which tasks may not have, as a metric's groups stand behind a slash too."""
+
 
 class EvaluateConfig(Config):
     """What is measured on a finished model."""
@@ -53,6 +58,9 @@ class EvaluateConfig(Config):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ValueError(f"two are named {twice!r}; give each its own name")
+        taken = next((name for name in names if name in RESERVED), None)
+        if taken is not None:
+            raise ValueError(f"{taken!r} is the name of a metric; give the task another")
         return tasks
 
 

@@ -48,3 +48,10 @@ def contaminated(context: Context) -> dict[str, frozenset[str]]:
     """Task -> ids of its items of which a text is in the training text."""
     folder = context.folder(_CONTAMINATION)
     return {task.name: corpus.read_found(folder, set_name(task.name)) for task in context.recipe.evaluate.tasks}
+
+
+def require_tasks(recipe: Recipe) -> None:
+    """Raise, before any work is done, when a file that a task names or a library that it needs is not there."""
+    for task in recipe.evaluate.tasks:
+        evaluate.task_identity(task, Path.cwd())
+        evaluate.kind_of(task)

@@ -19,6 +19,7 @@ from groundup import config, stage, tokens
 from groundup.errors import RecipeError, ResourceError, resource_errors
 from groundup.log import logger
 from groundup.models import DecoderConfig, layout_of
+from groundup.pipeline.benchmarks import require_tasks
 from groundup.pipeline.context import Context
 from groundup.pipeline.recipe import Recipe
 from groundup.pipeline.stages import StageKind, listed
@@ -88,6 +89,7 @@ def _require(recipe: Recipe, until: str) -> None:
     """Raise, before any work is done, when something that a late stage asks for cannot be had."""
     tokens.require_tokenizer(recipe.tokenizer)
     require_start(recipe.pretrain.from_, recipe.tokenizer.path)
+    require_tasks(recipe)
     if until == VERBS["export"] and isinstance(recipe.model, DecoderConfig):
         layout_of(recipe.model)
 

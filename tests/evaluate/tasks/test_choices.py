@@ -157,3 +157,17 @@ def test_bias_pairs(measured: Measure) -> None:
     assert result.metrics["stereotype_share/gender"] == mean(prefers[2:])
     assert result.metrics["stereotype_share/antistereo"].value == prefers[1]
     assert result.metrics["stereotype_share/stereo"].n == 3
+
+
+def test_an_answer_that_is_in_one_token_with_the_prompt(
+    measured: Measure, model: Decoder, tokenizer: Tokenizer
+) -> None:
+    """Where a prompt ends within a token of the whole, that token is what is scored."""
+    words = [tokenizer.decode([token]) for token in range(tokenizer.vocab_size) if token not in tokenizer.control_ids]
+    word = next(word for word in words if len(word) > 2 and word.isalpha() and len(tokenizer.encode(word)) == 1)
+    records = [{"q": prompt + word[0], "options": [word[1:], "ub"], "right": 0} for prompt in ("", "the ", "1815 ")]
+    ask = {"prompt": "{q}", "options": "{options}", "answer": "{right}", "separator": ""}
+    result = measured(records, kind="multiple_choice", **ask)
+    assert result.metrics["accuracy"].n == 3
+    found = result.samples["items"][0]["log_likelihoods"][0]
+    assert found == pytest.approx(log_likelihood(model, tokenizer.document_prompt(word), 1), abs=1e-4)

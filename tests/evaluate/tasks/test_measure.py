@@ -167,6 +167,8 @@ def test_names_must_differ() -> None:
     task = {"name": "one", "path": "x.jsonl", "kind": "last_word"}
     with pytest.raises(RecipeError, match="two are named 'one'"):
         config.build(EvaluateConfig, {"tasks": [task, task]}, "test")
+    with pytest.raises(RecipeError, match="'exact_match' is the name of a metric"):
+        built(**{**task, "name": "exact_match"})
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from groundup.tokens import Tokenizer, Turn
+from groundup.tokens.template import said_as
 
 SHOT_END = "\n\n"
 """Behind each solved example in a plain prompt, as in lm-eval."""
@@ -101,9 +102,12 @@ class Prompt:
         of the prompt goes to the continuation. Behind a chat template the answer is encoded as a turn's text is.
         """
         if self.chat:
-            return self.ids(tokenizer), tokenizer.encode(f" {answer.strip()}")
+            return self.ids(tokenizer), tokenizer.encode(said_as(Turn("assistant", answer)))
         prompt = self.text.rstrip()
         rest = self.text[len(prompt) :] + self.separator + answer
         first = [tokenizer.end_of_text_id] if self.starts or not prompt else []
         before, whole = tokenizer.encode_batch([prompt, prompt + rest]) if prompt else ([], tokenizer.encode(rest))
+        if len(whole) <= len(before):  # the answer is in one token with the end of the prompt, which is scored then
+            before = whole[:-1]
+            first = first if before else [tokenizer.end_of_text_id]
         return first + before, whole[len(before) :]
