@@ -40,6 +40,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "talk": {"config", "errors", "log", "tokens", "inference", "export", "pipeline"},
     "inspection": {"errors", "log", "corpus", "tokens", "pipeline"},
     "scoring": {"config", "errors", "stage", "tokens", "models", "evaluate", "export", "pipeline", "inspection"},
+    "conversion": {"errors", "corpus"},
+    "compare": BASE | {"corpus", "tokens", "models", "evaluate", "export", "pipeline", "report", "talk"},
     "harness": {"errors", "models", "tokens", "inference", "evaluate", "export"},
     "cli": {"errors", "log"},
     "__main__": {"cli"},

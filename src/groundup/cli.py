@@ -174,6 +174,11 @@ def _parser(name: str, verb: Verb) -> _Parser:
         parser.add_argument("--tasks", metavar="FILE", help="YAML with `tasks:`; measure these on the model as it is")
         parser.add_argument("--text", metavar="FILE", action="append", help="bits per byte of this text; several times")
         parser.add_argument("--output", metavar="FOLDER", help="write evaluation.json and samples.json there")
+    if verb.options == "conversion":
+        parser.add_argument("--turns", action="store_true", help="dialogues: a record per turn of the assistant")
+        parser.add_argument("--no-answer", metavar="TEXT", default="", help="squad: the answer where there is none")
+    if verb.options == "comparison":
+        _comparison_options(parser)
     if verb.options == "explain":
         parser.add_argument(
             "--explain", metavar="DOCUMENT_ID", help="prepare nothing: say what happened to source/file:number"
@@ -193,6 +198,20 @@ def _parser(name: str, verb: Verb) -> _Parser:
     if verb.options == "markdown":
         parser.add_argument("--markdown", action="store_true", help="print the reference of all fields instead")
     return parser
+
+
+def _comparison_options(parser: _Parser) -> None:
+    parser.add_argument("--prompts", metavar="FILE", help="records with prompt, or messages; else held-out questions")
+    parser.add_argument("--limit", type=int, default=100, metavar="N", help="evenly spread prompts (100; 0: all)")
+    parser.add_argument("--out", metavar="FILE", default="comparison.html", help="the page (comparison.html)")
+    parser.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="longest answer (128)")
+    parser.add_argument("--judge", metavar="URL", help="base address of an OpenAI-compatible server that judges")
+    parser.add_argument("--judge-model", metavar="NAME", help="the model it is asked for")
+    parser.add_argument("--judge-key-file", metavar="FILE", help="file that holds the server's key")
+    parser.add_argument("--judge-key-env", metavar="NAME", help="environment variable that holds it")
+    parser.add_argument("--judge-timeout", type=float, metavar="SECONDS", help="longest wait for a reply (120)")
+    parser.add_argument("--judge-attempts", type=int, metavar="N", help="tries of a request (5)")
+    parser.add_argument("--people", metavar="FILE", help="verdicts of people: records of id (or prompt) and verdict")
 
 
 def _help() -> str:
@@ -270,6 +289,48 @@ def _evaluate(options: argparse.Namespace) -> None:
         return
     for line in scoring.lines(found):
         _show(line)
+
+
+def _convert(options: argparse.Namespace) -> None:
+    """convert: public data in another form to JSON lines."""
+    words = _words(options, "a form (squad, parallel, dialogues), files and the file to write")
+    if len(words) < 3:
+        raise RecipeError("groundup convert: give a form (squad, parallel, dialogues), files and the file to write")
+    conversion = _room("conversion")
+    settings = conversion.Options(turns=options.turns, no_answer=options.no_answer)
+    account = conversion.convert(words[0], words[1:-1], words[-1], settings).as_dict()
+    if options.json:
+        _show_json({"output": words[-1], **account})
+        return
+    _show(f"{words[-1]}: {account['accepted']:,} of {account['total']:,} records")
+    for reason, count in account["rejected"].items():
+        _show(f"  left out: {count:,}: {reason}")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    """compare: two models on the same prompts, side by side on a page, with a judge's verdicts if one is named."""
+    words = _words(options, "two recipes, runs or model folders")
+    if len(words) != 2:
+        raise RecipeError(
+            f"groundup compare: two targets are compared, {len(words)} given; each is a recipe or a folder"
+        )
+    if options.limit < 0 or options.max_new_tokens < 1:
+        raise RecipeError("groundup compare: --limit is 0 or more, --max-new-tokens 1 or more")
+    room = _room("compare")
+    judge = room.judge_of(vars(options))
+    sides = room.side(words[0]), room.side(words[1])
+    prompts = list(room.spread(room.prompts_for(options.prompts, words[0]), options.limit))
+    found = room.compare(sides, prompts, options.max_new_tokens, judge, options.judge_model or "", options.people)
+    page = Path(options.out)
+    room.write_page(found, page)
+    if options.json:
+        _show_json({**found.as_dict(), "page": str(page)})
+    else:
+        for line in room.lines_of(found):
+            _show(line)
+        _show(f"page: {page}")
+    if found.fault:
+        raise _room("errors").ResourceError(f"the judge stayed away, the page says how far it came; {found.fault}")
 
 
 def _question(model: Path, target: str) -> str:
@@ -570,6 +631,18 @@ VERBS: dict[str, Verb] = {
         _evaluate,
         "evaluation",
         trains=True,
+    ),
+    "compare": Verb(
+        "TARGET TARGET [--prompts FILE] [--out FILE] [--judge URL --judge-model NAME]",
+        "two models on the same prompts: a page of both answers, differences with errors, a judge's verdicts",
+        _compare,
+        "comparison",
+    ),
+    "convert": Verb(
+        "FORM FILE [FILE ...] OUTPUT [--turns] [--no-answer TEXT]",
+        "public data (forms: squad, parallel, dialogues) to JSON lines that recipes read",
+        _convert,
+        "conversion",
     ),
     "export": Verb(_RECIPE, "up to and including the Hugging Face folder", _run, trains=True),
     "generate": Verb(

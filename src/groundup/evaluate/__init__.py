@@ -1,5 +1,6 @@
 """Model -> numbers, each with its standard error."""
 
+from groundup.evaluate.answers import ask
 from groundup.evaluate.evaluate import TASKS, Evaluation, evaluate, measure, side_by_side
 from groundup.evaluate.forgetting import FORGETTING, TextSums, changes, lost_share, text_sums
 from groundup.evaluate.labels import Labelled, measure_labels
@@ -33,6 +34,7 @@ __all__ = [
     "TextSums",
     "answer_matches",
     "answer_sums",
+    "ask",
     "changes",
     "evaluate",
     "fields_of",

@@ -3,30 +3,23 @@
     read --> facts --> report.json
          \\-> sections --> page.html (Jinja2, sandboxed, escaped) + page.css + page.js --> report.html
 
-Invariant: the page is one file that asks for nothing outside itself (its content security policy forbids it), and text
-from data reaches it escaped: HTML by the template, control and bidi characters by `printable`.
+Invariant: whatever state a run is in, there is a page; what could not be read is said on it.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from pathlib import Path
 from typing import Any
 
-from jinja2 import FileSystemLoader, StrictUndefined
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from markupsafe import Markup
-
-from groundup.errors import DataError, printable, resource_errors
+from groundup.errors import DataError, resource_errors
 from groundup.report import benchmarks, data, facts, results, training, tuning
 from groundup.report.comparison import comparison
+from groundup.report.page import rendered
 from groundup.report.plain import clean
 from groundup.report.read import RunFiles, read_run
 from groundup.stage import write_json, write_text
 
 PAGE, REPORT = "report.html", "report.json"
-HERE = Path(__file__).parent
 
 
 def build_report(run_folder: Path) -> Path:
@@ -46,34 +39,7 @@ def build_report(run_folder: Path) -> Path:
 
 def render(run: RunFiles, figures: facts.Facts) -> str:
     """The whole page as text."""
-    environment = ImmutableSandboxedEnvironment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_escape_invisible,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    return environment.get_template("page.html").render(
-        policy=_policy(style, script),
-        style=Markup(style),  # noqa: S704 - our own file
-        script=Markup(script),  # noqa: S704 - our own file
-        **_content(run, figures),
-    )
-
-
-def _escape_invisible(value: Any) -> Any:
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _policy(style: str, script: str) -> str:
-    """Content security policy: this style and this script, nothing else, from nowhere else."""
-    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
-    return (
-        f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
+    return rendered("page.html", _content(run, figures), "page.js")
 
 
 def _content(run: RunFiles, figures: facts.Facts) -> dict[str, Any]:

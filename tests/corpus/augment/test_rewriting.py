@@ -7,7 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from pydantic import ValidationError
 
-from groundup.corpus.augment.rewriting import Endpoint, EndpointConfig, Refused, RewriteConfig, Rewriter
+from groundup.corpus.augment.endpoint import Endpoint, EndpointConfig, Refused
+from groundup.corpus.augment.rewriting import RewriteConfig, Rewriter
 from groundup.errors import DataError, ResourceError, first_line
 
 
@@ -52,7 +53,9 @@ def config(url, endpoint=None, **options):
 
 def asked(settings, places=()):
     waits = []
-    return Endpoint(settings, places, waits.append), waits
+    whose = f"corpus.augment '{settings.name}': the same command goes on"
+    given = {"temperature": settings.temperature, "max_tokens": settings.max_tokens, "whose": whose}
+    return Endpoint(settings.endpoint, places, **given, wait=waits.append), waits
 
 
 def test_an_answer_is_asked_for_once(server, tmp_path):

@@ -1,7 +1,8 @@
 """Further documents made of those of the train split: off unless the recipe asks for it.
 
 methods.py    without a model: sentences shuffled or left out, spans noised, synonyms
-rewriting.py  by a model: paraphrase, back-translation; endpoint, cache
+rewriting.py  by a model: paraphrase, back-translation; cache
+endpoint.py   an OpenAI-compatible server
 augmenter.py  which documents, what is added, what is counted
 """
 
@@ -13,7 +14,8 @@ from groundup.corpus.augment.augmenter import (
     load_augmentation,
     model_folder,
 )
-from groundup.corpus.augment.rewriting import Complete, Refused, RewriteConfig
+from groundup.corpus.augment.endpoint import Endpoint, EndpointConfig, Refused
+from groundup.corpus.augment.rewriting import Complete, RewriteConfig
 
 __all__ = [
     "Added",
@@ -21,6 +23,8 @@ __all__ = [
     "Augmentation",
     "Augmenter",
     "Complete",
+    "Endpoint",
+    "EndpointConfig",
     "Refused",
     "RewriteConfig",
     "load_augmentation",

@@ -24,6 +24,7 @@ from pydantic import Field
 
 from groundup import stage
 from groundup.config import digest
+from groundup.corpus.augment.endpoint import Endpoint, EndpointConfig, Refused
 from groundup.corpus.augment.methods import (
     SentenceDeletionConfig,
     SentenceShuffleConfig,
@@ -36,7 +37,7 @@ from groundup.corpus.augment.methods import (
     span_noise,
     synonyms,
 )
-from groundup.corpus.augment.rewriting import Complete, Endpoint, Refused, RewriteConfig, Rewriter
+from groundup.corpus.augment.rewriting import Complete, RewriteConfig, Rewriter
 from groundup.corpus.documents import Document
 from groundup.corpus.named_files import find_named
 from groundup.errors import DataError
@@ -195,11 +196,18 @@ def _made(method: Method, text: str, key: str) -> tuple[str, Added]:
     return other, Added(documents=1, characters=len(other), bytes=len(other.encode()))
 
 
+def _server(config: RewriteConfig, endpoint: EndpointConfig, augmentation: Augmentation) -> Endpoint:
+    whose = f"corpus.augment '{config.name}': the same command goes on"
+    return Endpoint(
+        endpoint, augmentation.places, temperature=config.temperature, max_tokens=config.max_tokens, whose=whose
+    )
+
+
 def _function_of(
     config: Any, augmentation: Augmentation, cache: Path, complete: Callable[[RewriteConfig], Complete] | None
 ) -> Method:
     if isinstance(config, RewriteConfig):
-        answers = Endpoint(config, augmentation.places) if config.endpoint else _model(config, complete)
+        answers = _server(config, config.endpoint, augmentation) if config.endpoint else _model(config, complete)
         rewriter = Rewriter(config, answers, _cache_folder(config, augmentation.places, cache))
         return lambda text, random, key: rewriter.rewrite(text, key)
     if isinstance(config, SynonymsConfig):

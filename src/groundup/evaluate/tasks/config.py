@@ -18,7 +18,9 @@ from groundup.stage import hash_file
 
 Form = Literal["arc", "hellaswag", "piqa", "winogrande", "mmlu"]
 """Multiple choice as well-known sets have it; prompts are those of lm-eval's tasks."""
-GenerationMetric = Literal["exact_match", "f1", "bleu", "chrf", "rouge", "accuracy", "final_answer", "toxicity"]
+GenerationMetric = Literal[
+    "exact_match", "f1", "bleu", "chrf", "rouge", "accuracy", "final_answer", "toxicity", "coverage", "distinct"
+]
 """What may be measured of a generated text."""
 PATHS = ("path", "few_shot.path", "word_list")
 """Fields of a task that name files."""
@@ -141,12 +143,15 @@ class GenerationTaskConfig(PromptedConfig):
 
     kind: Literal["generation"] = "generation"
     prompt: str
-    """Template of what the model goes on with, or with `chat` is asked."""
+    """Template of what the model goes on with, or with `chat` is asked: a text, or a list of messages (`role`,
+    `content`) of which the last is the user's."""
     references: str | tuple[str, ...] = ""
     """Template that gives the right answer or a list of them (empty: there is none to give), or several templates."""
     metrics: tuple[GenerationMetric, ...] = Field(min_length=1)
     """`exact_match` and `f1` by the rules of SQuAD (zh: CMRC 2018); `bleu` and `chrf` by sacrebleu; `rouge` 1, 2 and L;
-    `accuracy` and F1 of labels; `final_answer` of sums (GSM8K); `toxicity`: words of `word_list`."""
+    `accuracy` and F1 of labels; `final_answer` of sums (GSM8K); `toxicity`: words of `word_list`; `coverage`: the share
+    of the references that the text names, and `success`: all of them; `distinct`: how many words and pairs of words
+    differ, and how much is repeated."""
     language: Literal["en", "zh"] = "en"
     """How texts are cut into words; `en` for all languages that put spaces."""
     max_new_tokens: int = Field(default=64, ge=1, le=1_000_000)
@@ -170,7 +175,7 @@ class GenerationTaskConfig(PromptedConfig):
             _checked(text)
         if "toxicity" in self.metrics and not self.word_list:
             raise ValueError("metrics: toxicity counts the words of word_list; name a file of words")
-        if set(self.metrics) - {"toxicity"} and not self.references:
+        if set(self.metrics) - {"toxicity", "distinct"} and not self.references:
             raise ValueError("references: the metrics compare with references; give a template")
         if any(not text for text in self.stop):
             raise ValueError("stop: an empty text would end every answer; leave it out")

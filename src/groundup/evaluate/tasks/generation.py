@@ -20,12 +20,14 @@ from groundup.evaluate.answers import exact_form
 from groundup.evaluate.metrics import Metric
 from groundup.evaluate.scores import cmrc, squad
 from groundup.evaluate.scores.bootstrap import Statistic
+from groundup.evaluate.scores.contents import REPEATED_WORDS, distinct, named
 from groundup.evaluate.scores.rouge import rouge
 from groundup.evaluate.scores.sums import final_answer
 from groundup.evaluate.scores.translation import TRANSLATION, TranslationScore
 from groundup.evaluate.scores.unwanted import UnwantedWords
 from groundup.evaluate.task import Subject
 from groundup.evaluate.tasks.config import GenerationTaskConfig
+from groundup.evaluate.tasks.dialogues import conversation
 from groundup.evaluate.tasks.items import Item
 from groundup.evaluate.tasks.kinds import Advance, Asked, Outcome
 from groundup.evaluate.tasks.refused import Refused
@@ -77,13 +79,17 @@ class Generation:
         if not isinstance(found, list | tuple):
             found = [found]
         references = tuple(as_text(each, "references") for each in found)
-        prompt = template(config.prompt).text(values)
+        messages = template(config.prompt).value(values) if config.chat else None
+        if isinstance(messages, list):
+            system, history, prompt = conversation(messages)
+        else:
+            system, history, prompt = "", (), template(config.prompt).text(values)
         if not prompt.strip():
             raise Refused("the prompt is empty")
         group = as_text(field_of(values, config.group_field), config.group_field) if config.group_field else ""
-        preface = template(config.preface).text(values)
+        preface = template(config.preface).text(values) or system
         separator = "" if prompt[-1].isspace() else " "  # between a solved example and its answer
-        return Item(id, (prompt,), references or ("",), 0, group, preface, separator)
+        return Item(id, (prompt,), references or ("",), 0, group, preface, separator, history=history)
 
     def look(self, item: Item) -> None:
         """Learn the labels there are, where none are named."""
@@ -146,6 +152,8 @@ class Generation:
             outcome.sums[name] = metric.sums(said, references)
         if self._has("accuracy"):
             outcome.sums["macro_f1"] = self._label_counts(said, references[0])
+        if self._has("distinct"):
+            outcome.ratios |= _variety(prediction)
         if self._unwanted:
             listed, all_words = self._unwanted.count(prediction)
             outcome.ratios["toxic_word_rate"] = (float(listed), float(all_words))
@@ -165,6 +173,9 @@ class Generation:
             found |= {name: max(one[name] for one in each) for name in each[0]}
         if self._has("final_answer"):
             found["final_answer"] = max(final_answer(said, text) for text in references)
+        if self._has("coverage"):
+            parts = named(said, references)
+            found |= {"coverage": sum(parts) / len(parts) if parts else 1.0, "success": float(all(parts))}
         if self._has("accuracy"):
             found["accuracy"] = float(exact_form(said) == exact_form(references[0]))
         return found
@@ -202,3 +213,10 @@ class Generation:
         """Signatures of sacrebleu, and how many prompts left no room for an answer."""
         signatures = {name: each.signature for name, each in self._translation.items()}
         return {"unanswered": self._unanswered, **({"signatures": signatures} if signatures else {})}
+
+
+def _variety(text: str) -> dict[str, tuple[float, float]]:
+    """How many of a text's words and pairs of words differ, and how much of it stood in it before."""
+    new, whole = distinct(text, REPEATED_WORDS)
+    counts = {f"distinct_{size}": distinct(text, size) for size in (1, 2)} | {"repetition": (whole - new, whole)}
+    return {name: (float(part), float(all_of_it)) for name, (part, all_of_it) in counts.items()}

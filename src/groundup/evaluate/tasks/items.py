@@ -30,6 +30,8 @@ class Item:
     """Between question and answer in plain text."""
     measured: tuple[str, ...] = ()
     """Options by whose length log-probabilities are divided; none: they are not."""
+    history: tuple[tuple[str, str], ...] = ()
+    """Earlier turns of a conversation, in pairs: what the user said and what was answered."""
     about: dict[str, str] = field(default_factory=dict)
     """More of the record that figures are told apart by."""
 

@@ -146,7 +146,7 @@ def _is_kept(place: int, count: int) -> bool:
 def prompts_of(task: BenchmarkConfig, item: Item, shots: Shots | None) -> tuple[Prompt, ...]:
     """What stands before each continuation of an item, or the one prompt of all."""
     chat = isinstance(task, PromptedConfig) and task.chat
-    solved = shots.of(item) if shots else ()
+    solved = (*(shots.of(item) if shots else ()), *item.history)
     return tuple(
         Prompt(item.preface, solved, question, item.separator, chat, task.document_start) for question in item.questions
     )
