@@ -132,7 +132,7 @@ def killing(function: Callable[..., Any], at: int) -> Callable[..., Any]:
         ("stage.write_json", (2, 5)),
         pytest.param("evaluate.text_sums", (1, 3), marks=pytest.mark.slow),
         pytest.param("shutil.rmtree", (3, 5), marks=pytest.mark.slow),
-        pytest.param("tune", (0, 4), marks=pytest.mark.slow),
+        pytest.param("run_instruct", (0, 4), marks=pytest.mark.slow),
     ],
 )
 def test_a_search_that_was_killed_ends_with_the_same_bits(
@@ -184,7 +184,7 @@ def test_trials_that_diverge_are_stopped_and_never_chosen(
 ) -> None:
     path, _ = searched
     place = elsewhere(path, tmp_path / "work")
-    tune = lambda_stage.tune
+    tune = lambda_stage.run_instruct
 
     def diverging(*given: Any, **named: Any) -> Any:
         if not given[2].startswith(("lambda 8", "lambda 0,")):
@@ -192,7 +192,7 @@ def test_trials_that_diverge_are_stopped_and_never_chosen(
         return tune(*given, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(lambda_stage, "tune", diverging)
+        patch.setattr(lambda_stage, "run_instruct", diverging)
         found = summary(tuned(path, place), "lambda")
         assert found["lambda"] == 8.0
         stopped = {point["lambda"]: point["stopped"] for point in found["points"]}
