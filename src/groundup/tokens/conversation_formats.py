@@ -113,9 +113,11 @@ def completion_turns(values: Mapping[str, Any], key: str, rules: Rules) -> list[
     value = values.get(key)
     if isinstance(value, dict):
         value = [value]
-    return (
-        turns_of_messages(value, key, rules) if isinstance(value, list) else [Turn("assistant", text_of(values, key))]
-    )
+    if not isinstance(value, list):
+        return [Turn("assistant", text_of(values, key))]
+    if not value:
+        raise Refused("empty list of messages")
+    return turns_of_messages(value, key, rules)
 
 
 def _turns_of_question(values: Mapping[str, Any], rules: Rules) -> list[Turn]:
