@@ -12,7 +12,7 @@
 
 The service says again what it was told, asks for the first thing that it does not know yet and confirms when it knows
 all, so its next turn is never a matter of taste. Combinations of all that a customer tells are held out: one in eight
-is in no training text. (Of only two things, such as six people on Friday, a model learns that they never come together.)
+is in no training text. (Of only two things, such as six people on Friday, a model learns that they never meet.)
 All is synthetic.
 """
 
