@@ -11,8 +11,9 @@
     text.jsonl             the training conversations as running text
 
 The service says again what it was told, asks for the first thing that it does not know yet and confirms when it knows
-all, so its next turn is never a matter of taste. Combinations of the first two things asked for are held out: one in
-eight is in no training text. All is synthetic.
+all, so its next turn is never a matter of taste. Combinations of all that a customer tells are held out: one in eight
+is in no training text. (Of only two things, such as six people on Friday, a model learns that they never meet.)
+All is synthetic.
 """
 
 from __future__ import annotations
@@ -254,8 +255,7 @@ def drawn(heldout: bool, draw: random.Random) -> tuple[str, dict[str, str], list
     while True:
         kind = draw.choice(list(SERVICES))
         values = {name: draw.choice(slot.values) for name, slot in SERVICES[kind].slots.items()}
-        first, second, *_ = values.values()
-        if is_held_out(kind, first, second, every=HELDOUT_EVERY) == heldout:
+        if is_held_out(kind, *values.values(), every=HELDOUT_EVERY) == heldout:
             return kind, values, conversation(SERVICES[kind], values, draw)
 
 

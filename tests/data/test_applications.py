@@ -73,9 +73,11 @@ def test_the_service_says_again_all_that_it_has_to(files: dict[str, Files]) -> N
     turns = files["dialogues"]["heldout-turns.jsonl"]
     confirmed = {json.dumps(turn["messages"][:-1]): turn["messages"][-1]["content"] for turn in turns}
     tasks = files["dialogues"]["heldout-tasks.jsonl"]
+    trained = "\n".join(record["text"] for record in files["dialogues"]["text.jsonl"])
     assert len(tasks) == 80
     for task in tasks:
         said = confirmed[json.dumps(task["history"])]
+        assert said not in trained
         assert all(value in said for value in task["required"])
 
 
