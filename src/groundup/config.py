@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from groundup.errors import RecipeError
 
@@ -38,6 +38,16 @@ FAULT_LIMIT = 12
 _NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, StringConstraints(pattern=_NAME_PATTERN)]
 """A name that may become a file name: letters, digits, dot, dash, underscore; at most 64."""
+
+
+def _local(path: str) -> str:
+    if not path or "\0" in path or "://" in path:
+        raise ValueError("must name a local file, a folder or a glob; download data first")
+    return path
+
+
+LocalPath = Annotated[str, AfterValidator(_local)]
+"""A file, a folder or a glob on this machine."""
 
 
 class Config(BaseModel):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from groundup.tokens import Preference, Turn, preference_of
-from groundup.tokens.conversation_messages import Refused
+from groundup.tokens.record_reading import Refused
 
 USER, GOOD, BAD = (
     {"role": "user", "content": "q"},

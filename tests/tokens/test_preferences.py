@@ -45,7 +45,7 @@ def test_json_and_compressed_files_are_read(tmp_path: Path, name: str) -> None:
 
 
 def test_a_source_without_any_preference_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="none of 1 records is a preference") as caught:
+    with pytest.raises(DataError, match="no record of 'p' can be used, 1 rejected: no preference") as caught:
         list(reading(tmp_path, [{"text": "x"}]))
     assert len(first_line(caught.value)) <= 200
 

@@ -16,7 +16,7 @@ from pydantic import field_validator, model_validator
 
 from groundup.config import Config
 from groundup.corpus.reading.sources import TEMPLATE_PARTS, template_fields
-from groundup.tokens.conversation_messages import Refused
+from groundup.tokens.record_reading import Refused
 
 _SHOWN = 12
 

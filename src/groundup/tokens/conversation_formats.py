@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from groundup.tokens.conversation_messages import Refused as Refused
 from groundup.tokens.conversation_messages import Rules, some_text, text_of, turns_of_messages
+from groundup.tokens.record_reading import Refused
 from groundup.tokens.template import TOOL, Turn
 
 PREFERENCE_REMEDY = "list it under preferences.sources"

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from groundup.tokens.record_reading import Refused
 from groundup.tokens.template import TOOL, Turn
 
 SPEAKERS: Mapping[str, Mapping[str, str]] = {
@@ -36,14 +37,6 @@ _CALLERS = frozenset({"function_call"})
 _BESIDE_TOOLS = frozenset({"tool_calls", "tool_call_id", "name"})
 """Keys of messages that only say which call an answer belongs to, or hold the calls."""
 TOOLS_REFUSED = "tool turns (set tools: keep to train on them)"
-
-
-class Refused(Exception):
-    """A record that is no conversation: `reason` is counted, `detail` shown."""
-
-    def __init__(self, reason: str, detail: object = "") -> None:
-        super().__init__(reason)
-        self.reason, self.detail = reason, str(detail)[:80]
 
 
 @dataclass(frozen=True)

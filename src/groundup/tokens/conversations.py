@@ -13,28 +13,24 @@ counted, as the template does not carry it.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from groundup.config import Config, Name
-from groundup.corpus.reading.files import Found
+from groundup.config import Config, LocalPath, Name
 from groundup.corpus.reading.hub import find_source
-from groundup.corpus.reading.readers import Reading
 from groundup.corpus.reading.records import Row
 from groundup.corpus.reading.sources import RecordSourceConfig
-from groundup.errors import DataError
-from groundup.log import logger
 from groundup.stage import hash_file
 from groundup.tokens.conversation_fields import ConversationFieldsConfig, mapped
 from groundup.tokens.conversation_formats import FORMATS, check_order, encodable, recognised, require_marker
 from groundup.tokens.conversation_length import Overlong
-from groundup.tokens.conversation_messages import Refused, Rules, definitions_of, with_definitions
+from groundup.tokens.conversation_messages import Rules, definitions_of, with_definitions
+from groundup.tokens.record_reading import RecordReading
 from groundup.tokens.template import TOOL, Turn
 
 SAMPLES_PER_REASON = 3
@@ -59,7 +55,7 @@ class InstructSourceConfig(Config):
 
     name: Name
     """Name of the source in reports and losses."""
-    path: str
+    path: LocalPath
     """A file, a folder (a Hugging Face dataset too) or a glob; absolute, or relative to the current folder, or to the
     recipe."""
     format: FormatName = "auto"
@@ -80,13 +76,6 @@ class InstructSourceConfig(Config):
     tools: Literal["refuse", "keep"] = "refuse"
     """Conversations with tools are refused by name, or kept: a call is learnt as lines of JSON, what a tool answers is
     a turn of the role `tool`, and the tools on offer stand at the end of the system turn."""
-
-    @field_validator("path")
-    @classmethod
-    def _local(cls, path: str) -> str:
-        if not path or "\0" in path or "://" in path:
-            raise ValueError("must name a local file, a folder or a glob; download data first")
-        return path
 
     @model_validator(mode="after")
     def _one_format(self) -> Self:
@@ -115,55 +104,33 @@ class Conversation:
         return cls(values["id"], turns, values["source"], values["metadata"])
 
 
-class ConversationReading:
+class ConversationReading(RecordReading[Conversation]):
     """One pass over a source: iterate for its conversations; the counts are whole when the pass is over.
 
-    `formats` counts records by what they were recognised as; `files` says what each file was detected to be; `columns`
-    counts the fields that are no part of the conversation.
+    `formats` counts records by what they were recognised as; `columns` the fields that are no part of the conversation.
     """
+
+    plural, remedy = "conversations", "name the fields by `fields`"
+    read_formats = READ_FORMATS
 
     def __init__(self, config: InstructSourceConfig, base: Path, spool_folder: Path | None = None) -> None:
         self.config = config
         self._rules = Rules(config.roles, config.tools == "keep")
-        self._found: Found = find_source(as_source(config), base)
-        self._spool_folder = spool_folder or Path(tempfile.gettempdir())
-        self._begin()
+        source = as_source(config)
+        super().__init__(config.name, source, find_source(source, base), spool_folder)
 
-    def _begin(self) -> None:
-        self.accepted = self.trimmed_turns = self.tool_turns = 0
-        self.rejected: Counter[str] = Counter()
+    def begin(self) -> None:
+        """Set all counts to nothing."""
+        super().begin()
+        self.trimmed_turns = self.tool_turns = 0
         self.formats: Counter[str] = Counter()
         self.columns: Counter[str] = Counter()
-        self.files: dict[str, str] = {}
-        self.samples: dict[str, list[str]] = {}
 
-    def __iter__(self) -> Iterator[Conversation]:
-        """Conversations in the order of files (by name) and records. Raises DataError when there is none."""
-        self._begin()
-        source = as_source(self.config)
-        for file in self._found.files:
-            reading = Reading(file, source, self._spool_folder)
-            for row in reading.rows():
-                if reading.detected and reading.detected.format not in READ_FORMATS:
-                    wanted = "give JSON lines, JSON, CSV, Parquet or Arrow"
-                    self._reject(f"{reading.detected.format} file: {wanted}", 1, file.name)
-                    break
-                if not isinstance(row, Row):
-                    self._reject(row.reason, row.records, f"{file.name}:{row.number} {row.sample}")
-                elif conversation := self._conversation(row, file.name):
-                    self.accepted += 1
-                    yield conversation
-            self.files[file.name] = str(reading.detected or "not readable")
-        self._say()
-
-    def _conversation(self, row: Row, file_name: str) -> Conversation | None:
-        try:
-            name, turns, used = self._turns(row.values)
-            check_order(turns)
-            trimmed = [Turn(turn.role, encodable(turn.text.strip())) for turn in turns]
-        except Refused as refused:
-            self._reject(refused.reason, 1, f"{file_name}:{row.number} {refused.detail}".rstrip())
-            return None
+    def item(self, row: Row, file_name: str) -> Conversation:
+        """The conversation that a record holds. Raises Refused."""
+        name, turns, used = self._turns(row.values)
+        check_order(turns)
+        trimmed = [Turn(turn.role, encodable(turn.text.strip())) for turn in turns]
         self.formats[name] += 1
         self.tool_turns += sum(turn.role == TOOL for turn in turns)
         self.trimmed_turns += sum(before.text != after.text for before, after in zip(turns, trimmed))
@@ -193,42 +160,18 @@ class ConversationReading:
         tools = definitions_of(values, self._rules) if "tools" in FORMATS[name].read(values) else []
         return name, with_definitions(FORMATS[name].turns(values, self._rules), tools), used
 
-    def _reject(self, reason: str, records: int, sample: str) -> None:
-        self.rejected[reason] += records
-        samples = self.samples.setdefault(reason, [])
-        if len(samples) < SAMPLES_PER_REASON:
-            samples.append(sample[:200])
-
-    def _say(self) -> None:
-        """Log what was found; nothing at all is an error."""
-        name, rejected = self.config.name, sum(self.rejected.values())
-        reasons = ", ".join(f"{reason} ({count})" for reason, count in self.rejected.most_common(3))
-        if not self.accepted:
-            raise DataError(
-                f"{self.config.path[-60:]}: no conversation of '{name}' can be used, {rejected} rejected: "
-                f"{reasons[:60]}; name the fields by `fields`",
-                details=[sample for samples in self.samples.values() for sample in samples],
-            )
-        kinds = ", ".join(sorted(self.formats))
-        files = ", ".join(sorted(set(self.files.values())))
-        logger.info(f"{name}: {self.accepted} conversations ({kinds}) from {_count(len(self.files), 'file')} ({files})")
-        if rejected:
-            sample = next(iter(self.samples.values()))[0]
-            logger.warning(f"{name}: {_count(rejected, 'record')} rejected: {reasons}; for example {sample}")
+    def about(self) -> str:
+        """Formats of records and files."""
+        return f" ({', '.join(sorted(self.formats))}){super().about()}"
 
     def account(self) -> dict[str, Any]:
         """Account of the pass: total = accepted + the sum of rejected."""
         return {
-            "total": self.accepted + sum(self.rejected.values()),
-            "accepted": self.accepted,
-            "rejected": dict(sorted(self.rejected.items())),
-            "rejected_samples": self.samples,
+            **super().account(),
             "trimmed_turns": self.trimmed_turns,
             "tool_turns": self.tool_turns,
             "formats": dict(sorted(self.formats.items())),
             "columns": dict(sorted(self.columns.items())),
-            "files": self.files,
-            "skipped_files": {skipped.name: skipped.reason for skipped in self._found.skipped},
         }
 
 
@@ -259,10 +202,6 @@ def as_source(config: InstructSourceConfig) -> RecordSourceConfig:
         dataset_split=config.dataset_split,
         max_document_bytes=config.max_conversation_bytes,
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _is_plain(value: Any) -> bool:

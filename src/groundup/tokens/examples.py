@@ -12,22 +12,19 @@ named by the recipe; `#1` is the first column of a file without a header. Invari
 from __future__ import annotations
 
 import math
-import tempfile
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from groundup.config import Config, Name
+from groundup.config import Config, LocalPath, Name
 from groundup.corpus.reading.files import find_files
-from groundup.corpus.reading.readers import Reading, SourceConfig
+from groundup.corpus.reading.readers import SourceConfig
 from groundup.corpus.reading.records import Row
-from groundup.errors import DataError
-from groundup.log import logger
 from groundup.stage import hash_file
+from groundup.tokens.record_reading import RecordReading, Refused
 
 TaskKind = Literal["sequence", "token", "number", "span"]
 """What is said of a text: a label, a label of each word, a number, or a span of it."""
@@ -39,7 +36,7 @@ class TaskSourceConfig(Config):
 
     name: Name
     """Name of the source in reports and losses."""
-    path: str
+    path: LocalPath
     """A file, a folder or a glob; absolute, or relative to the current folder, or to the recipe."""
     text_field: str = "text"
     """Field of the text (token: list of words; span: the text that holds the answer)."""
@@ -55,13 +52,6 @@ class TaskSourceConfig(Config):
 
     max_record_bytes: int = Field(default=1 << 20, ge=1 << 10, le=1 << 28)
     """Longer records are rejected before they are parsed."""
-
-    @field_validator("path")
-    @classmethod
-    def _local(cls, path: str) -> str:
-        if not path or "\0" in path or "://" in path:
-            raise ValueError("must name a local file, a folder or a glob; download data first")
-        return path
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,42 +69,14 @@ class Example:
     """Right answers, each with the character of `text` at which it starts; none: the text has no answer."""
 
 
-class Refused(Exception):
-    """A record that is no example: why, and what there is instead."""
-
-
-class ExampleReading:
+class ExampleReading(RecordReading[Example]):
     """One pass over a source: iterate for its examples; the counts are whole when the pass is over."""
+
+    plural, remedy = "examples", "set text_field and label_field"
 
     def __init__(self, config: TaskSourceConfig, kind: TaskKind, base: Path) -> None:
         self.config, self.kind = config, kind
-        self._found = find_files(config.path, base)
-        self._begin()
-
-    def _begin(self) -> None:
-        self.accepted = 0
-        self.rejected: Counter[str] = Counter()
-        self.samples: dict[str, list[str]] = {}
-        self.files: dict[str, str] = {}
-
-    def __iter__(self) -> Iterator[Example]:
-        """Examples in the order of files (by name) and records. Raises DataError when there is none."""
-        self._begin()
-        for file in self._found.files:
-            reading = Reading(file, self._as_source(), Path(tempfile.gettempdir()))
-            for row in reading.rows():
-                if not isinstance(row, Row):
-                    self._reject(row.reason, row.records, f"{file.name}:{row.number} {row.sample}")
-                    continue
-                try:
-                    example = self._example(row, file.name)
-                except Refused as refused:
-                    self._reject(refused.args[0], 1, " ".join([f"{file.name}:{row.number}", *refused.args[1:]]))
-                else:
-                    self.accepted += 1
-                    yield example
-            self.files[file.name] = str(reading.detected or "not readable")
-        self._say()
+        super().__init__(config.name, self._as_source(), find_files(config.path, base))
 
     def _fields(self) -> list[str]:
         config = self.config
@@ -128,7 +90,8 @@ class ExampleReading:
             name=self.config.name, path=self.config.path, text_template=template, max_document_bytes=limit
         )
 
-    def _example(self, row: Row, file_name: str) -> Example:
+    def item(self, row: Row, file_name: str) -> Example:
+        """The example that a record holds. Raises Refused."""
         config = self.config
         for name in self._fields():
             if name not in row.values:
@@ -155,38 +118,6 @@ class ExampleReading:
         if pair is None:
             raise Refused("no question: set pair_field")
         return Example(where, text, pair, answers=_answers(label, text))
-
-    def _reject(self, reason: str, records: int, sample: str) -> None:
-        self.rejected[reason] += records
-        samples = self.samples.setdefault(reason, [])
-        if len(samples) < SAMPLES_PER_REASON:
-            samples.append(sample[:200])
-
-    def _say(self) -> None:
-        name, rejected = self.config.name, sum(self.rejected.values())
-        reasons = ", ".join(f"{reason} ({count})" for reason, count in self.rejected.most_common(3))
-        if not self.accepted:
-            raise DataError(
-                f"{self.config.path[-60:]}: no record of '{name}' can be used, {rejected} rejected: {reasons[:80]}; "
-                "set text_field and label_field",
-                details=[sample for samples in self.samples.values() for sample in samples],
-            )
-        logger.info(f"{name}: {self.accepted} examples, {rejected} records rejected")
-        if rejected:
-            logger.warning(
-                f"{name}: {rejected} rejected: {reasons}; for example {next(iter(self.samples.values()))[0]}"
-            )
-
-    def account(self) -> dict[str, Any]:
-        """Account of the pass: total = accepted + the sum of rejected."""
-        return {
-            "total": self.accepted + sum(self.rejected.values()),
-            "accepted": self.accepted,
-            "rejected": dict(sorted(self.rejected.items())),
-            "rejected_samples": self.samples,
-            "files": self.files,
-            "skipped_files": {skipped.name: skipped.reason for skipped in self._found.skipped},
-        }
 
 
 def _text(value: Any, field: str) -> str:

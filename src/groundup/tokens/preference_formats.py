@@ -23,7 +23,8 @@ from groundup.tokens.conversation_formats import (
     recognised,
     system_turn,
 )
-from groundup.tokens.conversation_messages import Refused, Rules, turns_of_messages
+from groundup.tokens.conversation_messages import Rules, turns_of_messages
+from groundup.tokens.record_reading import Refused
 from groundup.tokens.template import Turn
 
 

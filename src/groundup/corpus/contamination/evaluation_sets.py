@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from groundup.config import Config, Name
+from groundup.config import Config, LocalPath, Name
 from groundup.corpus.accounts.account import escaped
 from groundup.corpus.reading.files import find_files
 from groundup.corpus.reading.readers import Reading
@@ -30,7 +30,7 @@ class EvaluationSetConfig(Config):
 
     name: Name
     """Name of the set in the report."""
-    path: str
+    path: LocalPath
     """A file, a folder or a glob, of any format that sources have; absolute, or as a source's path."""
     fields: tuple[str, ...] = ()
     """Fields of a record that are looked for; empty: every text in it, however deep."""
@@ -42,13 +42,6 @@ class EvaluationSetConfig(Config):
     """The same for scripts without spaces, in characters."""
     min_overlap: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of a text's n-grams that a document must hold to count; 0: one is enough."""
-
-    @field_validator("path")
-    @classmethod
-    def _local(cls, path: str) -> str:
-        if not path or "\0" in path or "://" in path:
-            raise ValueError("must name a local file, a folder or a glob; download data first")
-        return path
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from groundup import config
-from groundup.config import Config, Name
+from groundup.config import Config, LocalPath, Name
 from groundup.corpus.reading.files import find_files
 from groundup.evaluate.tasks.templates import template_fault
 from groundup.stage import hash_file
@@ -44,7 +44,7 @@ class BenchmarkConfig(Config):
 
     name: Name
     """Name of the task: its metrics are `<name>/<metric>`."""
-    path: str
+    path: LocalPath
     """A file, a folder or a glob of records, of any format that sources have; absolute, or relative to the current
     folder, or to the recipe."""
     limit: int = Field(default=0, ge=0)
@@ -54,13 +54,6 @@ class BenchmarkConfig(Config):
     document_start: bool = False
     """Put the token that begins a document in front of every prompt, as in training; lm-eval does so with
     `add_bos_token`. An empty prompt and one with `chat` have their beginning in any case."""
-
-    @field_validator("path")
-    @classmethod
-    def _local(cls, path: str) -> str:
-        if not path or "\0" in path or "://" in path:
-            raise ValueError("must name a local file, a folder or a glob; download data first")
-        return path
 
 
 class PromptedConfig(BenchmarkConfig):
