@@ -172,9 +172,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument("--max-steps", type=int, default=0, help="for speed and memory only: no loss is measured")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--muon-learning-rate", type=float, default=1e-2)
+    parser.add_argument("--muon-learning-rate", type=float, default=2e-2)
     parser.add_argument("--lora-learning-rate", type=float, default=3e-3)
-    parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--seeds", default="1,11,21", help="apart: trl shuffles epoch e of seed s by s + e")
     options = parser.parse_args()
     facts, settings = harness.machine(options), rows(options)
     with tempfile.TemporaryDirectory() as name:

@@ -36,7 +36,7 @@ def main() -> None:
     config = source.config.model_copy(update={"context_length": session.length})
     rows = packed(session.examples("train"), session.length)
     per_step = session.job["batch_tokens"] // session.length
-    steps = session.planned_steps(len(rows) / per_step)
+    steps = session.planned_steps(-(-len(rows) // per_step))
     values = {
         "tokens": steps * per_step * session.length,
         "global_batch_tokens": per_step * session.length,
@@ -56,16 +56,10 @@ def main() -> None:
         tune=instruct.tune,
     )
     micro_rows = rows_per_micro_batch(execution, session.length, per_step)
-    order = np.concatenate(
-        [
-            np.random.default_rng([session.job["seed"], epoch]).permutation(len(rows))
-            for epoch in range(-(-steps * per_step // len(rows)))
-        ]
-    )
+    order = row_numbers(len(rows), per_step, steps, session.job["seed"])
     session.begin()
-    for step in range(steps):
-        numbers = order[step * per_step : (step + 1) * per_step]
-        batches = [batch(rows[numbers[at : at + micro_rows]]) for at in range(0, per_step, micro_rows)]
+    for step, numbers in enumerate(order):
+        batches = [batch(rows[numbers[at : at + micro_rows]]) for at in range(0, len(numbers), micro_rows)]
         result = train_step(
             state,
             batches,
@@ -86,6 +80,15 @@ def main() -> None:
     learning = sum(p.numel() for p in state.model.parameters() if p.requires_grad)
     figures: dict[str, Any] = {"trained_parameters": learning, "padding": float(1 - (rows[:, 2] >= 0).mean())}
     session.report(len(rows) / per_step, scores, figures)
+
+
+def row_numbers(rows: int, per_step: int, steps: int, seed: int) -> list[np.ndarray]:
+    """Numbers of the rows of each step. As trl's loader: each epoch ends with a step of the rows that are left."""
+    found: list[np.ndarray] = []
+    for epoch in range(-(-steps * per_step // rows)):
+        numbers = np.random.default_rng([seed, epoch]).permutation(rows)
+        found += [numbers[at : at + per_step] for at in range(0, rows, per_step)]
+    return found[:steps]
 
 
 def packed(examples: list[dict[str, list[int]]], length: int) -> np.ndarray:
