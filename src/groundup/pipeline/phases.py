@@ -24,6 +24,7 @@ from groundup.models import DecoderConfig, EncoderConfig, Network, NetworkConfig
 from groundup.models.bigrams import flops_of_step
 from groundup.optim import LayersConfig
 from groundup.parallel.compile import uncompiled
+from groundup.pipeline.changes import state_identity
 from groundup.pipeline.context import Context
 from groundup.pipeline.recipe import Recipe
 from groundup.pipeline.start import foreign_start, start_identity
@@ -206,7 +207,7 @@ def run_phase(
         start=weights,
         layers=layers,
     )
-    if callable(start) and not (work / loop.CHECKPOINTS).exists():
+    if callable(start) and not checkpoint.are_there(work / loop.CHECKPOINTS):
         start(state)
     phase = loop.Phase(
         name=name,
@@ -215,8 +216,10 @@ def run_phase(
         objectives=objectives,
         validate=validate or _validation(context, tokenizer, training),
         flops_per_token=model.flops_per_token(vocab_size),
+        identity=state_identity(context.working_on),
     )
-    summary = loop.train(phase, state, execution, work, Journal(name, work, context.run_folder), context.stop)
+    journal = Journal(name, work, context.run_folder)
+    summary = loop.train(phase, state, execution, work, journal, context.stop, context.faults)
     return {
         **summary,
         "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
