@@ -75,7 +75,7 @@ def test_a_rollback_leaves_out_the_batches_around_the_jump(tmp_path: Path) -> No
 def test_a_stopped_run_ends_with_the_same_bits(tmp_path: Path, action: str) -> None:
     spikes = SPIKES.model_copy(update={"action": action})
     whole, summary, _ = run(tmp_path / "whole", spikes)
-    for checks in (5, 6, 3):
+    for checks in (5, 5):
         with pytest.raises(Interrupted):
             run(tmp_path / "parts", spikes, StopAfter(checks))
     parts, again, _ = run(tmp_path / "parts", spikes)
@@ -91,7 +91,7 @@ def test_a_skipped_jump_is_counted_and_those_after_it_are_measured_by_the_same(t
 
 
 def test_too_many_jumps_end_the_run(tmp_path: Path) -> None:
-    with pytest.raises(DivergedError, match=r"jump number 2 .* max_spikes is 1"):
+    with pytest.raises(DivergedError, match=r"jump number 2 .*max_spikes is 1"):
         run(tmp_path, SPIKES.model_copy(update={"action": "skip", "max_spikes": 1}))
 
 

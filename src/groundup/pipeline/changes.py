@@ -92,9 +92,9 @@ def _of_inputs(before: Mapping[str, str], now: Mapping[str, str], root: Path) ->
         old, new = before.get(name), now.get(name)
         if old == new:
             continue
-        sides = [_manifest(root / "stages" / name / str(each)) for each in (old, new)]
-        inner = config.differences(*({name: side.get("identity")} for side in sides))
-        inner += _of_inputs(*(side.get("inputs") or {} for side in sides), root)
+        earlier, later = (_manifest(root / "stages" / name / str(each)) for each in (old, new))
+        inner = config.differences({name: earlier.get("identity")}, {name: later.get("identity")})
+        inner += _of_inputs(earlier.get("inputs") or {}, later.get("inputs") or {}, root)
         found += inner or [f"{name}: {old}, now {new}"]
     return list(dict.fromkeys(found))
 

@@ -116,12 +116,12 @@ class _SpoiltGradient(torch.autograd.Function):
     """Its input going forward; its gradient times a number going back."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, factor: float) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, value: Tensor, factor: float) -> Tensor:
         ctx.factor = factor
         return value.clone()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient * ctx.factor, None
 
 
