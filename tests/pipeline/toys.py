@@ -74,7 +74,7 @@ def kind_of(cls: type[Config]) -> str:
     return str(typing.get_args(cls.model_fields["kind"].annotation)[0])
 
 
-CHOICES: dict[str, dict[str, Any]] = {"validation": {}, "early_stopping": {}, "average": {}}
+CHOICES: dict[str, dict[str, Any]] = {"validation": {}, "early_stopping": {}, "average": {}, "spikes": {}}
 """Sections of a phase that are not there unless asked for."""
 
 
@@ -133,6 +133,12 @@ def with_scaling(values: dict[str, Any]) -> dict[str, Any]:
     """`values` with the decoder as a larger copy of another."""
     scaling = {"base_hidden_size": 16, "base_num_layers": 1, "base_num_heads": 1}
     return {**values, "model": {**values["model"], "scaling": scaling}}
+
+
+def without_early_stopping(values: dict[str, Any], leaf: Leaf) -> dict[str, Any]:
+    """`values` without what a rollback does not go with, in the phase of `leaf`."""
+    phase = str(leaf.path[0])
+    return {**values, phase: {**values[phase], "early_stopping": None}}
 
 
 def value_at(values: Any, path: tuple[Step, ...]) -> Any:
