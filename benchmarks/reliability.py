@@ -149,7 +149,12 @@ def kills(tier: Tier, folder: Path) -> dict[str, Any]:
 def toy_state(hidden_size: int = 64, num_layers: int = 2) -> TrainState:
     """A small model with a state of AdamW."""
     model = DecoderConfig(
-        context_length=64, num_layers=num_layers, hidden_size=hidden_size, num_heads=2, ffn_size=2 * hidden_size
+        context_length=64,
+        num_layers=num_layers,
+        hidden_size=hidden_size,
+        num_heads=2,
+        num_kv_heads=2,
+        ffn_size=2 * hidden_size,
     )
     config = TrainingConfig(tokens=640, global_batch_tokens=64, optimizer=AdamWConfig())
     state = build_state(model, 512, config, ExecutionConfig(compile="off"), 1, device=torch.device("cpu"))
@@ -184,7 +189,7 @@ def corruption(tier: Tier, folder: Path) -> dict[str, Any]:
     for step in (1, 2):
         state.step = step
         checkpoint.save(folder / "clean", state, {"validation": {}, "skipped": 0}, keep=2)
-    found = tried = 0
+    found = tried = untouched = 0
     while tried < tier.corruptions:
         shutil.rmtree(folder / "spoilt", ignore_errors=True)
         shutil.copytree(folder / "clean", folder / "spoilt")
@@ -200,9 +205,9 @@ def corruption(tier: Tier, folder: Path) -> dict[str, Any]:
         # A manifest that is gone makes the folder none of a checkpoint, which is warned of, not fallen back from.
         gone = victim.name == stage.MANIFEST and not victim.exists()
         # What a manifest tells beside its hashes may change without changing what is loaded.
-        harmless = victim.name == stage.MANIFEST and state.step == 2 and not named
-        found += harmless or (state.step == 1 and (gone or bool(named)))
-    return {"tried": tried, "found": found}
+        untouched += victim.name == stage.MANIFEST and state.step == 2 and not named
+        found += state.step == 1 and (gone or bool(named))
+    return {"tried": tried, "found": found, "in_words_of_the_manifest_only": untouched}
 
 
 def data(tier: Tier, folder: Path) -> dict[str, Any]:
