@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,14 @@ def test_a_halved_micro_batch_stays_so_after_a_resume(tmp_path: Path) -> None:
         run(tmp_path / "parts", "oom@2", stop=StopAfter(3))
     resumed, summary = run(tmp_path / "parts")
     assert summary["micro_batch_rows"] == 4 and toys.equal_states(whole, resumed)
+
+
+def test_a_disk_without_room_is_refused_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10))
+    with pytest.raises(ResourceError, match="a checkpoint needs"):
+        run(tmp_path)
+    assert read_lines(tmp_path / "logs" / "metrics.jsonl") == []
 
 
 def test_a_slow_step_and_a_flipped_bit_are_only_that(tmp_path: Path) -> None:

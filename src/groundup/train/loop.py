@@ -86,10 +86,9 @@ def train(
     with (
         attempts.recorded(),
         Watchdog(journal.folder, phase.name, state.rank, timeouts, on_hang) as watchdog,
-        stop.deferred(),
     ):
         loop = _Loop(phase, state, execution, folder, journal, watchdog, Faults(tuple(faults), state.rank))
-        with loop.saver.closed(), progress(phase.name, loop.total_steps, "steps") as bar:
+        with loop.saver.closed(), stop.deferred(), progress(phase.name, loop.total_steps, "steps") as bar:
             bar.start_at(state.step)
             while not loop.over:
                 if loop.one_step(bar):
@@ -143,6 +142,9 @@ class _Loop:
         if self.state.rank == 0:
             for folder in (self.checkpoints, self.folder / BEST):
                 checkpoint.remove_leftovers(folder)
+            # Known to be needed whatever the optimizer keeps: a disk without it is refused before the first step.
+            weights = sum(p.numel() * p.element_size() for p in self.state.model.parameters())
+            checkpoint.require_room(self.checkpoints, weights)
         found = self._load()
         earlier_seconds = self.journal.take_back_after(self.state.step)
         if found is None:
