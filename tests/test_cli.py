@@ -63,7 +63,7 @@ class ToyPipeline:
         self.asked.append((path, overrides))
         return SimpleNamespace(name="atlas")
 
-    def run(self, recipe: Any, until: str) -> Any:
+    def run(self, recipe: Any, until: str, faults: str = "") -> Any:
         self.asked.append(until)
         if self.failure:
             raise self.failure

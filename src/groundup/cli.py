@@ -195,6 +195,8 @@ def _parser(name: str, verb: Verb) -> _Parser:
             action="store_true",
             help="parts of the model: shape, parameters, FLOPs, memory; also of a folder",
         )
+    if verb.options == "verify":
+        parser.add_argument("--hashes-only", action="store_true", help="re-hash only; do not try whether it resumes")
     if verb.options == "markdown":
         parser.add_argument("--markdown", action="store_true", help="print the reference of all fields instead")
     return parser
@@ -252,7 +254,8 @@ def _words(options: argparse.Namespace, wanted: str) -> list[str]:
 def _run(options: argparse.Namespace) -> None:
     """run, prepare, pretrain, instruct, task, evaluate, export: bring the recipe up to the verb's stage."""
     pipeline = _room("pipeline")
-    result = pipeline.run(_recipe(options), until=pipeline.VERBS[options.verb])
+    faults = _room("launcher").requested_faults()
+    result = pipeline.run(_recipe(options), until=pipeline.VERBS[options.verb], faults=faults)
     figures = _figures(result.folder)
     model = None if result.model_folder is None else str(result.model_folder)
     if options.json:
@@ -434,17 +437,23 @@ def _report(options: argparse.Namespace) -> None:
 
 def _verify(options: argparse.Namespace) -> None:
     """verify: re-hash what a path holds; prints one canonical state hash, or the list of faults (exit code 4)."""
-    path = Path(_words(options, "a stage, checkpoint, model or run folder, or a recipe")[0])
+    path, recipe = Path(_words(options, "a stage, checkpoint, model or run folder, or a recipe")[0]), None
     if path.suffix in RECIPE_SUFFIXES and not path.is_dir():
-        path = _room("pipeline").run_folder(_recipe(options))
+        recipe = _recipe(options)
+        path = _room("pipeline").run_folder(recipe)
     state_hash, faults = _room("verification").verify_folder(path)
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise _room("errors").ModelFileError(f"{str(path)[-90:]}: {count}: {faults[0]}", details=faults[1:])
+    of_run = (path / "recipe.yaml").is_file() and not options.hashes_only
+    proofs = _room("pipeline").prove_resume(path, recipe) if of_run else []
     if options.json:
-        _show_json({"path": str(path), "state_hash": state_hash, "faults": []})
-    else:
-        _show(f"{state_hash}  {path}")
+        resumes = [proof.as_dict() for proof in proofs]
+        _show_json({"path": str(path), "state_hash": state_hash, "faults": [], "resume": resumes})
+        return
+    _show(f"{state_hash}  {path}")
+    for proof in proofs:
+        _show(proof.line())
 
 
 def _doctor(options: argparse.Namespace) -> None:
@@ -670,7 +679,12 @@ VERBS: dict[str, Verb] = {
         _show_recipe,
         "model",
     ),
-    "verify": Verb("PATH|RECIPE", "re-hash a stage, checkpoint, model or run; print one state hash", _verify),
+    "verify": Verb(
+        "PATH|RECIPE [--hashes-only]",
+        "re-hash a stage, checkpoint, model or run; print one state hash; of a run, prove that it resumes to the bit",
+        _verify,
+        "verify",
+    ),
     "tokenizer": Verb(
         "TARGET [FILE ...]", "how a tokenizer cuts --text, and how many tokens files need", _tokenizer, "tokenizer"
     ),

@@ -414,3 +414,20 @@ def json_schema(cls: type[Config]) -> dict[str, Any]:
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema.get("properties", {})["extends"] = {"type": "string", "description": "A base recipe, relative to this file."}
     return schema
+
+
+def differences(before: Any, after: Any, path: str = "") -> list[str]:
+    """Every leaf in which two JSON-like values differ: "optimizer.learning_rate: 0.01, now 0.02"."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        keys = [*before, *(key for key in after if key not in before)]
+        return [
+            line
+            for key in keys
+            for line in differences(before.get(key), after.get(key), f"{path}.{key}" if path else str(key))
+        ]
+    return [] if before == after else [f"{path}: {_short(before)}, now {_short(after)}"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 40 else text[:37] + "..."

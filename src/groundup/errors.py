@@ -7,6 +7,7 @@
     +-- LockedError      5   another run holds the folder
     +-- ResourceError    6   disk, memory, permissions, ports
     +-- DivergedError    7   loss or gradients no longer finite
+    +-- CrashLoopError   8   the same step ended the run again and again
     +-- Interrupted     75   SIGTERM, state saved (130: Ctrl-C, state saved)
 
 Invariant: `first_line(error)` has at most 200 characters and says what is wrong, with its value, and the remedy.
@@ -26,7 +27,7 @@ EXIT_CODES: dict[int, str] = {
     3: "data",
     4: "checkpoint or model file",
     5: "locked by another run",
-    6: "resources (disk, memory, ports)",
+    6: "resources (disk, memory, ports), or hung",
     7: "diverged",
     8: "crash loop",
     75: "preempted with its state saved",
@@ -80,6 +81,12 @@ class DivergedError(GroundupError):
     """Loss or gradients stayed non-finite, so going on would waste the budget."""
 
     exit_code = 7
+
+
+class CrashLoopError(GroundupError):
+    """Attempt after attempt ended at the same step, so another one would too."""
+
+    exit_code = 8
 
 
 class Interrupted(GroundupError):

@@ -10,6 +10,7 @@
 
     GROUNDUP_ALLOCATOR   none: no restart; tcmalloc, jemalloc, glibc (huge pages): that one, if it is there;
                          not set: the first of `BY_ITSELF` that is there
+    FAULT                faults on purpose, for tests (train/faults.py); refused without runtime.test_faults
     GROUNDUP_OPENMP      intel: threads by libiomp5 (pip install intel-openmp), if it is there; not set: torch's own
 
 Invariant: what the user has set in the environment is left alone, and no result depends on any of it.
@@ -30,6 +31,7 @@ ALLOCATORS = ("none", "tcmalloc", "jemalloc", "glibc")
 BY_ITSELF = ("tcmalloc", "glibc")
 """What is tried without being asked for, in this order."""
 ALLOCATOR_VARIABLE, OPENMP_VARIABLE = "GROUNDUP_ALLOCATOR", "GROUNDUP_OPENMP"
+FAULT_VARIABLE = "FAULT"
 LIBRARIES = {
     "tcmalloc": re.compile(r"libtcmalloc(?:_minimal)?\.so\.\d+"),
     "jemalloc": re.compile(r"libjemalloc\.so\.\d+"),
@@ -53,6 +55,11 @@ class Start:
     library: str | None = None
     openmp: str | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
+
+
+def requested_faults() -> str:
+    """What the environment's FAULT asks to go wrong, for tests; empty where it is not set."""
+    return os.environ.get(FAULT_VARIABLE, "")
 
 
 def settle_threads() -> None:

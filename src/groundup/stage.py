@@ -29,6 +29,8 @@ from groundup import config
 from groundup.errors import DataError, LockedError, ModelFileError, ResourceError, resource_errors
 
 MANIFEST = "manifest.json"
+DIGEST = "digest"
+"""Key of a manifest's hash over the rest of it."""
 LOGS = "logs"
 FORMAT_VERSION = 1
 _HASH_BLOCK_BYTES = 1 << 20
@@ -226,8 +228,15 @@ def seal(folder: Path, content: Mapping[str, Any]) -> None:
         files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": hash_file(path)}
     for sub in sorted(p for p in folder.rglob("*") if p.is_dir()):
         fsync_folder(sub)
-    write_json(folder / MANIFEST, {"format": FORMAT_VERSION, **content, "files": files})
+    whole = {"format": FORMAT_VERSION, **content, "files": files}
+    write_json(folder / MANIFEST, {**whole, DIGEST: _digest(whole)})
     fsync_folder(folder)
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    """Hash over what a manifest says, but for the hash itself: as JSON gives it back."""
+    read = json.loads(json.dumps({name: value for name, value in manifest.items() if name != DIGEST}))
+    return config.digest(read)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -287,8 +296,11 @@ def _are_files(files: Any) -> bool:
 
 def verify(folder: Path) -> tuple[str, list[str]]:
     """Re-hash every file of `folder` against its manifest -> (canonical state hash, faults; empty when all is well)."""
-    files = read_manifest(folder)["files"]
-    faults = []
+    manifest = read_manifest(folder)
+    files = manifest["files"]
+    # Older manifests have no hash of their own.
+    sound = manifest.get(DIGEST) in (None, _digest(manifest))
+    faults = [] if sound else [f"{MANIFEST}: differs from its own hash"]
     for name, expected in sorted(files.items()):
         path = folder / name
         if Path(name).is_absolute() or ".." in Path(name).parts:

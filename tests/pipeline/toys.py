@@ -74,7 +74,7 @@ def kind_of(cls: type[Config]) -> str:
     return str(typing.get_args(cls.model_fields["kind"].annotation)[0])
 
 
-CHOICES: dict[str, dict[str, Any]] = {"validation": {}, "early_stopping": {}, "average": {}}
+CHOICES: dict[str, dict[str, Any]] = {"validation": {}, "early_stopping": {}, "average": {}, "spikes": {}}
 """Sections of a phase that are not there unless asked for."""
 
 
@@ -152,6 +152,12 @@ def with_preferences(values: dict[str, Any], leaf: Leaf) -> dict[str, Any]:
     if leaf.path[0] == "preferences" and leaf.path[-1] == "format":
         return with_kinds(values, ((("preferences", "objective"), "kto"),))
     return values
+
+
+def without_early_stopping(values: dict[str, Any], leaf: Leaf) -> dict[str, Any]:
+    """`values` without what a rollback does not go with, in the phase of `leaf`."""
+    phase = str(leaf.path[0])
+    return {**values, phase: {**values[phase], "early_stopping": None}}
 
 
 def value_at(values: Any, path: tuple[Step, ...]) -> Any:

@@ -61,7 +61,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(tmp_path: Path, stopped_after: i
     steps = [line["step"] for line in lines if "loss" in line]
     assert steps == list(range(1, 13))
     assert [event["event"] for event in read_lines(tmp_path / "parts_run" / "events.jsonl")] == [
-        "checkpoint_saved", "preempted", "resumed", "checkpoint_saved",
+        "checkpoint_saved", "preempted", "restarted", "resumed", "checkpoint_saved",
     ]  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """The composition root: the recipe and the list of its stages, in order."""
 
 from groundup.pipeline.explain import explain
+from groundup.pipeline.proof import Proof, prove_resume
 from groundup.pipeline.recipe import InstructConfig, PretrainConfig, Recipe, RuntimeConfig, anchored, load_recipe
 from groundup.pipeline.run import VERBS, RunResult, instruct, prepare, pretrain, run, run_folder, status, workdir
 
@@ -8,6 +9,7 @@ __all__ = [
     "VERBS",
     "InstructConfig",
     "PretrainConfig",
+    "Proof",
     "Recipe",
     "RunResult",
     "RuntimeConfig",
@@ -17,6 +19,7 @@ __all__ = [
     "load_recipe",
     "prepare",
     "pretrain",
+    "prove_resume",
     "run",
     "run_folder",
     "status",

@@ -10,6 +10,7 @@ from groundup import stage, tokens
 from groundup.models import EncoderConfig
 from groundup.pipeline.recipe import InstructConfig, Recipe
 from groundup.tokens import Tokenizer
+from groundup.train.faults import Fault
 from groundup.train.guards import StopRequest
 
 
@@ -22,6 +23,10 @@ class Context:
     stop: StopRequest
     colour: bool = False
     done: dict[str, stage.Finished] = field(default_factory=dict)
+    faults: tuple[Fault, ...] = ()
+    """What is to go wrong, in tests."""
+    working_on: stage.Stage | None = None
+    """The stage that is being brought to done."""
 
     def folder(self, name: str) -> Path:
         """Folder of a finished stage."""

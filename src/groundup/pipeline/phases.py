@@ -26,6 +26,7 @@ from groundup.models.bigrams import flops_of_step
 from groundup.optim import LayersConfig
 from groundup.parallel.compile import uncompiled
 from groundup.pipeline import adapters
+from groundup.pipeline.changes import state_identity
 from groundup.pipeline.context import Context
 from groundup.pipeline.lambda_config import AutoLambda, Lambda, Ramp, lambda_at
 from groundup.pipeline.recipe import REPLAY, InstructConfig, Recipe
@@ -254,7 +255,7 @@ def run_phase(
         layers=layers,
         tune=tune,
     )
-    if callable(start) and not (work / loop.CHECKPOINTS).exists():
+    if callable(start) and not checkpoint.are_there(work / loop.CHECKPOINTS):
         start(state)
     del start  # whole weights, which are in the state now
     phase = loop.Phase(
@@ -264,9 +265,10 @@ def run_phase(
         objectives=objectives,
         validate=validate or _validation(context, tokenizer, training),
         flops_per_token=flops_per_token,
+        identity=state_identity(context.working_on),
     )
     journal = Journal(name, work, context.run_folder if mirrored else None)
-    summary = loop.train(phase, state, execution, work, journal, context.stop)
+    summary = loop.train(phase, state, execution, work, journal, context.stop, context.faults)
     return {
         **summary,
         "parameters": model.num_parameters(vocab_size),

@@ -185,6 +185,8 @@ class RuntimeConfig(ExecutionConfig):
     """Folder of stages and runs, relative to the current folder."""
     workers: int = Field(default=0, ge=0)
     """Processes that read, clean and encode text (0: this one; worth it for gigabytes)."""
+    verify_inputs: bool = True
+    """Hash tokens and examples before a phase begins to train on them: a second for each gigabyte or so."""
     data_engine: EngineName = "local"
     """What reads, cleans, deduplicates and encodes text: processes here, or a Ray cluster that shares `workdir`."""
     ray_address: str = ""

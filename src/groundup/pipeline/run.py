@@ -19,6 +19,7 @@ from groundup import config, stage, tokens
 from groundup.errors import RecipeError, ResourceError, resource_errors
 from groundup.log import logger
 from groundup.models import DecoderConfig, layout_of
+from groundup.pipeline import changes
 from groundup.pipeline.adapters import require_tune
 from groundup.pipeline.benchmarks import require_tasks
 from groundup.pipeline.context import Context
@@ -26,6 +27,7 @@ from groundup.pipeline.recipe import Recipe
 from groundup.pipeline.stages import StageKind, listed
 from groundup.pipeline.start import require_start
 from groundup.report import build_report
+from groundup.train.faults import parse_faults
 from groundup.train.guards import StopRequest
 from groundup.train.journal import publish
 
@@ -65,16 +67,21 @@ def run_folder(recipe: Recipe) -> Path:
     return workdir(recipe) / "runs" / recipe.name
 
 
-def run(recipe: Recipe, until: str = "export") -> RunResult:
+def run(recipe: Recipe, until: str = "export", faults: str = "") -> RunResult:
     """Every stage up to `until`, in order, going on from what is there; then the report.
 
+    `faults`: what is to go wrong (train.faults), which only a recipe with `runtime.test_faults` may ask for.
     Raises the errors of the stages; what was finished before stays. A second run of the same name gets LockedError.
     """
+    wanted_faults = parse_faults(faults)
+    if wanted_faults and not recipe.runtime.test_faults:
+        raise RecipeError("FAULT is set, which breaks runs on purpose; unset it, or set runtime.test_faults=true")
     folder = run_folder(recipe)
     with resource_errors(folder), StopRequest().installed() as stop:
         _make(folder)
         with stage.lock(folder.with_name(folder.name + ".lock")):
             context = Context(recipe, folder, stop, colour=sys.stderr.isatty() and "NO_COLOR" not in os.environ)
+            context.faults = wanted_faults
             _refresh(context)
             stage.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
             _require(recipe, until)
@@ -143,9 +150,15 @@ def _bring(context: Context, kind: StageKind) -> None:
     known = stage.finished(wanted, root) is not None
     if not known:
         logger.info(f"{kind.name}: {wanted.fingerprint}")
+    if kind.name in TRAINED and not known:
+        changes.refuse_changed(context.run_folder, wanted, root)
+        if context.recipe.runtime.verify_inputs:
+            changes.require_intact(context.done[name] for name in kind.needs if name in PREPARED)
+    context.working_on = wanted
     runtime = config.to_dict(context.recipe.runtime)
     context.done[kind.name] = stage.bring(wanted, root, lambda work: kind.build(context, work), runtime)
     found = context.done[kind.name]
+    changes.forget(context.run_folder, kind.name)
     logger.info(f"{kind.name}: {'already done' if known else 'done'} ({found.seconds:.1f} s)")
     _link(context.run_folder / "stages" / kind.name, found.path)
 

@@ -135,6 +135,7 @@ def to_json(run: RunFiles, facts: Facts) -> dict[str, Any]:
         "parameters": facts.parameters,
         "tokens": {**facts.tokens, "total": sum(facts.tokens.values())},
         "seconds": {**facts.seconds, "total": round(sum(facts.seconds.values()), 3)},
+        "effective_training": effective_training(run),
         "cost": {stage.name: _cost(facts, stage.name) for stage in run.stages},
         "metrics": facts.final,
         "metrics_by_phase": facts.metrics,
@@ -158,6 +159,12 @@ def _lambda(run: RunFiles) -> dict[str, Any] | None:
     found = run.lambda_search
     searched = {key: value for key, value in found.items() if key != "lambda"}
     return {"value": number(found.get("lambda")), "chosen": "by cross-validation", **searched}
+
+
+def effective_training(run: RunFiles) -> dict[str, dict[str, Any]]:
+    """Of each phase: attempts, seconds of use and in all, their share, and how the earlier attempts ended."""
+    found = {phase: mapping(run.summary(phase).get("effective_training")) for phase in PHASES}
+    return {phase: dict(each) for phase, each in found.items() if each}
 
 
 def _cost(facts: Facts, stage: str) -> dict[str, float | None]:
@@ -245,6 +252,10 @@ def notes(run: RunFiles) -> list[str]:
             found.append(f"{phase}: {skipped} steps had a loss or gradient that was not finite and changed nothing.")
         found += _gaps(phase, lines) if run.lines_read_every == 1 else []
         found += _overfitting(phase, lines)
+    for phase, each in effective_training(run).items():
+        if (number(each.get("attempts")) or 1) > 1:
+            share, wall = words.percent(each.get("effective_share")), words.duration(each.get("wall_seconds"))
+            found.append(f"{phase}: {each['attempts']} attempts; {share} of {wall} were steps that stayed.")
     fallbacks = sum(1 for event in run.events if event.get("event") == "checkpoint_fallback")
     if fallbacks:
         found.append(f"{fallbacks} damaged checkpoints were found; training went on from the one before.")

@@ -57,6 +57,11 @@ def _phase_figures(summary: Mapping[str, Any], lines: PhaseLines) -> list[tuple[
     rows.append(("time", words.duration(last(lines, "seconds"))))
     rows.append(("tokens per second", words.exact(round(typical(lines, "tokens_per_second") or 0) or None)))
     rows.append(("peak speed used (MFU)", words.percent(typical(lines, "mfu"))))
+    effective = mapping(summary.get("effective_training"))
+    if effective:
+        attempts = words.exact(effective.get("attempts"))
+        share = f"{words.percent(effective.get('effective_share'))} of {words.duration(effective.get('wall_seconds'))}"
+        rows.append(("effective training time", f"{share}, attempts: {attempts}"))
     rows.append(("last loss", words.exact(last(lines, "loss"))))
     wanted = ("skipped_steps", "lambda", "lambda_chosen", "replay_fraction", "epochs")
     technical = ("micro_batch_rows", "world_size", "computed_by")

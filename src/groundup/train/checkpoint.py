@@ -15,7 +15,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from groundup import stage
+from groundup import config, stage
 from groundup.errors import DataError, ModelFileError
 from groundup.log import logger
 from groundup.optim import flat_state, load_flat_state
@@ -50,53 +51,121 @@ def full_weights(state: TrainState) -> dict[str, Tensor]:
     return {name: shard.full_tensor(p.detach()).cpu().contiguous() for name, p in state.kept.items()}
 
 
-def save(folder: Path, state: TrainState, extra: dict[str, Any], keep: int) -> Path:
-    """Write a checkpoint of `state` under `folder`, prune all but the newest `keep`, and return its path."""
-    weights = full_weights(state)
+@dataclass(frozen=True)
+class Snapshot:
+    """What one checkpoint will hold: tensors by file, what is told beside them, and what they are a state of."""
+
+    step: int
+    files: Mapping[str, Mapping[str, Tensor]]
+    content: Mapping[str, Any]
+    identity: Mapping[str, Any]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the tensors."""
+        tensors = [value for content in self.files.values() for value in content.values()]
+        return sum(value.numel() * value.element_size() for value in tensors)
+
+
+def take(
+    state: TrainState, extra: Mapping[str, Any], identity: Mapping[str, Any] | None = None, *, copied: bool
+) -> Snapshot | None:
+    """The state as it is now, `copied` where training goes on while it is written. Every rank must call it.
+
+    Returns None on all ranks but the first, which has the whole tensors.
+    """
     optimizer = {
         name: shard.full_tensor(value).cpu().contiguous() for name, value in flat_state(state.optimizer).items()
     }
-    files = {WEIGHTS: weights, OPTIMIZER: optimizer}
+    files = {WEIGHTS: full_weights(state), OPTIMIZER: optimizer}
+    if copied and state.rank == 0:
+        files = {file: {name: value.clone() for name, value in tensors.items()} for file, tensors in files.items()}
     if state.memory:
         files[MEMORY] = {name: shard.gathered_rows(kept, state.mesh).cpu() for name, kept in state.memory.items()}
     if state.average is not None or state.optimizer.averages:
         with weights_for_use(state.optimizer, state.average):
             # Copies: on a CPU these are the parameters themselves, which hold other values outside of this block.
             files[AVERAGE] = {name: value.clone() for name, value in full_weights(state).items()}
-    target = folder / f"step-{state.step:08d}"
-    if state.rank == 0:
-        tensors = [value for content in files.values() for value in content.values()]
-        needed = sum(value.numel() * value.element_size() for value in tensors)
-        folder.mkdir(parents=True, exist_ok=True)
-        stage.require_space(folder, int(needed * 1.1), "a checkpoint")
-        _write(folder, target, files, {"step": state.step, **extra})
-        prune(folder, keep)
-    return target
+    if state.rank != 0:
+        return None
+    return Snapshot(state.step, files, {"step": state.step, **extra}, identity or {})
 
 
-def _write(folder: Path, target: Path, files: dict[str, dict[str, Tensor]], content: dict[str, Any]) -> None:
+def save(folder: Path, state: TrainState, extra: dict[str, Any], keep: int) -> Path:
+    """Write a checkpoint of `state` under `folder`, prune all but the newest `keep`, and return its path."""
+    snapshot = take(state, extra, copied=False)
+    if snapshot is not None:
+        require_room(folder, snapshot.size_bytes)
+        write(folder, snapshot, keep)
+    return folder / folder_name(state.step)
+
+
+def folder_name(step: int) -> str:
+    """Name of the folder of a step's checkpoint."""
+    return f"step-{step:08d}"
+
+
+def require_room(folder: Path, size_bytes: int) -> None:
+    """Raise ResourceError where a checkpoint of so many bytes of tensors does not fit on the disk."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stage.require_space(folder, int(size_bytes * 1.1), "a checkpoint")
+
+
+def write(folder: Path, snapshot: Snapshot, keep: int, before_file: Callable[[], None] | None = None) -> Path:
+    """Write a snapshot under `folder`, prune all but the newest `keep`; returns its path. `before_file`: each time."""
+    target = folder / folder_name(snapshot.step)
     partial = folder / f"{target.name}.partial-{os.getpid()}"
-    for leftover in folder.glob("step-*.partial-*"):
-        shutil.rmtree(leftover)
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
     partial.mkdir()
     try:
-        for name, tensors in files.items():
-            save_file(tensors, partial / name, metadata={"format": "pt"})
-            (partial / name).chmod(0o644)  # safetensors makes files that only their owner may read
+        for name, tensors in snapshot.files.items():
+            if before_file is not None:
+                before_file()
+            _write_tensors(partial / name, tensors)
+        content, identity = dict(snapshot.content), dict(snapshot.identity)
         stage.write_json(partial / STATE, content)
-        stage.seal(partial, {"stage": "checkpoint", "fingerprint": target.name, "summary": content})
+        about = {"stage": "checkpoint", "fingerprint": target.name, "summary": content}
+        stage.seal(partial, {**about, **({"identity": identity} if identity else {})})
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     if target.exists():
-        shutil.rmtree(target)
+        # Out of the way by one rename: a kill between two steps of a deletion would leave half a checkpoint.
+        os.replace(target, folder / f"{target.name}.partial-{os.getpid()}-old")
     os.replace(partial, target)
     stage.fsync_folder(folder)
+    remove_leftovers(folder)
+    prune(folder, keep)
+    return target
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """A safetensors file. Raises OSError where the system refuses, which safetensors only tells in words."""
+    try:
+        save_file(dict(tensors), path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+    path.chmod(0o644)  # safetensors makes files that only their owner may read
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writers left that were killed; whoever calls it holds the stage's lock, so none of them lives."""
+    for leftover in folder.glob("step-*.partial-*"):
+        shutil.rmtree(leftover)
 
 
 def prune(folder: Path, keep: int) -> None:
     """Delete all but the newest `keep` checkpoints."""
-    for old in _candidates(folder)[keep:]:
+    remove(_candidates(folder)[keep:])
+
+
+def remove(checkpoints: Sequence[Path]) -> None:
+    """Delete these checkpoints."""
+    for old in checkpoints:
         # Renamed first, so that a kill half-way through the deletion leaves no folder that looks like a checkpoint.
         doomed = old.with_name(f"{old.name}.partial-{os.getpid()}")
         os.replace(old, doomed)
@@ -119,17 +188,29 @@ def _candidates(folder: Path) -> list[Path]:
 
 
 def resume(
-    folder: Path, state: TrainState, announced: bool, on_fallback: Callable[[Path, str], None]
+    folder: Path,
+    state: TrainState,
+    announced: bool,
+    on_fallback: Callable[[Path, str], None],
+    identity: Mapping[str, Any] | None = None,
+    *,
+    up_to: int | None = None,
 ) -> dict[str, Any] | None:
     """Load the newest good checkpoint into `state`; None when there never was one.
 
     `announced`: an earlier attempt said that it saved a checkpoint. `on_fallback(path, fault)` is told of each damaged
-    one. Raises ModelFileError when checkpoints were there but none is good.
+    one. `identity`: what the state must be one of. `up_to`: the newest of at most this step, else the oldest.
+    Raises ModelFileError when checkpoints were there but none is good, or when the good one is of something else.
     """
     candidates = _candidates(folder)
+    if up_to is not None:
+        # Those that are too new come last, the oldest of them first.
+        old = [path for path in candidates if step_of(path) <= up_to]
+        candidates = old + [path for path in reversed(candidates) if path not in old]
     for path in candidates:
         fault = _fault(path)
         if fault is None:
+            _require_same(path, identity)
             return _load(path, state)
         logger.warning(f"{path}: damaged ({fault}); falling back to the one before")
         on_fallback(path, fault)
@@ -139,6 +220,43 @@ def resume(
             " restore one, or delete this folder's parent to start again"
         )
     return None
+
+
+def newest_identity(folder: Path) -> dict[str, Any] | None:
+    """What the newest checkpoint in `folder` says it is a state of; None without any."""
+    for path in _candidates(folder):
+        try:
+            return dict(stage.read_manifest(path).get("identity") or {})
+        except (DataError, ModelFileError):
+            continue
+    return None
+
+
+def are_there(folder: Path) -> bool:
+    """Whether a whole checkpoint lies in `folder`."""
+    return bool(_candidates(folder))
+
+
+def step_of(path: Path) -> int:
+    """The step of a checkpoint's folder."""
+    return int(path.name.removeprefix("step-"))
+
+
+def newer_than(folder: Path, step: int) -> list[Path]:
+    """Checkpoints of later steps, newest first."""
+    return [path for path in _candidates(folder) if step_of(path) > step]
+
+
+def _require_same(path: Path, identity: Mapping[str, Any] | None) -> None:
+    """Raise ModelFileError, naming every field that differs, where a checkpoint is of something else."""
+    saved = stage.read_manifest(path).get("identity")
+    changes = config.differences(saved, json.loads(json.dumps(identity))) if saved and identity else []
+    if changes:
+        raise ModelFileError(
+            f"{path.parent.parent.name[:40]}/{path.name}: made under other values, of which {len(changes)} differ:"
+            f" {changes[0][:60]}; go back to them, or delete the folder to start again",
+            details=changes,
+        )
 
 
 def _fault(path: Path) -> str | None:
@@ -153,7 +271,7 @@ def _load(path: Path, state: TrainState) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
     load_flat_state(state.optimizer, read_tensors(path / OPTIMIZER))
     load_tensors(state.kept, read_tensors(path / WEIGHTS))
-    if state.average is not None:
+    if state.average is not None and content["step"]:  # before the first step there is no average
         state.average.values = {name: p.detach().clone() for name, p in state.average.parameters.items()}
         found = read_tensors(path / AVERAGE)  # with what never moved, where checkpoints hold that too
         load_tensors(state.average.values, {name: found[name] for name in state.average.values if name in found})

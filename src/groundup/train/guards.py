@@ -64,20 +64,31 @@ class StopRequest:
             raise self.interrupted("what is finished is on the disk")
 
 
+HOPELESS_TIMES = 100.0
+
+
 class DivergenceGuard:
-    """Counts steps in a row with non-finite loss or gradients."""
+    """Counts steps in a row that lead nowhere: non-finite loss or gradients, or a loss a hundred times the first one.
+
+    The first one is that of this attempt, or 1 where that is less.
+    """
 
     def __init__(self, max_skipped_steps: int) -> None:
         self._limit = max_skipped_steps
         self._in_a_row = 0
+        self._hopeless_from = 0.0
         self.total = 0
 
-    def observe(self, step: int, finite: bool) -> None:
-        """Count one step. Raises DivergedError after too many skipped steps in a row."""
-        self._in_a_row = 0 if finite else self._in_a_row + 1
+    def observe(self, step: int, finite: bool, loss: float = 0.0) -> None:
+        """Count one step. Raises DivergedError after too many in a row."""
+        if finite and not self._hopeless_from:
+            self._hopeless_from = HOPELESS_TIMES * max(abs(loss), 1.0)
+        hopeless = finite and loss > self._hopeless_from
+        self._in_a_row = self._in_a_row + 1 if hopeless or not finite else 0
         self.total += not finite
         if self._in_a_row > self._limit:
+            what = f"a loss of {loss:.3g}, as from wild guesses" if hopeless else "non-finite loss or gradients"
             raise DivergedError(
-                f"step {step}: {self._in_a_row} steps in a row with non-finite loss or gradients;"
+                f"step {step}: {self._in_a_row} steps in a row with {what};"
                 " lower optimizer.learning_rate or raise schedule.warmup_steps"
             )

@@ -24,6 +24,7 @@ class Journal:
     def __init__(self, phase: str, stage_folder: Path, run_folder: Path | None) -> None:
         self.phase = phase
         self._folders = [stage_folder / LOGS, *([run_folder] if run_folder else [])]
+        self.logs = stage_folder / LOGS
         self._metrics = JsonLines(*(folder / METRICS for folder in self._folders))
         self._events = JsonLines(*(folder / EVENTS for folder in self._folders))
 
@@ -35,6 +36,23 @@ class Journal:
         """Append one event with the wall-clock time at which it happened."""
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._events.write({"event": name, "time": now, "phase": self.phase, **values})
+
+    @property
+    def folder(self) -> Path:
+        """Where people look: the run folder, or the stage's own logs."""
+        return self._folders[-1]
+
+    def last_step(self) -> int:
+        """The last step that has a line; 0 without any."""
+        return max((int(line.get("step") or 0) for line in read_lines(self.logs / METRICS)), default=0)
+
+    def productive_seconds(self) -> float:
+        """Seconds of the steps that have a line: what was done again or lost does not count."""
+        found = 0.0
+        for line in read_lines(self.logs / METRICS):
+            rate = float(line.get("tokens_per_second") or 0.0)
+            found += float(line["tokens_seen"]) / int(line["step"]) / rate if rate and line.get("step") else 0.0
+        return found
 
     def announced_checkpoint(self) -> bool:
         """True when an earlier attempt said that it saved a checkpoint."""

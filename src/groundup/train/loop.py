@@ -1,6 +1,8 @@
 """The loop around the step, for every phase: resume, step, log, validate, checkpoint, stop when asked.
 
     resume -> [ batch(step) -> train_step -> journal -> validate? -> checkpoint? -> stop? ]* -> last checkpoint
+                    ^               |
+                    +-- rollback ---+  where the loss jumped and the recipe says so
 
 Invariant: what a step does depends on the state and the step number only, so a run killed at any moment and resumed
 ends with the same bits as one never killed.
@@ -11,8 +13,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +24,21 @@ import torch.distributed as dist
 from groundup.errors import DataError
 from groundup.log import Progress, logger, progress
 from groundup.optim import learning_rate_factor
-from groundup.tokens import Batch, Mixture
+from groundup.tokens import Mixture
 from groundup.train import checkpoint
+from groundup.train.attempts import HUNG, Attempts
 from groundup.train.average import weights_for_use
+from groundup.train.faults import Fault, Faults
 from groundup.train.guards import DivergenceGuard, StopRequest
 from groundup.train.journal import Journal
 from groundup.train.meter import Stopwatch, measured_peak_flops, peak_memory_bytes
+from groundup.train.saving import Saver
+from groundup.train.shortage import MicroBatching
+from groundup.train.spikes import SpikeGuard
 from groundup.train.state import ExecutionConfig, TrainingConfig, TrainState, dtype_of, rows_per_micro_batch
 from groundup.train.step import Objectives, StepResult, train_step
 from groundup.train.stopping import best_validation, is_over
+from groundup.train.watchdog import Watchdog
 
 CHECKPOINTS = "checkpoints"
 BEST = "best"
@@ -50,31 +58,57 @@ class Phase:
     validate: Validate
     """Model -> {bits_per_byte, loss, n_bytes} on held-out text."""
     flops_per_token: float
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    """What its result depends on, as the stage says it: a checkpoint of another identity is refused."""
 
 
 def train(
-    phase: Phase, state: TrainState, execution: ExecutionConfig, folder: Path, journal: Journal, stop: StopRequest
+    phase: Phase,
+    state: TrainState,
+    execution: ExecutionConfig,
+    folder: Path,
+    journal: Journal,
+    stop: StopRequest,
+    faults: Sequence[Fault] = (),
 ) -> dict[str, Any]:
     """Train `state` to the end of the phase's budget inside `folder`; returns the phase's summary.
 
-    Raises Interrupted (state saved) when asked to stop, DivergedError, ModelFileError (no good checkpoint).
+    Raises Interrupted (state saved) when asked to stop, DivergedError, ModelFileError (no good checkpoint, or one of
+    another identity), ResourceError, CrashLoopError.
     """
-    loop = _Loop(phase, state, execution, folder, journal)
-    with stop.deferred(), progress(phase.name, loop.total_steps, "steps") as bar:
-        bar.start_at(state.step)
-        while not loop.over:
-            loop.one_step(bar)
-            loop.after_step(stop)
-    loop.finish()
-    return loop.summary()
+    attempts = Attempts(journal, execution.max_failed_attempts, writes=state.rank == 0)
+
+    def on_hang(facts: dict[str, Any]) -> None:
+        journal.event("watchdog", **facts)
+        attempts.end(HUNG)
+
+    timeouts = {name: getattr(execution, f"{name}_timeout_seconds") for name in ("step", "checkpoint", "validation")}
+    with (
+        attempts.recorded(),
+        Watchdog(journal.folder, phase.name, state.rank, timeouts, on_hang) as watchdog,
+    ):
+        loop = _Loop(phase, state, execution, folder, journal, watchdog, Faults(tuple(faults), state.rank))
+        with loop.saver.closed(), stop.deferred(), progress(phase.name, loop.total_steps, "steps") as bar:
+            bar.start_at(state.step)
+            while not loop.over:
+                if loop.one_step(bar):
+                    loop.after_step(stop)
+        loop.finish()
+    return {**loop.summary(), "effective_training": attempts.summary()}
 
 
 class _Loop:
     def __init__(
-        self, phase: Phase, state: TrainState, execution: ExecutionConfig, folder: Path, journal: Journal
+        self,
+        phase: Phase,
+        state: TrainState,
+        execution: ExecutionConfig,
+        folder: Path,
+        journal: Journal,
+        watchdog: Watchdog,
+        faults: Faults,
     ) -> None:
-        self.phase, self.state, self.journal = phase, state, journal
-        self.keep_checkpoints = execution.keep_checkpoints
+        self.phase, self.state, self.journal, self.watchdog, self.faults = phase, state, journal, watchdog, faults
         decisive = phase.training.validation
         self.validate_every_steps = decisive.every_steps if decisive else execution.validate_every_steps
         self.checkpoint_every_seconds = execution.checkpoint_every_seconds
@@ -82,8 +116,20 @@ class _Loop:
         self.checkpoints = folder / CHECKPOINTS
         self.total_steps = phase.training.total_steps()
         self.rows_of_rank = phase.mixture.rows_per_step // state.world_size
-        self.micro_batch_rows = rows_per_micro_batch(execution, phase.mixture.context_length, self.rows_of_rank)
+        rows = rows_per_micro_batch(execution, phase.mixture.context_length, self.rows_of_rank)
+        self.micro_batching = MicroBatching(rows, self.rows_of_rank)
         self.guard = DivergenceGuard(phase.training.max_skipped_steps)
+        self.spikes = SpikeGuard(phase.training.spikes)
+        self.saver = Saver(
+            self.checkpoints,
+            execution.keep_checkpoints,
+            execution.asynchronous_checkpoints,
+            on_saved=lambda path: journal.event(
+                "checkpoint_saved", step=checkpoint.step_of(path), checkpoint=path.name
+            ),
+            on_failed=lambda step, fault: journal.event("checkpoint_failed", step=step, fault=fault),
+            before_write=faults.before_write,
+        )
         self.validation: dict[str, Any] = {}
         self.validations: list[tuple[int, float]] = []
         self.watch = Stopwatch(self._resume())
@@ -93,61 +139,121 @@ class _Loop:
 
     def _resume(self) -> float:
         """Load the newest good checkpoint; returns the seconds that earlier attempts trained."""
+        if self.state.rank == 0:
+            for folder in (self.checkpoints, self.folder / BEST):
+                checkpoint.remove_leftovers(folder)
+            # Known to be needed whatever the optimizer keeps: a disk without it is refused before the first step.
+            weights = sum(p.numel() * p.element_size() for p in self.state.model.parameters())
+            checkpoint.require_room(self.checkpoints, weights)
+        found = self._load()
+        earlier_seconds = self.journal.take_back_after(self.state.step)
+        if found is None:
+            if self.spikes.goes_back:
+                self._save()
+            return 0.0
+        self.journal.event("resumed", step=self.state.step)
+        logger.info(f"{self.phase.name}: resumed at step {self.state.step} of {self.total_steps}")
+        self.spikes.take_back(found.get("spikes", {}))
+        if "micro_batch" in found:
+            self.micro_batching.take_back(found["micro_batch"])
+        return earlier_seconds
+
+    def _load(self, up_to: int | None = None) -> dict[str, Any] | None:
+        """Take back a checkpoint, and what it counted; returns what it tells beside the tensors."""
 
         def on_fallback(path: Path, fault: str) -> None:
             self.journal.event("checkpoint_fallback", checkpoint=path.name, fault=fault)
 
-        found = checkpoint.resume(self.checkpoints, self.state, self.journal.announced_checkpoint(), on_fallback)
-        earlier_seconds = self.journal.take_back_after(self.state.step)
-        if found is None:
-            return 0.0
-        self.journal.event("resumed", step=self.state.step)
-        logger.info(f"{self.phase.name}: resumed at step {self.state.step} of {self.total_steps}")
-        self.validation = dict(found["validation"])
-        self.validations = [(int(step), float(loss)) for step, loss in found.get("validations", [])]
-        self.guard.total = int(found["skipped"])
-        return earlier_seconds
+        announced = self.journal.announced_checkpoint()
+        found = checkpoint.resume(
+            self.checkpoints, self.state, announced, on_fallback, self.phase.identity, up_to=up_to
+        )
+        if found is not None:
+            self.validation = dict(found["validation"])
+            self.validations = [(int(step), float(loss)) for step, loss in found.get("validations", [])]
+            self.guard.total = int(found["skipped"])
+        return found
 
     @property
     def over(self) -> bool:
         """Whether the budget is spent, or validation has not improved for too long."""
         return self.state.step >= self.total_steps or is_over(self.phase.training.early_stopping, self.validations)
 
-    def one_step(self, bar: Progress) -> None:
-        """Make the rank's micro-batches, do the step, write its line."""
-        schedule = self.phase.training.schedule
-        factor = learning_rate_factor(schedule, self.state.step, self.total_steps, self.validations)
-        self.watch.restart_lap()
-        result = train_step(
-            self.state,
-            self._micro_batches(),
-            self.phase.objectives.at(self.state.step),
-            learning_rate_factor=factor,
-            max_grad_norm=self.phase.training.max_grad_norm,
-        )
-        loss = float(result.loss)
-        grad_norm = float(result.grad_norm)
-        seconds = self.watch.lap()
+    def one_step(self, bar: Progress) -> bool:
+        """Make the rank's micro-batches, do the step, write its line; False when the run went back instead."""
+        with self.watchdog.section("step", self.state.step + 1):
+            self.watch.restart_lap()
+            factor = learning_rate_factor(
+                self.phase.training.schedule, self.state.step, self.total_steps, self.validations
+            )
+            limit = self.spikes.limit
+            self.faults.before_step(self.state)
+            result = self.micro_batching.step(self.state, lambda rows: self._step(rows, factor, limit), self._on_halved)
+            loss, grad_norm, updated = float(result.loss), float(result.grad_norm), bool(result.updated)
+            seconds = self.watch.lap()
         finite = math.isfinite(loss) and math.isfinite(grad_norm)
-        self._record(result, loss, grad_norm, factor, seconds, finite)
+        if finite and not updated:
+            self.spikes.count(self.state.step, loss, limit)
+            if self.spikes.goes_back:
+                self._go_back(loss, limit)
+                bar.start_at(self.state.step)
+                return False
+        if updated:
+            self.spikes.accept(loss)
+        self._record(result, loss, grad_norm, factor, seconds, updated)
         rate = self.phase.training.global_batch_tokens / seconds
         bar.advance(1, f"loss {loss:.3f}, {rate:,.0f} tokens/s")
-        self.guard.observe(self.state.step, finite)
+        self.guard.total += finite and not updated
+        self.guard.observe(self.state.step, finite, loss)
+        return True
 
-    def _micro_batches(self) -> list[Batch]:
+    def _step(self, rows: int, factor: float, loss_limit: float) -> StepResult:
         first = self.state.rank * self.rows_of_rank
-        starts = range(first, first + self.rows_of_rank, self.micro_batch_rows)
-        step = self.state.step
-        return [self.phase.mixture.batch(step, at, self.micro_batch_rows).to(self.state.device) for at in starts]
+        batch = self.spikes.batch(self.state.step)
+        with self.faults.during_step(self.state):
+            return train_step(
+                self.state,
+                [
+                    self.phase.mixture.batch(batch, at, rows).to(self.state.device)
+                    for at in range(first, first + self.rows_of_rank, rows)
+                ],
+                self.phase.objectives.at(self.state.step),
+                learning_rate_factor=factor,
+                max_grad_norm=self.phase.training.max_grad_norm,
+                loss_limit=loss_limit,
+            )
+
+    def _on_halved(self, before: int, after: int) -> None:
+        step = self.state.step + 1
+        logger.warning(f"step {step}: out of memory with {before} rows at a time; going on with {after}")
+        self.journal.event("micro_batch_halved", step=step, rows_before=before, rows=after)
+
+    def _go_back(self, loss: float, limit: float) -> None:
+        """To the last good checkpoint before the jump, and from there on without the batches around it."""
+        spike = self.state.step - 1
+        self.saver.wait()
+        with self.watchdog.section("rollback", spike + 1):
+            found = self._load(up_to=self.spikes.first_left_out(spike))
+        assert found is not None, "where a rule goes back, the phase began with a checkpoint"
+        first = max(self.spikes.first_left_out(spike), self.state.step)
+        if self.state.rank == 0:
+            checkpoint.remove(checkpoint.newer_than(self.checkpoints, self.state.step))
+        self.spikes.losses = list(found.get("spikes", {}).get("losses", ()))
+        batches = self.spikes.leave_out(first, spike)
+        self.journal.take_back_after(self.state.step)
+        what = f"loss {loss:.3g} above {limit:.3g}: back to step {self.state.step}"
+        logger.warning(f"step {spike + 1}: {what}, leaving out batches {batches[0]} to {batches[1]}")
+        about = {"loss": loss, "limit": limit, "to_step": self.state.step, "number": self.spikes.total}
+        self.journal.event("rollback", step=spike + 1, batches_left_out=list(batches), **about)
 
     def _record(
-        self, result: StepResult, loss: float, grad_norm: float, factor: float, seconds: float, finite: bool
+        self, result: StepResult, loss: float, grad_norm: float, factor: float, seconds: float, updated: bool
     ) -> None:
         if self.state.rank != 0:
             return
         step, tokens = self.state.step, self.phase.training.global_batch_tokens
         by_source = zip(self.phase.objectives.loss_names, result.source_losses.tolist())
-        if not finite:
+        if not updated:
             self.journal.event("step_skipped", step=step, loss=loss, grad_norm=grad_norm)
         self.journal.metric(
             step=step,
@@ -161,8 +267,8 @@ class _Loop:
             tokens_per_second=round(tokens / seconds, 1),
             mfu=round(tokens / seconds * self.phase.flops_per_token / self.peak_flops, 4),
             peak_memory_bytes=peak_memory_bytes(self.state.device),
-            sample_ids_hash=self.phase.mixture.sample_ids_hash(step - 1),
-            skipped=not finite,
+            sample_ids_hash=self.phase.mixture.sample_ids_hash(self.spikes.batch(step - 1)),
+            skipped=not updated,
             targets=int(result.targets),
             seconds=round(self.watch.seconds, 3),
         )
@@ -176,6 +282,9 @@ class _Loop:
         stopping, due = self._agree(stop.requested, due)
         if stopping or due or self.over:
             self._save()
+        if stopping or self.over:
+            with self.watchdog.section("checkpoint", self.state.step):
+                self.saver.wait()
         if stopping and not self.over:
             error = stop.interrupted(f"{self.phase.name} saved at step {self.state.step} of {self.total_steps}")
             name = "preempted" if error.exit_code == 75 else "interrupted"
@@ -191,7 +300,10 @@ class _Loop:
         return [bool(vote) for vote in votes.tolist()]
 
     def _validate(self) -> None:
-        with weights_for_use(self.state.optimizer, self.state.average):
+        with (
+            self.watchdog.section("validation", self.state.step),
+            weights_for_use(self.state.optimizer, self.state.average),
+        ):
             self.validation = dict(self.phase.validate(self.state.model))
         if self.state.rank == 0:
             self.journal.metric(step=self.state.step, seconds=round(self.watch.seconds, 3), validation=self.validation)
@@ -215,10 +327,9 @@ class _Loop:
             self.journal.event("stopped_early", step=self.state.step, validations=len(self.validations))
 
     def _save(self) -> None:
-        path = checkpoint.save(self.checkpoints, self.state, self._account(), self.keep_checkpoints)
+        with self.watchdog.section("checkpoint", self.state.step):
+            self.saver.save(self.state, self._account(), self.phase.identity)
         self.saved_at = time.monotonic()
-        if self.state.rank == 0:
-            self.journal.event("checkpoint_saved", step=self.state.step, checkpoint=path.name)
 
     def _account(self) -> dict[str, Any]:
         """What a checkpoint tells beside the tensors."""
@@ -229,6 +340,8 @@ class _Loop:
             "validation": self.validation,
             "skipped": self.guard.total,
             **({"validations": self.validations} if self.validations else {}),
+            **self.spikes.account(),
+            **self.micro_batching.account(),
         }
 
     def _best(self) -> int | None:
@@ -248,6 +361,8 @@ class _Loop:
         """Leave only the last checkpoint, which is the phase's result."""
         if self.state.rank == 0:
             checkpoint.prune(self.checkpoints, keep=1)
+            for folder in (self.checkpoints, self.folder / BEST):
+                checkpoint.remove_leftovers(folder)
 
     def summary(self) -> dict[str, Any]:
         """Figures of the phase for manifests and reports."""
@@ -257,11 +372,12 @@ class _Loop:
             "steps": self.state.step,
             "tokens": self.state.step * self.phase.training.global_batch_tokens,
             "skipped_steps": self.guard.total,
+            **({"spikes": self.spikes.total, "left_out": self.spikes.left_out} if self.spikes.config else {}),
             "validation": self.validation,
             **({"best_validation": dict(zip(("step", "loss"), self.validations[best]))} if best is not None else {}),
             "train_seconds": round(seconds, 2),
             "peak_memory_bytes": peak_memory_bytes(self.state.device),
             "world_size": self.state.world_size,
-            "micro_batch_rows": self.micro_batch_rows,
+            "micro_batch_rows": self.micro_batching.rows,
             "earlier_seconds": round(self.watch.earlier_seconds, 2),
         }

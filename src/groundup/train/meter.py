@@ -5,6 +5,7 @@ Invariant: nothing here touches the result of a step; times come from the monoto
 
 from __future__ import annotations
 
+import functools
 import resource
 import time
 
@@ -13,8 +14,9 @@ import torch
 _GEMM_SIZES = (4096, 512, 2048)
 
 
+@functools.cache
 def measured_peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Matrix-product speed of this machine in FLOP per second: the best of a few short products (about 0.2 s)."""
+    """Matrix-product speed of this machine in FLOP per second: the best of a few short products (about 0.2 s), once."""
     rows, inner, columns = _GEMM_SIZES
     left = torch.ones(rows, inner, device=device, dtype=dtype)
     right = torch.ones(inner, columns, device=device, dtype=dtype)

@@ -54,6 +54,7 @@ from groundup.parallel import shard
 from groundup.parallel.host import keep_freed_memory
 from groundup.tokens import Bigrams
 from groundup.train.average import AverageConfig, WeightAverage
+from groundup.train.spikes import SpikesConfig
 from groundup.train.stopping import EarlyStoppingConfig, ValidationConfig
 
 Way = Literal["kernels", "compiled", "eager"]
@@ -90,7 +91,10 @@ class TrainingConfig(Config):
     average: AverageConfig | None = None
     """Validate and keep a running mean of the weights."""
     max_skipped_steps: int = Field(default=8, ge=0)
-    """The run stops as diverged after this many steps in a row with non-finite gradients."""
+    """The run stops as diverged after this many steps in a row with non-finite gradients, or losses a hundred times
+    those of the first."""
+    spikes: SpikesConfig | None = None
+    """What is done about losses that jump; without it nothing is."""
 
     @model_validator(mode="after")
     def _decided_by_validation(self) -> TrainingConfig:
@@ -102,6 +106,8 @@ class TrainingConfig(Config):
                 raise ValueError(
                     f"{what} needs validation: {{every_steps: ..., rows: ...}}; the result depends on both"
                 )
+        if self.early_stopping is not None and self.spikes is not None and self.spikes.action == "rollback":
+            raise ValueError("spikes.action: rollback would undo what early_stopping decided; use action: skip")
         return self
 
     def total_steps(self) -> int:
@@ -134,6 +140,19 @@ class ExecutionConfig(Config):
     """Longest time of work that a kill may lose."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """Checkpoints kept while a phase runs."""
+    asynchronous_checkpoints: bool = True
+    """Write checkpoints while training goes on, from a copy in memory; false: wait for each, without the copy."""
+    step_timeout_seconds: float = Field(default=0.0, ge=0)
+    """A step that takes longer hangs: stacks are written, the process ends. 0: 20 times the longest seen, 600 or more.
+    """
+    checkpoint_timeout_seconds: float = Field(default=0.0, ge=0)
+    """As for a step: the copy for a checkpoint, and the wait for the one before."""
+    validation_timeout_seconds: float = Field(default=0.0, ge=0)
+    """As for a step: a validation."""
+    max_failed_attempts: int = Field(default=5, ge=0)
+    """Attempts in a row that may end at the same step without a reason, before one is refused (0: any number)."""
+    test_faults: bool = False
+    """Let the environment's FAULT make faults on purpose, for tests."""
 
     @model_validator(mode="after")
     def _exact_is_eager(self) -> ExecutionConfig:
@@ -162,6 +181,8 @@ class TrainState:
     """The mean of the weights, where the recipe asks for one."""
     kept: Mapping[str, Tensor] = field(default_factory=dict)
     """What a checkpoint holds of the model: all parameters, or those that learn where the others are given again."""
+    updating: bool = False
+    """True while the optimizer changes the parameters: a step that fails then cannot be done again."""
 
     @property
     def world_size(self) -> int:

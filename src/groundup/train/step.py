@@ -9,13 +9,14 @@ tensors; what the host wants to know it reads from `StepResult` afterwards.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from groundup.kernels import ops
@@ -66,6 +67,8 @@ class StepResult:
     """Mean loss per valid target, as `Objectives.loss_names` names them; NaN where there was none."""
     grad_norm: Float[Tensor, ""]
     targets: Int64[Tensor, ""]
+    updated: Bool[Tensor, ""]
+    """False where loss or gradients were refused and the update was made with gradients of zero."""
 
 
 def train_step(
@@ -75,10 +78,12 @@ def train_step(
     *,
     learning_rate_factor: float,
     max_grad_norm: float,
+    loss_limit: float = math.inf,
 ) -> StepResult:
     """One optimizer update from this rank's micro-batches (already on the device).
 
-    A step whose gradients are not finite updates with zero gradients instead, and shows it by its `grad_norm`.
+    A step whose loss is not below `loss_limit` (NaN never is), or whose gradients are not finite, updates with zero
+    gradients instead and says so by `updated`.
     """
     counts = count_targets(micro_batches, len(objectives.sources), state)
     row_weights = _row_weights(counts, objectives)
@@ -92,18 +97,22 @@ def train_step(
         loss_sums = loss_sums.index_add(0, batch.sources, row_sums.detach())
     if state.world_size > 1:
         dist.all_reduce(loss_sums)
-    grad_norm = clip_gradients(state, max_grad_norm)
+    loss = (loss_sums * row_weights).sum()
+    grad_norm, updated = clip_gradients(state, max_grad_norm, loss < loss_limit)
+    state.updating = True
     state.optimizer.set_rate_factor(learning_rate_factor, state.step)
     state.optimizer.step()
     state.optimizer.zero_grad()
     state.step += 1
     if state.average is not None:
         state.average.update(state.step)
+    state.updating = False
     return StepResult(
-        loss=(loss_sums * row_weights).sum(),
+        loss=loss,
         source_losses=(loss_sums / counts).flatten(),
         grad_norm=grad_norm,
         targets=counts.sum(),
+        updated=updated,
     )
 
 
@@ -153,16 +162,21 @@ def _row_weights(counts: Int64[Tensor, "*sums"], objectives: Objectives) -> Floa
     return shares[membership]
 
 
-def clip_gradients(state: TrainState, max_grad_norm: float) -> Float[Tensor, ""]:
-    """Scale all gradients to a global norm of at most `max_grad_norm`; zero them when the norm is not finite."""
+def clip_gradients(
+    state: TrainState, max_grad_norm: float, acceptable: Bool[Tensor, ""]
+) -> tuple[Float[Tensor, ""], Bool[Tensor, ""]]:
+    """Scale all gradients to a global norm of at most `max_grad_norm`; returns the norm, and whether they are used.
+
+    They are zeroed when the norm is not finite, or the loss not `acceptable`.
+    """
     gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
     norm = shard.full_tensor(torch.nn.utils.get_total_norm(gradients, foreach=True))
-    finite = torch.isfinite(norm)
-    scale = torch.where(finite, (max_grad_norm / (norm + 1e-6)).clamp(max=1.0), torch.zeros_like(norm))
+    used = torch.isfinite(norm) & acceptable
+    scale = torch.where(used, (max_grad_norm / (norm + 1e-6)).clamp(max=1.0), torch.zeros_like(norm))
     for gradient in map(shard.local_tensor, gradients):
         if state.uses_kernels:
             ops.scale_finite_(gradient, scale)
         else:
             # A non-finite gradient times zero stays NaN, so it is replaced first; finite ones pass unchanged.
             gradient.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0).mul_(scale)
-    return norm
+    return norm, used
