@@ -6,6 +6,7 @@
     +-- ModelFileError   4   checkpoint, exported model, tokenizer
     +-- LockedError      5   another run holds the folder
     +-- ResourceError    6   disk, memory, permissions, ports
+    |   +-- LostRankError    another process of the run is gone
     +-- DivergedError    7   loss or gradients no longer finite
     +-- Interrupted     75   SIGTERM, state saved (130: Ctrl-C, state saved)
 
@@ -74,6 +75,10 @@ class ResourceError(GroundupError):
     """The machine refuses: disk full, read-only folder, no memory, port taken."""
 
     exit_code = 6
+
+
+class LostRankError(ResourceError):
+    """Another process of the same run ended or cannot be reached; what it said itself is the cause."""
 
 
 class DivergedError(GroundupError):

@@ -188,12 +188,17 @@ def run_phase(
 ) -> Mapping[str, Any]:
     """Train in `work` to the end of the phase's budget, going on from what is there; returns the stage's summary.
 
+    With several ranks the first lets the others train with it, each of which gets here by the same way.
+
     `validate`: bits per byte of held-out text when None. `model`: the recipe's when None; `layers`: which of it learn.
     """
     recipe, execution, tokenizer = context.recipe, context.recipe.runtime, context.tokenizer()
     model = model or recipe.model
     mixture, objectives = data
-    configure_threads(execution)
+    ranks = context.ranks
+    if ranks is not None and ranks.leads:
+        ranks.say({"train": name, "work": str(work)})
+    configure_threads(execution, processes=ranks.place.local_world_size if ranks is not None else 1)
     device, vocab_size = pick_device(execution), tokenizer.vocab_size
     weights = start if isinstance(start, Mapping) else None
     state = build_state(
@@ -203,6 +208,7 @@ def run_phase(
         execution,
         recipe.seed,
         device=device,
+        mesh=ranks.mesh(device.type) if ranks is not None else None,
         start=weights,
         layers=layers,
     )
@@ -216,7 +222,8 @@ def run_phase(
         validate=validate or _validation(context, tokenizer, training),
         flops_per_token=model.flops_per_token(vocab_size),
     )
-    summary = loop.train(phase, state, execution, work, Journal(name, work, context.run_folder), context.stop)
+    journal = Journal(name, work, context.run_folder, writes=context.leads)
+    summary = loop.train(phase, state, execution, work, journal, context.stop)
     return {
         **summary,
         "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
