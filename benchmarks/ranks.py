@@ -1,10 +1,10 @@
 """Strong scaling on one machine: the same step by one process with all threads, and by as many ranks with one each.
 
-    python -m benchmarks.ranks [--ranks 2] [--rounds 3] [--steps 12] [--rows 16] [--optimizer muon|adamw]      (make bench-ranks)
+    python -m benchmarks.ranks [--ranks 2] [--rounds 3] [--rows 16] [--optimizer muon|adamw]      (make bench-ranks)
 
-Every setting runs in processes of its own, interleaved over the rounds. The figure is the ratio of the ranks' tokens per
-second to those of the one process; 1 would be no loss by ranks. Beside it the bytes of weights, gradients and optimizer
-state that one rank holds, counted from the tensors. Writes benchmarks/results/ranks.json.
+Every setting runs in processes of its own, interleaved over the rounds. The figure is the ratio of the ranks' tokens
+per second to those of the one process; 1 would be no loss by ranks. Beside it the bytes of weights, gradients and
+optimizer state that one rank holds, counted from the tensors. Writes benchmarks/results/ranks.json.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Any
 
 import torch
 import torch.multiprocessing
-
 from benchmarks.guard import MODEL, VOCAB_SIZE
+
 from groundup.launcher import settle_threads
 from groundup.optim import AdamWConfig, MuonConfig, flat_state
 from groundup.parallel import ParallelConfig, Rank, join, leave, shard
@@ -123,8 +123,8 @@ def main() -> None:
     RESULT.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     for name, figures in report["groundup"].items():
         spread = f"{min(figures['ratios']):.2f}-{max(figures['ratios']):.2f}"
-        print(f"{name:<34} {figures['tokens_per_second']:9,.0f} tokens/s  ratio {figures['ratio']:.2f} ({spread})", end="")
-        print(f"  {figures['state_bytes_per_rank'] / 1e6:8.1f} MB of state a rank")
+        speed, held = figures["tokens_per_second"], figures["state_bytes_per_rank"] / 1e6
+        print(f"{name:<34} {speed:9,.0f} tokens/s  ratio {figures['ratio']:.2f} ({spread})  {held:7.1f} MB of state")
 
 
 def _summary(runs: list[dict[str, float]], one: list[dict[str, float]]) -> dict[str, Any]:

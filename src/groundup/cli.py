@@ -285,8 +285,8 @@ def _start_ranks(given: list[str], runtime: Any) -> None:
     """The same command as several processes of this machine. Raises RecipeError when it is about more machines."""
     if runtime.nodes > 1:
         raise RecipeError(
-            f"runtime.nodes is {runtime.nodes}: run on each machine: torchrun --nnodes {runtime.nodes} --nproc-per-node "
-            f"{runtime.devices} --rdzv-backend c10d --rdzv-endpoint FIRST_HOST:29500 -m groundup ..."
+            f"runtime.nodes is {runtime.nodes}: run on each machine: torchrun --nnodes {runtime.nodes}"
+            f" --nproc-per-node {runtime.devices} --rdzv-backend c10d --rdzv-endpoint FIRST_HOST:29500 -m groundup ..."
         )
     _room("torchrun").start(given, runtime.devices)
 

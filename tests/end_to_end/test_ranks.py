@@ -175,9 +175,7 @@ def test_one_two_one_ranks_go_on_with_the_same_samples_and_losses(
     recipe = write_recipe(tmp_path, 60, optimizer=rule)
     finish(recipe, "whole")
     for steps, ranks in ((15, 1), (35, 2)):
-        code, errors, _ = act_after_steps(
-            recipe, "work", steps, subprocess.Popen.terminate, f"runtime.devices={ranks}"
-        )
+        code, errors, _ = act_after_steps(recipe, "work", steps, subprocess.Popen.terminate, f"runtime.devices={ranks}")
         assert code == 75, errors
     finish(recipe, "work")
     whole, parts = lines(recipe, "whole"), lines(recipe, "work")

@@ -10,7 +10,12 @@ from groundup.parallel import ParallelConfig, Rank, data_mesh, join
 
 @pytest.mark.parametrize(
     ("shard", "shape", "names"),
-    [(0, (4,), ("data",)), (4, (4,), ("data",)), (2, (2, 2), ("replicate", "shard")), (1, (4, 1), ("replicate", "shard"))],
+    [
+        (0, (4,), ("data",)),
+        (4, (4,), ("data",)),
+        (2, (2, 2), ("replicate", "shard")),
+        (1, (4, 1), ("replicate", "shard")),
+    ],
 )
 def test_copies_of_the_model_are_a_dimension(shard: int, shape: tuple[int, ...], names: tuple[str, ...]) -> None:
     dist.init_process_group("fake", rank=1, world_size=4, store=FakeStore())

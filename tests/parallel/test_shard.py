@@ -81,7 +81,11 @@ def train_in(rank: int, world_size: int, of_a_copy: int) -> dict[str, object]:
         read.append(float(model(tokens).double().square().sum()))
     sums_of_start = float(sum(value.double().abs().sum() for value in start.values()))
     return {
-        **{"losses": losses, "norms": norms, "read": read, "local": local, "start": sums_of_start},
+        "losses": losses,
+        "norms": norms,
+        "read": read,
+        "local": local,
+        "start": sums_of_start,
         "kept": reloaded and restored,
     }
 

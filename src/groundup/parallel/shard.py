@@ -70,7 +70,7 @@ def fully_shard_blocks(model: Shardable, mesh: DeviceMesh, gather_dtype: torch.d
 
 
 def reduce_copies(model: nn.Module, now: bool) -> None:
-    """Say before a backward whether gradients are added up over the copies of a model behind it: once a step will do."""
+    """Say before a backward whether the copies of a model add up their gradients behind it: once a step will do."""
     if isinstance(model, FSDPModule):
         model.set_requires_all_reduce(now)
 

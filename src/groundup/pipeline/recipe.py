@@ -191,7 +191,9 @@ class Recipe(Config):
             if len(set(self.task.labels)) < len(self.task.labels):
                 raise ValueError("task.labels: two have the same name; give each its own")
             _check_pairs(self.task, self.model.num_parts)
-    X
+        for phase in (self.pretrain, self.instruct, self.task):
+            if phase is not None:
+                _check_phase(phase, self.model, self.runtime.ranks)
         return self
 
 

@@ -115,8 +115,8 @@ class _Loop:
         highest, lowest = self._highest(self.state.step, -self.state.step)
         if highest != -lowest:
             raise ModelFileError(
-                f"{self.checkpoints}: ranks found different checkpoints (steps {-lowest} and {highest}); runtime.workdir"
-                " must be one folder that all machines share"
+                f"{self.checkpoints}: ranks found different checkpoints (steps {-lowest} and {highest});"
+                " runtime.workdir must be one folder that all machines share"
             )
 
     @property

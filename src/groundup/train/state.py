@@ -107,8 +107,7 @@ class ExecutionConfig(Config):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU when PyTorch sees one."""
     devices: int = Field(default=1, ge=1)
-    """Processes (ranks) that train together on each machine, one a GPU or sharing the cores; above 1 torchrun starts them.
-    """
+    """Processes (ranks) that train together on each machine, one a GPU or sharing its cores; torchrun starts them."""
     nodes: int = Field(default=1, ge=1)
     """Machines that train together; above 1 the command is started by torchrun on each of them."""
     parallel: ParallelConfig = ParallelConfig()
@@ -133,6 +132,11 @@ class ExecutionConfig(Config):
     """Longest time of work that a kill may lose."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """Checkpoints kept while a phase runs."""
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train together."""
+        return self.devices * self.nodes
 
     @model_validator(mode="after")
     def _grouped(self) -> ExecutionConfig:
