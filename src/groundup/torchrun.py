@@ -61,7 +61,7 @@ def start(arguments: Sequence[str], processes: int) -> None:
     to stop.
     """
     _silence_agent()
-    with tempfile.TemporaryDirectory(prefix="groundup-ranks-") as name:
+    with tempfile.TemporaryDirectory(prefix="groundup-ranks-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         prepare_ranks(folder)
         settings = LaunchConfig(
