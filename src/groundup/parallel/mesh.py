@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from pydantic import Field
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.distributed_c10d import Store
 
 from groundup.config import Config
 from groundup.errors import RecipeError
@@ -61,7 +62,7 @@ def check_layout(config: ParallelConfig, world_size: int) -> None:
         )
 
 
-def join(config: ParallelConfig, place: Rank, device_type: str, store: dist.Store | None = None) -> DeviceMesh:
+def join(config: ParallelConfig, place: Rank, device_type: str, store: Store | None = None) -> DeviceMesh:
     """Start the process group (gloo on CPUs, nccl on GPUs) and return the mesh over all ranks.
 
     `store`: where the ranks meet, when they have met already. Raises RecipeError when they cannot be grouped as asked.

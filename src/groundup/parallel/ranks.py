@@ -18,6 +18,7 @@ from typing import Any
 
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from groundup.errors import LostRankError
@@ -50,7 +51,7 @@ class Ranks:
     def mesh(self, device_type: str) -> DeviceMesh:
         """The mesh over all ranks; the first call is a meeting, so every rank must come to it."""
         if self._mesh is None:
-            self._mesh = join(self.config, self.place, device_type, dist.PrefixStore("group", self._store))
+            self._mesh = join(self.config, self.place, device_type, PrefixStore("group", self._store))
         return self._mesh
 
     def say(self, word: Mapping[str, Any]) -> None:
@@ -73,11 +74,11 @@ class Ranks:
         leave()
 
 
-def _store(place: Rank) -> dist.Store:
+def _store(place: Rank) -> Store:
     url = f"tcp://{place.address}:{place.port}?rank={place.rank}&world_size={place.world_size}"
     store, _, _ = next(rendezvous(url, timeout=timedelta(seconds=MEETING_SECONDS)))
     # What an earlier attempt left would be heard again, and its ranks called back.
-    return dist.PrefixStore(f"groundup/{place.attempt}", store)
+    return PrefixStore(f"groundup/{place.attempt}", store)
 
 
 @contextmanager
