@@ -263,7 +263,7 @@ def _run(options: argparse.Namespace) -> None:
         _start_ranks(options.given, recipe.runtime)
         return
     ranks = None if place is None else _meet(place, recipe.runtime.parallel)
-    result = pipeline.run(recipe, pipeline.VERBS[options.verb], ranks)
+    result = pipeline.run(recipe, until=pipeline.VERBS[options.verb], ranks=ranks)
     if ranks is not None and not ranks.leads:
         return
     figures = _figures(result.folder)

@@ -183,7 +183,8 @@ class _Loop:
         if self.state.step == self.total_steps or (every and self.state.step % every == 0):
             self._validate()
         due = time.monotonic() - self.saved_at >= self.checkpoint_every_seconds
-        came, saving = self._highest(stop.signal or 0, int(due))
+        asked = int(stop.signal or 0) if stop.requested else 0
+        came, saving = self._highest(asked, int(due))
         if came or saving or self.over:
             self._save()
         if came and not self.over:
