@@ -3,8 +3,9 @@
     python -m benchmarks.ranks [--ranks 2] [--rounds 3] [--rows 16] [--optimizer muon|adamw]      (make bench-ranks)
 
 Every setting runs in processes of its own, interleaved over the rounds. The figure is the ratio of the ranks' tokens
-per second to those of the one process; 1 would be no loss by ranks. Beside it the bytes of weights, gradients and
-optimizer state that one rank holds, counted from the tensors. Writes benchmarks/results/ranks.json.
+per second to those of the one process; 1 would be no loss by ranks. Beside it the seconds of all cores together that a
+step takes, which other programs of the machine disturb less, and the bytes of weights, gradients and optimizer state
+that one rank holds, counted from the tensors. Writes benchmarks/results/ranks.json.
 """
 
 from __future__ import annotations
@@ -58,15 +59,21 @@ def rank(number: int, world_size: int, port: int, setting: dict[str, Any], folde
     positions = torch.arange(context, dtype=torch.int32).expand(mine, context).contiguous()
     segments, sources = torch.zeros(mine, context, dtype=torch.int32), torch.zeros(mine, dtype=torch.int64)
     batch = Batch(tokens, tokens.roll(-1, 1), segments, positions, sources)
-    seconds = []
-    for _ in range(WARM_UP + setting["steps"]):
+    seconds, core_seconds = [], 0.0
+    for step in range(WARM_UP + setting["steps"]):
+        if step == WARM_UP:
+            core_seconds = -time.process_time()
         started = time.perf_counter()
         float(train_step(state, [batch], objectives, learning_rate_factor=0.1, max_grad_norm=1.0).loss)
         seconds.append(time.perf_counter() - started)
+    of_all = torch.tensor(core_seconds + time.process_time(), dtype=torch.float64)
+    if world_size > 1:
+        torch.distributed.all_reduce(of_all)
     held = [shard.local_tensor(p.detach()) for p in state.model.parameters()]
     moved = [shard.local_tensor(value) for value in flat_state(state.optimizer).values()]
     found = {
         "tokens_per_second": rows * context / statistics.median(seconds[WARM_UP:]),
+        "core_seconds_per_step": float(of_all) / setting["steps"],
         "state_bytes_per_rank": sum(2 * t.numel() * t.element_size() for t in held) + sum(t.nbytes for t in moved),
     }
     if number == 0:
@@ -124,7 +131,8 @@ def main() -> None:
     for name, figures in report["groundup"].items():
         spread = f"{min(figures['ratios']):.2f}-{max(figures['ratios']):.2f}"
         speed, held = figures["tokens_per_second"], figures["state_bytes_per_rank"] / 1e6
-        print(f"{name:<34} {speed:9,.0f} tokens/s  ratio {figures['ratio']:.2f} ({spread})  {held:7.1f} MB of state")
+        print(f"{name:<34} {speed:9,.0f} tokens/s  ratio {figures['ratio']:.2f} ({spread})", end="")
+        print(f"  {figures['core_seconds_per_step']:.3f} core seconds a step  {held:.1f} MB of state a rank")
 
 
 def _summary(runs: list[dict[str, float]], one: list[dict[str, float]]) -> dict[str, Any]:
@@ -134,6 +142,7 @@ def _summary(runs: list[dict[str, float]], one: list[dict[str, float]]) -> dict[
         "tokens_per_second": round(statistics.median(speeds)),
         "ratio": statistics.median(ratios),
         "ratios": ratios,
+        "core_seconds_per_step": round(statistics.median(run["core_seconds_per_step"] for run in runs), 4),
         "state_bytes_per_rank": runs[0]["state_bytes_per_rank"],
     }
 
