@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import resource
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from groundup import cli, errors, log
+from groundup import cli, errors, launcher, log, torchrun
 from groundup.errors import DataError, DivergedError, Interrupted, LockedError, ModelFileError
 from tests.report.toy_run import make_run
 
@@ -58,12 +59,13 @@ class ToyPipeline:
     def __init__(self, folder: Path, failure: BaseException | None = None) -> None:
         self.folder, self.failure = folder, failure
         self.asked: list[Any] = []
+        self.runtime = SimpleNamespace(devices=1, nodes=1, ranks=1)
 
     def load_recipe(self, path: str, overrides: list[str]) -> Any:
         self.asked.append((path, overrides))
-        return SimpleNamespace(name="atlas")
+        return SimpleNamespace(name="atlas", runtime=self.runtime)
 
-    def run(self, recipe: Any, until: str, faults: str = "") -> Any:
+    def run(self, recipe: Any, until: str, faults: str = "", ranks: Any = None) -> Any:
         self.asked.append(until)
         if self.failure:
             raise self.failure
@@ -207,6 +209,43 @@ def test_failures_end_in_their_documented_code(
     assert "Traceback" not in captured.err
     assert captured.out == ""
     assert ("  3 x too short" in captured.err) == (code == 3)
+
+
+def test_several_devices_are_ranks_of_the_same_command(
+    toy: ToyPipeline, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.runtime, started = SimpleNamespace(devices=2, nodes=1, ranks=2), []
+    known, room = cli._room, SimpleNamespace(start=lambda given, processes: started.append((given, processes)))
+    monkeypatch.setattr(cli, "_room", lambda name: room if name == "torchrun" else known(name))
+    assert cli.main(["run", "toy.yaml", "-q"]) == 0
+    assert started == [(["run", "toy.yaml", "-q"], 2)] and toy.asked == [("toy.yaml", [])]
+    assert cli.main(["prepare", "toy.yaml"]) == 0
+    assert toy.asked[-1] == "conversations", "text needs no ranks"
+    toy.runtime = SimpleNamespace(devices=2, nodes=3, ranks=6)
+    assert cli.main(["run", "toy.yaml"]) == 2
+    assert "torchrun --nnodes 3 --nproc-per-node 2" in capsys.readouterr().err
+
+
+def test_a_rank_leaves_its_error_to_the_command_that_started_it(
+    toy: ToyPipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = launcher.Place(1, 2, 1, 2, "127.0.0.1", 1, attempt=0, reports=tmp_path)
+    monkeypatch.setattr(launcher, "place", lambda: place)
+    monkeypatch.setattr(launcher, "end_with_parent", lambda: None)
+    monkeypatch.setattr(cli, "_meet", lambda place, layout: None)
+    toy.runtime.parallel = None
+    toy.failure = DataError("no document was kept", details=["3 x too short"])
+    assert cli.main(["run", "toy.yaml"]) == 3
+    assert capsys.readouterr().err == ""
+    words = torchrun.last_words(tmp_path)[1]
+    assert (words.exit_code, words.message, words.follows) == (3, "no document was kept", False)
+    assert words.error().details == ["3 x too short"]
+    monkeypatch.setattr(launcher, "place", lambda: dataclasses.replace(place, reports=None))
+    assert cli.main(["run", "toy.yaml"]) == 3
+    assert capsys.readouterr().err.startswith("groundup (rank 1): no document was kept")
+    toy.failure = errors.LostRankError("rank 1 of 2: another rank ended")
+    assert cli.main(["run", "toy.yaml"]) == 6
+    assert capsys.readouterr().err == "", "the rank that ended says why"
 
 
 def test_verbose_shows_the_trace_of_an_error(toy: ToyPipeline, capsys: pytest.CaptureFixture[str]) -> None:

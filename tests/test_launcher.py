@@ -149,3 +149,18 @@ def test_the_planned_start_really_starts() -> None:
     variables = {**os.environ, **launcher.planned_start().variables}
     done = subprocess.run([sys.executable, "-c", "print(1)"], env=variables, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+def test_a_place_is_read_where_torchrun_gave_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"RANK": "3", "WORLD_SIZE": "4", "MASTER_ADDR": "host", "MASTER_PORT": "29500"}
+    monkeypatch.setattr(os, "environ", {**given, "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"})
+    assert launcher.place() == launcher.Place(3, 4, 1, 2, "host", 29500, attempt=0)
+    os.environ["GROUNDUP_STARTED_BY"], os.environ["TORCHELASTIC_RESTART_COUNT"] = "12:/tmp/words", "2"
+    assert launcher.place() == launcher.Place(3, 4, 1, 2, "host", 29500, attempt=2, reports=Path("/tmp/words"))
+
+
+@pytest.mark.parametrize("environment", [{}, {"WORLD_SIZE": "8"}, {"RANK": "0", "WORLD_SIZE": "1"}])
+def test_a_process_is_alone_unless_it_is_told_all(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # Some clusters set WORLD_SIZE for purposes of their own.
+    monkeypatch.setattr(os, "environ", {"MASTER_ADDR": "host", "MASTER_PORT": "1", **environment})
+    assert launcher.place() is None

@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline": BASE
     | {"corpus", "tokens", "models", "optim", "parallel", "inference", "evaluate", "train", "export", "report"},
     "launcher": set(),
+    "torchrun": {"errors", "launcher"},
     "verification": {"config", "errors", "stage"},
     "doctor": {"kernels", "launcher"},
     "reference": {"config"},

@@ -17,14 +17,23 @@ import os
 import re
 import sys
 import textwrap
+import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from groundup.errors import EXIT_CODES, GroundupError, RecipeError, first_line, printable, resource_errors
-from groundup.log import configure, finite
+from groundup.errors import (
+    EXIT_CODES,
+    GroundupError,
+    LostRankError,
+    RecipeError,
+    first_line,
+    printable,
+    resource_errors,
+)
+from groundup.log import ERRORS_ONLY, configure, finite
 
 RECIPE_SUFFIXES = (".yaml", ".yml")
 CHAT_HELP = "Type a question. /reset forgets the conversation, /quit (or Ctrl-D) ends it, Ctrl-C stops an answer."
@@ -84,11 +93,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(error: GroundupError, exit_code: int, with_trace: bool, as_json: bool) -> int:
-    """Say on stderr what is wrong (with --json also on stdout) and return `exit_code`."""
+    """Say on stderr what is wrong (with --json also on stdout) and return `exit_code`; of several ranks one says it."""
     line = first_line(error)
     details = [printable(detail) for detail in (*error.message.split("\n")[1:], *error.details)]
+    if (place := _room("launcher").place()) is not None:
+        if place.reports is not None:
+            trace = traceback.format_exc().splitlines() if with_trace else []
+            _leave_words(place, error, exit_code, line, [*details, *trace])
+            return exit_code
+        if place.rank and (isinstance(error, LostRankError) or exit_code in (75, 130)):
+            return exit_code
     if sys.stderr is not None:
-        label = "groundup:"
+        label = "groundup:" if place is None else f"groundup (rank {place.rank}):"
         print(f"\x1b[31m{label}\x1b[0m" if _colour(sys.stderr) else label, line, file=sys.stderr)
         for detail in details:
             print(f"  {detail}", file=sys.stderr)
@@ -98,6 +114,13 @@ def _fail(error: GroundupError, exit_code: int, with_trace: bool, as_json: bool)
         kind = EXIT_CODES.get(exit_code, "unexpected")
         _show_json({"error": {"exit_code": exit_code, "kind": kind, "message": line, "details": details}})
     return exit_code
+
+
+def _leave_words(place: Any, error: GroundupError, exit_code: int, line: str, details: list[str]) -> None:
+    """How this rank failed, for the command that started it (`torchrun.LastWords`)."""
+    words = {"exit_code": exit_code, "message": line, "details": details, "seconds": time.monotonic()}
+    path = place.reports / f"{place.rank}.json"
+    path.write_text(json.dumps({**words, "follows": isinstance(error, LostRankError)}), encoding="utf-8")
 
 
 def _colour(stream: Any) -> bool:
@@ -135,10 +158,13 @@ def _dispatch(given: list[str], in_process: bool) -> None:
         hint = f"did you mean '{close[0]}'?" if close else f"verbs: {', '.join(VERBS)}"
         raise RecipeError(f"'{given[0][:40]}' is no verb; {hint}")
     options = _parser(given[0], verb).parse_intermixed_args(given[1:])
-    options.verb = given[0]
-    configure(options.verbose - options.quiet)
+    options.verb, options.given = given[0], given
+    launcher = _room("launcher")
+    place = launcher.place() if verb.trains else None
+    configure(options.verbose - options.quiet if place is None or place.rank == 0 else ERRORS_ONLY)
+    if place is not None:
+        launcher.end_with_parent()
     if not in_process:
-        launcher = _room("launcher")
         if verb.trains:
             launcher.restart_with_allocator(given)
         launcher.settle_threads()
@@ -253,9 +279,16 @@ def _words(options: argparse.Namespace, wanted: str) -> list[str]:
 
 def _run(options: argparse.Namespace) -> None:
     """run, prepare, pretrain, instruct, task, evaluate, export: bring the recipe up to the verb's stage."""
-    pipeline = _room("pipeline")
+    pipeline, recipe = _room("pipeline"), _recipe(options)
+    place = _room("launcher").place() if VERBS[options.verb].trains else None
+    if place is None and VERBS[options.verb].trains and recipe.runtime.ranks > 1:
+        _start_ranks(options.given, recipe.runtime)
+        return
+    ranks = None if place is None else _meet(place, recipe.runtime.parallel)
     faults = _room("launcher").requested_faults()
-    result = pipeline.run(_recipe(options), until=pipeline.VERBS[options.verb], faults=faults)
+    result = pipeline.run(recipe, until=pipeline.VERBS[options.verb], faults=faults, ranks=ranks)
+    if ranks is not None and not ranks.leads:
+        return
     figures = _figures(result.folder)
     model = None if result.model_folder is None else str(result.model_folder)
     if options.json:
@@ -269,6 +302,23 @@ def _run(options: argparse.Namespace) -> None:
     if model:
         _show(f"model:  {_near(Path(model))}")
         _show(f"ask it: groundup {_question(Path(model), options.words[0])}")
+
+
+def _start_ranks(given: list[str], runtime: Any) -> None:
+    """The same command as several processes of this machine. Raises RecipeError when it is about more machines."""
+    if runtime.nodes > 1:
+        raise RecipeError(
+            f"runtime.nodes is {runtime.nodes}: run on each machine: torchrun --nnodes {runtime.nodes}"
+            f" --nproc-per-node {runtime.devices} --rdzv-backend c10d --rdzv-endpoint FIRST_HOST:29500 -m groundup ..."
+        )
+    _room("torchrun").start(given, runtime.devices)
+
+
+def _meet(place: Any, layout: Any) -> Any:
+    """The ranks of a run, as torchrun started them, this one among them."""
+    parallel = _room("parallel")
+    told = {key: value for key, value in vars(place).items() if key != "reports"}
+    return parallel.Ranks(parallel.Rank(**told), layout)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

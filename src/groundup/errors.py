@@ -6,6 +6,7 @@
     +-- ModelFileError   4   checkpoint, exported model, tokenizer
     +-- LockedError      5   another run holds the folder
     +-- ResourceError    6   disk, memory, permissions, ports
+    |   +-- LostRankError    another process of the run is gone
     +-- DivergedError    7   loss or gradients no longer finite
     +-- CrashLoopError   8   the same step ended the run again and again
     +-- Interrupted     75   SIGTERM, state saved (130: Ctrl-C, state saved)
@@ -75,6 +76,10 @@ class ResourceError(GroundupError):
     """The machine refuses: disk full, read-only folder, no memory, port taken."""
 
     exit_code = 6
+
+
+class LostRankError(ResourceError):
+    """Another process of the same run ended or cannot be reached; what it said itself is the cause."""
 
 
 class DivergedError(GroundupError):

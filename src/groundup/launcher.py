@@ -13,13 +13,19 @@
     FAULT                faults on purpose, for tests (train/faults.py); refused without runtime.test_faults
     GROUNDUP_OPENMP      intel: threads by libiomp5 (pip install intel-openmp), if it is there; not set: torch's own
 
+    ranks      torchrun tells each process by variables which of how many it is; they are read here and handed in.
+
+    GROUNDUP_STARTED_BY  set for the ranks that the command starts by itself: its process and the folder for their words
+
 Invariant: what the user has set in the environment is left alone, and no result depends on any of it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +38,8 @@ BY_ITSELF = ("tcmalloc", "glibc")
 """What is tried without being asked for, in this order."""
 ALLOCATOR_VARIABLE, OPENMP_VARIABLE = "GROUNDUP_ALLOCATOR", "GROUNDUP_OPENMP"
 FAULT_VARIABLE = "FAULT"
+STARTED_BY_VARIABLE = "GROUNDUP_STARTED_BY"
+_SET_PARENT_DEATH_SIGNAL = 1
 LIBRARIES = {
     "tcmalloc": re.compile(r"libtcmalloc(?:_minimal)?\.so\.\d+"),
     "jemalloc": re.compile(r"libjemalloc\.so\.\d+"),
@@ -126,3 +134,58 @@ def restart_with_allocator(arguments: Sequence[str]) -> None:
     if variables:
         os.environ.update(variables)
         os.execv(sys.executable, [sys.executable, "-m", "groundup", *arguments])  # noqa: S606 - this very command
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which of how many processes this one is, and where they meet, as torchrun says it."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+    local_world_size: int
+    address: str
+    port: int
+    attempt: int
+    """How often torchrun has started them before."""
+    reports: Path | None = None
+    """Folder in which a rank leaves how it failed, where the command started it by itself."""
+
+
+def place() -> Place | None:
+    """This process's place among several, or None where it is alone."""
+    needed = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    if any(name not in os.environ for name in needed) or int(os.environ["WORLD_SIZE"]) == 1:
+        return None
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    started_by = os.environ.get(STARTED_BY_VARIABLE)
+    return Place(
+        rank,
+        world_size,
+        int(os.environ.get("LOCAL_RANK", rank)),
+        int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
+        None if started_by is None else Path(started_by.partition(":")[2]),
+    )
+
+
+def end_with_parent() -> None:
+    """Let the kernel kill this process when the one that started it dies: no rank outlives its run (Linux)."""
+    try:
+        prctl = ctypes.CDLL(None).prctl
+    except (OSError, AttributeError):
+        return
+    prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    parent = os.environ.get(STARTED_BY_VARIABLE, "").partition(":")[0]
+    if parent and os.getppid() != int(parent):  # it died before the kernel was told
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def prepare_ranks(reports: Path) -> None:
+    """Set what ranks on this machine alone inherit: who started them, where they leave their words, the loopback."""
+    os.environ[STARTED_BY_VARIABLE] = f"{os.getpid()}:{reports}"
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    if sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")

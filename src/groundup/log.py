@@ -22,6 +22,8 @@ from groundup.errors import printable
 
 logger = logging.getLogger("groundup")
 PLAIN_INTERVAL_SECONDS = 10.0
+ERRORS_ONLY = -2
+"""Verbosity of processes that others speak for."""
 BAR_INTERVAL_SECONDS = 0.1
 
 
@@ -42,12 +44,12 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 
 
 def configure(verbosity: int = 0) -> None:
-    """Send the `groundup` logger to stderr: -1 warnings only, 0 information, 1 debug."""
+    """Send the `groundup` logger to stderr: -2 errors only, -1 warnings too, 0 information, 1 debug."""
     handler = _StderrHandler()
     handler.setFormatter(_EscapingFormatter("%(message)s"))
     logger.handlers[:] = [handler]
     logger.propagate = False
-    logger.setLevel({-1: logging.WARNING, 0: logging.INFO}.get(verbosity, logging.DEBUG))
+    logger.setLevel({ERRORS_ONLY: logging.ERROR, -1: logging.WARNING, 0: logging.INFO}.get(verbosity, logging.DEBUG))
 
 
 class Progress:

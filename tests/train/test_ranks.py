@@ -53,7 +53,7 @@ def compared(state: TrainState, case: Case) -> list[float]:
 def train(rank: int, world_size: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     place = Rank(rank=rank, world_size=world_size, local_rank=rank, address="127.0.0.1", port=port)
-    mesh = join(ParallelConfig(data_parallel=world_size), place, "cpu") if world_size > 1 else None
+    mesh = join(ParallelConfig(), place, "cpu") if world_size > 1 else None
     found: dict[str, list[float]] = {}
     for model, rule in CASES:
         config = toys.training(optimizer=rule, average=AverageConfig(decay=0.5))

@@ -30,6 +30,7 @@ from groundup.inference import (
     spells_entities,
 )
 from groundup.models import IGNORE, Labeller, LossConfig
+from groundup.parallel import shard
 from groundup.tokens import Example, PackedExamples, Tokenizer, collate
 
 BATCH_ROWS = 16
@@ -44,9 +45,13 @@ class Labelled:
     predictions: list[Any]
 
 
-@torch.inference_mode()
 def measure_labels(model: Labeller, examples: PackedExamples, tokenizer: Tokenizer, max_rows: int = 0) -> Labelled:
     """Predict every example (in the first `max_rows` rows; 0: all) and compare with what is right."""
+    with shard.gathered_for_reading(model):
+        return _measure(model, examples, tokenizer, max_rows)
+
+
+def _measure(model: Labeller, examples: PackedExamples, tokenizer: Tokenizer, max_rows: int) -> Labelled:
     answers, seen, loss = Answers(model.config, tokenizer), dict[int, int](), ClusterRatio()
     rows = min(max_rows or examples.num_rows, examples.num_rows)
     device = next(model.parameters()).device

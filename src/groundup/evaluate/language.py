@@ -30,6 +30,7 @@ from groundup.evaluate.metrics import ClusterRatio, Metric
 from groundup.evaluate.task import EvaluateConfig, Result, Subject
 from groundup.log import progress
 from groundup.models import Network, RowContext
+from groundup.parallel import shard
 from groundup.tokens import IGNORE, Batch, Rows, Tokenizer, ordered_batches
 
 MIN_DOCUMENTS = 30
@@ -129,13 +130,14 @@ def measure_text(
     batch_tokens = min(BATCH_TOKENS, BATCH_LOGITS // tokenizer.vocab_size)
     memory = model.memory(1, device) if carry_states else {}
     rows_at_once = 1 if memory else max(1, batch_tokens // rows.context_length)
-    for index, batch in enumerate(ordered_batches(rows, rows_at_once, max_rows)):
-        batch = batch.to(device)
-        context = RowContext(memory=memory, continues=torch.tensor([index > 0], device=device)) if memory else None
-        sums = target_sums(model, batch, n_bytes, context).double().cpu().numpy()
-        measure.add(sums, (batch.tokens == tokenizer.document_start_id).cpu().numpy())
-        if advance:
-            advance(batch.tokens.shape[0])
+    with shard.gathered_for_reading(model):
+        for index, batch in enumerate(ordered_batches(rows, rows_at_once, max_rows)):
+            batch = batch.to(device)
+            context = RowContext(memory=memory, continues=torch.tensor([index > 0], device=device)) if memory else None
+            sums = target_sums(model, batch, n_bytes, context).double().cpu().numpy()
+            measure.add(sums, (batch.tokens == tokenizer.document_start_id).cpu().numpy())
+            if advance:
+                advance(batch.tokens.shape[0])
     measure.close()
     if measure.nats_per_byte["rows"].denominator == 0:
         raise DataError(f"text '{rows.name}': no text token to predict in {rows.num_rows} rows; give a longer text")
@@ -149,11 +151,13 @@ def text_bytes(tokenizer: Tokenizer) -> Int[Tensor, " vocab"]:
     return torch.tensor(lengths, dtype=torch.int64)
 
 
-@torch.inference_mode()
 def target_sums(
     model: Network, batch: Batch, n_bytes: Int[Tensor, " vocab"], context: RowContext | None = None
 ) -> Float[Tensor, "4 rows time"]:
-    """Nats, right (1 or 0), tokens (1) and bytes of every target that stands for text; 0 for all others."""
+    """Nats, right (1 or 0), tokens (1) and bytes of every target that stands for text; 0 for all others.
+
+    To be called where no gradients are kept.
+    """
     logits = model(**batch.inputs(), context=context)
     targets = batch.token_targets.clamp(min=0)
     counted = ((batch.token_targets != IGNORE) & (n_bytes[targets] > 0)).float()

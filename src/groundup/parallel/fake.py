@@ -35,17 +35,18 @@ _MESH_BOOKKEEPING = (
 
 
 @contextmanager
-def fake_world(world_size: int) -> Iterator[DeviceMesh]:
+def fake_world(world_size: int, shard: int = 0) -> Iterator[DeviceMesh]:
     """Fake process group of `world_size` ranks (this is rank 0) and fake tensors on the CPU device, inside the block.
 
-    Raises RuntimeError when a real process group is running.
+    `shard`: ranks that hold one copy of the model together (0: all). Raises RuntimeError when a real process group is
+    running.
     """
     if dist.is_initialized():
         raise RuntimeError("a process group is running in this process; simulate in a process of its own")
     dist.init_process_group("fake", rank=0, world_size=world_size, store=FakeStore())
     try:
         with _real_mesh_bookkeeping():
-            mesh = data_mesh("cpu")
+            mesh = data_mesh("cpu", shard)
             with FakeTensorMode(allow_non_fake_inputs=True):
                 yield mesh
     finally:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from groundup import stage, tokens
 from groundup.models import EncoderConfig
+from groundup.parallel import Ranks
 from groundup.pipeline.recipe import InstructConfig, Recipe
 from groundup.tokens import Tokenizer
 from groundup.train.faults import Fault
@@ -27,6 +28,13 @@ class Context:
     """What is to go wrong, in tests."""
     working_on: stage.Stage | None = None
     """The stage that is being brought to done."""
+    ranks: Ranks | None = None
+    """The processes that train together, where there are several."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process does what only one can do: all but training."""
+        return self.ranks is None or self.ranks.leads
 
     def folder(self, name: str) -> Path:
         """Folder of a finished stage."""

@@ -235,7 +235,8 @@ def _tuned(trials: _Trials, folder: Path, weight: float, fold: int) -> Network:
     context, training = trials.context, trials.training
     # Nothing but the end is validated, unless the training itself asks for more.
     runtime = context.recipe.runtime.model_copy(update={"validate_every_steps": 0})
-    context = replace(context, recipe=context.recipe.model_copy(update={"runtime": runtime}))
+    # Trials are short and many: the first rank does them by itself.
+    context = replace(context, recipe=context.recipe.model_copy(update={"runtime": runtime}), ranks=None)
     mixture = instruct_mixture(context, _others(trials.folds, fold))
     name, validate = f"lambda {weight:g}, fold {fold}", None if training.validation else _nothing
     summary = run_instruct(context, folder, name, training, mixture, weight, validate, mirrored=False)

@@ -235,13 +235,18 @@ def run_phase(
 ) -> Mapping[str, Any]:
     """Train in `work` to the end of the phase's budget, going on from what is there; returns the stage's summary.
 
+    With several ranks the first lets the others train with it, each of which gets here by the same way.
+
     `validate`: bits per byte of held-out text when None. `model`: the recipe's when None; `layers`: which of it learn;
     `mirrored`: the run's folder gets the lines and events too; `tune`: whole or by adapters.
     """
     recipe, execution, tokenizer = context.recipe, context.recipe.runtime, context.tokenizer()
     model = model or recipe.model
     mixture, objectives = data
-    configure_threads(execution)
+    ranks = context.ranks
+    if ranks is not None and ranks.leads:
+        ranks.say({"train": name, "work": str(work)})
+    configure_threads(execution, processes=ranks.place.local_world_size if ranks is not None else 1)
     device, vocab_size = pick_device(execution), tokenizer.vocab_size
     flops_per_token = adapters.flops_per_token(model, vocab_size, tune)
     state = build_state(
@@ -251,6 +256,7 @@ def run_phase(
         execution,
         recipe.seed,
         device=device,
+        mesh=ranks.mesh(device.type) if ranks is not None else None,
         start=start if isinstance(start, Mapping) else None,
         layers=layers,
         tune=tune,
@@ -267,7 +273,7 @@ def run_phase(
         flops_per_token=flops_per_token,
         identity=state_identity(context.working_on),
     )
-    journal = Journal(name, work, context.run_folder if mirrored else None)
+    journal = Journal(name, work, context.run_folder if mirrored else None, writes=context.leads)
     summary = loop.train(phase, state, execution, work, journal, context.stop, context.faults)
     return {
         **summary,

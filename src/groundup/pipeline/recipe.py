@@ -247,7 +247,7 @@ class Recipe(Config):
         _check_preferences(self)
         for phase in (self.pretrain, self.instruct, self.preferences, self.task):
             if phase is not None:
-                _check_phase(phase, self.model)
+                _check_phase(phase, self.model, self.runtime.ranks)
         return self
 
 
@@ -314,9 +314,9 @@ def _check_pairs(task: TaskConfig, num_parts: int) -> None:
         raise ValueError("task: some sources have a pair_field and others none; give all of them one, or none")
 
 
-def _check_phase(phase: TrainingConfig, model: NetworkConfig) -> None:
+def _check_phase(phase: TrainingConfig, model: NetworkConfig, ranks: int) -> None:
     try:
-        check_batch(model.context_length, phase.global_batch_tokens, world_size=1)
+        check_batch(model.context_length, phase.global_batch_tokens, ranks)
         if isinstance(model, DecoderConfig) and model.scaling is not None:
             require_transfer(phase.optimizer)
     except RecipeError as error:

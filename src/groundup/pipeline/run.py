@@ -3,6 +3,7 @@
     runs/<name>/   recipe.yaml  stages.json  metrics.jsonl  events.jsonl  report.html  report.json
                    stages/<stage> -> the stage's folder      model -> the exported model
 
+Of several ranks the first brings the stages and keeps the folder; the others only train with it, at its word.
 Invariant: the run folder can be rebuilt from the stages alone; deleting it loses nothing.
 """
 
@@ -19,10 +20,12 @@ from groundup import config, stage, tokens
 from groundup.errors import RecipeError, ResourceError, resource_errors
 from groundup.log import logger
 from groundup.models import DecoderConfig, layout_of
+from groundup.parallel import Ranks, contact
 from groundup.pipeline import changes
 from groundup.pipeline.adapters import require_tune
 from groundup.pipeline.benchmarks import require_tasks
 from groundup.pipeline.context import Context
+from groundup.pipeline.following import canonical, follow
 from groundup.pipeline.recipe import Recipe
 from groundup.pipeline.stages import StageKind, listed
 from groundup.pipeline.start import require_start
@@ -30,6 +33,7 @@ from groundup.report import build_report
 from groundup.train.faults import parse_faults
 from groundup.train.guards import StopRequest
 from groundup.train.journal import publish
+from groundup.train.state import check_batch
 
 VERBS: dict[str, str] = {
     "prepare": "questions",
@@ -67,40 +71,69 @@ def run_folder(recipe: Recipe) -> Path:
     return workdir(recipe) / "runs" / recipe.name
 
 
-def run(recipe: Recipe, until: str = "export", faults: str = "") -> RunResult:
+def run(recipe: Recipe, until: str = "export", faults: str = "", ranks: Ranks | None = None) -> RunResult:
     """Every stage up to `until`, in order, going on from what is there; then the report.
 
     `faults`: what is to go wrong (train.faults), which only a recipe with `runtime.test_faults` may ask for.
+    `ranks`: the processes that train, of which this is one; each of them calls this with the same recipe.
     Raises the errors of the stages; what was finished before stays. A second run of the same name gets LockedError.
     """
     wanted_faults = parse_faults(faults)
     if wanted_faults and not recipe.runtime.test_faults:
         raise RecipeError("FAULT is set, which breaks runs on purpose; unset it, or set runtime.test_faults=true")
     folder = run_folder(recipe)
-    with resource_errors(folder), StopRequest().installed() as stop:
+    with resource_errors(folder), contact(ranks), StopRequest().installed() as stop:
+        if ranks is not None and not ranks.leads:
+            follow(Context(recipe, folder, stop, faults=wanted_faults, ranks=ranks))
+            ranks.leave()
+            return RunResult(recipe.name, folder, None, [])
         _make(folder)
         with stage.lock(folder.with_name(folder.name + ".lock")):
-            context = Context(recipe, folder, stop, colour=sys.stderr.isatty() and "NO_COLOR" not in os.environ)
-            context.faults = wanted_faults
+            colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+            context = Context(recipe, folder, stop, colour, faults=wanted_faults, ranks=ranks)
             _refresh(context)
             stage.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
-            _require(recipe, until)
+            _require(recipe, until, ranks)
+            _tell(ranks, {"recipe": canonical(recipe)})
             try:
                 _bring_all(context, until)
             finally:
                 _refresh(context)
             build_report(folder)
+            _tell(ranks, {"end": until})
+    if ranks is not None:
+        ranks.leave()
     return RunResult(recipe.name, folder, _model_folder(folder), status(recipe))
 
 
-def _require(recipe: Recipe, until: str) -> None:
+def _tell(ranks: Ranks | None, word: dict[str, Any]) -> None:
+    if ranks is not None:
+        ranks.say(word)
+
+
+def _require(recipe: Recipe, until: str, ranks: Ranks | None) -> None:
     """Raise, before any work is done, when something that a late stage asks for cannot be had."""
+    if until != VERBS["prepare"]:
+        _require_ranks(recipe, ranks)
     tokens.require_tokenizer(recipe.tokenizer)
     require_start(recipe.pretrain.from_, recipe.tokenizer.path)
     require_tune(recipe)
     require_tasks(recipe)
     if until == VERBS["export"] and isinstance(recipe.model, DecoderConfig):
         layout_of(recipe.model)
+
+
+def _require_ranks(recipe: Recipe, ranks: Ranks | None) -> None:
+    """Raise RecipeError when the processes that were started are not those that the recipe asks for."""
+    wanted, started = recipe.runtime.ranks, ranks.place.world_size if ranks is not None else 1
+    if wanted not in (1, started):
+        raise RecipeError(
+            f"runtime.devices x runtime.nodes is {wanted}, but this is one of {started} processes; the command starts"
+            " them itself where nodes is 1, torchrun where it is more; or leave both out"
+        )
+    for phase in (recipe.pretrain, recipe.instruct, recipe.task):
+        if phase is not None:
+            check_batch(recipe.model.context_length, phase.global_batch_tokens, started)
 
 
 def _make(folder: Path) -> None:
@@ -161,6 +194,7 @@ def _bring(context: Context, kind: StageKind) -> None:
     changes.forget(context.run_folder, kind.name)
     logger.info(f"{kind.name}: {'already done' if known else 'done'} ({found.seconds:.1f} s)")
     _link(context.run_folder / "stages" / kind.name, found.path)
+    _tell(context.ranks, {"done": kind.name, "folder": str(found.path)})
 
 
 def _refresh(context: Context) -> None:

@@ -49,13 +49,12 @@ class StopRequest:
         """True once a signal has come."""
         return self.signal is not None
 
-    def interrupted(self, what_is_saved: str) -> Interrupted:
-        """The error to raise once the state is saved."""
-        assert self.signal is not None, "no signal has come"
-        name = "interrupted (Ctrl-C)" if self.signal is signal.SIGINT else f"asked to stop ({self.signal.name})"
-        return Interrupted(
-            f"{name}: {what_is_saved}; the same command goes on from there", EXIT_CODE_OF_SIGNAL[self.signal]
-        )
+    def interrupted(self, what_is_saved: str, came: signal.Signals | None = None) -> Interrupted:
+        """The error to raise once the state is saved. `came`: the signal, where another rank got it."""
+        came = came or self.signal
+        assert came is not None, "no signal has come"
+        name = "interrupted (Ctrl-C)" if came is signal.SIGINT else f"asked to stop ({came.name})"
+        return Interrupted(f"{name}: {what_is_saved}; the same command goes on from there", EXIT_CODE_OF_SIGNAL[came])
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again = self.requested

@@ -19,14 +19,18 @@ EVENTS = "events.jsonl"
 
 
 class Journal:
-    """Where one phase writes what happened. `run_folder` None: only the stage folder (tests, trials)."""
+    """Where one phase writes what happened. `run_folder` None: only the stage folder (tests, trials).
 
-    def __init__(self, phase: str, stage_folder: Path, run_folder: Path | None) -> None:
-        self.phase = phase
+    `writes` False: of all ranks only one writes, the others just read.
+    """
+
+    def __init__(self, phase: str, stage_folder: Path, run_folder: Path | None, writes: bool = True) -> None:
+        self.phase, self.writes = phase, writes
         self._folders = [stage_folder / LOGS, *([run_folder] if run_folder else [])]
         self.logs = stage_folder / LOGS
-        self._metrics = JsonLines(*(folder / METRICS for folder in self._folders))
-        self._events = JsonLines(*(folder / EVENTS for folder in self._folders))
+        written = self._folders if writes else []
+        self._metrics = JsonLines(*(folder / METRICS for folder in written))
+        self._events = JsonLines(*(folder / EVENTS for folder in written))
 
     def metric(self, **values: Any) -> None:
         """Append one line of metrics."""
@@ -60,6 +64,8 @@ class Journal:
 
     def take_back_after(self, step: int) -> float:
         """Remove the lines of steps beyond `step`, which will be written again; returns the seconds up to it."""
+        if not self.writes:
+            return 0.0
         own = [line for line in read_lines(self._folders[0] / METRICS) if int(line.get("step", 0)) <= step]
         rewrite_lines(self._folders[0] / METRICS, own)
         for folder in self._folders[1:]:

@@ -11,6 +11,7 @@ ends with the same bits as one never killed.
 from __future__ import annotations
 
 import math
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from groundup.errors import DataError
+from groundup.errors import DataError, ModelFileError
 from groundup.log import Progress, logger, progress
 from groundup.optim import learning_rate_factor
 from groundup.tokens import Mixture
@@ -168,11 +169,21 @@ class _Loop:
         found = checkpoint.resume(
             self.checkpoints, self.state, announced, on_fallback, self.phase.identity, up_to=up_to
         )
+        self._require_same_step()
         if found is not None:
             self.validation = dict(found["validation"])
             self.validations = [(int(step), float(loss)) for step, loss in found.get("validations", [])]
             self.guard.total = int(found["skipped"])
         return found
+
+    def _require_same_step(self) -> None:
+        """Raise ModelFileError unless all ranks found the same checkpoint."""
+        highest, lowest = self._highest(self.state.step, -self.state.step)
+        if highest != -lowest:
+            raise ModelFileError(
+                f"{self.checkpoints}: ranks found different checkpoints (steps {-lowest} and {highest});"
+                " runtime.workdir must be one folder that all machines share"
+            )
 
     @property
     def over(self) -> bool:
@@ -279,25 +290,35 @@ class _Loop:
         if self.state.step == self.total_steps or (every and self.state.step % every == 0):
             self._validate()
         due = time.monotonic() - self.saved_at >= self.checkpoint_every_seconds
-        stopping, due = self._agree(stop.requested, due)
-        if stopping or due or self.over:
+        asked = int(stop.signal or 0) if stop.requested else 0
+        came, saving = self._highest(asked, int(due))
+        if came or saving or self.over:
             self._save()
-        if stopping or self.over:
+        if came or self.over:
             with self.watchdog.section("checkpoint", self.state.step):
                 self.saver.wait()
-        if stopping and not self.over:
-            error = stop.interrupted(f"{self.phase.name} saved at step {self.state.step} of {self.total_steps}")
+        if came and not self.over:
+            saved = f"{self.phase.name} saved at step {self.state.step} of {self.total_steps}"
+            error = stop.interrupted(saved, signal.Signals(came))
             name = "preempted" if error.exit_code == 75 else "interrupted"
             self.journal.event(name, step=self.state.step)
             raise error
 
-    def _agree(self, *flags: bool) -> list[bool]:
-        """Each flag as true on any rank."""
+    def _highest(self, *values: int) -> list[int]:
+        """Of each value the highest on any rank."""
         if self.state.world_size == 1:
-            return list(flags)
-        votes = torch.tensor(flags, dtype=torch.int32, device=self.state.device)
+            return list(values)
+        votes = torch.tensor(values, dtype=torch.int64, device=self.state.device)
         dist.all_reduce(votes, op=dist.ReduceOp.MAX)
-        return [bool(vote) for vote in votes.tolist()]
+        return [int(vote) for vote in votes.tolist()]
+
+    def _of_first_rank(self, value: float) -> float:
+        """The first rank's value: what depends on it must not differ where another kind of machine rounds otherwise."""
+        if self.state.world_size == 1:
+            return value
+        shared = torch.tensor(value, dtype=torch.float64, device=self.state.device)
+        dist.broadcast(shared, src=0)
+        return float(shared)
 
     def _validate(self) -> None:
         with (
@@ -316,7 +337,7 @@ class _Loop:
             raise DataError(
                 f"{self.phase.name}.validation: the validation split is empty; raise corpus.split.validation"
             )
-        loss = float(self.validation["loss"])
+        loss = self._of_first_rank(float(self.validation["loss"]))
         self.validations.append((self.state.step, loss if math.isfinite(loss) else sys.float_info.max))
         stopping = self.phase.training.early_stopping
         if stopping is None:

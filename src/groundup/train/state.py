@@ -50,7 +50,7 @@ from groundup.optim import (
     build_optimizer,
     by_layer,
 )
-from groundup.parallel import shard
+from groundup.parallel import ParallelConfig, check_layout, shard
 from groundup.parallel.host import keep_freed_memory
 from groundup.tokens import Bigrams
 from groundup.train.average import AverageConfig, WeightAverage
@@ -120,8 +120,14 @@ class ExecutionConfig(Config):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU when PyTorch sees one."""
+    devices: int = Field(default=1, ge=1)
+    """Processes (ranks) that train together on each machine, one a GPU or sharing its cores; torchrun starts them."""
+    nodes: int = Field(default=1, ge=1)
+    """Machines that train together; above 1 the command is started by torchrun on each of them."""
+    parallel: ParallelConfig = ParallelConfig()
+    """How the work is split over the ranks."""
     threads: int = Field(default=0, ge=0)
-    """CPU threads (0: all cores this process may use)."""
+    """CPU threads of a process (0: all cores it may use, shared by the ranks of a machine)."""
     kernels: Literal["auto", "on", "off"] = "auto"
     """Groundup's own CPU kernels for bf16; auto takes them where they run (Linux, avx512_bf16, a C++ compiler)."""
     compile: Literal["auto", "on", "off"] = "auto"
@@ -153,6 +159,20 @@ class ExecutionConfig(Config):
     """Attempts in a row that may end at the same step without a reason, before one is refused (0: any number)."""
     test_faults: bool = False
     """Let the environment's FAULT make faults on purpose, for tests."""
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train together."""
+        return self.devices * self.nodes
+
+    @model_validator(mode="after")
+    def _grouped(self) -> ExecutionConfig:
+        if self.ranks > 1:
+            try:
+                check_layout(self.parallel, self.ranks)
+            except RecipeError as error:
+                raise ValueError(error.message) from None
+        return self
 
     @model_validator(mode="after")
     def _exact_is_eager(self) -> ExecutionConfig:
@@ -203,11 +223,14 @@ def pick_device(execution: ExecutionConfig) -> torch.device:
     return torch.device("cuda" if use_gpu else "cpu")
 
 
-def configure_threads(execution: ExecutionConfig) -> int:
-    """Set the number of CPU threads and return it; freed memory is kept from then on."""
+def configure_threads(execution: ExecutionConfig, processes: int = 1) -> int:
+    """Set the number of CPU threads and return it; freed memory is kept from then on.
+
+    `processes`: so many share the cores of this machine.
+    """
     keep_freed_memory()
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = execution.threads or available
+    threads = execution.threads or max(1, available // processes)
     torch.set_num_threads(threads)
     if execution.exact:
         torch.use_deterministic_algorithms(True)
@@ -291,6 +314,8 @@ def build_state(
         model,
         mesh=mesh,
         compute_dtype=dtype_of(training.precision),
+        # Our kernels take float32 masters and round what they multiply; gains would be rounded on the way.
+        gather_dtype=torch.float32 if way == "kernels" else None,
         recompute=execution.recompute,
         compile_blocks=way == "compiled",
     )

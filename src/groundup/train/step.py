@@ -89,7 +89,8 @@ def train_step(
     row_weights = _row_weights(counts, objectives)
     loss_sums = torch.zeros(counts.shape, dtype=torch.float32, device=state.device)
     contexts = row_contexts(state, micro_batches)
-    for batch, context in zip(micro_batches, contexts, strict=True):
+    for number, (batch, context) in enumerate(zip(micro_batches, contexts, strict=True), start=1):
+        shard.reduce_copies(state.model, now=number == len(micro_batches))
         # FSDP averages gradients over the ranks, the loss is a sum over them.
         weights = row_weights[batch.sources] * state.world_size
         row_sums, _ = state.model(**batch.inputs(), targets=batch.targets, row_weights=weights, context=context)
