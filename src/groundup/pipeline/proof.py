@@ -8,6 +8,7 @@ Invariant: it trains by `loop.train` on the run's own data and runtime, and leav
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ class Proof:
 
 
 class _StopAfter(StopRequest):
-    """Asks the loop to stop after some steps: it asks once a step."""
+    """Asks the loop to stop after some steps, as a signal does: it asks once a step."""
 
     def __init__(self, steps: int) -> None:
         super().__init__()
@@ -63,11 +64,9 @@ class _StopAfter(StopRequest):
     @property
     def requested(self) -> bool:
         self._left -= 1
-        return self._left <= 0
-
-    def interrupted(self, what_is_saved: str) -> Interrupted:
-        """As for a signal."""
-        return Interrupted(what_is_saved, 75)
+        if self._left <= 0:
+            self.signal = signal.SIGTERM
+        return self.signal is not None
 
 
 def prove_resume(run: Path, recipe: Recipe | None = None) -> list[Proof]:
