@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from groundup.evaluate.language import BATCH_LOGITS, BATCH_TOKENS, MIN_DOCUMENTS, target_sums, text_bytes
 from groundup.evaluate.metrics import ClusterRatio, Metric
 from groundup.models import Network
+from groundup.parallel import shard
 from groundup.tokens import Rows, Tokenizer, ordered_batches
 
 FORGETTING = "forgetting:"
@@ -49,15 +50,16 @@ def text_sums(model: Network, rows: Rows, tokenizer: Tokenizer, max_rows: int = 
     batch_tokens = min(BATCH_TOKENS, BATCH_LOGITS // tokenizer.vocab_size)
     by_row: list[_Sums] = []
     by_document: list[_Sums] = [np.zeros((2, 1))]
-    for batch in ordered_batches(rows, max(1, batch_tokens // rows.context_length), max_rows):
-        batch = batch.to(device)
-        sums = target_sums(model, batch, n_bytes)[[0, 3]].double().cpu().numpy()
-        by_row.append(sums.sum(axis=2))
-        document = np.cumsum((batch.tokens == tokenizer.document_start_id).cpu().numpy().ravel())
-        found: _Sums = np.stack([np.bincount(document, weights=kind.ravel()) for kind in sums]).astype(np.float64)
-        by_document[-1][:, -1] += found[:, 0]
-        if found.shape[1] > 1:
-            by_document.append(found[:, 1:])
+    with shard.gathered_for_reading(model):
+        for batch in ordered_batches(rows, max(1, batch_tokens // rows.context_length), max_rows):
+            batch = batch.to(device)
+            sums = target_sums(model, batch, n_bytes)[[0, 3]].double().cpu().numpy()
+            by_row.append(sums.sum(axis=2))
+            document = np.cumsum((batch.tokens == tokenizer.document_start_id).cpu().numpy().ravel())
+            found: _Sums = np.stack([np.bincount(document, weights=kind.ravel()) for kind in sums]).astype(np.float64)
+            by_document[-1][:, -1] += found[:, 0]
+            if found.shape[1] > 1:
+                by_document.append(found[:, 1:])
     return TextSums(np.concatenate(by_row, axis=1), np.concatenate(by_document, axis=1))
 
 

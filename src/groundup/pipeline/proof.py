@@ -23,8 +23,11 @@ from groundup.pipeline.stages import StageKind, listed
 from groundup.train import loop
 from groundup.train.checkpoint import folder_name
 from groundup.train.guards import StopRequest
+from groundup.train.state import TrainingConfig
 
 STEPS, STOPPED_AT = 4, 2
+PHASES = tuple(name for name in TRAINED if name in Recipe.model_fields)
+"""Sections of a recipe that train; a search among them is many short ones."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def _prove_all(recipe: Recipe) -> list[Proof]:
     proofs = []
     for kind in listed(recipe):
         missing = [name for name in kind.needs if name not in context.done]
-        if kind.name in TRAINED:
+        if kind.name in PHASES:
             if missing:
                 proofs.append(Proof(kind.name, None, f"stage {missing[0]} is not done"))
             elif kind.name == "pretrain" and recipe.pretrain.tokens == 0:
@@ -101,13 +104,14 @@ def _prove_all(recipe: Recipe) -> list[Proof]:
 
 def _short(recipe: Recipe) -> Recipe:
     """The same run with a few steps of each phase, and no checkpoint or validation before their end."""
-    phases = {
-        name: phase.model_copy(update={"tokens": STEPS * phase.global_batch_tokens, "early_stopping": None})
-        for name in TRAINED
-        if (phase := getattr(recipe, name)) is not None
-    }
+    phases = {name: _shortened(phase) for name in PHASES if (phase := getattr(recipe, name)) is not None}
     quiet = {"checkpoint_every_seconds": 1e9, "validate_every_steps": 0, "validation_rows": 1}
     return recipe.model_copy(update={**phases, "runtime": recipe.runtime.model_copy(update=quiet)})
+
+
+def _shortened(phase: TrainingConfig) -> TrainingConfig:
+    budget = {"tokens": STEPS * phase.global_batch_tokens, "early_stopping": None}
+    return phase.model_copy(update={**budget, **({"epochs": None} if "epochs" in type(phase).model_fields else {})})
 
 
 def _prove(context: Context, kind: StageKind) -> Proof:
