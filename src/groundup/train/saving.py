@@ -43,7 +43,7 @@ class Saver:
         self.folder, self.keep, self.asynchronous = folder, keep, asynchronous
         self._on_saved, self._on_failed, self._before_write = on_saved, on_failed, before_write
         self._thread: threading.Thread | None = None
-        self._fault: GroundupError | None = None
+        self._fault: BaseException | None = None
 
     def save(self, state: TrainState, extra: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
         """Copy the state and begin to write it. Every rank must call it.
@@ -100,6 +100,8 @@ class Saver:
             what = f"{type(error).__name__}: {str(error)[:80]}"
             self._fault = ResourceError(f"a checkpoint could not be written ({what}); the one before it is whole")
             self._fault.__cause__ = error
-        if self._fault is not None:
+        except BaseException as error:  # what ends a process is for its main thread to raise
+            self._fault = error
+        if isinstance(self._fault, GroundupError):
             logger.warning(f"checkpoint of step {snapshot.step} failed: {first_line(self._fault)}")
             self._on_failed(snapshot.step, first_line(self._fault))
