@@ -41,7 +41,7 @@ def train(rank: int, world_size: int, port: int, folder: str) -> None:
 
 
 def train_in(rank: int, world_size: int, of_a_copy: int) -> dict[str, object]:
-    mesh = data_mesh("cpu", of_a_copy) if world_size > 1 else None
+    mesh = data_mesh("cpu", ParallelConfig(shard=of_a_copy)) if world_size > 1 else None
     with torch.device("meta"):
         model = build_model(CONFIG, VOCAB)
     shard.apply(model, mesh=mesh, compute_dtype=torch.float32)

@@ -44,9 +44,9 @@ def test_weights_that_do_not_fit_are_refused_by_name() -> None:
 
 
 def test_a_batch_must_give_every_rank_whole_rows() -> None:
-    check_batch(context_length=16, global_batch_tokens=64, world_size=4)
+    check_batch(context_length=16, global_batch_tokens=64, data_ranks=4)
     with pytest.raises(RecipeError, match="use 64"):
-        check_batch(context_length=16, global_batch_tokens=100, world_size=4)
+        check_batch(context_length=16, global_batch_tokens=100, data_ranks=4)
 
 
 @pytest.mark.parametrize(("asked", "rows", "expected"), [(0, 32, 32), (0, 1000, 500), (5, 32, 4), (100, 6, 6)])

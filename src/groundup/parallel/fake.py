@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.distributed.device_mesh import DeviceMesh
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from groundup.parallel.mesh import data_mesh
+from groundup.parallel.mesh import ParallelConfig, data_mesh
 
 _MESH_BOOKKEEPING = (
     "_compute_coordinates_from_mesh",
@@ -35,18 +35,18 @@ _MESH_BOOKKEEPING = (
 
 
 @contextmanager
-def fake_world(world_size: int, shard: int = 0) -> Iterator[DeviceMesh]:
+def fake_world(world_size: int, config: ParallelConfig | None = None) -> Iterator[DeviceMesh]:
     """Fake process group of `world_size` ranks (this is rank 0) and fake tensors on the CPU device, inside the block.
 
-    `shard`: ranks that hold one copy of the model together (0: all). Raises RuntimeError when a real process group is
-    running.
+    `config`: how the ranks are grouped (None: by data, fully sharded). Raises RuntimeError when a real process group
+    is running.
     """
     if dist.is_initialized():
         raise RuntimeError("a process group is running in this process; simulate in a process of its own")
     dist.init_process_group("fake", rank=0, world_size=world_size, store=FakeStore())
     try:
         with _real_mesh_bookkeeping():
-            mesh = data_mesh("cpu", shard)
+            mesh = data_mesh("cpu", config or ParallelConfig())
             with FakeTensorMode(allow_non_fake_inputs=True):
                 yield mesh
     finally:

@@ -6,17 +6,23 @@
     shard: 2                ("replicate", "shard")     2 copies in 2 parts each (hybrid)
     shard: 1                ("replicate", "shard")     4 copies (as DDP)
 
-Invariant: nothing in this room reads the environment; without `join` everything runs in one process.
+    pipeline, context and tensor add a dimension each where they are above 1, from the outermost to the innermost:
+    ("pipeline", <one of the above>, "context", "tensor")       so ranks of one layer's products are neighbours
+
+Rows of a batch are split over the data dimensions only. Invariant: nothing in this room reads the environment; without
+`join` everything runs in one process.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from pydantic import Field
+from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.distributed_c10d import Store
 
@@ -27,15 +33,36 @@ DATA = "data"
 """Name of the mesh dimension over which batches and parameters are split."""
 REPLICATE, SHARD = "replicate", "shard"
 """Names of the two dimensions, over both of which batches are split, where there are several copies of the model."""
+DATA_NAMES = (DATA, REPLICATE, SHARD)
+"""Names of all dimensions over which batches are split."""
+PIPELINE, CONTEXT, TENSOR = "pipeline", "context", "tensor"
+"""Names of the dimensions over which layers, positions of a row and the parts of a matrix are split."""
 TIMEOUT_SECONDS = 600.0
+_WITH_CONTEXT = "with_context"
 
 
 class ParallelConfig(Config):
-    """How training is split over ranks; every rank has its rows of each global batch."""
+    """How training is split over ranks. What tensor, context and pipeline leave of them have rows of their own."""
 
     shard: int = Field(default=0, ge=0)
-    """Ranks that hold one copy of parameters, gradients and optimizer state together, each a part (FSDP2); 0: all of
-    them, 1: each has a copy of its own (as DDP), between: several copies (hybrid), best each within one machine."""
+    """Ranks that hold one copy of parameters, gradients and optimizer state together, each a part (FSDP2); 0: all that
+    have rows, 1: each has a copy of its own (as DDP), between: several copies (hybrid), best each within one machine.
+    """
+    tensor: int = Field(default=1, ge=1)
+    """Ranks that compute every layer together, each a part of its heads and of its width (tensor parallel)."""
+    context: int = Field(default=1, ge=1)
+    """Ranks that share the positions of a row (context parallel), for rows too long for one."""
+    pipeline: int = Field(default=1, ge=1)
+    """Ranks behind each other, each with a part of the layers (pipeline parallel)."""
+
+    @property
+    def ranks_of_a_row(self) -> int:
+        """Ranks that work on the same rows."""
+        return self.tensor * self.context * self.pipeline
+
+    def data_ranks(self, world_size: int) -> int:
+        """Groups of ranks with rows of their own."""
+        return world_size // self.ranks_of_a_row
 
 
 @dataclass(frozen=True)
@@ -55,9 +82,16 @@ class Rank:
 
 def check_layout(config: ParallelConfig, world_size: int) -> None:
     """Raise RecipeError when the ranks cannot be grouped as the config says."""
-    if config.shard and world_size % config.shard:
+    if world_size % config.ranks_of_a_row:
+        degrees = {TENSOR: config.tensor, CONTEXT: config.context, PIPELINE: config.pipeline}
+        product = " x ".join(f"{name} {degree}" for name, degree in degrees.items() if degree > 1)
         raise RecipeError(
-            f"runtime.parallel.shard: {config.shard} does not divide {world_size} ranks into equal groups;"
+            f"runtime.parallel: {product} does not divide {world_size} ranks; their product must be a divisor"
+        )
+    with_rows = config.data_ranks(world_size)
+    if config.shard and with_rows % config.shard:
+        raise RecipeError(
+            f"runtime.parallel.shard: {config.shard} does not divide {with_rows} ranks into equal groups;"
             " use a divisor, or 0 for all of them"
         )
 
@@ -78,15 +112,74 @@ def join(config: ParallelConfig, place: Rank, device_type: str, store: Store | N
         world_size=place.world_size,
         timeout=timedelta(seconds=TIMEOUT_SECONDS),
     )
-    return data_mesh(device_type, config.shard)
+    return data_mesh(device_type, config)
 
 
-def data_mesh(device_type: str, shard: int = 0) -> DeviceMesh:
-    """The mesh over all ranks of the process group that is running, in copies of `shard` ranks each (0: one copy)."""
-    world_size = dist.get_world_size()
-    if shard in (0, world_size):
-        return init_device_mesh(device_type, (world_size,), mesh_dim_names=(DATA,))
-    return init_device_mesh(device_type, (world_size // shard, shard), mesh_dim_names=(REPLICATE, SHARD))
+def data_mesh(device_type: str, config: ParallelConfig) -> DeviceMesh:
+    """The mesh over all ranks of the process group that is running, grouped as `config` says."""
+    with_rows = config.data_ranks(dist.get_world_size())
+    copies = {DATA: with_rows}
+    if config.shard not in (0, with_rows):
+        copies = {REPLICATE: with_rows // config.shard, SHARD: config.shard}
+    before = {PIPELINE: config.pipeline} if config.pipeline > 1 else {}
+    behind = {name: degree for name, degree in ((CONTEXT, config.context), (TENSOR, config.tensor)) if degree > 1}
+    sizes = {**before, **copies, **behind}
+    mesh = init_device_mesh(device_type, tuple(sizes.values()), mesh_dim_names=tuple(sizes))
+    sharding_mesh(mesh)  # groups are made here, by all ranks together and on real tensors; later calls find them
+    return mesh
+
+
+def names_of(mesh: DeviceMesh) -> tuple[str, ...]:
+    """The names of a mesh's dimensions, from the outermost."""
+    assert mesh.mesh_dim_names is not None, "every mesh of this room has names"
+    return mesh.mesh_dim_names
+
+
+def degree(mesh: DeviceMesh | None, name: str) -> int:
+    """Ranks along a dimension; 1 where there is no such dimension."""
+    return mesh[name].size() if mesh is not None and name in names_of(mesh) else 1
+
+
+def part(mesh: DeviceMesh | None, name: str) -> DeviceMesh | None:
+    """This rank's line along a dimension; None where there is no such dimension."""
+    return mesh[name] if mesh is not None and name in names_of(mesh) else None
+
+
+def data_size(mesh: DeviceMesh | None) -> int:
+    """Groups of ranks with rows of their own."""
+    return math.prod(degree(mesh, name) for name in DATA_NAMES)
+
+
+def data_rank(mesh: DeviceMesh | None) -> int:
+    """This rank's group among them."""
+    place = 0
+    for name in DATA_NAMES:
+        line = part(mesh, name)
+        if line is not None:
+            place = place * line.size() + line.get_local_rank()
+    return place
+
+
+def sharding_mesh(mesh: DeviceMesh) -> DeviceMesh:
+    """The one or two dimensions over which FSDP reduces gradients: those of data, and that of a row's positions."""
+    names = names_of(mesh)
+    if CONTEXT not in names:
+        return mesh[DATA] if DATA in names else mesh[REPLICATE, SHARD]
+    together = mesh[DATA if DATA in names else SHARD, CONTEXT]._flatten(_WITH_CONTEXT)
+    return together if DATA in names else DeviceMesh._concatenate([mesh[REPLICATE], together])
+
+
+def sum_over_rows(tensor: Tensor, mesh: DeviceMesh | None) -> None:
+    """Add up in place what every rank has of its own rows, or of its part of them (a collective)."""
+    if mesh is None:
+        return
+    lines = sharding_mesh(mesh)
+    if lines.size() == mesh.size() > 1:
+        dist.all_reduce(tensor)
+        return
+    for name in names_of(lines):
+        if lines[name].size() > 1:
+            dist.all_reduce(tensor, group=lines[name].get_group())
 
 
 def leave() -> None:

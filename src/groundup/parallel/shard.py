@@ -21,6 +21,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from groundup.parallel.compile import compile_units
+from groundup.parallel.mesh import DATA_NAMES, part, sharding_mesh
 from groundup.parallel.recompute import recompute_blocks
 
 
@@ -56,7 +57,7 @@ def apply(
     if compile_blocks:
         compile_units(model.compile_units())
     if mesh is not None:
-        fully_shard_blocks(model, mesh, gather_dtype or compute_dtype)
+        fully_shard_blocks(model, sharding_mesh(mesh), gather_dtype or compute_dtype)
 
 
 def fully_shard_blocks(model: Shardable, mesh: DeviceMesh, gather_dtype: torch.dtype) -> None:
@@ -105,13 +106,21 @@ def local_tensor(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
+def averaged_over(mesh: DeviceMesh | None) -> int:
+    """Ranks over which gradients are averaged."""
+    return sharding_mesh(mesh).size() if mesh is not None else 1
+
+
 def gathered_rows(tensor: Tensor, mesh: DeviceMesh | None) -> Tensor:
-    """The rows [rows, ...] of all ranks behind each other (a collective: every rank must call it)."""
-    if mesh is None or mesh.size() == 1:
-        return tensor.clone()
-    parts = [torch.empty_like(tensor) for _ in range(mesh.size())]
-    dist.all_gather(parts, tensor.contiguous())
-    return torch.cat(parts)
+    """The rows [rows, ...] of all ranks with rows of their own, behind each other (a collective: all must call it)."""
+    whole = tensor.clone()
+    for name in reversed(DATA_NAMES):
+        line = part(mesh, name)
+        if line is not None and line.size() > 1:
+            parts = [torch.empty_like(whole) for _ in range(line.size())]
+            dist.all_gather(parts, whole.contiguous(), group=line.get_group())
+            whole = torch.cat(parts)
+    return whole
 
 
 @torch.no_grad()

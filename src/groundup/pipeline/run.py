@@ -133,7 +133,8 @@ def _require_ranks(recipe: Recipe, ranks: Ranks | None) -> None:
         )
     for phase in (recipe.pretrain, recipe.instruct, recipe.task):
         if phase is not None:
-            check_batch(recipe.model.context_length, phase.global_batch_tokens, started)
+            with_rows = recipe.runtime.parallel.data_ranks(started)
+            check_batch(recipe.model.context_length, phase.global_batch_tokens, with_rows)
 
 
 def _make(folder: Path) -> None:

@@ -285,8 +285,8 @@ def _load_memory(path: Path, state: TrainState) -> None:
     """This rank's rows of what the model carried, by their numbers in the global batch."""
     whole = read_tensors(path)
     for name, kept in state.memory.items():
-        first, found = state.rank * len(kept), whole.get(name)
-        if found is None or found.shape != (len(kept) * state.world_size, *kept.shape[1:]):
+        first, found = state.data_rank * len(kept), whole.get(name)
+        if found is None or found.shape != (len(kept) * state.data_size, *kept.shape[1:]):
             what = "is missing" if found is None else f"has shape {list(found.shape)}"
             raise ModelFileError(f"{path}: the model's memory {name!r} {what}; go on with the model that wrote it")
         kept.copy_(found[first : first + len(kept)])

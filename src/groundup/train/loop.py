@@ -116,7 +116,7 @@ class _Loop:
         self.folder = folder
         self.checkpoints = folder / CHECKPOINTS
         self.total_steps = phase.training.total_steps()
-        self.rows_of_rank = phase.mixture.rows_per_step // state.world_size
+        self.rows_of_rank = phase.mixture.rows_per_step // state.data_size
         rows = rows_per_micro_batch(execution, phase.mixture.context_length, self.rows_of_rank)
         self.micro_batching = MicroBatching(rows, self.rows_of_rank)
         self.guard = DivergenceGuard(phase.training.max_skipped_steps)
@@ -219,7 +219,7 @@ class _Loop:
         return True
 
     def _step(self, rows: int, factor: float, loss_limit: float) -> StepResult:
-        first = self.state.rank * self.rows_of_rank
+        first = self.state.data_rank * self.rows_of_rank
         batch = self.spikes.batch(self.state.step)
         with self.faults.during_step(self.state):
             return train_step(

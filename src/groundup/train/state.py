@@ -52,6 +52,7 @@ from groundup.optim import (
 )
 from groundup.parallel import ParallelConfig, check_layout, shard
 from groundup.parallel.host import keep_freed_memory
+from groundup.parallel.mesh import data_rank, data_size
 from groundup.tokens import Bigrams
 from groundup.train.average import AverageConfig, WeightAverage
 from groundup.train.spikes import SpikesConfig
@@ -206,13 +207,23 @@ class TrainState:
 
     @property
     def world_size(self) -> int:
-        """Ranks that share one global batch."""
+        """All ranks that train together."""
         return self.mesh.size() if self.mesh is not None else 1
 
     @property
     def rank(self) -> int:
         """This process's place among them."""
         return self.mesh.get_rank() if self.mesh is not None else 0
+
+    @property
+    def data_size(self) -> int:
+        """Groups of ranks that share one global batch, each with rows of its own."""
+        return data_size(self.mesh)
+
+    @property
+    def data_rank(self) -> int:
+        """This process's group among them."""
+        return data_rank(self.mesh)
 
 
 def pick_device(execution: ExecutionConfig) -> torch.device:
@@ -300,7 +311,7 @@ def build_state(
     Raises ModelFileError when `start` does not fit the model, RecipeError when the batch does not fit the ranks,
     ResourceError when the runtime asks for kernels that this machine cannot run.
     """
-    check_batch(model_config.context_length, training.global_batch_tokens, mesh.size() if mesh is not None else 1)
+    check_batch(model_config.context_length, training.global_batch_tokens, data_size(mesh))
     low_rank = tune if isinstance(tune, LowRankConfig) else None
     if mesh is not None and low_rank is not None and low_rank.base != "unchanged":
         raise RecipeError(
@@ -339,7 +350,7 @@ def build_state(
     )
     if layers is not None:
         by_layer(optimizer, {name: depths[name] for name in learning}, layers)
-    rows = training.global_batch_tokens // model_config.context_length // (mesh.size() if mesh is not None else 1)
+    rows = training.global_batch_tokens // model_config.context_length // data_size(mesh)
     return TrainState(
         model=model,
         optimizer=optimizer,
@@ -366,14 +377,14 @@ def _learning(model: Network, layers: LayersConfig | None, low_rank: LowRankConf
     return depths
 
 
-def check_batch(context_length: int, global_batch_tokens: int, world_size: int) -> None:
-    """Raise RecipeError unless every rank gets the same whole number of rows."""
-    row_tokens = context_length * world_size
+def check_batch(context_length: int, global_batch_tokens: int, data_ranks: int) -> None:
+    """Raise RecipeError unless every group of ranks with rows of its own gets the same whole number of them."""
+    row_tokens = context_length * data_ranks
     if global_batch_tokens % row_tokens:
         suggestion = max(row_tokens, global_batch_tokens // row_tokens * row_tokens)
         raise RecipeError(
             f"global_batch_tokens: {global_batch_tokens} is no multiple of context_length {context_length}"
-            f" x {world_size} ranks; use {suggestion}"
+            f" x {data_ranks} ranks; use {suggestion}"
         )
 
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
-import torch.distributed as dist
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from groundup.kernels import ops
 from groundup.models import RowContext
 from groundup.models.noise import row_keys
 from groundup.parallel import shard
+from groundup.parallel.mesh import sum_over_rows
 from groundup.tokens import IGNORE, Batch
 from groundup.train.state import TrainState
 
@@ -92,12 +92,11 @@ def train_step(
     for number, (batch, context) in enumerate(zip(micro_batches, contexts, strict=True), start=1):
         shard.reduce_copies(state.model, now=number == len(micro_batches))
         # FSDP averages gradients over the ranks, the loss is a sum over them.
-        weights = row_weights[batch.sources] * state.world_size
+        weights = row_weights[batch.sources] * shard.averaged_over(state.mesh)
         row_sums, _ = state.model(**batch.inputs(), targets=batch.targets, row_weights=weights, context=context)
         (row_sums * weights).sum().backward()
         loss_sums = loss_sums.index_add(0, batch.sources, row_sums.detach())
-    if state.world_size > 1:
-        dist.all_reduce(loss_sums)
+    sum_over_rows(loss_sums, state.mesh)
     loss = (loss_sums * row_weights).sum()
     grad_norm, updated = clip_gradients(state, max_grad_norm, loss < loss_limit)
     state.updating = True
@@ -123,7 +122,7 @@ def row_contexts(state: TrainState, micro_batches: Sequence[Batch]) -> list[RowC
     """
     counts = [len(batch.tokens) for batch in micro_batches]
     ends = list(accumulate(counts))
-    first = state.rank * ends[-1]
+    first = state.data_rank * ends[-1]
     numbers = torch.arange(first, first + ends[-1], device=state.device)
     keys = row_keys(state.seed, state.step, numbers)
     return [
@@ -142,8 +141,7 @@ def count_targets(micro_batches: Sequence[Batch], num_sources: int, state: Train
     counts = torch.zeros((num_sources, *heads), dtype=torch.int64, device=state.device)
     for batch in micro_batches:
         counts = counts.index_add(0, batch.sources, (batch.targets != IGNORE).sum(dim=-1))
-    if state.world_size > 1:
-        dist.all_reduce(counts)
+    sum_over_rows(counts, state.mesh)
     return counts
 
 
