@@ -66,10 +66,15 @@ def test_gradient_of_the_mixture_is_the_sum_of_the_gradients_apart() -> None:
 
 
 class Place:
-    """A mesh as far as a state looks at it."""
+    """One rank's place on a mesh of data ranks."""
+
+    mesh_dim_names = ("data",)
 
     def __init__(self, rank: int, size: int) -> None:
-        self.get_rank, self.size = lambda: rank, lambda: size
+        self.get_local_rank, self.size = lambda: rank, lambda: size
+
+    def __getitem__(self, name: str) -> Place:
+        return self
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
