@@ -34,7 +34,7 @@ def main() -> None:
     configure_threads(execution)
     source = open_source(Path(session.job["base"]))
     config = source.config.model_copy(update={"context_length": session.length})
-    rows = packed(session.examples("train"), session.length)
+    rows = packed(session.examples("train"), session.length, whole=session.settings.get("whole", False))
     per_step = session.job["batch_tokens"] // session.length
     steps = session.planned_steps(-(-len(rows) // per_step))
     values = {
@@ -91,12 +91,13 @@ def row_numbers(rows: int, per_step: int, steps: int, seed: int) -> list[np.ndar
     return found[:steps]
 
 
-def packed(examples: list[dict[str, list[int]]], length: int) -> np.ndarray:
+def packed(examples: list[dict[str, list[int]]], length: int, *, whole: bool) -> np.ndarray:
     """Rows of whole conversations [rows, 3, length]: tokens, targets, number of the conversation in its row (-1: none).
 
-    As `tokens.conversation_rows` packs them: the last token of a conversation is never an input.
+    As `tokens.conversation_rows` packs them: the last token of a conversation is never an input. `whole`: room is kept
+    for it all the same, as trl does, which makes as many rows and so as many steps as trl has.
     """
-    found = best_fit_decreasing([len(each["input_ids"]) - 1 for each in examples], length)
+    found = best_fit_decreasing([len(each["input_ids"]) - (not whole) for each in examples], length)
     rows = np.zeros((len(found), 3, length), dtype=np.int64)
     rows[:, 1], rows[:, 2] = IGNORE, -1
     for row, members in zip(rows, found):

@@ -8,11 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from groundup import config
 from groundup.errors import RecipeError
+from groundup.export import open_source
 from groundup.pipeline import Recipe, run, status
+from groundup.pipeline.context import Context
+from groundup.pipeline.stages import heldout_sets
 from groundup.tokens import REFERENCES_FILE
+from groundup.train.guards import StopRequest
 from tests.end_to_end import tiny
 
 ADAMW = {"kind": "adamw", "learning_rate": 1e-3, "weight_decay": 0.0}
@@ -134,6 +140,28 @@ def test_faults_of_the_section_are_told(changes: dict[str, Any], fault: str, tmp
     with pytest.raises(RecipeError) as caught:
         built(tmp_path, **changes)
     assert fault in " ".join([caught.value.message, *caught.value.details])
+
+
+def test_adapters_learn_on_the_instructed_weights(tmp_path: Path) -> None:
+    recipe = built(tmp_path, tune={"kind": "lora", "rank": 4, "alpha": 16.0}, heldout=[], epochs=2.0)
+    folder = run(recipe).folder
+    manifest = json.loads((folders(recipe)["preferences"] / "manifest.json").read_text(encoding="utf-8"))
+    held = load_file(folders(recipe)["preferences"] / manifest["summary"]["weights"])
+    assert held and all(".adapter." in name for name in held)
+    instructed = json.loads((folders(recipe)["instruct"] / "manifest.json").read_text(encoding="utf-8"))
+    before = load_file(folders(recipe)["instruct"] / instructed["summary"]["weights"])
+    source = open_source(folder / "model")
+    after = {name: source[name] for name in source}
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name.replace(".adapter.up", ".weight") for name in held if name.endswith(".adapter.up")}
+    said = json.loads((folder / "model" / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert said["r"] == 4 and not said["base_model_name_or_path"], "what it was tuned from has no name elsewhere"
+
+
+def test_held_out_preferences_are_looked_for_in_the_text(tmp_path: Path) -> None:
+    recipe = built(tmp_path)
+    sets = heldout_sets(Context(recipe, tmp_path / "run", StopRequest()))
+    assert "heldout-preferences-pairs" in {each.name for each in sets}
 
 
 def test_models_that_cannot_keep_answers_apart_are_refused(tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ PAIRS: dict[str, dict[str, Any]] = {
         "rejected": {"from": "gpt", "value": "bad"},
     },
     "alpaca": {"instruction": "q", "input": "", "chosen": "good", "rejected": "bad"},
+    "orca": {"question": "q", "chosen": "good", "rejected": "bad"},
+    "Anthropic HH": {"chosen": "\n\nHuman: q\n\nAssistant: good", "rejected": "\n\nHuman: q\n\nAssistant: bad"},
 }
 
 
@@ -59,6 +61,18 @@ def test_a_prompt_of_several_turns() -> None:
     assert [turn.role for turn in found.prompt] == ["system", "user", "assistant", "user"]
 
 
+def test_a_dialogue_in_one_text_keeps_its_turns() -> None:
+    before = "\n\nHuman: Who said\nAssistant: so?\n\nAssistant: I did.\n\nHuman: Why?"
+    found = preference_of({"chosen": f"{before}\n\nAssistant: A.\n\nB.", "rejected": f"{before}\n\nAssistant: C."})
+    assert [turn.text for turn in found.prompt] == ["Who said\nAssistant: so?", "I did.", "Why?"]
+    assert found.chosen == Turn("assistant", "A.\n\nB.")
+
+
+def test_an_answer_that_looks_like_a_dialogue_is_an_answer() -> None:
+    found = preference_of({"prompt": "q", "chosen": "Human: a\n\nAssistant: b", "rejected": "c"})
+    assert found.prompt == ASKED and found.chosen == Turn("assistant", "Human: a\n\nAssistant: b")
+
+
 REFUSED: dict[str, dict[str, Any]] = {
     "chosen and rejected are the same": {"prompt": "q", "chosen": "a", "rejected": "a"},
     "no preference: none of chosen and rejected, label, kto_tag": {"prompt": "q", "completion": "a"},
@@ -69,6 +83,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "does not begin with the user": {"chosen": "a", "rejected": "b"},
     "empty chosen": {"prompt": "q", "chosen": " ", "rejected": "b"},
     "no rejected": {"prompt": "q", "chosen": "a", "rejected": None},
+    "empty turn in rejected": {"chosen": "Human: q\n\nAssistant: a", "rejected": "Human: q\n\nAssistant:"},
     "lone surrogate (not a character)": {"prompt": "q", "chosen": "\ud800", "rejected": "b"},
     "system turn not at the start": {"prompt": [USER], "chosen": [GOOD], "rejected": [SYSTEM]},
 }

@@ -7,9 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
-from groundup.errors import DataError, first_line
+from groundup import config
+from groundup.errors import DataError, RecipeError, first_line
 from groundup.tokens import PreferenceReading, PreferenceSourceConfig, preference_source_identity
 
 GOOD = {"prompt": "Which?", "chosen": "This.", "rejected": "That."}
@@ -48,6 +51,49 @@ def test_a_source_without_any_preference_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no record of 'p' can be used, 1 rejected: no preference") as caught:
         list(reading(tmp_path, [{"text": "x"}]))
     assert len(first_line(caught.value)) <= 200
+
+
+def test_fields_of_other_names_are_told_by_the_recipe(tmp_path: Path) -> None:
+    fields = {"prompt": "{title}: {meta.q}", "chosen": "best", "rejected": "worst", "system": "rules"}
+    record = {"title": "Sea", "meta": {"q": "Deep?"}, "best": "Yes.", "worst": "No.", "rules": "Be short."}
+    (found,) = list(reading(tmp_path, [record], fields=fields))
+    assert [(turn.role, turn.text) for turn in found.prompt] == [("system", "Be short."), ("user", "Sea: Deep?")]
+    assert found.chosen is not None and found.chosen.text == "Yes."
+    judged = {"prompt": "q", "completion": "reply", "label": "liked"}
+    records: list[Any] = [{"q": "A?", "reply": "B.", "liked": liked} for liked in (1, 0, True, "yes", 0.5)]
+    read = reading(tmp_path, records, format="judged", fields=judged)
+    assert [each.chosen is not None for each in read] == [True, False, True]
+    assert read.account()["rejected"] == {"label is neither true nor false": 2}
+    missing = reading(tmp_path, [{"title": "Sea", "meta": {}, "best": "Yes.", "worst": "No."}], fields=fields)
+    with pytest.raises(DataError, match=r"no field 'meta\.q'"):
+        list(missing)
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"prompt": "q"}, "name chosen and rejected, or completion and label, as well"),
+        ({"chosen": "a"}, "chosen and rejected go together"),
+        ({"prompt": "q", "completion": "a", "label": "l"}, "set format: judged"),
+        ({"completion": "a", "label": "l"}, "a judged answer needs its prompt"),
+    ],
+)
+def test_fields_that_do_not_go_together_are_refused(fields: dict[str, str], fault: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        config.build(PreferenceSourceConfig, {"name": "p", "path": "p.jsonl", "fields": fields}, "source")
+    assert fault in str([caught.value.message, *caught.value.details])
+
+
+def test_a_folder_of_a_dataset_is_read_split_by_split(tmp_path: Path) -> None:
+    folder = tmp_path / "set" / "data"
+    folder.mkdir(parents=True)
+    for split, count in (("train", 3), ("test", 2)):
+        table = pyarrow.table({key: [value] * count for key, value in GOOD.items()})
+        parquet.write_table(table, folder / f"{split}-00000-of-00001.parquet")
+    (tmp_path / "set" / "README.md").write_text("---\ntask_categories: [text-generation]\n---\n# pairs\n", encoding="utf-8")
+    for split, count in (("train", 3), ("test", 2)):
+        source = PreferenceSourceConfig(name="p", path=str(tmp_path / "set"), dataset_split=split)
+        assert len(list(PreferenceReading(source, tmp_path))) == count
 
 
 def test_identity_is_content_and_settings_not_the_place(tmp_path: Path) -> None:

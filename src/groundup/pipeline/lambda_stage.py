@@ -241,7 +241,7 @@ def _tuned(trials: _Trials, folder: Path, weight: float, fold: int) -> Network:
     name, validate = f"lambda {weight:g}, fold {fold}", None if training.validation else _nothing
     summary = run_instruct(context, folder, name, training, mixture, weight, validate, mirrored=False)
     learned = checkpoint.read_tensors(folder / str(summary["weights"]))
-    weights = adapters.tuned(context, trained_weights(context, "pretrain"), learned)
+    weights = adapters.tuned(context, context.instruct().tune, trained_weights(context, "pretrain"), learned)
     return model_with(context, weights, dtype_of(training.precision))
 
 

@@ -414,9 +414,11 @@ def _show_previews(context: Context, mixture: Mixture) -> None:
 def trained_weights(context: Context, phase: str) -> dict[str, torch.Tensor]:
     """Final weights of a finished phase, by parameter name: what it learnt, on what it started from."""
     learned = learned_weights(context, phase)
-    if phase != "instruct":
+    section = adapters.tuning_section(context, phase)
+    if section is None or (section.tune == FULL and section.layers is None):
         return learned
-    return adapters.tuned(context, trained_weights(context, "pretrain"), learned)
+    start = str(context.done[phase].summary.get("starts_from", "pretrain"))
+    return adapters.tuned(context, section.tune, trained_weights(context, start), learned)
 
 
 def learned_weights(context: Context, phase: str) -> dict[str, torch.Tensor]:

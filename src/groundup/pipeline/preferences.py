@@ -212,7 +212,15 @@ def build_preferences(context: Context, work: Path) -> Mapping[str, Any]:
     start = final_phase(context, before=PHASE)
     validate = _validation(context)
     summary = run_phase(
-        context, work, PHASE, training, (mixture, objectives), trained_weights(context, start), validate
+        context,
+        work,
+        PHASE,
+        training,
+        (mixture, objectives),
+        trained_weights(context, start),
+        validate,
+        layers=section.layers,
+        tune=section.tune,
     )
     return {**summary, "starts_from": start, "objective": config.to_dict(section.objective)}
 

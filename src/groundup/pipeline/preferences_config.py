@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from groundup.models import DPOConfig, KTOConfig, ORPOConfig, PreferenceRule
-from groundup.optim import AdamWConfig, OptimizerConfig
+from groundup.models import DPOConfig, FullTuning, KTOConfig, ORPOConfig, PreferenceRule, TuneConfig
+from groundup.optim import AdamWConfig, LayersConfig, OptimizerConfig
 from groundup.tokens import PreferenceSourceConfig
 from groundup.train.state import TrainingConfig
 
@@ -38,6 +38,10 @@ class PreferencesConfig(TrainingConfig):
     """Share of each batch's rows that are conversations of `instruct.sources`."""
     instruct_weight: float = Field(default=1.0, gt=0)
     """Weight of their loss (nats a token) against that of preferences."""
+    tune: TuneConfig = FullTuning()
+    """Whether every weight learns, or small adapters beside frozen weights."""
+    layers: LayersConfig | None = None
+    """Which layers learn, from when on and how fast; left out: all alike."""
 
     @property
     def needs_reference(self) -> bool:

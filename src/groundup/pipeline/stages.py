@@ -106,14 +106,15 @@ def _engine(context: Context, work: Path) -> AbstractContextManager[corpus.Engin
 
 
 def heldout_sets(context: Context) -> list[corpus.EvaluationSetConfig]:
-    """The held-out questions as evaluation sets, treated as the corpus says."""
+    """The held-out questions and preferences as evaluation sets, treated as the corpus says."""
     recipe = context.recipe
     action = recipe.corpus.decontaminate_heldout
-    sources = recipe.instruct.heldout if recipe.instruct else ()
-    return [
-        corpus.EvaluationSetConfig(name=f"heldout-{source.name}"[:64], path=source.path, action=action)
-        for source in sources
+    sources = [
+        (f"heldout-{source.name}", source.path) for source in (recipe.instruct.heldout if recipe.instruct else ())
     ]
+    compared = recipe.preferences.heldout if recipe.preferences else ()
+    sources += [(f"heldout-preferences-{source.name}", source.path) for source in compared]
+    return [corpus.EvaluationSetConfig(name=name[:64], path=path, action=action) for name, path in sources]
 
 
 def _contamination_identity(context: Context) -> Mapping[str, Any]:
@@ -319,9 +320,10 @@ def _export_identity(context: Context) -> Mapping[str, Any]:
 def _build_export(context: Context, work: Path) -> Mapping[str, Any]:
     phase = final_phase(context)
     checks = export.save_model(trained_model(context, phase), context.tokenizer(), work, context.recipe.export)
-    adapter = {}
-    if phase == "instruct":
-        adapter = adapters.export_adapter(context, learned_weights(context, phase), work / "adapter")
+    adapter, tune = {}, adapters.low_rank(context, phase)
+    if tune is not None:
+        learned = learned_weights(context, phase)
+        adapter = adapters.export_adapter(context, phase, tune, learned, work / "adapter")
     of_task = {"task": export_task(context, work / "task")} if "task" in context.done else {}
     return {"from": phase, **checks, **adapter, **of_task}
 

@@ -79,7 +79,7 @@ class Mapped(NamedTuple):
 
 def mapped(values: Mapping[str, Any], fields: ConversationFieldsConfig) -> Mapped:
     """The record as `fields` says. Raises Refused when one of them is not there, with those that are."""
-    system = {"system": _text(values, fields.system, optional=True)} if fields.system else {}
+    system = {"system": value_of(values, fields.system, optional=True)} if fields.system else {}
     tools = {"tools": values["tools"]} if "tools" in values else {}
     keys = frozenset(fields.outer) | tools.keys()
     if fields.messages:
@@ -87,7 +87,7 @@ def mapped(values: Mapping[str, Any], fields: ConversationFieldsConfig) -> Mappe
         if fields.role and isinstance(messages, list):
             messages = [_renamed(message, fields) for message in messages]
         return Mapped({"messages": messages, **system, **tools}, keys)
-    asked = {"prompt": _text(values, fields.prompt), "completion": _text(values, fields.completion)}
+    asked = {"prompt": value_of(values, fields.prompt), "completion": value_of(values, fields.completion)}
     return Mapped({**asked, **system, **tools}, keys)
 
 
@@ -98,8 +98,11 @@ def _renamed(message: Any, fields: ConversationFieldsConfig) -> Any:
     return {names.get(key, key): value for key, value in message.items()}
 
 
-def _text(values: Mapping[str, Any], text: str, optional: bool = False) -> Any:
-    """The value of a field as it stands, or a text with fields filled in (null is nothing, numbers are written out)."""
+def value_of(values: Mapping[str, Any], text: str, optional: bool = False) -> Any:
+    """The value of a field as it stands, or a text with fields filled in (null is nothing, numbers are written out).
+
+    Raises Refused when a field is not there (optional ones are None).
+    """
     if "{" not in text:
         return _field(values, text, optional)
     filled: dict[str, str] = {}

@@ -2,6 +2,8 @@
 
     trl               {"prompt", "chosen", "rejected"}: texts, or lists of messages; without prompt what both share
     LLaMA-Factory     {"conversations", "chosen": {"from", "value"}, "rejected"}, {"instruction", "chosen", ...}
+    orca              {"system", "question", "chosen", "rejected"}
+    Anthropic HH      {"chosen", "rejected"}: texts of whole dialogues, "\\n\\nHuman: ...\\n\\nAssistant: ..."
     KTO               {"prompt", "completion", "label"}, {"conversations" or "messages", "kto_tag" or "label"}
 
 Invariant: the prompt ends with the user (or a tool), an answer is one turn of the assistant; what is otherwise is
@@ -10,6 +12,7 @@ refused with its reason.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,9 +26,12 @@ from groundup.tokens.conversation_formats import (
     recognised,
     system_turn,
 )
-from groundup.tokens.conversation_messages import Rules, turns_of_messages
+from groundup.tokens.conversation_messages import Rules, text_of, turns_of_messages
 from groundup.tokens.record_reading import Refused
 from groundup.tokens.template import Turn
+
+_SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
+_ROLES = {"Human": "user", "Assistant": "assistant"}
 
 
 class Preference(NamedTuple):
@@ -64,9 +70,12 @@ def _pair(values: Mapping[str, Any], rules: Rules) -> tuple[list[Turn], Turn, Tu
         prompt = prompt_of_alpaca(values)
     elif values.get("prompt") is not None and not _holds_prompt(values, rules):
         prompt = prompt_turns(values, rules)
+    elif values.get("question") is not None:
+        prompt = [*system_turn(values), Turn("user", text_of(values, "question"))]
     else:
         prompt = system_turn(values)
-    chosen, rejected = completion_turns(values, "chosen", rules), completion_turns(values, "rejected", rules)
+    whole = key is None and not any(turn.role == "user" for turn in prompt)
+    chosen, rejected = (_said(values, name, rules, whole) for name in ("chosen", "rejected"))
     shared = 0
     while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
         shared += 1
@@ -75,6 +84,18 @@ def _pair(values: Mapping[str, Any], rules: Rules) -> tuple[list[Turn], Turn, Tu
             "chosen and rejected differ in more than the last turn", f"{len(chosen)} and {len(rejected)} turns"
         )
     return [*prompt, *chosen[:shared]], chosen[-1], rejected[-1]
+
+
+def _said(values: Mapping[str, Any], name: str, rules: Rules, whole: bool) -> list[Turn]:
+    """The turns of an answer; where nothing is asked elsewhere (`whole`), a text may be a dialogue of its own."""
+    text = values[name]
+    if whole and isinstance(text, str) and _SPEAKER.match(text):
+        _, *parts = _SPEAKER.split(text)
+        said = [Turn(_ROLES[speaker], words.strip()) for speaker, words in zip(parts[::2], parts[1::2])]
+        if not all(turn.text for turn in said):
+            raise Refused(f"empty turn in {name}")
+        return said
+    return completion_turns(values, name, rules)
 
 
 def _holds_prompt(values: Mapping[str, Any], rules: Rules) -> bool:
