@@ -90,7 +90,8 @@ def test_a_folder_of_a_dataset_is_read_split_by_split(tmp_path: Path) -> None:
     for split, count in (("train", 3), ("test", 2)):
         table = pyarrow.table({key: [value] * count for key, value in GOOD.items()})
         parquet.write_table(table, folder / f"{split}-00000-of-00001.parquet")
-    (tmp_path / "set" / "README.md").write_text("---\ntask_categories: [text-generation]\n---\n# pairs\n", encoding="utf-8")
+    card = "---\ntask_categories: [text-generation]\n---\n# pairs\n"
+    (tmp_path / "set" / "README.md").write_text(card, encoding="utf-8")
     for split, count in (("train", 3), ("test", 2)):
         source = PreferenceSourceConfig(name="p", path=str(tmp_path / "set"), dataset_split=split)
         assert len(list(PreferenceReading(source, tmp_path))) == count
