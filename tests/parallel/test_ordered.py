@@ -12,7 +12,9 @@ from groundup.parallel.ordered import Tree
 def leaves(count: int) -> list[Tensor]:
     """Numbers of very different sizes, of which hardly two orders have the same sum."""
     random = torch.Generator().manual_seed(count)
-    return [torch.randn(50, generator=random) * 10.0 ** torch.randint(-3, 4, (50,), generator=random) for _ in range(count)]
+    return [
+        torch.randn(50, generator=random) * 10.0 ** torch.randint(-3, 4, (50,), generator=random) for _ in range(count)
+    ]
 
 
 def total(tensors: list[Tensor]) -> Tensor:

@@ -10,6 +10,7 @@ from groundup.train import agreement
 from groundup.train.agreement import Agreement, Difference, odd_ones_out
 from tests.train import toys
 
+
 @pytest.mark.parametrize(
     ("table", "expected"),
     [
@@ -23,6 +24,7 @@ from tests.train import toys
 def test_the_minority_is_named(table: list[list[int]], expected: dict[str, tuple[int, ...]]) -> None:
     ranks = (10, 14, 18, 22)[: len(table)]
     assert odd_ones_out(["a", "b"], torch.tensor(table), ranks) == expected
+
 
 def test_one_rank_has_nothing_to_be_compared_with_but_shows_its_digest_where_ranks_do_not_change_it() -> None:
     state = toys.state()
@@ -39,6 +41,7 @@ def test_one_rank_has_nothing_to_be_compared_with_but_shows_its_digest_where_ran
     exact.find(state, 1.0)
     assert exact.digest != before
     assert not Agreement(0, state).due(0)
+
 
 def test_a_run_does_not_go_back_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     state = toys.state()

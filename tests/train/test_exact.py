@@ -152,7 +152,7 @@ def run(folder: Path, mesh: DeviceMesh, execution: ExecutionConfig, faults: str)
     """Twelve steps in the loop; returns the bits of the end, or the error's first line."""
     config = toys.training(optimizer="adamw")
     state = build_state(toys.MODEL, toys.VOCAB_SIZE, config, execution, 3, device=torch.device("cpu"), mesh=mesh)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     journal = Journal("pretrain", folder, None, writes=state.rank == 0)
     phase = toys.phase(config)
     try:

@@ -1,4 +1,4 @@
-"""Sums in an order that ranks do not change: several of them give the bits of one.
+r"""Sums in an order that ranks do not change: several of them give the bits of one.
 
     virtual shard    0   1   2   3 | 4   5   6   7      a micro-batch each, alone, on whichever rank it lies
                       \ /     \ /  |  \ /     \ /
@@ -114,7 +114,7 @@ def _sum_bucket(tensors: Sequence[Tensor], ranks: int) -> None:
     whole = torch.cat([*(tensor.flatten() for tensor in tensors), padding])
     parts = torch.empty_like(whole)
     dist.all_to_all_single(parts, whole)
-    dist.all_gather_into_tensor(whole, _in_pairs(parts.view(ranks, -1).unbind()))
+    dist.all_gather(list(whole.view(ranks, -1).unbind()), _in_pairs(parts.view(ranks, -1).unbind()))
     for tensor, summed in zip(tensors, whole.split([*sizes, len(padding)])):
         # Copied, not kept as parts of one array: where a tensor begins in memory may decide how it is added up later.
         tensor.copy_(summed.view(tensor.shape))

@@ -323,8 +323,7 @@ class _Loop:
             self._resume()
 
     def after_step(self, stop: StopRequest) -> bool:
-        """Validate, save and stop where it is time to; all ranks decide the same. False when the run went back instead.
-        """
+        """Validate, save and stop where it is time to; all ranks decide the same. False: the run went back instead."""
         if self._validates():
             self._validate()
         due = time.monotonic() - self.saved_at >= self.checkpoint_every_seconds
