@@ -24,7 +24,7 @@ def digest(tensor: Tensor) -> Tensor:
     bits = tensor.detach().contiguous().view(-1).view(_INTEGERS[tensor.element_size()])
     odd = (torch.arange(min(len(bits), _AT_ONCE), device=tensor.device) * _ODD) | 1
     total = torch.zeros((), dtype=torch.int64, device=tensor.device)
-    for part in bits.split(_AT_ONCE):
+    for part in torch.split(bits, _AT_ONCE):
         # The factor is odd too, so what an earlier part adds is moved on, never lost.
         total = total * _ODD + (part.to(torch.int64) * odd[: len(part)]).sum()
     return total

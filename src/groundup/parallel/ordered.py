@@ -115,7 +115,7 @@ def _sum_bucket(tensors: Sequence[Tensor], ranks: int) -> None:
     parts = torch.empty_like(whole)
     dist.all_to_all_single(parts, whole)
     dist.all_gather(list(whole.view(ranks, -1).unbind()), _in_pairs(parts.view(ranks, -1).unbind()))
-    for tensor, summed in zip(tensors, whole.split([*sizes, len(padding)])):
+    for tensor, summed in zip(tensors, torch.split(whole, [*sizes, len(padding)])):
         # Copied, not kept as parts of one array: where a tensor begins in memory may decide how it is added up later.
         tensor.copy_(summed.view(tensor.shape))
 
