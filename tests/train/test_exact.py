@@ -46,7 +46,7 @@ CASES: dict[str, tuple[Case, dict[str, Any], int]] = {
         2,
     ),
     "decoder, bf16": (replace(MIXTURE, model=decoder("gpt2")), {"precision": "bf16", "optimizer": "adamw"}, 0),
-    "decoder, adafactor": (MIXTURE, {"optimizer": "adafactor"}, 4),
+    "decoder, adafactor": (MIXTURE, {"optimizer": "adafactor"}, 2),
     "lora": (CASES_OF_ALL["lora: mixture"], {"optimizer": "adamw", "precision": "bf16"}, 2),
     "lstm, states carried": (
         replace(CASES_OF_ALL["lstm: next token"], model=toys.LSTM.model_copy(update={"dropout": 0.2})),

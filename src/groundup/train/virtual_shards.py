@@ -49,6 +49,6 @@ def check_exact(
     size = virtual_shard_rows(micro_batch_rows, context_length, rows)
     if ranks & (ranks - 1) or (rows // size) % ranks:
         raise RecipeError(
-            f"runtime.exact: {ranks} ranks cannot share {rows // size} micro-batches of {size} rows evenly, as a power"
-            " of two of ranks must; use 1, 2, 4, ... ranks, or another runtime.micro_batch_rows"
+            f"runtime.exact: {ranks} ranks cannot share {rows // size} micro-batches of {size} rows in pairs; use 1, 2,"
+            " 4, ... ranks that divide their number, or another runtime.micro_batch_rows"
         )
