@@ -184,6 +184,25 @@ def test_one_two_one_ranks_go_on_with_the_same_samples_and_losses(
 
 
 @pytest.mark.slow
+def test_with_exact_ranks_do_not_change_a_bit(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, 40, precision="bf16")
+    exact = ("runtime.exact=true", "runtime.parallel.shard=1", "runtime.check_ranks_every_steps=10")
+    finish(recipe, "one", *exact)
+    finish(recipe, "two", *exact, "runtime.devices=2")
+    code, errors, _ = act_after_steps(recipe, "changed", 15, subprocess.Popen.terminate, *exact, "runtime.devices=4")
+    assert code == 75, errors
+    finish(recipe, "changed", *exact)
+    told = lines(recipe, "one")
+    assert [line["step"] for line in told if "state_digest" in line] == [10, 20, 30, 40]
+    for work in ("two", "changed"):
+        expected = weights(recipe, "one")
+        assert all(torch.equal(value, expected[name]) for name, value in weights(recipe, work).items()), work
+        for found, line in zip(lines(recipe, work), told, strict=True):
+            same = [(each["loss"], each["grad_norm"], each.get("state_digest")) for each in (found, line)]
+            assert same[0] == same[1], (work, line["step"])
+
+
+@pytest.mark.slow
 def test_the_command_runs_unchanged_under_torchrun_in_all_its_stages(tmp_path: Path) -> None:
     recipe = tiny.write_recipe(tmp_path)
     given = ["-m", "groundup", "run", str(recipe), f"runtime.workdir={tmp_path / 'work'}", "-q"]

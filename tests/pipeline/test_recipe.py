@@ -156,6 +156,8 @@ def test_two_sources_of_questions_need_two_names(group: str, tmp_path: Path) -> 
 
 
 def test_exact_and_compiled_exclude_each_other(tmp_path: Path) -> None:
+    found = faults(tiny.recipe(tmp_path), tmp_path, "runtime.exact=true", "runtime.devices=2")
+    assert "set runtime.parallel.shard=1" in " ".join(found)
     found = faults(tiny.recipe(tmp_path), tmp_path, "runtime.exact=true", "runtime.compile=on")
     assert "exact" in found[0]
 

@@ -26,7 +26,7 @@ from groundup.pipeline.lambda_config import AutoLambda, LambdaConfig, also_a_wor
 from groundup.pipeline.preferences_config import PreferencesConfig
 from groundup.pipeline.start import described
 from groundup.tokens import InstructSourceConfig, MaskingConfig, TaskKind, TaskSourceConfig, TokenizerConfig
-from groundup.train.state import ExecutionConfig, TrainingConfig, check_batch
+from groundup.train.state import ExecutionConfig, TrainingConfig, check_ranks
 
 _PATHS = (
     "corpus.sources.path",
@@ -247,7 +247,7 @@ class Recipe(Config):
         _check_preferences(self)
         for phase in (self.pretrain, self.instruct, self.preferences, self.task):
             if phase is not None:
-                _check_phase(phase, self.model, self.runtime.ranks)
+                _check_phase(phase, self.model, self.runtime)
         return self
 
 
@@ -314,9 +314,9 @@ def _check_pairs(task: TaskConfig, num_parts: int) -> None:
         raise ValueError("task: some sources have a pair_field and others none; give all of them one, or none")
 
 
-def _check_phase(phase: TrainingConfig, model: NetworkConfig, ranks: int) -> None:
+def _check_phase(phase: TrainingConfig, model: NetworkConfig, runtime: RuntimeConfig) -> None:
     try:
-        check_batch(model.context_length, phase.global_batch_tokens, ranks)
+        check_ranks(runtime, model.context_length, phase.global_batch_tokens, runtime.ranks)
         if isinstance(model, DecoderConfig) and model.scaling is not None:
             require_transfer(phase.optimizer)
     except RecipeError as error:

@@ -33,7 +33,7 @@ from groundup.report import build_report
 from groundup.train.faults import parse_faults
 from groundup.train.guards import StopRequest
 from groundup.train.journal import publish
-from groundup.train.state import check_batch
+from groundup.train.state import check_ranks
 
 VERBS: dict[str, str] = {
     "prepare": "questions",
@@ -133,8 +133,7 @@ def _require_ranks(recipe: Recipe, ranks: Ranks | None) -> None:
         )
     for phase in (recipe.pretrain, recipe.instruct, recipe.task):
         if phase is not None:
-            with_rows = recipe.runtime.parallel.data_ranks(started)
-            check_batch(recipe.model.context_length, phase.global_batch_tokens, with_rows)
+            check_ranks(recipe.runtime, recipe.model.context_length, phase.global_batch_tokens, started)
 
 
 def _make(folder: Path) -> None:

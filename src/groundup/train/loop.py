@@ -22,11 +22,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from groundup.errors import DataError, ModelFileError
+from groundup.errors import DataError, ModelFileError, ResourceError
 from groundup.log import Progress, logger, progress
 from groundup.optim import learning_rate_factor
 from groundup.tokens import Mixture
 from groundup.train import checkpoint
+from groundup.train.agreement import Agreement, Difference
 from groundup.train.attempts import HUNG, Attempts
 from groundup.train.average import weights_for_use
 from groundup.train.faults import Fault, Faults
@@ -92,8 +93,8 @@ def train(
         with loop.saver.closed(), stop.deferred(), progress(phase.name, loop.total_steps, "steps") as bar:
             bar.start_at(state.step)
             while not loop.over:
-                if loop.one_step(bar):
-                    loop.after_step(stop)
+                if loop.one_step(bar) and not loop.after_step(stop):
+                    bar.start_at(state.step)
         loop.finish()
     return {**loop.summary(), "effective_training": attempts.summary()}
 
@@ -117,10 +118,11 @@ class _Loop:
         self.checkpoints = folder / CHECKPOINTS
         self.total_steps = phase.training.total_steps()
         self.rows_of_rank = phase.mixture.rows_per_step // state.data_size
-        rows = rows_per_micro_batch(execution, phase.mixture.context_length, self.rows_of_rank)
+        rows = rows_per_micro_batch(execution, phase.mixture.context_length, self.rows_of_rank, state.data_size)
         self.micro_batching = MicroBatching(rows, self.rows_of_rank)
         self.guard = DivergenceGuard(phase.training.max_skipped_steps)
         self.spikes = SpikeGuard(phase.training.spikes)
+        self.agreement = Agreement(execution.check_ranks_every_steps, state)
         self.saver = Saver(
             self.checkpoints,
             execution.keep_checkpoints,
@@ -170,6 +172,7 @@ class _Loop:
             self.checkpoints, self.state, announced, on_fallback, self.phase.identity, up_to=up_to
         )
         self._require_same_step()
+        self.agreement.forget()
         if found is not None:
             self.validation = dict(found["validation"])
             self.validations = [(int(step), float(loss)) for step, loss in found.get("validations", [])]
@@ -194,9 +197,7 @@ class _Loop:
         """Make the rank's micro-batches, do the step, write its line; False when the run went back instead."""
         with self.watchdog.section("step", self.state.step + 1):
             self.watch.restart_lap()
-            factor = learning_rate_factor(
-                self.phase.training.schedule, self.state.step, self.total_steps, self.validations
-            )
+            factor = self._rate_factor()
             limit = self.spikes.limit
             self.faults.before_step(self.state)
             result = self.micro_batching.step(self.state, lambda rows: self._step(rows, factor, limit), self._on_halved)
@@ -209,6 +210,9 @@ class _Loop:
                 self._go_back(loss, limit)
                 bar.start_at(self.state.step)
                 return False
+        if (self.agreement.due(self.state.step) or self._validates()) and not self._ranks_agree():
+            bar.start_at(self.state.step)
+            return False
         if updated:
             self.spikes.accept(loss)
         self._record(result, loss, grad_norm, factor, seconds, updated)
@@ -217,6 +221,15 @@ class _Loop:
         self.guard.total += finite and not updated
         self.guard.observe(self.state.step, finite, loss)
         return True
+
+    def _rate_factor(self) -> float:
+        """Of the step that comes next."""
+        return learning_rate_factor(self.phase.training.schedule, self.state.step, self.total_steps, self.validations)
+
+    def _validates(self) -> bool:
+        """Whether a validation follows on the last step."""
+        every = self.validate_every_steps
+        return self.state.step == self.total_steps or bool(every and self.state.step % every == 0)
 
     def _step(self, rows: int, factor: float, loss_limit: float) -> StepResult:
         first = self.state.data_rank * self.rows_of_rank
@@ -243,6 +256,7 @@ class _Loop:
         """To the last good checkpoint before the jump, and from there on without the batches around it."""
         spike = self.state.step - 1
         self.saver.wait()
+        self._highest(0)  # the others wait for the rank that writes, and all find the same
         with self.watchdog.section("rollback", spike + 1):
             found = self._load(up_to=self.spikes.first_left_out(spike))
         assert found is not None, "where a rule goes back, the phase began with a checkpoint"
@@ -280,19 +294,44 @@ class _Loop:
             peak_memory_bytes=peak_memory_bytes(self.state.device),
             sample_ids_hash=self.phase.mixture.sample_ids_hash(self.spikes.batch(step - 1)),
             skipped=not updated,
+            **({"state_digest": self.agreement.digest} if self.agreement.is_of(step) else {}),
             targets=int(result.targets),
             seconds=round(self.watch.seconds, 3),
         )
 
-    def after_step(self, stop: StopRequest) -> None:
-        """Validate, save and stop where it is time to; all ranks decide the same."""
-        every = self.validate_every_steps
-        if self.state.step == self.total_steps or (every and self.state.step % every == 0):
+    def _ranks_agree(self) -> bool:
+        """Whether all ranks hold the same where they should; if not, the run is back at its last checkpoint."""
+        with self.watchdog.section("agreement", self.state.step):
+            difference = self.agreement.find(self.state, self._rate_factor())
+        if difference is not None:
+            self._go_back_to_agreement(difference)
+        return difference is None
+
+    def _go_back_to_agreement(self, difference: Difference) -> None:
+        """To the last checkpoint: none is saved of ranks that differ."""
+        step, about = self.state.step, {"ranks": list(difference.ranks), "names": list(difference.names)}
+        logger.error(f"step {step}: copies of the same tensors differ: {difference.where}; going back")
+        self.journal.event("ranks_differ", step=step, **about)
+        self.saver.wait()
+        self._highest(0)  # the others wait for the rank that writes, and all find the same
+        if not checkpoint.are_there(self.checkpoints):
+            raise ResourceError(
+                f"step {step}: copies differ ({difference.where}) and no checkpoint is there yet; memory or processor"
+                " at fault? The same command starts again"
+            )
+        with self.watchdog.section("rollback", step):
+            self._resume()
+
+    def after_step(self, stop: StopRequest) -> bool:
+        """Validate, save and stop where it is time to; all ranks decide the same. False: the run went back instead."""
+        if self._validates():
             self._validate()
         due = time.monotonic() - self.saved_at >= self.checkpoint_every_seconds
         asked = int(stop.signal or 0) if stop.requested else 0
         came, saving = self._highest(asked, int(due))
         if came or saving or self.over:
+            if not self._ranks_agree():
+                return False
             self._save()
         if came or self.over:
             with self.watchdog.section("checkpoint", self.state.step):
@@ -303,6 +342,7 @@ class _Loop:
             name = "preempted" if error.exit_code == 75 else "interrupted"
             self.journal.event(name, step=self.state.step)
             raise error
+        return True
 
     def _highest(self, *values: int) -> list[int]:
         """Of each value the highest on any rank."""

@@ -55,7 +55,7 @@ class MicroBatching:
         """The result of `attempt(rows)`, with fewer rows where memory asks for it; `on_halved(before, after)`.
 
         Raises ResourceError when one row at a time is too much, when the update itself ran out of memory, and on
-        several ranks, where the others already wait for this one.
+        several ranks, where the others already wait for this one, or where other rows are another order of sums.
         """
         while True:
             carried = {name: kept.clone() for name, kept in state.memory.items()}
@@ -86,7 +86,7 @@ class MicroBatching:
                 f"{where} with one row at a time; set runtime.recompute=true, or take a smaller model or context_length"
                 + go_on
             ) from error
-        if state.world_size > 1:
+        if state.world_size > 1 or state.exact:
             fewer = fewer_rows(self.rows, self._rows_of_rank)
             raise ResourceError(
                 f"{where} on rank {state.rank} with {self.rows} rows at a time; set runtime.micro_batch_rows={fewer}"

@@ -57,6 +57,7 @@ from groundup.tokens import Bigrams
 from groundup.train.average import AverageConfig, WeightAverage
 from groundup.train.spikes import SpikesConfig
 from groundup.train.stopping import EarlyStoppingConfig, ValidationConfig
+from groundup.train.virtual_shards import check_exact, virtual_shard_rows
 
 Way = Literal["kernels", "compiled", "eager"]
 """How the blocks of a model are computed: by our own kernels, by torch.compile, or operator by operator."""
@@ -134,11 +135,13 @@ class ExecutionConfig(Config):
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile where the kernels do not serve; auto compiles when the phase is long enough to pay for it."""
     micro_batch_rows: int = Field(default=0, ge=0)
-    """Rows of one forward and backward on a rank (0: as many as make about 8,192 tokens)."""
+    """Rows of one forward and backward on a rank (0: as many as make about 8,192 tokens). With `exact` other rows are
+    another order of sums, and 0 leaves enough micro-batches for 8 ranks."""
     recompute: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     exact: bool = False
-    """Fix everything that may change rounding (compile off, deterministic kernels)."""
+    """The same bits with 1, 2, 4, ... ranks: no compiled and no own kernels, deterministic ones only, one thread where
+    `threads` is 0, and sums over micro-batches in a fixed order. Ranks need `parallel.shard: 1`."""
     validate_every_steps: int = Field(default=50, ge=0)
     """Steps between validations (0: only at the end)."""
     validation_rows: int = Field(default=64, gt=0)
@@ -156,6 +159,9 @@ class ExecutionConfig(Config):
     """As for a step: the copy for a checkpoint, and the wait for the one before."""
     validation_timeout_seconds: float = Field(default=0.0, ge=0)
     """As for a step: a validation."""
+    check_ranks_every_steps: int = Field(default=100, ge=0)
+    """Steps between comparisons of what several ranks hold copies of, to the bit, also ahead of each validation and
+    checkpoint (0: never)."""
     max_failed_attempts: int = Field(default=5, ge=0)
     """Attempts in a row that may end at the same step without a reason, before one is refused (0: any number)."""
     test_faults: bool = False
@@ -202,6 +208,8 @@ class TrainState:
     """The mean of the weights, where the recipe asks for one."""
     kept: Mapping[str, Tensor] = field(default_factory=dict)
     """What a checkpoint holds of the model: all parameters, or those that learn where the others are given again."""
+    exact: bool = False
+    """Every micro-batch is a virtual shard, and sums over them are made in an order that ranks do not change."""
     updating: bool = False
     """True while the optimizer changes the parameters: a step that fails then cannot be done again."""
 
@@ -241,7 +249,8 @@ def configure_threads(execution: ExecutionConfig, processes: int = 1) -> int:
     """
     keep_freed_memory()
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = execution.threads or max(1, available // processes)
+    # How many threads share a sum decides how it is rounded; with `exact` ranks and cores must not.
+    threads = execution.threads or (1 if execution.exact else max(1, available // processes))
     torch.set_num_threads(threads)
     if execution.exact:
         torch.use_deterministic_algorithms(True)
@@ -312,6 +321,8 @@ def build_state(
     ResourceError when the runtime asks for kernels that this machine cannot run.
     """
     check_batch(model_config.context_length, training.global_batch_tokens, data_size(mesh))
+    if execution.exact and mesh is not None:
+        check_ranks(execution, model_config.context_length, training.global_batch_tokens, mesh.size())
     low_rank = tune if isinstance(tune, LowRankConfig) else None
     if mesh is not None and low_rank is not None and low_rank.base != "unchanged":
         raise RecipeError(
@@ -321,16 +332,17 @@ def build_state(
     with torch.device("meta"):
         model = build_model(model_config, vocab_size)
     depths = _learning(model, layers, low_rank)
+    sharded_over = None if execution.exact else mesh
     shard.apply(
         model,
-        mesh=mesh,
+        mesh=sharded_over,
         compute_dtype=dtype_of(training.precision),
         # Our kernels take float32 masters and round what they multiply; gains would be rounded on the way.
         gather_dtype=torch.float32 if way == "kernels" else None,
         recompute=execution.recompute,
         compile_blocks=way == "compiled",
     )
-    if low_rank is not None and mesh is None:
+    if low_rank is not None and sharded_over is None:
         tuning.narrow(model, dtype_of(training.precision))
     model.set_loss(training.loss)
     model.set_kernels(way == "kernels")
@@ -361,6 +373,7 @@ def build_state(
         memory=model.memory(rows, device),
         average=WeightAverage(training.average, learning) if training.average else None,
         kept=dict(model.named_parameters()) if start is None else learning,
+        exact=execution.exact,
     )
 
 
@@ -388,8 +401,19 @@ def check_batch(context_length: int, global_batch_tokens: int, data_ranks: int) 
         )
 
 
-def rows_per_micro_batch(execution: ExecutionConfig, context_length: int, rows_of_rank: int) -> int:
+def check_ranks(execution: ExecutionConfig, context_length: int, global_batch_tokens: int, ranks: int) -> None:
+    """Raise RecipeError where so many ranks cannot share a step's rows, or not to the bit where that is asked for."""
+    check_batch(context_length, global_batch_tokens, max(1, execution.parallel.data_ranks(ranks)))
+    if execution.exact:
+        check_exact(execution.parallel, execution.micro_batch_rows, context_length, global_batch_tokens, ranks)
+
+
+def rows_per_micro_batch(
+    execution: ExecutionConfig, context_length: int, rows_of_rank: int, data_ranks: int = 1
+) -> int:
     """Rows of one micro-batch: as asked for, else about 8,192 tokens; always a divisor of the rank's rows."""
+    if execution.exact:
+        return virtual_shard_rows(execution.micro_batch_rows, context_length, rows_of_rank * data_ranks)
     wanted = execution.micro_batch_rows or max(1, 8192 // context_length)
     wanted = min(wanted, rows_of_rank)
     while rows_of_rank % wanted:

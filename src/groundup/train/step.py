@@ -23,6 +23,7 @@ from groundup.models import RowContext
 from groundup.models.noise import row_keys
 from groundup.parallel import shard
 from groundup.parallel.mesh import sum_over_rows
+from groundup.parallel.ordered import OrderedSums
 from groundup.tokens import IGNORE, Batch
 from groundup.train.state import TrainState
 
@@ -89,14 +90,22 @@ def train_step(
     row_weights = _row_weights(counts, objectives)
     loss_sums = torch.zeros(counts.shape, dtype=torch.float32, device=state.device)
     contexts = row_contexts(state, micro_batches)
+    ordered = OrderedSums(state.model.parameters(), state.mesh, len(micro_batches)) if state.exact else None
+    # FSDP averages gradients over the ranks, the loss is a sum over them.
+    averaged_over = 1 if ordered is not None else shard.averaged_over(state.mesh)
     for number, (batch, context) in enumerate(zip(micro_batches, contexts, strict=True), start=1):
         shard.reduce_copies(state.model, now=number == len(micro_batches))
-        # FSDP averages gradients over the ranks, the loss is a sum over them.
-        weights = row_weights[batch.sources] * shard.averaged_over(state.mesh)
+        weights = row_weights[batch.sources] * averaged_over
         row_sums, _ = state.model(**batch.inputs(), targets=batch.targets, row_weights=weights, context=context)
         (row_sums * weights).sum().backward()
-        loss_sums = loss_sums.index_add(0, batch.sources, row_sums.detach())
-    sum_over_rows(loss_sums, state.mesh)
+        if ordered is not None:
+            ordered.take(batch.sources, row_sums.detach())
+        else:
+            loss_sums = loss_sums.index_add(0, batch.sources, row_sums.detach())
+    if ordered is not None:
+        loss_sums = ordered.give(loss_sums)
+    else:
+        sum_over_rows(loss_sums, state.mesh)
     loss = (loss_sums * row_weights).sum()
     grad_norm, updated = clip_gradients(state, max_grad_norm, loss < loss_limit)
     state.updating = True

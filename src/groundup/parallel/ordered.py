@@ -1,0 +1,126 @@
+r"""Sums in an order that ranks do not change: several of them give the bits of one.
+
+    virtual shard    0   1   2   3 | 4   5   6   7      a micro-batch each, alone, on whichever rank it lies
+                      \ /     \ /  |  \ /     \ /
+                       +       +   |   +       +        within a rank: at most log2 of its shards are kept
+                         \   /     |     \   /
+                           +       |       +
+                              \    |    /
+                                   +                    across ranks: each adds its part of all, then all gather
+
+Shards below the lowest pairs (an odd number of them: 3 of 12) are added one after the other. The tree follows from the
+number of shards alone, and a power of two of ranks cuts it along its branches. Invariant: each addition has the same
+two operands wherever it is made, so gradients and losses do not depend on the ranks, to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
+
+from groundup.parallel.shard import gathered_rows
+
+BUCKET_ELEMENTS = 2**22
+"""Gradients go to the other ranks about so many numbers at a time, which bounds the memory for it."""
+
+
+class Tree:
+    """Adds up lists of tensors, given one by one, as the picture above says."""
+
+    def __init__(self, leaves: int) -> None:
+        self._in_a_row = leaves // (leaves & -leaves)
+        self._leaves, self._given = leaves, 0
+        self._node: list[Tensor] = []
+        self._waiting: dict[int, list[Tensor]] = {}
+
+    def add(self, leaf: list[Tensor]) -> None:
+        """One leaf more; its memory is the tree's from now on."""
+        self._node = _added(self._node, leaf) if self._given % self._in_a_row else leaf
+        self._given += 1
+        if self._given % self._in_a_row:
+            return
+        level = 0
+        while level in self._waiting:
+            self._node = _added(self._waiting.pop(level), self._node)
+            level += 1
+        self._waiting[level] = self._node
+
+    def total(self) -> list[Tensor]:
+        """The sum, once all leaves are given."""
+        assert self._given == self._leaves and len(self._waiting) == 1, f"{self._given} of {self._leaves} leaves"
+        return self._node
+
+
+def _added(left: list[Tensor], right: list[Tensor]) -> list[Tensor]:
+    for one, other in zip(left, right, strict=True):
+        one.add_(other)
+    return left
+
+
+class OrderedSums:
+    """Gradients and losses of one step whose micro-batches are virtual shards, of which each rank has its own."""
+
+    def __init__(self, parameters: Iterable[Tensor], mesh: DeviceMesh | None, micro_batches: int) -> None:
+        """`mesh`: ranks of which each has a whole copy of the parameters; `micro_batches`: those of this rank."""
+        self._parameters = list(parameters)
+        self._mesh, self._tree = mesh, Tree(micro_batches)
+        self._sources: list[Tensor] = []
+        self._losses: list[Tensor] = []
+
+    def take(self, sources: Tensor, losses: Tensor) -> None:
+        """Take what the backward of one micro-batch left as gradients, and the losses [rows, ...] of its rows."""
+        if not self._losses:
+            self._parameters = [parameter for parameter in self._parameters if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        assert len(gradients) == len(self._parameters), "every micro-batch uses the same parameters"
+        for parameter in self._parameters:
+            parameter.grad = None
+        self._tree.add(gradients)
+        self._sources.append(sources)
+        self._losses.append(losses)
+
+    def give(self, loss_sums: Tensor) -> Tensor:
+        """Set the gradients to their sums over all ranks; `loss_sums` with all rows' losses added by their source.
+
+        A collective: every rank must call it.
+        """
+        gradients = self._tree.total()
+        _sum_across_ranks(gradients, 1 if self._mesh is None else self._mesh.size())
+        for parameter, gradient in zip(self._parameters, gradients):
+            parameter.grad = gradient
+        sources, losses = (gathered_rows(torch.cat(each), self._mesh) for each in (self._sources, self._losses))
+        return loss_sums.index_add(0, sources, losses)
+
+
+def _sum_across_ranks(tensors: Sequence[Tensor], ranks: int) -> None:
+    """Replace each tensor by its sum over all ranks (a power of two), neighbours first."""
+    if ranks == 1:
+        return
+    bucket: list[Tensor] = []
+    for number, tensor in enumerate(tensors, start=1):
+        bucket.append(tensor)
+        if sum(each.numel() for each in bucket) >= BUCKET_ELEMENTS or number == len(tensors):
+            _sum_bucket(bucket, ranks)
+            bucket = []
+
+
+def _sum_bucket(tensors: Sequence[Tensor], ranks: int) -> None:
+    sizes = [tensor.numel() for tensor in tensors]
+    padding = tensors[0].new_zeros(-sum(sizes) % ranks)
+    whole = torch.cat([*(tensor.flatten() for tensor in tensors), padding])
+    parts = torch.empty_like(whole)
+    dist.all_to_all_single(parts, whole)
+    dist.all_gather(list(whole.view(ranks, -1).unbind()), _in_pairs(parts.view(ranks, -1).unbind()))
+    for tensor, summed in zip(tensors, torch.split(whole, [*sizes, len(padding)])):
+        # Copied, not kept as parts of one array: where a tensor begins in memory may decide how it is added up later.
+        tensor.copy_(summed.view(tensor.shape))
+
+
+def _in_pairs(parts: Sequence[Tensor]) -> Tensor:
+    while len(parts) > 1:
+        parts = [left + right for left, right in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
