@@ -20,11 +20,8 @@ from groundup.errors import ModelFileError
 from groundup.log import logger
 from groundup.models import LowRankConfig, NetworkConfig, TuneConfig, build_model, tuning
 from groundup.pipeline.context import Context
-from groundup.pipeline.recipe import Recipe
+from groundup.pipeline.recipe import ANY_VOCAB_SIZE, Recipe
 from groundup.train.state import TrainState
-
-ANY_VOCAB_SIZE = 256
-"""Which layers a model has does not depend on its tokens."""
 
 
 def flops_per_token(model: NetworkConfig, vocab_size: int, tune: TuneConfig) -> int:
