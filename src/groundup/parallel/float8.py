@@ -74,7 +74,7 @@ def convert(
             " use other sizes, or precision: bf16"
         )
     torchao = _torchao()
-    in_parts = mesh is not None and sharding_mesh(mesh).size(-1) > 1
+    in_parts = mesh is not None and sharding_mesh(mesh).shape[-1] > 1
     for name in fitting:
         outer, _, inner = name.rpartition(".")
         setattr(model.get_submodule(outer), inner, _as_torchs(model.get_submodule(name)))

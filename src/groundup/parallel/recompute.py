@@ -54,11 +54,11 @@ class Recompute:
     """Share of the activations that compiled blocks may keep."""
 
     @classmethod
-    def of(cls, asked: bool | Recompute) -> Recompute:
+    def of(cls, asked: bool | Kind | Recompute) -> Recompute:
         """`asked`, where True stands for everything."""
         if isinstance(asked, Recompute):
             return asked
-        return cls("full" if asked else None)
+        return cls("full" if asked is True else asked or None)
 
 
 def recompute_blocks(blocks: Iterable[nn.Module], kind: Kind = "full", every: int = 1) -> None:

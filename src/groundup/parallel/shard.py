@@ -22,6 +22,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from groundup.parallel.compile import compile_units
 from groundup.parallel.mesh import DATA_NAMES, part, sharding_mesh
+from groundup.parallel.recompute import Kind as RecomputeKind
 from groundup.parallel.recompute import Recompute, limit_kept, recompute_blocks
 
 
@@ -44,7 +45,7 @@ def apply(
     mesh: DeviceMesh | None,
     compute_dtype: torch.dtype,
     gather_dtype: torch.dtype | None = None,
-    recompute: bool | Recompute = False,
+    recompute: bool | RecomputeKind | Recompute = False,
     compile_blocks: bool = False,
     offload: bool = False,
 ) -> None:
