@@ -189,7 +189,11 @@ def _table_of_ranks(by_ranks: dict[str, dict[str, float]]) -> list[str]:
 
 
 def _table_of_choices(by_way: dict[str, dict[str, dict[str, float]]]) -> list[str]:
-    lines = ["", "| way | recomputed | beyond state | of nothing's | seconds a step | of nothing's |", "| --- " * 6 + "|"]
+    lines = [
+        "",
+        "| way | recomputed | beyond state | of nothing's | seconds a step | of nothing's |",
+        "| --- " * 6 + "|",
+    ]
     for way, choices in by_way.items():
         base = choices["nothing"]
         for name, found in choices.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -19,15 +18,14 @@ from groundup.parallel.fake import fake_world
 from groundup.parallel.recompute import PRODUCTS, Recompute, recompute_blocks
 
 TIME, ROWS, VOCAB = 64, 8, 31
-SHAPE: dict[str, Any] = {"context_length": TIME, "num_layers": 4, "hidden_size": 64, "num_heads": 4, "ffn_size": 160}
-NOISE = {"attention_dropout": 0.1, "residual_dropout": 0.1, "stochastic_depth": 0.2}
+SHAPE: dict[str, Any] = {"context_length": TIME, "num_layers": 3, "hidden_size": 64, "num_heads": 4, "ffn_size": 160}
+NOISE = {"residual_dropout": 0.1, "stochastic_depth": 0.2}
 MODELS: dict[str, tuple[NetworkConfig, torch.dtype]] = {
-    "decoder": (DecoderConfig(**SHAPE, num_kv_heads=2), torch.float32),
-    "decoder that drops": (DecoderConfig(**SHAPE, num_kv_heads=2, **NOISE), torch.float32),
+    "decoder": (DecoderConfig(**SHAPE, num_kv_heads=2, **NOISE), torch.float32),
     "decoder by kernels": (DecoderConfig(**SHAPE, num_kv_heads=2, residual_dropout=0.1), torch.bfloat16),
     "encoder": (EncoderConfig(kind="encoder", **SHAPE, predicted_share=0.3), torch.float32),
     "encoder by kernels": (EncoderConfig(kind="encoder", **SHAPE, predicted_share=0.3), torch.bfloat16),
-    "lstm": (LSTMConfig(context_length=TIME, num_layers=4, hidden_size=64, dropout=0.1), torch.float32),
+    "lstm": (LSTMConfig(context_length=TIME, num_layers=3, hidden_size=64, dropout=0.1), torch.float32),
 }
 CHOICES = {
     "nothing": Recompute(),
@@ -38,21 +36,19 @@ CHOICES = {
 }
 
 
+WORK = PRODUCTS | {"aten::mkldnn_rnn_layer"}
+
+
 class Products(TorchDispatchMode):
-    """Counts matrix products."""
+    """Counts matrix products, and layers of an LSTM, which are one operator each."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: Counter[str] = Counter()
+        self.total = 0
 
     def __torch_dispatch__(self, operator: Any, types: Any, inputs: Any = (), named: Any = None) -> Any:
-        self.found[operator.name() if operator.name() in PRODUCTS else "other"] += 1
+        self.total += operator.name() in WORK
         return operator(*inputs, **(named or {}))
-
-    @property
-    def total(self) -> int:
-        """All products."""
-        return sum(count for name, count in self.found.items() if name != "other")
 
 
 def made(name: str, how: Recompute | bool, **changes: Any) -> Network:
@@ -96,22 +92,25 @@ def test_only_memory_and_work_change(name: str) -> None:
     assert peaks["full"] < peaks["full, every 2nd"] < peaks["nothing"], peaks
     assert peaks["selective"] < peaks["selective, every 2nd"] < peaks["nothing"], peaks
     assert again["nothing"] < again["full, every 2nd"] < again["full"], again
-    assert again["nothing"] < again["selective"] < again["full"], again
-    assert peaks["full"] < peaks["selective"], peaks
+    if name == "lstm":  # of whose layer nothing can be kept by itself
+        assert again["selective"] == again["full"] and peaks["selective"] == pytest.approx(peaks["full"], rel=0.02)
+    else:
+        assert again["nothing"] < again["selective"] < again["full"], again
+        assert peaks["full"] < peaks["selective"], peaks
 
 
 def test_reading_without_gradients_keeps_nothing() -> None:
     for how in (Recompute("full"), Recompute("selective")):
         model = made("decoder", how)
-        with torch.inference_mode(), Products() as products:
+        with torch.no_grad(), Products() as products:
             losses(model)
-        with torch.inference_mode(), Products() as plain:
+        with torch.no_grad(), Products() as plain:
             losses(made("decoder", False))
         assert products.total == plain.total > 0
 
 
 def test_a_selective_step_runs_on_ranks_that_are_not_there() -> None:
-    config, dtype = MODELS["decoder that drops"]
+    config, dtype = MODELS["decoder"]
     with fake_world(8) as mesh:
         with torch.device("meta"):
             model = build_model(config, VOCAB)

@@ -40,7 +40,8 @@ KEPT = frozenset(
         "_c10d_functional::all_reduce",
     }
 )
-"""Operators whose results `selective` always keeps: small against the work that they are."""
+"""Operators whose results `selective` always keeps: small against the work that they are. A layer of an LSTM is one
+operator, whose result would be the whole layer's, so there `selective` is `full`."""
 
 
 @dataclass(frozen=True)

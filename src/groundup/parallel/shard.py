@@ -67,9 +67,7 @@ def apply(
         fully_shard_blocks(model, sharding_mesh(mesh), gather_dtype or compute_dtype, offload=offload)
 
 
-def fully_shard_blocks(
-    model: Shardable, mesh: DeviceMesh, gather_dtype: torch.dtype, *, offload: bool = False
-) -> None:
+def fully_shard_blocks(model: Shardable, mesh: DeviceMesh, gather_dtype: torch.dtype, *, offload: bool = False) -> None:
     """FSDP2: gather one block's weights at a time, reduce gradients in float32; `offload`: from and to the CPU."""
     assert isinstance(model, nn.Module), "a model to shard is a torch module"
     # Inputs are not cast: rotary tables stay float32, the model itself casts what should be.

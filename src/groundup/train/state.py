@@ -190,8 +190,7 @@ class ExecutionConfig(Config):
     @property
     def recomputation(self) -> Recompute:
         """What blocks compute again."""
-        kind: RecomputeKind | None = "full" if self.recompute is True else self.recompute or None
-        return Recompute(kind, self.recompute_every, self.recompute_budget)
+        return Recompute(Recompute.of(self.recompute).kind, self.recompute_every, self.recompute_budget)
 
     @model_validator(mode="after")
     def _recomputes_one_way(self) -> ExecutionConfig:
@@ -203,7 +202,8 @@ class ExecutionConfig(Config):
             )
         if self.recompute_every > 1 and not self.recompute:
             raise ValueError(
-                f"recompute_every: {self.recompute_every} is about recompute, which is off; set recompute: full or selective"
+                f"recompute_every: {self.recompute_every} is about recompute, which is off;"
+                " set recompute: full or selective"
             )
         return self
 
@@ -346,9 +346,7 @@ def build_state(
     check_batch(model_config.context_length, training.global_batch_tokens, data_size(mesh))
     low_rank = tune if isinstance(tune, LowRankConfig) else None
     if mesh is not None and low_rank is not None and low_rank.base != "unchanged":
-        raise RecipeError(
-            f"tune.base: {low_rank.base} is for one rank without offload so far; use base: unchanged"
-        )
+        raise RecipeError(f"tune.base: {low_rank.base} is for one rank without offload so far; use base: unchanged")
     way = way_to_compute(execution, model_config, training, vocab_size, device)
     with torch.device("meta"):
         model = build_model(model_config, vocab_size)
@@ -422,7 +420,9 @@ def check_fp8(model: Network, tune: TuneConfig, parallel: ParallelConfig) -> Non
             " use tensor: 1, or precision: bf16"
         )
     if not isinstance(tune, FullTuning):
-        raise RecipeError(f"precision: fp8 is not for tune.kind: {tune.kind}; use precision: bf16, or tune: {{kind: full}}")
+        raise RecipeError(
+            f"precision: fp8 is not for tune.kind: {tune.kind}; use precision: bf16, or tune: {{kind: full}}"
+        )
     if not any(tuning.linear_layers(model)):
         raise RecipeError(
             f"precision: fp8 is for the linear layers of blocks, and model.kind: {model.config.kind} has none;"
