@@ -47,7 +47,7 @@ def test_a_converted_model_learns_nearly_what_the_other_does(config: NetworkConf
     assert loss != wanted
     torch.testing.assert_close(loss, wanted, rtol=2e-2, atol=0)
     for name, other in others.items():
-        if other is None:
+        if other is None or name.endswith("key.bias"):  # whose gradient is 0: it changes all scores of a query alike
             continue
         mine = gradients[name]
         assert mine is not None and mine.dtype == torch.float32, name

@@ -67,6 +67,8 @@ def in_fp8(mesh: object) -> dict[str, float]:
     model.to_empty(device="cpu")
     model.initialise(0)
     tokens = torch.randint(0, toys.VOCAB_SIZE, (4, 16), generator=torch.Generator().manual_seed(1))
+    with shard.gathered_for_reading(model):
+        before = float(model(tokens).double().square().sum())
     mine = tokens if mesh is None else tokens.chunk(2)[torch.distributed.get_rank()]
     factor = 1 if mesh is None else 2
     loss = torch.zeros(())
@@ -88,6 +90,7 @@ def in_fp8(mesh: object) -> dict[str, float]:
     return {
         "loss": float(loss),
         "norm": float(norm),
+        "before": before,
         "after": after,
         "sum": float(sum(value.double().abs().sum() for value in whole.values())),
         "in_parts": float(gathered.count("WeightWithDynamicFloat8CastTensor")),
@@ -109,6 +112,8 @@ def train(rank: int, world_size: int, port: int, folder: str) -> None:
         report[name] = {"figures": losses, "same": same}
         if name == "offload":
             checkpoint.save(Path(folder, str(world_size)), state, {}, keep=1)
+            if mesh is not None:
+                torch.distributed.barrier()  # the first rank writes
             checkpoint.resume(Path(folder, str(world_size)), state, True, lambda path, fault: None)
             report["reloaded"] = all(torch.equal(value, found[key]) for key, value in weights(state).items())
     report["fp8"] = in_fp8(mesh)
@@ -131,8 +136,10 @@ def test_two_ranks_offload_recompute_and_compute_in_fp8_as_one_does(tmp_path: Pa
         assert two[name]["figures"] == pytest.approx(one[name]["figures"], rel=2e-3), name
     assert one["reloaded"] and two["reloaded"]
     assert (one["fp8"]["in_parts"], two["fp8"]["in_parts"]) == (0, 9)
-    for figure in ("loss", "norm", "after", "sum"):
-        assert two["fp8"][figure] == pytest.approx(one["fp8"][figure], rel=5e-3), figure
+    # The same numbers in fp8, whoever holds them; activations are scaled by the rows that a rank has.
+    assert (two["fp8"]["before"], two["fp8"]["sum"]) == (one["fp8"]["before"], one["fp8"]["sum"])
+    for figure, tolerance in (("loss", 5e-3), ("norm", 4e-2), ("after", 1e-2)):
+        assert two["fp8"][figure] == pytest.approx(one["fp8"][figure], rel=tolerance), figure
     state = made(CHOICES["plain"])
     checkpoint.resume(tmp_path / "2", state, True, lambda path, fault: None)
     assert state.step == STEPS
