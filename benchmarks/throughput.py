@@ -23,6 +23,12 @@ from benchmarks.sizes import FORM, Size, parse_size
 from benchmarks import harness
 
 OURS, MUON, RECOMPUTE = "groundup: adamw", "groundup: muon", "groundup: adamw, recompute"
+RECOMPUTED: dict[str, dict[str, Any]] = {
+    RECOMPUTE: {"recompute": True},
+    f"{RECOMPUTE} selective": {"recompute": "selective"},
+    f"{RECOMPUTE} every 2nd block": {"recompute": "full", "recompute_every": 2},
+}
+"""Rows of --memory only."""
 TRAINER_DEFAULT = "transformers: fp32 eager"
 MUON_PEER = "nanochat: bf16 compile, muon"
 FUSED_BF16 = {"bf16": True, "compile": True, "fused": True}
@@ -36,7 +42,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "nanogpt: bf16 compile": FUSED_BF16,
     "nanochat: bf16 compile": {"optimizer": "adamw"},
     MUON_PEER: {},
-    RECOMPUTE: {"optimizer": "adamw", "runtime": {"recompute": True}},
+    **{label: {"optimizer": "adamw", "runtime": runtime} for label, runtime in RECOMPUTED.items()},
 }
 FIGURES = (
     "tokens_per_second",
@@ -91,7 +97,7 @@ def compare(runs: Runs, figure: str) -> dict[str, Any]:
     The best peer is that of all settings with AdamW: the fastest, or for memory the leanest.
     """
     memory = figure != "tokens_per_second"
-    peers = [label for label in runs if label not in (OURS, MUON, RECOMPUTE, MUON_PEER, "gemm")]
+    peers = [label for label in runs if label not in (OURS, MUON, *RECOMPUTED, MUON_PEER, "gemm")]
     medians = {label: found["median"] for label in peers if (found := harness.spread(column(runs, label, figure)))}
     pick = min if memory else max
 
@@ -105,7 +111,7 @@ def compare(runs: Runs, figure: str) -> dict[str, Any]:
         "to_best_peer": ratio(OURS, best) if best else None,
         "to_each_peer": {label: ratio(OURS, label) for label in peers},
         "muon_to_nanochat_muon": ratio(MUON, MUON_PEER),
-        "recompute_to_plain": ratio(RECOMPUTE, OURS),
+        "recompute_to_plain": {label: ratio(label, OURS) for label in RECOMPUTED},
     }
 
 
@@ -146,7 +152,7 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="compare peak memory, with recomputation as well")
     options = parser.parse_args()
     folders = harness.peer_folders(options)
-    rows = [label for label in SETTINGS if label != RECOMPUTE or options.memory]
+    rows = [label for label in SETTINGS if label not in RECOMPUTED or options.memory]
     labels = [label for label in rows if harness.wanted(label, options, folders)]
     sizes = [parse_size(word) for word in options.sizes.split(",")]
     facts = harness.machine(options)

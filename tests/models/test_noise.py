@@ -97,14 +97,14 @@ def test_a_row_drops_the_same_alone_and_among_others() -> None:
 
 def test_recomputed_blocks_have_the_same_gradients() -> None:
     tokens, gradients = torch.randint(0, 20, (6, 8)), []
-    for recompute in (False, True):
+    for kind in (None, "full", "selective"):
         noisy = model(**EVERYTHING)
-        if recompute:
-            recompute_blocks(noisy.blocks())  # type: ignore[operator]
+        if kind is not None:
+            recompute_blocks(noisy.blocks(), kind)  # type: ignore[operator]
         sums, _ = noisy(tokens, targets=tokens, context=RowContext(keys()))
         sums.sum().backward()
         gradients.append([parameter.grad for parameter in noisy.parameters()])
-    assert all(torch.equal(one, other) for one, other in zip(*gradients))
+    assert all(torch.equal(one, other) and torch.equal(one, third) for one, other, third in zip(*gradients))
 
 
 def test_attention_weights_are_dropped_and_scaled() -> None:

@@ -45,7 +45,7 @@ class TextSums:
 
 def text_sums(model: Network, rows: Rows, tokenizer: Tokenizer, max_rows: int = 0) -> TextSums:
     """Run `model` over the rows of a text, each starting afresh (0: all rows); keeps 32 bytes per row."""
-    device = next(model.parameters()).device
+    device = shard.compute_device(model)
     n_bytes = text_bytes(tokenizer).to(device)
     batch_tokens = min(BATCH_TOKENS, BATCH_LOGITS // tokenizer.vocab_size)
     by_row: list[_Sums] = []

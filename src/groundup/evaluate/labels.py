@@ -54,7 +54,7 @@ def measure_labels(model: Labeller, examples: PackedExamples, tokenizer: Tokeniz
 def _measure(model: Labeller, examples: PackedExamples, tokenizer: Tokenizer, max_rows: int) -> Labelled:
     answers, seen, loss = Answers(model.config, tokenizer), dict[int, int](), ClusterRatio()
     rows = min(max_rows or examples.num_rows, examples.num_rows)
-    device = next(model.parameters()).device
+    device = shard.compute_device(model)
     for start in range(0, rows, BATCH_ROWS):
         numbers = range(start, min(start + BATCH_ROWS, rows))
         batch = collate([examples.row(index) for index in numbers], [0] * len(numbers)).to(device)

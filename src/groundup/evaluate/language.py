@@ -124,7 +124,7 @@ def measure_text(
     the model carries goes from row to row, one row at a time; else each row starts afresh. Raises DataError when no row
     predicts any text.
     """
-    device = next(model.parameters()).device
+    device = shard.compute_device(model)
     n_bytes = text_bytes(tokenizer).to(device)
     measure = TextMeasure(tokenizer.lossless)
     batch_tokens = min(BATCH_TOKENS, BATCH_LOGITS // tokenizer.vocab_size)

@@ -20,6 +20,7 @@ from groundup.evaluate.answers import exact_match
 from groundup.evaluate.language import BATCH_LOGITS, BATCH_TOKENS, text_bytes
 from groundup.inference import GenerateConfig, generate_batch
 from groundup.models import CausalNetwork, Network
+from groundup.parallel import shard
 from groundup.tokens import IGNORE, Encoded, Rows, Tokenizer, examples_of, ordered_batches
 
 Scores = list[tuple[float, float]]
@@ -32,7 +33,7 @@ def answer_sums(model: Network, rows: Rows, tokenizer: Tokenizer) -> Scores:
 
     A conversation whose answers have no byte is left out.
     """
-    device = next(model.parameters()).device
+    device = shard.compute_device(model)
     n_bytes = text_bytes(tokenizer).to(device)
     batch_tokens = min(BATCH_TOKENS, BATCH_LOGITS // tokenizer.vocab_size)
     found: Scores = []

@@ -11,6 +11,7 @@ import torch
 from groundup.evaluate.metrics import ClusterRatio
 from groundup.evaluate.task import EvaluateConfig, Result, Subject
 from groundup.models import Encoder
+from groundup.parallel import shard
 from groundup.tokens import IGNORE, NEXT_SENTENCE, ordered_batches
 
 BATCH_TOKENS = 4096
@@ -22,7 +23,7 @@ def measure_pairs(subject: Subject, config: EvaluateConfig) -> Result:
     model, rows = subject.model, next(iter(subject.texts.values()))
     if not isinstance(model, Encoder) or model.next_sentence is None:
         return Result()
-    device = next(model.parameters()).device
+    device = shard.compute_device(model)
     right = ClusterRatio()
     for batch in ordered_batches(rows, max(1, BATCH_TOKENS // rows.context_length), config.max_rows):
         batch = batch.to(device)

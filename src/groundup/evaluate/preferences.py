@@ -18,6 +18,7 @@ from torch import Tensor
 
 from groundup.evaluate.metrics import ClusterRatio, Metric
 from groundup.models import Network, PreferenceRule, outcome
+from groundup.parallel import shard
 from groundup.tokens import Batch, Rows, ordered_batches
 
 BATCH_TOKENS = 4096
@@ -27,7 +28,7 @@ Scored = tuple[Batch, Float[Tensor, "rows time"], Float[Tensor, "rows time"]]
 
 def scored_answers(model: Network, rows: Rows, max_rows: int = 0) -> Iterator[Scored]:
     """The answers of all rows, in order, or of the first `max_rows`; on the model's device, nothing dropped out."""
-    device = next(model.parameters()).device
+    device = shard.compute_device(model)
     was_training = model.training
     model.eval()
     try:

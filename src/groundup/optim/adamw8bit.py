@@ -35,10 +35,10 @@ class AdamW8bitConfig(AdamRates, OneRule):
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """torchao's optimizer. Raises RecipeError when it is not installed, or the parameters are sharded."""
-        if any(isinstance(p, DTensor) and p.device_mesh.size() > 1 for group in groups for p in group["params"]):
+        if any(_is_in_parts(parameter) for group in groups for parameter in group["params"]):
             raise RecipeError(
-                "optimizer.kind: adamw_8bit: a checkpoint cannot hold 8-bit moments of sharded parameters;"
-                " use one rank, or kind: adamw or adafactor"
+                "optimizer.kind: adamw_8bit: a checkpoint cannot hold 8-bit moments of sharded or offloaded parameters;"
+                " use one rank without offload, or kind: adamw or adafactor"
             )
         rule: Any = optimizer_class("torchao.optim.AdamW8bit", "run pip install 'groundup[optim]'")
         with unset_fake_temporarily():  # its tables are made at their first use, from numbers that fakes do not have
@@ -46,3 +46,11 @@ class AdamW8bitConfig(AdamRates, OneRule):
                 rule._subclass_zeros(torch.empty(BLOCK), signed, BLOCK)
         found: torch.optim.Optimizer = rule(groups, betas=(self.beta1, self.beta2), eps=self.epsilon)
         return found
+
+
+def _is_in_parts(parameter: torch.Tensor) -> bool:
+    """Whether other ranks, or another device, have to do with it."""
+    if not isinstance(parameter, DTensor):
+        return False
+    mesh = parameter.device_mesh
+    return bool(mesh.size() > 1 or mesh.device_type != parameter.device.type)

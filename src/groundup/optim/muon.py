@@ -90,7 +90,7 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         """Move matrices that consist of blocks of one shape."""
         counts = [parameter.numel() // (shape[0] * shape[1]) for parameter in parameters]
-        wanted = torch.empty((sum(counts), *shape), dtype=parameters[0].dtype, device=parameters[0].device)
+        wanted = torch.empty((sum(counts), *shape), dtype=parameters[0].dtype, device=_works_on(parameters[0]))
         for parameter, part in zip(parameters, torch.split(wanted, counts)):
             self._direction(parameter, out=part.view(parameter.shape))
         moved = torch.split(orthogonal(wanted, self.config.newton_schulz_steps), counts)
@@ -165,4 +165,9 @@ def _placed(whole: Tensor, like: Tensor) -> Tensor:
     if not isinstance(like, DTensor):
         return whole
     placed: Tensor = distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)
-    return placed
+    return placed.to(like.device)  # back, where it is offloaded
+
+
+def _works_on(parameter: Tensor) -> torch.device:
+    """Where a matrix is orthogonalised: on the GPU that trains it, also where it is offloaded."""
+    return torch.device(parameter.device_mesh.device_type) if isinstance(parameter, DTensor) else parameter.device

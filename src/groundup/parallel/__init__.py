@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from groundup.parallel.mesh import ParallelConfig, Rank, check_layout, data_mesh, join, leave
+from groundup.parallel.mesh import ParallelConfig, Rank, alone, check_layout, data_mesh, join, leave
 from groundup.parallel.ranks import Ranks, contact
 
-__all__ = ["ParallelConfig", "Rank", "Ranks", "check_layout", "contact", "data_mesh", "join", "leave"]
+__all__ = ["ParallelConfig", "Rank", "Ranks", "alone", "check_layout", "contact", "data_mesh", "join", "leave"]

@@ -15,6 +15,7 @@ Rows of a batch are split over the data dimensions only. Invariant: nothing in t
 
 from __future__ import annotations
 
+import atexit
 import math
 from dataclasses import dataclass
 from datetime import timedelta
@@ -54,6 +55,9 @@ class ParallelConfig(Config):
     """Ranks that share the positions of a row (context parallel), for rows too long for one."""
     pipeline: int = Field(default=1, ge=1)
     """Ranks behind each other, each with a part of the layers (pipeline parallel)."""
+    offload: bool = False
+    """Parameters, gradients and optimizer state of a GPU live in the CPU's memory, and the optimizer works there: room
+    for larger models, slowly. On CPUs it changes nothing."""
 
     @property
     def ranks_of_a_row(self) -> int:
@@ -105,7 +109,7 @@ def join(config: ParallelConfig, place: Rank, device_type: str, store: Store | N
     if device_type == "cuda":
         torch.cuda.set_device(place.local_rank)
     dist.init_process_group(
-        "nccl" if device_type == "cuda" else "gloo",
+        _backend(config, device_type),
         init_method=None if store is not None else f"tcp://{place.address}:{place.port}",
         store=store,
         rank=place.rank,
@@ -113,6 +117,28 @@ def join(config: ParallelConfig, place: Rank, device_type: str, store: Store | N
         timeout=timedelta(seconds=TIMEOUT_SECONDS),
     )
     return data_mesh(device_type, config)
+
+
+def alone(config: ParallelConfig, device_type: str) -> DeviceMesh | None:
+    """The mesh of a single process where it needs one: to offload what a GPU trains; None elsewhere."""
+    if device_type == "cpu" or not config.offload:
+        return None
+    return mesh_of_one(config, device_type)
+
+
+def mesh_of_one(config: ParallelConfig, device_type: str) -> DeviceMesh:
+    """A mesh over this process, which starts a process group of its own that ends with the process."""
+    if not dist.is_initialized():
+        dist.init_process_group(_backend(config, device_type), store=dist.HashStore(), rank=0, world_size=1)
+        atexit.register(leave)
+    return data_mesh(device_type, config)
+
+
+def _backend(config: ParallelConfig, device_type: str) -> str:
+    """What carries the collectives; those of offloaded gradients (their norm) and weights are between CPUs."""
+    if device_type == "cpu":
+        return "gloo"
+    return "cpu:gloo,cuda:nccl" if config.offload else "nccl"
 
 
 def data_mesh(device_type: str, config: ParallelConfig) -> DeviceMesh:

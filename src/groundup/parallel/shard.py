@@ -1,4 +1,4 @@
-"""A meta model -> recomputed, compiled and sharded as the runtime asks; and sharded tensors <-> whole ones.
+"""A meta model -> recomputed, compiled, sharded and offloaded as the runtime asks; and sharded tensors <-> whole ones.
 
     meta -> recompute blocks -> compile blocks -> FSDP2 (a group per block, one for the rest) -> to_empty, initialise
     forward without a backward -> `gathered_for_reading` lets go of the weights that it gathered
@@ -17,12 +17,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from groundup.parallel.compile import compile_units
 from groundup.parallel.mesh import DATA_NAMES, part, sharding_mesh
-from groundup.parallel.recompute import recompute_blocks
+from groundup.parallel.recompute import Kind as RecomputeKind
+from groundup.parallel.recompute import Recompute, limit_kept, recompute_blocks
 
 
 class Shardable(Protocol):
@@ -44,30 +45,49 @@ def apply(
     mesh: DeviceMesh | None,
     compute_dtype: torch.dtype,
     gather_dtype: torch.dtype | None = None,
-    recompute: bool = False,
+    recompute: bool | RecomputeKind | Recompute = False,
     compile_blocks: bool = False,
+    offload: bool = False,
 ) -> None:
     """Prepare a meta model for training, in the one order that works. Without `mesh` nothing is sharded.
 
-    `gather_dtype`: in which weights are gathered (None: the compute dtype).
+    `gather_dtype`: in which weights are gathered (None: the compute dtype). `offload`: parameters, gradients and what
+    the optimizer keeps live in the CPU's memory; the model must then be materialised there (`home_of`).
+    Raises RecipeError for a recomputation that blocks of this model cannot do.
     """
     model.set_compute_dtype(compute_dtype)
-    if recompute:
-        recompute_blocks(model.blocks())
+    how = Recompute.of(recompute)
+    if how.kind is not None:
+        recompute_blocks(model.blocks(), how.kind, how.every)
+    if how.budget is not None:
+        limit_kept(model.blocks(), model.compile_units() if compile_blocks else (), how.budget)
     if compile_blocks:
         compile_units(model.compile_units())
     if mesh is not None:
-        fully_shard_blocks(model, sharding_mesh(mesh), gather_dtype or compute_dtype)
+        fully_shard_blocks(model, sharding_mesh(mesh), gather_dtype or compute_dtype, offload=offload)
 
 
-def fully_shard_blocks(model: Shardable, mesh: DeviceMesh, gather_dtype: torch.dtype) -> None:
-    """FSDP2: gather one block's weights at a time, reduce gradients in float32."""
+def fully_shard_blocks(model: Shardable, mesh: DeviceMesh, gather_dtype: torch.dtype, *, offload: bool = False) -> None:
+    """FSDP2: gather one block's weights at a time, reduce gradients in float32; `offload`: from and to the CPU."""
     assert isinstance(model, nn.Module), "a model to shard is a torch module"
     # Inputs are not cast: rotary tables stay float32, the model itself casts what should be.
     policy = MixedPrecisionPolicy(param_dtype=gather_dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    # Pinned memory is what a GPU copies from without waiting; without one there is none.
+    where = CPUOffloadPolicy(pin_memory=mesh.device_type != "cpu") if offload else OffloadPolicy()
     for block in model.blocks():
-        fully_shard(block, mesh=mesh, mp_policy=policy)
-    fully_shard(model, mesh=mesh, mp_policy=policy)
+        fully_shard(block, mesh=mesh, mp_policy=policy, offload_policy=where)
+    fully_shard(model, mesh=mesh, mp_policy=policy, offload_policy=where)
+
+
+def home_of(device: torch.device, mesh: DeviceMesh | None, *, offload: bool) -> torch.device:
+    """Where parameters, gradients and what the optimizer keeps live, of a model that computes on `device`."""
+    return torch.device("cpu") if offload and mesh is not None else device
+
+
+def compute_device(model: nn.Module) -> torch.device:
+    """Where a model computes, which is not where its parameters live when they are offloaded."""
+    first = next(model.parameters())
+    return torch.device(first.device_mesh.device_type) if isinstance(first, DTensor) else first.device
 
 
 def reduce_copies(model: nn.Module, now: bool) -> None:

@@ -21,11 +21,8 @@ from groundup.log import logger
 from groundup.models import LowRankConfig, NetworkConfig, TuneConfig, build_model, tuning
 from groundup.pipeline.context import Context
 from groundup.pipeline.preferences_config import PreferencesConfig
-from groundup.pipeline.recipe import InstructConfig, Recipe
+from groundup.pipeline.recipe import ANY_VOCAB_SIZE, InstructConfig, Recipe
 from groundup.train.state import TrainState
-
-ANY_VOCAB_SIZE = 256
-"""Which layers a model has does not depend on its tokens."""
 
 
 def flops_per_token(model: NetworkConfig, vocab_size: int, tune: TuneConfig) -> int:

@@ -24,6 +24,7 @@ from groundup.log import logger
 from groundup.models import DecoderConfig, EncoderConfig, Network, NetworkConfig, TuneConfig, build_model
 from groundup.models.bigrams import flops_of_step
 from groundup.optim import LayersConfig
+from groundup.parallel import alone
 from groundup.parallel.compile import uncompiled
 from groundup.pipeline import adapters
 from groundup.pipeline.changes import state_identity
@@ -256,7 +257,7 @@ def run_phase(
         execution,
         recipe.seed,
         device=device,
-        mesh=ranks.mesh(device.type) if ranks is not None else None,
+        mesh=ranks.mesh(device.type) if ranks is not None else alone(execution.parallel, device.type),
         start=start if isinstance(start, Mapping) else None,
         layers=layers,
         tune=tune,

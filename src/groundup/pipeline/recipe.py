@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import Field, model_validator
 
 from groundup import config
@@ -20,13 +21,21 @@ from groundup.corpus import CorpusConfig, EngineName
 from groundup.errors import RecipeError
 from groundup.evaluate import EvaluateConfig
 from groundup.export import ExportConfig
-from groundup.models import DecoderConfig, EncoderConfig, FullTuning, ModelConfig, NetworkConfig, TuneConfig
+from groundup.models import (
+    DecoderConfig,
+    EncoderConfig,
+    FullTuning,
+    ModelConfig,
+    NetworkConfig,
+    TuneConfig,
+    build_model,
+)
 from groundup.optim import LayersConfig, require_transfer
 from groundup.pipeline.lambda_config import AutoLambda, LambdaConfig, also_a_word
 from groundup.pipeline.preferences_config import PreferencesConfig
 from groundup.pipeline.start import described
 from groundup.tokens import InstructSourceConfig, MaskingConfig, TaskKind, TaskSourceConfig, TokenizerConfig
-from groundup.train.state import ExecutionConfig, TrainingConfig, check_ranks
+from groundup.train.state import FULL, ExecutionConfig, TrainingConfig, check_fp8, check_ranks
 
 _PATHS = (
     "corpus.sources.path",
@@ -50,6 +59,8 @@ _PATHS = (
 """Where a recipe names files and folders to read; in each entry where a list is on the way."""
 
 
+ANY_VOCAB_SIZE = 256
+"""Which layers a model has does not depend on its tokens."""
 REPLAY = "replay"
 """Name of replayed text as a source."""
 
@@ -248,6 +259,7 @@ class Recipe(Config):
         for phase in (self.pretrain, self.instruct, self.preferences, self.task):
             if phase is not None:
                 _check_phase(phase, self.model, self.runtime)
+                _check_precision(phase, self)
         return self
 
 
@@ -319,6 +331,18 @@ def _check_phase(phase: TrainingConfig, model: NetworkConfig, runtime: RuntimeCo
         check_ranks(runtime, model.context_length, phase.global_batch_tokens, runtime.ranks)
         if isinstance(model, DecoderConfig) and model.scaling is not None:
             require_transfer(phase.optimizer)
+    except RecipeError as error:
+        raise ValueError(error.message) from None
+
+
+def _check_precision(phase: TrainingConfig, recipe: Recipe) -> None:
+    """fp8 is refused where there are no products for it, or where they are not those of whole matrices."""
+    if phase.precision != "fp8":
+        return
+    with torch.device("meta"):
+        model = build_model(recipe.model, vocab_size=ANY_VOCAB_SIZE)
+    try:
+        check_fp8(model, phase.tune if isinstance(phase, InstructConfig) else FULL, recipe.runtime.parallel)
     except RecipeError as error:
         raise ValueError(error.message) from None
 

@@ -20,7 +20,7 @@ from groundup import config, stage, tokens
 from groundup.errors import RecipeError, ResourceError, resource_errors
 from groundup.log import logger
 from groundup.models import DecoderConfig, layout_of
-from groundup.parallel import Ranks, contact
+from groundup.parallel import Ranks, contact, float8
 from groundup.pipeline import changes
 from groundup.pipeline.adapters import require_tune
 from groundup.pipeline.benchmarks import require_tasks
@@ -33,7 +33,7 @@ from groundup.report import build_report
 from groundup.train.faults import parse_faults
 from groundup.train.guards import StopRequest
 from groundup.train.journal import publish
-from groundup.train.state import check_ranks
+from groundup.train.state import check_ranks, pick_device
 
 VERBS: dict[str, str] = {
     "prepare": "questions",
@@ -115,6 +115,7 @@ def _require(recipe: Recipe, until: str, ranks: Ranks | None) -> None:
     """Raise, before any work is done, when something that a late stage asks for cannot be had."""
     if until != VERBS["prepare"]:
         _require_ranks(recipe, ranks)
+        _require_precision(recipe)
     tokens.require_tokenizer(recipe.tokenizer)
     require_start(recipe.pretrain.from_, recipe.tokenizer.path)
     require_tune(recipe)
@@ -131,9 +132,16 @@ def _require_ranks(recipe: Recipe, ranks: Ranks | None) -> None:
             f"runtime.devices x runtime.nodes is {wanted}, but this is one of {started} processes; the command starts"
             " them itself where nodes is 1, torchrun where it is more; or leave both out"
         )
-    for phase in (recipe.pretrain, recipe.instruct, recipe.task):
+    for phase in (recipe.pretrain, recipe.instruct, recipe.preferences, recipe.task):
         if phase is not None:
             check_ranks(recipe.runtime, recipe.model.context_length, phase.global_batch_tokens, started)
+
+
+def _require_precision(recipe: Recipe) -> None:
+    """Raise ResourceError when this machine does not compute in a phase's precision."""
+    phases = (recipe.pretrain, recipe.instruct, recipe.preferences, recipe.task)
+    if any(phase is not None and phase.precision == "fp8" for phase in phases):
+        float8.require(pick_device(recipe.runtime))
 
 
 def _make(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """One `build_state` for every phase, for real and simulated runs: configs -> model, optimizer and where they live.
 
-    build on meta -> recompute -> compile per block -> FSDP2 -> materialise -> initialise by name -> optimizer
+    build on meta -> fp8 -> recompute -> compile per block -> FSDP2 -> materialise -> initialise by name -> optimizer
 
 Invariant: the state depends on (model config, training config, seed) only; `runtime` decides place and speed. The same
 function runs under fake tensors on a fake process group, where the planner reads memory and FLOPs off it.
@@ -50,9 +50,11 @@ from groundup.optim import (
     build_optimizer,
     by_layer,
 )
-from groundup.parallel import ParallelConfig, check_layout, shard
+from groundup.parallel import ParallelConfig, check_layout, float8, shard
 from groundup.parallel.host import keep_freed_memory
 from groundup.parallel.mesh import data_rank, data_size
+from groundup.parallel.recompute import Kind as RecomputeKind
+from groundup.parallel.recompute import Recompute
 from groundup.tokens import Bigrams
 from groundup.train.average import AverageConfig, WeightAverage
 from groundup.train.spikes import SpikesConfig
@@ -61,6 +63,9 @@ from groundup.train.virtual_shards import check_exact, virtual_shard_rows
 
 Way = Literal["kernels", "compiled", "eager"]
 """How the blocks of a model are computed: by our own kernels, by torch.compile, or operator by operator."""
+
+Precision = Literal["bf16", "fp32", "fp8"]
+"""Number formats of a phase; fp8 is that of the products of hidden matrices, with bf16 around them."""
 
 FULL = FullTuning()
 """The usual way to tune: every weight learns."""
@@ -84,8 +89,9 @@ class TrainingConfig(Config):
     """What is added to cross-entropy."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients with a larger global norm are scaled down to it."""
-    precision: Literal["bf16", "fp32"] = "bf16"
-    """Number format of activations and matrix products; weights and optimizer state are always fp32."""
+    precision: Precision = "bf16"
+    """Number format of activations and matrix products; weights and optimizer state are always fp32. fp8: bf16, but for
+    the products of hidden matrices; for GPUs that have it, with `pip install 'groundup[fp8]'`."""
     validation: ValidationConfig | None = None
     """When to validate where the schedule or early stopping depends on it; else runtime says when."""
     early_stopping: EarlyStoppingConfig | None = None
@@ -137,8 +143,14 @@ class ExecutionConfig(Config):
     micro_batch_rows: int = Field(default=0, ge=0)
     """Rows of one forward and backward on a rank (0: as many as make about 8,192 tokens). With `exact` other rows are
     another order of sums, and 0 leaves enough micro-batches for 8 ranks."""
-    recompute: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
+    recompute: bool | RecomputeKind = False
+    """Recompute activations in the backward pass. full (or true): all, least memory for about a third more time;
+    selective: all but what attention and every other matrix product gave, between that and false."""
+    recompute_every: int = Field(default=1, ge=1)
+    """Of so many blocks one is recomputed (1: all), the others keep their activations."""
+    recompute_budget: float | None = Field(default=None, ge=0, le=1)
+    """Share of its activations that a compiled block may keep (0 to 1); torch.compile chooses which. In place of
+    `recompute`, and with compile: on."""
     exact: bool = False
     """The same bits with 1, 2, 4, ... ranks: no compiled and no own kernels, deterministic ones only, one thread where
     `threads` is 0, and sums over micro-batches in a fixed order. Ranks need `parallel.shard: 1`."""
@@ -179,6 +191,26 @@ class ExecutionConfig(Config):
                 check_layout(self.parallel, self.ranks)
             except RecipeError as error:
                 raise ValueError(error.message) from None
+        return self
+
+    @property
+    def recomputation(self) -> Recompute:
+        """What blocks compute again."""
+        return Recompute(Recompute.of(self.recompute).kind, self.recompute_every, self.recompute_budget)
+
+    @model_validator(mode="after")
+    def _recomputes_one_way(self) -> ExecutionConfig:
+        if self.recompute_budget is not None and (self.recompute or self.compile != "on"):
+            what = f"recompute: {self.recompute}" if self.recompute else f"compile: {self.compile}"
+            raise ValueError(
+                f"recompute_budget is what torch.compile chooses by, which does not go with {what}; set compile: on"
+                " and leave recompute out"
+            )
+        if self.recompute_every > 1 and not self.recompute:
+            raise ValueError(
+                f"recompute_every: {self.recompute_every} is about recompute, which is off;"
+                " set recompute: full or selective"
+            )
         return self
 
     @model_validator(mode="after")
@@ -296,9 +328,9 @@ def _wants_compile(execution: ExecutionConfig, model: NetworkConfig, training: T
     return training.tokens * model.flops_per_token(vocab_size) > COMPILE_WORTH_FLOPS
 
 
-def dtype_of(precision: Literal["bf16", "fp32"]) -> torch.dtype:
-    """The number format that a recipe's `precision` means."""
-    return torch.bfloat16 if precision == "bf16" else torch.float32
+def dtype_of(precision: Precision) -> torch.dtype:
+    """The number format of activations that a recipe's `precision` means."""
+    return torch.float32 if precision == "fp32" else torch.bfloat16
 
 
 def build_state(
@@ -318,20 +350,22 @@ def build_state(
 
     `layers` says which of the model's layers learn and how fast, `tune` whether they learn whole or by adapters.
     Raises ModelFileError when `start` does not fit the model, RecipeError when the batch does not fit the ranks,
-    ResourceError when the runtime asks for kernels that this machine cannot run.
+    ResourceError when the runtime asks for kernels, or the phase for a precision, that this machine cannot run.
     """
     check_batch(model_config.context_length, training.global_batch_tokens, data_size(mesh))
     if execution.exact and mesh is not None:
         check_ranks(execution, model_config.context_length, training.global_batch_tokens, mesh.size())
     low_rank = tune if isinstance(tune, LowRankConfig) else None
     if mesh is not None and low_rank is not None and low_rank.base != "unchanged":
-        raise RecipeError(
-            f"tune.base: {low_rank.base} is for one rank so far; use base: unchanged on {mesh.size()} ranks"
-        )
+        raise RecipeError(f"tune.base: {low_rank.base} is for one rank without offload so far; use base: unchanged")
     way = way_to_compute(execution, model_config, training, vocab_size, device)
     with torch.device("meta"):
         model = build_model(model_config, vocab_size)
     depths = _learning(model, layers, low_rank)
+    if training.precision == "fp8":
+        check_fp8(model, tune, execution.parallel)
+        float8.require(device)
+        float8.convert(model, list(tuning.linear_layers(model)), mesh)
     sharded_over = None if execution.exact else mesh
     shard.apply(
         model,
@@ -339,14 +373,15 @@ def build_state(
         compute_dtype=dtype_of(training.precision),
         # Our kernels take float32 masters and round what they multiply; gains would be rounded on the way.
         gather_dtype=torch.float32 if way == "kernels" else None,
-        recompute=execution.recompute,
+        recompute=execution.recomputation,
         compile_blocks=way == "compiled",
+        offload=execution.parallel.offload,
     )
     if low_rank is not None and sharded_over is None:
         tuning.narrow(model, dtype_of(training.precision))
     model.set_loss(training.loss)
     model.set_kernels(way == "kernels")
-    model.to_empty(device=device)
+    model.to_empty(device=shard.home_of(device, mesh, offload=execution.parallel.offload))
     model.initialise(seed)
     if start is not None:
         load_tensors({name: p for name, p in model.named_parameters() if MARK not in name}, start)
@@ -388,6 +423,24 @@ def _learning(model: Network, layers: LayersConfig | None, low_rank: LowRankConf
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(parameter.requires_grad if low_rank else depths[name] >= lowest)
     return depths
+
+
+def check_fp8(model: Network, tune: TuneConfig, parallel: ParallelConfig) -> None:
+    """Raise RecipeError where products of this model, of what is tuned of it or of parts of it cannot be in fp8."""
+    if parallel.tensor > 1:
+        raise RecipeError(
+            f"precision: fp8 is for whole matrices, and runtime.parallel.tensor: {parallel.tensor} splits them;"
+            " use tensor: 1, or precision: bf16"
+        )
+    if not isinstance(tune, FullTuning):
+        raise RecipeError(
+            f"precision: fp8 is not for tune.kind: {tune.kind}; use precision: bf16, or tune: {{kind: full}}"
+        )
+    if not any(tuning.linear_layers(model)):
+        raise RecipeError(
+            f"precision: fp8 is for the linear layers of blocks, and model.kind: {model.config.kind} has none;"
+            " use precision: bf16"
+        )
 
 
 def check_batch(context_length: int, global_batch_tokens: int, data_ranks: int) -> None:

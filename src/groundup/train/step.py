@@ -178,9 +178,10 @@ def clip_gradients(
     They are zeroed when the norm is not finite, or the loss not `acceptable`.
     """
     gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
-    norm = shard.full_tensor(torch.nn.utils.get_total_norm(gradients, foreach=True))
+    norm = shard.full_tensor(torch.nn.utils.get_total_norm(gradients, foreach=True)).to(acceptable.device)
     used = torch.isfinite(norm) & acceptable
     scale = torch.where(used, (max_grad_norm / (norm + 1e-6)).clamp(max=1.0), torch.zeros_like(norm))
+    scale = scale.to(gradients[0].device)  # which is another one than the loss's where gradients are offloaded
     for gradient in map(shard.local_tensor, gradients):
         if state.uses_kernels:
             ops.scale_finite_(gradient, scale)
