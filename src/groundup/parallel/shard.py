@@ -1,6 +1,7 @@
 """A meta model -> recomputed, compiled and sharded as the runtime asks; and sharded tensors <-> whole ones.
 
-    meta -> recompute blocks -> compile blocks -> FSDP2 (a group per block, one for the rest) -> to_empty, initialise
+    meta -> share layers (tensor) -> recompute blocks -> compile blocks -> FSDP2 (a group per block, one for the rest)
+         -> to_empty, initialise
     forward without a backward -> `gathered_for_reading` lets go of the weights that it gathered
 
 Invariant: parameters keep their names and their float32 masters; gradients are averaged over the ranks (FSDP2's rule),
@@ -20,12 +21,13 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from groundup.parallel import tensor
 from groundup.parallel.compile import compile_units
-from groundup.parallel.mesh import DATA_NAMES, part, sharding_mesh
+from groundup.parallel.mesh import DATA_NAMES, TENSOR, part, sharding_mesh
 from groundup.parallel.recompute import recompute_blocks
 
 
-class Shardable(Protocol):
+class Shardable(tensor.Splittable, Protocol):
     """What a model says of itself so that it can be sharded from outside."""
 
     def blocks(self) -> Sequence[nn.Module]:
@@ -52,6 +54,9 @@ def apply(
     `gather_dtype`: in which weights are gathered (None: the compute dtype).
     """
     model.set_compute_dtype(compute_dtype)
+    line = part(mesh, TENSOR)
+    if line is not None:
+        tensor.apply(model, line)
     if recompute:
         recompute_blocks(model.blocks())
     if compile_blocks:

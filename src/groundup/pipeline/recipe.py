@@ -26,7 +26,7 @@ from groundup.pipeline.lambda_config import AutoLambda, LambdaConfig, also_a_wor
 from groundup.pipeline.preferences_config import PreferencesConfig
 from groundup.pipeline.start import described
 from groundup.tokens import InstructSourceConfig, MaskingConfig, TaskKind, TaskSourceConfig, TokenizerConfig
-from groundup.train.state import ExecutionConfig, TrainingConfig, check_batch
+from groundup.train.state import FULL, ExecutionConfig, TrainingConfig, check_batch, check_tensor
 
 _PATHS = (
     "corpus.sources.path",
@@ -247,7 +247,8 @@ class Recipe(Config):
         _check_preferences(self)
         for phase in (self.pretrain, self.instruct, self.preferences, self.task):
             if phase is not None:
-                _check_phase(phase, self.model, self.runtime.ranks)
+                _check_phase(phase, self.model, max(1, self.runtime.parallel.data_ranks(self.runtime.ranks)))
+        _check_tensor(self)
         return self
 
 
@@ -319,6 +320,15 @@ def _check_phase(phase: TrainingConfig, model: NetworkConfig, ranks: int) -> Non
         check_batch(model.context_length, phase.global_batch_tokens, ranks)
         if isinstance(model, DecoderConfig) and model.scaling is not None:
             require_transfer(phase.optimizer)
+    except RecipeError as error:
+        raise ValueError(error.message) from None
+
+
+def _check_tensor(recipe: Recipe) -> None:
+    """Every model that is trained can be shared by as many ranks as are to share its layers."""
+    tune = recipe.instruct.tune if recipe.instruct is not None else FULL
+    try:
+        check_tensor(recipe.model, recipe.runtime.parallel.tensor, tune)
     except RecipeError as error:
         raise ValueError(error.message) from None
 

@@ -23,6 +23,7 @@ from groundup.models import RowContext
 from groundup.models.noise import row_keys
 from groundup.parallel import shard
 from groundup.parallel.mesh import sum_over_rows
+from groundup.parallel.norm import total_norm
 from groundup.tokens import IGNORE, Batch
 from groundup.train.state import TrainState
 
@@ -169,7 +170,7 @@ def clip_gradients(
     They are zeroed when the norm is not finite, or the loss not `acceptable`.
     """
     gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
-    norm = shard.full_tensor(torch.nn.utils.get_total_norm(gradients, foreach=True))
+    norm = total_norm(gradients)
     used = torch.isfinite(norm) & acceptable
     scale = torch.where(used, (max_grad_norm / (norm + 1e-6)).clamp(max=1.0), torch.zeros_like(norm))
     for gradient in map(shard.local_tensor, gradients):
