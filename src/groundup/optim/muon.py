@@ -94,11 +94,9 @@ class Muon(torch.optim.Optimizer):
         wanted = torch.empty((sum(counts), *shape), dtype=parameters[0].dtype, device=parameters[0].device)
         sharded = []
         for parameter, part in zip(parameters, torch.split(wanted, counts)):
-            direction, whole = self._direction(parameter), part.view(parameter.shape)
-            if isinstance(direction, DTensor):
-                sharded.append((direction, whole))
-            else:
-                whole.copy_(direction)
+            whole = part.view(parameter.shape)
+            direction = self._direction(parameter, out=whole)
+            sharded += [(direction, whole)] if isinstance(direction, DTensor) else []
         gather_into(sharded)
         moved = torch.split(orthogonal(wanted, self.config.newton_schulz_steps), counts)
         rate = learning_rate * rate_factor(shape, self.config.adjust_rate)
@@ -107,14 +105,17 @@ class Muon(torch.optim.Optimizer):
                 parameter.mul_(1 - learning_rate * weight_decay)
             parameter.add_(_placed(part.reshape(parameter.shape), parameter), alpha=-rate)
 
-    def _direction(self, parameter: Tensor) -> Tensor:
-        """Momentum with this step's gradient in it, sharded like the parameter."""
+    def _direction(self, parameter: Tensor, out: Tensor) -> Tensor:
+        """Momentum with this step's gradient in it: `out`, or, where the parameter is sharded, a tensor like it."""
         state, gradient = self.state[parameter], parameter.grad
         assert gradient is not None, "parameters without gradient were left out"
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(parameter)
         momentum = state["momentum_buffer"].lerp_(gradient, 1 - self.config.momentum)
-        return gradient.lerp(momentum, self.config.momentum if self.config.nesterov else 1.0)
+        weight = self.config.momentum if self.config.nesterov else 1.0
+        if isinstance(gradient, DTensor):
+            return gradient.lerp(momentum, weight)
+        return torch.lerp(gradient, momentum, weight, out=out)
 
 
 def muon(config: MuonConfig, named: Sequence[Named]) -> Muon:
