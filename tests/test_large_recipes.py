@@ -30,7 +30,8 @@ RANKS = 8
     ],
 )
 def test_a_step_of_a_large_recipe_is_simulated(name: str, parallel: ParallelConfig) -> None:
-    recipe = load_recipe(RECIPES / f"{name}.yaml", ["runtime.device=cpu", "runtime.compile=off"])
+    words = ["runtime.device=cpu", "runtime.compile=off", f"runtime.parallel.tensor={parallel.tensor}"]
+    recipe = load_recipe(RECIPES / f"{name}.yaml", words)
     model, training, vocab_size = recipe.model, recipe.pretrain, recipe.tokenizer.vocab_size
     assert model.num_parameters(vocab_size) == pytest.approx(PARAMETERS[name], rel=0.01)
     assert training.tokens / model.num_parameters(vocab_size) == pytest.approx(20, rel=0.1)
