@@ -13,6 +13,7 @@ from tests.end_to_end.test_ranks import ADAMW, act_after_steps, finish, lines, p
 SHARED = ("runtime.devices=2", "runtime.parallel.tensor=2")
 
 
+@pytest.mark.slow
 def test_two_ranks_share_every_layer_and_one_goes_on(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, 60, optimizer=ADAMW)
     code, errors, _ = act_after_steps(recipe, "work", 25, subprocess.Popen.terminate, *SHARED)

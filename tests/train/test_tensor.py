@@ -1,4 +1,4 @@
-"""Ranks that share every layer do what one does: losses, gradients, dropout, validation, checkpoints, every optimizer."""
+"""Ranks that share every layer do what one does: losses, norms, dropout, validation, checkpoints, every optimizer."""
 
 from __future__ import annotations
 
@@ -66,32 +66,32 @@ def tried(mesh: Any, execution: ExecutionConfig, names: Sequence[str]) -> dict[s
     """Losses, norms and readings of every case."""
     found = {}
     for name in names:
-        loss = {} if "dpo" in name or "kto" in name else {"loss": LossConfig(label_smoothing=0.1, z_loss=1e-3)}
-        case, config = TRIED[name], toys.training(optimizer="adamw", **loss)
-        vocab_size = ODD_VOCABULARY if name == "mistral: next token" else toys.VOCAB_SIZE
-        device, training = torch.device("cpu"), config
+        case, plain = TRIED[name], toys.training(optimizer="adamw")
         if case.rule is not None:
-            state = case.state(config, mesh=mesh)
+            state = case.state(plain, mesh=mesh)
         else:
+            vocab_size = ODD_VOCABULARY if name == "mistral: next token" else toys.VOCAB_SIZE
+            training = plain.model_copy(update={"loss": LossConfig(label_smoothing=0.1, z_loss=1e-3)})
+            device = torch.device("cpu")
             state = build_state(case.model, vocab_size, training, execution, 3, device=device, mesh=mesh)
         found[name] = {"steps": steps(state, case), "read": read(state)}
     return found
 
 
-def ruled(mesh: Any, folder: Path) -> dict[str, Any]:
+def ruled(mesh: Any, folder: Path, rules: Sequence[str]) -> dict[str, Any]:
     """The same of every optimizer, each saved at its end, and going on from where one rank was."""
     found, case = {}, TRIED["two heads of keys"]
-    for rule in RULES:
+    for rule in rules:
         state = case.state(toys.training(optimizer=rule, average=AverageConfig(decay=0.5)), mesh=mesh)
         found[rule] = {"steps": steps(state, case)}
         checkpoint.save(folder / rule, state, {}, keep=1)
     return found
 
 
-def gone_on(mesh: Any, folder: Path) -> dict[str, Any]:
+def gone_on(mesh: Any, folder: Path, rules: Sequence[str]) -> dict[str, Any]:
     """Every optimizer from what is in `folder` on; what was taken back must be the file's, to the bit."""
     found, case = {}, TRIED["two heads of keys"]
-    for rule in RULES:
+    for rule in rules:
         state = case.state(toys.training(optimizer=rule, average=AverageConfig(decay=0.5)), mesh=mesh)
         checkpoint.resume(folder / rule, state, True, lambda path, fault: None)
         kept = {**dict(state.model.named_parameters()), **flat_state(state.optimizer)}
@@ -103,13 +103,15 @@ def gone_on(mesh: Any, folder: Path) -> dict[str, Any]:
     return found
 
 
-def work(rank: int, ranks: int, port: int, folder: str, config: ParallelConfig, names: list[str]) -> None:
+def work(
+    rank: int, ranks: int, port: int, folder: str, config: ParallelConfig, names: list[str], rules: list[str]
+) -> None:
     torch.set_num_threads(1)
     mesh = join(config, Rank(rank, ranks, rank, "127.0.0.1", port), "cpu") if ranks > 1 else None
     here = Path(folder, str(ranks))
-    found = {"cases": tried(mesh, toys.EAGER, names), "rules": ruled(mesh, here)}
+    found = {"cases": tried(mesh, toys.EAGER, names), "rules": ruled(mesh, here, rules)}
     if ranks > 1:
-        found["gone_on"] = gone_on(mesh, Path(folder, "1"))
+        found["gone_on"] = gone_on(mesh, Path(folder, "1"), rules)
         recomputing = toys.EAGER.model_copy(update={"recompute": True})
         found["recomputed"] = tried(mesh, recomputing, ["dropout"])
     if rank == 0:
@@ -117,13 +119,13 @@ def work(rank: int, ranks: int, port: int, folder: str, config: ParallelConfig, 
     leave()
 
 
-def compare(folder: Path, ranks: int, config: ParallelConfig, names: list[str]) -> None:
-    """Several ranks beside one, both ways through a checkpoint."""
+def compare(folder: Path, ranks: int, config: ParallelConfig, names: list[str], rules: list[str]) -> None:
+    """Several ranks beside one, with both ways through a checkpoint."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    work(0, 1, 0, str(folder), ParallelConfig(), names)
-    torch.multiprocessing.spawn(work, (ranks, port, str(folder), config, names), nprocs=ranks)
+    work(0, 1, 0, str(folder), ParallelConfig(), names, rules)
+    torch.multiprocessing.spawn(work, (ranks, port, str(folder), config, names, rules), nprocs=ranks)
     one, many = (json.loads((folder / f"{n}.json").read_text(encoding="utf-8")) for n in (1, ranks))
     for name, expected in one["cases"].items():
         found = many["cases"][name]
@@ -131,7 +133,7 @@ def compare(folder: Path, ranks: int, config: ParallelConfig, names: list[str]) 
         assert found["steps"][1] == pytest.approx(expected["steps"][1], rel=1e-5), name
         assert found["read"] == pytest.approx(expected["read"], rel=1e-5), name
     assert many["recomputed"]["dropout"] == many["cases"]["dropout"]
-    ours, theirs = gone_on(None, folder / "1"), gone_on(None, folder / str(ranks))
+    ours, theirs = (gone_on(None, folder / number, rules) for number in ("1", str(ranks)))
     for rule, expected in one["rules"].items():
         tolerance = 1e-3 if rule == "muon" else 1e-5  # Muon rounds to bfloat16 on its way
         for first, other in zip(expected["steps"], many["rules"][rule]["steps"]):
@@ -141,13 +143,20 @@ def compare(folder: Path, ranks: int, config: ParallelConfig, names: list[str]) 
 
 
 def test_two_ranks_that_share_every_layer_train_like_one(tmp_path: Path) -> None:
-    compare(tmp_path, 2, ParallelConfig(tensor=2), list(TRIED))
+    names = ["mistral: next token", "gpt2: next token", "classic, norms behind: next token", "dropout", "qwen3: dpo"]
+    compare(tmp_path, 2, ParallelConfig(tensor=2), names, ["adamw", "muon"])
+
+
+@pytest.mark.slow
+def test_all_families_and_optimizers(tmp_path: Path) -> None:
+    compare(tmp_path, 2, ParallelConfig(tensor=2), list(TRIED), RULES)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shard_size", [0, 1])
 def test_four_ranks_share_layers_and_rows(tmp_path: Path, shard_size: int) -> None:
-    compare(tmp_path, 4, ParallelConfig(tensor=2, shard=shard_size), ["qwen3: next token", "dropout"])
+    names = ["qwen3: next token", "gpt2: next token", "dropout"]
+    compare(tmp_path, 4, ParallelConfig(tensor=2, shard=shard_size), names, RULES)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +176,7 @@ def test_what_cannot_be_shared_is_refused_by_name(model: Any, ranks: int, says: 
 
 
 def test_adapters_are_refused() -> None:
-    with pytest.raises(RecipeError, match="tensor: 2: tune.kind: lora is for whole layers"):
+    with pytest.raises(RecipeError, match=r"tensor: 2: tune\.kind: lora is for whole layers"):
         check_tensor(toys.MODEL, 2, LoRAConfig())
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor, Placement, Shard
+from torch.distributed.tensor import DTensor, Placement, Replicate, Shard
 from torch.distributed.tensor.placement_types import _StridedShard
 
 
@@ -24,14 +24,18 @@ def gather_into(matrices: Sequence[tuple[DTensor, Tensor]]) -> None:
         first = members[0][0]
         parts = torch.stack([sharded.to_local() for sharded, _ in members])
         rows, columns = first.shape
+        placements = [_behind_the_stack(placement) for placement in first.placements]
         stacked = DTensor.from_local(
             parts,
             first.device_mesh,
-            [_behind_the_stack(placement) for placement in first.placements],
+            placements,
             run_check=False,
             shape=torch.Size((len(members), rows, columns)),
             stride=(rows * columns, columns, 1),
         )
+        for dimension in reversed(range(1, len(placements))):  # torch warns where it is to do them all at once
+            placements[dimension] = Replicate()
+            stacked = stacked.redistribute(placements=placements)
         for (_, whole), found in zip(members, stacked.full_tensor().unbind()):
             whole.copy_(found)
 

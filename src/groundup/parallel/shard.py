@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 
 from groundup.parallel import tensor
 from groundup.parallel.compile import compile_units
@@ -103,7 +103,14 @@ def gathered_for_reading(model: nn.Module) -> Iterator[None]:
 
 def full_tensor(tensor: Tensor) -> Tensor:
     """The whole of a sharded tensor (a collective: every rank must call it); others are given back as they are."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    if not isinstance(tensor, DTensor):
+        return tensor
+    placements = list(tensor.placements)
+    # One dimension of the mesh after the other: all at once, torch warns that it cannot do them in one message.
+    for dimension in reversed(range(1, len(placements))):
+        placements[dimension] = Replicate()
+        tensor = tensor.redistribute(placements=placements)
+    return tensor.full_tensor()
 
 
 def local_tensor(tensor: Tensor) -> Tensor:

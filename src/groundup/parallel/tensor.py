@@ -121,7 +121,7 @@ def apply(model: Splittable, line: DeviceMesh) -> None:
         module: Any = model.get_submodule(name)
         if layout.how != "column":
             module.lane = lane
-        placements = _PLACEMENTS.get(layout.how, {})
+        placements: Mapping[str, Placement] = _PLACEMENTS.get(layout.how, {})
         if layout.how == "column" and layout.pieces % lane.parts:
             placements = {}
             module.rows = _rows_of_own_piece(len(module.weight), layout.pieces, lane)
