@@ -33,7 +33,8 @@ def gather_into(matrices: Sequence[tuple[DTensor, Tensor]]) -> None:
             shape=torch.Size((len(members), rows, columns)),
             stride=(rows * columns, columns, 1),
         )
-        for dimension in reversed(range(1, len(placements))):  # torch warns where it is to do them all at once
+        # The last dimension was cut first, so it is put together last; torch warns where it is to do all at once.
+        for dimension in range(len(placements) - 1):
             placements[dimension] = Replicate()
             stacked = stacked.redistribute(placements=placements)
         for (_, whole), found in zip(members, stacked.full_tensor().unbind()):

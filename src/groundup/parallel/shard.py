@@ -106,8 +106,8 @@ def full_tensor(tensor: Tensor) -> Tensor:
     if not isinstance(tensor, DTensor):
         return tensor
     placements = list(tensor.placements)
-    # One dimension of the mesh after the other: all at once, torch warns that it cannot do them in one message.
-    for dimension in reversed(range(1, len(placements))):
+    # The last dimension was cut first, so it is put together last; torch warns where it is to do all at once.
+    for dimension in range(len(placements) - 1):
         placements[dimension] = Replicate()
         tensor = tensor.redistribute(placements=placements)
     return tensor.full_tensor()
