@@ -125,6 +125,20 @@ def test_stochastic_depth_skips_whole_rows_the_deeper_the_more() -> None:
         assert torch.allclose(branch[~skipped], torch.tensor(1 / (1 - rate)))
 
 
+def test_parts_drop_what_the_whole_drops() -> None:
+    whole = kept(keys(), INPUT, torch.Size((6, 5)), 0.5)
+    parts = [kept(keys(), INPUT, torch.Size((2, 5)), 0.5, part) for part in range(3)]
+    assert torch.equal(torch.cat(parts, dim=1), whole)
+    config = DecoderConfig(
+        context_length=6, num_layers=1, hidden_size=4, num_heads=1, num_kv_heads=1, ffn_size=4,
+        residual_dropout=0.3, stochastic_depth=0.4,
+    )  # fmt: skip
+    x = torch.ones(len(keys()), 6, 4)
+    branch = residual_branch(x, layer_noise(keys(), 0, 1, 0.4), FFN_BRANCH, config)
+    of_parts = [residual_branch(x[:, :3], layer_noise(keys(), 0, 1, 0.4, part), FFN_BRANCH, config) for part in (0, 1)]
+    assert torch.equal(torch.cat(of_parts, dim=1), branch), "rows are skipped whole"
+
+
 def test_the_kernels_drop_what_the_plain_layers_drop() -> None:
     if not ops.usable():
         pytest.skip(f"kernels: {ops.why_not()}")

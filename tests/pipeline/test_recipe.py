@@ -155,6 +155,18 @@ def test_two_sources_of_questions_need_two_names(group: str, tmp_path: Path) -> 
     assert "'questions'" in faults(values, tmp_path)[0]
 
 
+def test_layers_that_cannot_be_shared_are_refused(tmp_path: Path) -> None:
+    ranks = ["runtime.devices=3", "runtime.parallel.tensor=3"]
+    found = faults(tiny.recipe(tmp_path), tmp_path, *ranks)
+    assert any("tensor: 3: it does not divide model.num_heads 2; use 1 or 2" in fault for fault in found), found
+    lora = ["runtime.devices=2", "runtime.parallel.tensor=2", "instruct.tune.kind=lora"]
+    assert "tune.kind: lora is for whole layers" in faults(tiny.recipe(tmp_path), tmp_path, *lora)[0]
+    path = tiny.write_recipe(tmp_path)
+    four = ["runtime.devices=4", "runtime.parallel.tensor=2", "pretrain.global_batch_tokens=128"]
+    shared = load_recipe(path, four)
+    assert shared.runtime.parallel.data_ranks(4) == 2, "rows are for two groups of ranks"
+
+
 def test_exact_and_compiled_exclude_each_other(tmp_path: Path) -> None:
     found = faults(tiny.recipe(tmp_path), tmp_path, "runtime.exact=true", "runtime.devices=2")
     assert "set runtime.parallel.shard=1" in " ".join(found)

@@ -26,6 +26,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from groundup.kernels import ops
+from groundup.models.lane import Lane
 from groundup.models.layers import Linear, joined_linear, norm_of
 from groundup.models.noise import ATTENTION_WEIGHTS, LayerNoise, dropout
 from groundup.models.rotary import Rotation, rotate
@@ -98,7 +99,7 @@ def block_causal_attention(
         weights = torch.softmax(scores, dim=-1).to(query.dtype).view(rows, kv_heads, -1, end - first)
         if noise is not None:
             # Keys differ by the block's end, so that no two blocks drop alike.
-            weights = dropout(weights, noise.keys + end, ATTENTION_WEIGHTS, rate)
+            weights = dropout(weights, noise.keys + end, ATTENTION_WEIGHTS, rate, noise.part)
         mixed.append((weights @ value[:, :, first:end]).view(rows, kv_heads, -1, end - start, head_dim))
     return torch.cat(mixed, dim=3).view(rows, heads, time, head_dim)
 
@@ -152,6 +153,8 @@ class Attention(nn.Module):
     """Use the kernel where the input is bfloat16."""
     dropout = 0.0
     """Share of the attention weights that is dropped where there is noise."""
+    lane: Lane | None = None
+    """Ranks of which each has some heads."""
 
     def __init__(
         self,
@@ -180,12 +183,13 @@ class Attention(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "rows time hidden"],
+        x: Float[Tensor, "rows own hidden"],
         by: Rotation | None,
         segments: Int[Tensor, "rows time"] | None,
         noise: LayerNoise | None = None,
-    ) -> Float[Tensor, "rows time hidden"]:
-        """Each position mixed with the earlier ones of its segment."""
+    ) -> Float[Tensor, "rows own hidden"]:
+        """Each position mixed with the earlier ones of its segment; of several ranks each has its own part of time."""
+        x = x if self.lane is None else self.lane.gather(x)
         dropping = noise is not None and self.dropout > 0
         if self.fused and by is not None and x.dtype == torch.bfloat16 and not dropping:
             return self._fused(x, by, segments)

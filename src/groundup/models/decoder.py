@@ -23,6 +23,7 @@ from groundup.models.cache import KeyValueCache
 from groundup.models.context import RowContext
 from groundup.models.decoder_config import DecoderConfig
 from groundup.models.heads import ChunkLoss, LanguageModelHead
+from groundup.models.lane import local
 from groundup.models.layers import Embedding, FeedForward, RMSNorm, SwiGLU, norm_of
 from groundup.models.network import CausalNetwork, Operation, Role
 from groundup.models.noise import (
@@ -36,6 +37,7 @@ from groundup.models.noise import (
 )
 from groundup.models.rotary import Rotation, scaled_rotation, sinusoids
 from groundup.models.scaling import Growth
+from groundup.models.tensor_plan import Layout, tensor_plan
 
 
 class Block(nn.Module):
@@ -64,12 +66,12 @@ class Block(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "rows time hidden"],
+        x: Float[Tensor, "rows own hidden"],
         by: Rotation | None,
         segments: Int[Tensor, "rows time"] | None,
         noise: LayerNoise | None = None,
-    ) -> Float[Tensor, "rows time hidden"]:
-        """[rows, time, hidden_size] -> the same shape."""
+    ) -> Float[Tensor, "rows own hidden"]:
+        """[rows, time, hidden_size] -> the same shape; where ranks share the block, each has its own part of time."""
         mixed = self.attention(self._before(x), by, segments, noise)
         if isinstance(self.ffn_norm, RMSNorm) and self.ffn_norm.fused and x.dtype == torch.bfloat16:
             mixed = residual_branch(mixed, noise, ATTENTION_BRANCH, self.config)
@@ -119,7 +121,7 @@ class LearnedPositions(nn.Module):
 
     def forward(self, positions: Int[Tensor, "batch time"], dtype: torch.dtype) -> Float[Tensor, "batch time size"]:
         """Positions -> vectors."""
-        return F.embedding(positions, self.weight).to(dtype)
+        return F.embedding(positions, local(self.weight)).to(dtype)
 
 
 class Decoder(CausalNetwork, of=DecoderConfig):
@@ -159,10 +161,11 @@ class Decoder(CausalNetwork, of=DecoderConfig):
         config = self.config
         keys = context.keys if context and config.drops else None
         x = dropout(x, keys, INPUT, config.embedding_dropout)
+        x, part = (x, 0) if self.lane is None else (self.lane.cut(x), self.lane.part)
         for index, block in enumerate(self.layers):
-            x = block(x, by, segments, layer_noise(keys, index, config.num_layers, config.stochastic_depth))
+            x = block(x, by, segments, layer_noise(keys, index, config.num_layers, config.stochastic_depth, part))
         y: Tensor = self.norm(x)
-        return y
+        return y if self.lane is None else self.lane.gather(y)
 
     def _placed(
         self, tokens: Int[Tensor, "rows time"], positions: Int[Tensor, "batch time"], length: int
@@ -258,6 +261,10 @@ class Decoder(CausalNetwork, of=DecoderConfig):
         # An empty norm (norms behind instead) has nothing to compile, which torch refuses.
         norms = [] if isinstance(self.norm, nn.Identity) else [self.norm]
         return [*self.layers, *norms, self.head.chunk_loss]
+
+    def tensor_plan(self) -> dict[str, Layout]:
+        """Heads and inner columns of every block, and the vocabulary."""
+        return tensor_plan(self)
 
     def role(self, name: str) -> Role:
         """What the parameter of this name is: matrix, embedding, head or vector."""

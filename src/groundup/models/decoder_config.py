@@ -180,6 +180,17 @@ class DecoderConfig(NoiseConfig, NetworkConfig):
         """Key-value cache of `rows` sequences of `time` tokens."""
         return 2 * self.num_layers * rows * self.num_kv_heads * time * self.head_size * bytes_per_value
 
+    def tensor_obstacle(self, ranks: int) -> str | None:
+        """The first number of the model that so many ranks cannot share, in words for people; None when they can.
+
+        Fewer heads of keys and values than ranks are as well: several ranks then use the same one.
+        """
+        if self.num_heads % ranks:
+            return f"it does not divide model.num_heads {self.num_heads}"
+        if self.num_kv_heads % ranks and ranks % self.num_kv_heads:
+            return f"it neither divides model.num_kv_heads {self.num_kv_heads} nor is a multiple of it"
+        return f"it does not divide model.ffn_size {self.ffn_size}" if self.ffn_size % ranks else None
+
     def kernels_obstacle(self) -> str | None:
         """The first switch that the C++ kernels do not know, in words for people; None when they serve this model.
 

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from groundup.kernels import ops
+from groundup.models.lane import Lane
 from groundup.models.losses import IGNORE, LossConfig, loss_from_total
+from groundup.models.vocabulary import losses_of_part, own_rows, rows_of_a_part
 
 CHUNK_ELEMENTS = 2**22
 MIN_CHUNK_TOKENS = 256
@@ -38,6 +40,10 @@ class ChunkLoss(nn.Module):
     """Use the kernel where the logits are bfloat16; it overwrites them with the gradient."""
     loss = LossConfig()
     """What is added to cross-entropy."""
+    lane: Lane | None = None
+    """Ranks of which each has the scores of some tokens."""
+    vocab_size = 0
+    """Tokens of all of them."""
 
     def forward(
         self,
@@ -51,6 +57,9 @@ class ChunkLoss(nn.Module):
             losses = ops.token_losses_(logits, targets, weights, IGNORE, *extra)
             return losses, None if weights is None else logits
         scores = logits.float()
+        if self.lane is not None:
+            losses, gradient = losses_of_part(scores, targets, weights, self.loss, self.vocab_size, self.lane)
+            return losses, None if gradient is None else gradient.to(logits.dtype)
         log_total = torch.logsumexp(scores, dim=-1)
         losses = loss_from_total(scores, log_total, targets, self.loss)
         if weights is None:
@@ -61,6 +70,10 @@ class ChunkLoss(nn.Module):
         wanted = (1 - self.loss.label_smoothing) * hit.float() + self.loss.label_smoothing / scores.shape[1]
         gradient = (torch.exp(scores - log_total[:, None]) * steeper - wanted) * scale
         return losses, gradient.to(logits.dtype)
+
+    def width(self, matrix: Tensor) -> int:
+        """Scores of a token that this rank has, or one with more: all ranks must cut a batch alike."""
+        return len(matrix) if self.lane is None else rows_of_a_part(self.vocab_size, self.lane)
 
 
 class _TokenLosses(torch.autograd.Function):
@@ -119,7 +132,8 @@ def _chunks(count: int, vocab_size: int) -> list[slice]:
 
 def _losses(hidden: Tensor, weight: Tensor, targets: Tensor, kernel: ChunkLoss) -> Tensor:
     matrix = weight.to(hidden.dtype).t()
-    parts = [kernel(hidden[part] @ matrix, targets[part], None)[0] for part in _chunks(len(hidden), len(weight))]
+    chunks = _chunks(len(hidden), kernel.width(weight))
+    parts = [kernel(hidden[part] @ matrix, targets[part], None)[0] for part in chunks]
     return torch.cat(parts)
 
 
@@ -131,7 +145,7 @@ def _losses_and_gradients(
     grad_hidden = torch.empty_like(hidden)
     grad_weight = torch.zeros_like(weight, dtype=torch.float32) if weight_learns else None
     losses = []
-    for part in _chunks(len(hidden), len(weight)):
+    for part in _chunks(len(hidden), kernel.width(weight)):
         loss, gradient = kernel(hidden[part] @ matrix.t(), targets[part], weights[part])
         losses.append(loss)
         torch.mm(gradient, matrix, out=grad_hidden[part])
@@ -143,16 +157,21 @@ def _losses_and_gradients(
 class LanguageModelHead(nn.Module):
     """Scores of the next token by one matrix, its own or (`tied`) the embedding's, handed in at each call."""
 
+    lane: Lane | None = None
+    """Ranks of which each has some rows of the matrix."""
+
     def __init__(self, hidden_size: int, vocab_size: int, *, tied: bool) -> None:
         super().__init__()
         self.weight = None if tied else nn.Parameter(torch.empty(vocab_size, hidden_size))
         self.chunk_loss = ChunkLoss()
+        self.chunk_loss.vocab_size = vocab_size
 
     def logits(
         self, hidden: Float[Tensor, "*batch hidden"], embedding: Float[Tensor, "vocab hidden"]
     ) -> Float[Tensor, "*batch vocab"]:
         """All logits in float32; for inference and evaluation."""
-        return (hidden @ self._matrix(embedding).to(hidden.dtype).t()).float()
+        scores = (hidden @ self._matrix(embedding).to(hidden.dtype).t()).float()
+        return scores if self.lane is None else self.lane.join(scores, self.chunk_loss.vocab_size)
 
     def forward(
         self,
@@ -197,4 +216,5 @@ class LanguageModelHead(nn.Module):
         return losses.view(targets.shape)
 
     def _matrix(self, embedding: Tensor) -> Tensor:
-        return embedding if self.weight is None else self.weight
+        table = embedding if self.weight is None else self.weight
+        return table if self.lane is None else own_rows(table, self.lane)

@@ -21,7 +21,9 @@ from torch.autograd.function import once_differentiable
 from groundup.kernels import ops, postnorm
 from groundup.models.activations import ACTIVATIONS, Activation
 from groundup.models.adapters import Adapter, adapted_linear
+from groundup.models.lane import Lane, local
 from groundup.models.quantised import Format, QuantisedMatrix
+from groundup.models.vocabulary import look_up
 
 
 class Linear(nn.Module):
@@ -29,6 +31,11 @@ class Linear(nn.Module):
 
     A frozen one may have an adapter, and its matrix in few bits in place of `weight`.
     """
+
+    lane: Lane | None = None
+    """Ranks of which each has some columns, so that their products are added up."""
+    rows: tuple[int, int] | None = None
+    """From which row of the matrix to which it is used; None: all."""
 
     def __init__(self, in_size: int, out_size: int, *, bias: bool = False) -> None:
         super().__init__()
@@ -42,7 +49,16 @@ class Linear(nn.Module):
         """[..., in_size] -> [..., out_size] in the dtype of `x`."""
         if self.adapter is not None or self.quantised is not None:
             return adapted_linear(x, (self,))
-        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+        weight = self._own(self.weight, x.dtype)
+        bias = None if self.bias is None else self._own(self.bias, x.dtype)
+        if self.lane is None:
+            return F.linear(x, weight, bias)
+        y = self.lane.scatter(F.linear(x, weight))
+        return y if bias is None else y + bias
+
+    def _own(self, parameter: Tensor, dtype: torch.dtype) -> Tensor:
+        found = local(parameter)
+        return (found if self.rows is None else found[self.rows[0] : self.rows[1]]).to(dtype)
 
     def matrix(self, dtype: torch.dtype) -> Float[Tensor, "out_size in_size"]:
         """The weights, whatever they are kept in."""
@@ -99,7 +115,7 @@ class RMSNorm(nn.Module):
         """Normalise the last dimension; the answer has the dtype of `x`."""
         if self.fused and x.dtype == torch.bfloat16:
             return ops.rms_norm(x, self.weight, self.epsilon)
-        return (unit_rms(x.float(), self.epsilon) * self.weight.float()).to(x.dtype)
+        return (unit_rms(x.float(), self.epsilon) * local(self.weight).float()).to(x.dtype)
 
 
 def unit_rms(x: Float[Tensor, "*batch size"], epsilon: float) -> Float[Tensor, "*batch size"]:
@@ -121,8 +137,8 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
         """Normalise the last dimension; the answer has the dtype of `x`."""
-        normed = F.layer_norm(x.float(), self.weight.shape, self.weight.float(), self.bias.float(), self.epsilon)
-        return normed.to(x.dtype)
+        gain, shift = local(self.weight).float(), local(self.bias).float()
+        return F.layer_norm(x.float(), gain.shape, gain, shift, self.epsilon).to(x.dtype)
 
 
 def norm_of(kind: Literal["rms", "layer"], size: int, epsilon: float) -> RMSNorm | LayerNorm:
@@ -138,6 +154,8 @@ class Embedding(nn.Module):
 
     fused = False
     """Use the kernel for the norm where bfloat16 is wanted."""
+    lane: Lane | None = None
+    """Ranks of which each has some rows."""
 
     def __init__(self, vocab_size: int, size: int, *, norm: bool, epsilon: float, scale: float = 1.0) -> None:
         super().__init__()
@@ -146,7 +164,7 @@ class Embedding(nn.Module):
 
     def forward(self, tokens: Int[Tensor, "*batch"], dtype: torch.dtype) -> Float[Tensor, "*batch size"]:
         """Ids [...] -> vectors [..., size]."""
-        vectors = F.embedding(tokens, self.weight)
+        vectors = F.embedding(tokens, self.weight) if self.lane is None else look_up(tokens, self.weight, self.lane)
         if self.norm and self.fused and dtype == torch.bfloat16:
             return ops.rms_norm(vectors.to(dtype), None, self.epsilon)
         vectors = (unit_rms(vectors.float(), self.epsilon) if self.norm else vectors).to(dtype)
@@ -158,6 +176,8 @@ class SwiGLU(nn.Module):
 
     fused = False
     """Use the kernel where the input is bfloat16."""
+    lane: Lane | None = None
+    """Ranks of which each has some of the inner columns."""
 
     def __init__(self, hidden_size: int, ffn_size: int) -> None:
         super().__init__()
@@ -167,6 +187,7 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hidden"]:
         """[..., hidden_size] -> [..., hidden_size]."""
+        x = x if self.lane is None else self.lane.gather(x)
         if self.fused and x.dtype == torch.bfloat16:
             inner = ops.swiglu(joined_linear(x, (self.gate, self.up)))
         else:
@@ -180,6 +201,8 @@ class FeedForward(nn.Module):
 
     fused = False
     """Use the kernel for GELU where the input is bfloat16; for layers with biases and without a gate."""
+    lane: Lane | None = None
+    """Ranks of which each has some of the inner columns."""
 
     def __init__(self, hidden_size: int, ffn_size: int, activation: Activation, *, gated: bool, bias: bool) -> None:
         super().__init__()
@@ -190,7 +213,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hidden"]:
         """[..., hidden_size] -> [..., hidden_size]."""
-        y: Tensor = self.down(self.inner(x))
+        y: Tensor = self.down(self.inner(x if self.lane is None else self.lane.gather(x)))
         return y
 
     def inner(self, x: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch inner"]:

@@ -11,7 +11,7 @@ Invariant: parameters are float32 masters; a model holds no buffers, and nothing
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -25,9 +25,11 @@ from groundup.errors import RecipeError
 from groundup.models.context import RowContext
 from groundup.models.heads import ChunkLoss, LanguageModelHead
 from groundup.models.initial import fill, generator
+from groundup.models.lane import Lane
 from groundup.models.losses import IGNORE, LossConfig
 from groundup.models.preferences import PreferenceLossConfig, answer_sums, outcome
 from groundup.models.scaling import Growth
+from groundup.models.tensor_plan import Layout
 
 Role = Literal["matrix", "embedding", "head", "vector"]
 """What a parameter is, for optimizers and starting values."""
@@ -69,6 +71,10 @@ class NetworkConfig(Config):
     def kernels_obstacle(self) -> str | None:
         """What of it the C++ kernels do not know, in words for people; None when they serve this model."""
         return f"they do not know model.kind: {self.kind}"
+
+    def tensor_obstacle(self, ranks: int) -> str | None:
+        """Why so many ranks cannot share every layer (2 or more), in words for people; None when they can."""
+        return f"the layers of model.kind: {self.kind} cannot be shared out so far"
 
     def _on_meta(self, vocab_size: int) -> Network:
         with torch.device("meta"):
@@ -112,6 +118,8 @@ class Network(nn.Module):
     head_name = "head.weight"
     generates = False
     """Whether it goes on with a text token by token."""
+    lane: Lane | None = None
+    """Ranks that share every layer, as this one sees them."""
 
     def __init_subclass__(cls, of: type[NetworkConfig] | None = None) -> None:
         """`of`: the config that describes models of this class."""
@@ -154,6 +162,10 @@ class Network(nn.Module):
     def compile_units(self) -> list[nn.Module]:
         """What is worth compiling; all blocks share one compiled graph."""
         return [*self.blocks(), *(module for module in self.modules() if isinstance(module, ChunkLoss))]
+
+    def tensor_plan(self) -> Mapping[str, Layout]:
+        """How several ranks share the layers, by path of the module; nothing, where `tensor_obstacle` has an answer."""
+        return {}
 
     def matrix_parameters(self) -> set[str]:
         """Names of the two-dimensional hidden matrices (for Muon): neither tables nor what gives scores."""

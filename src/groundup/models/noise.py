@@ -47,6 +47,8 @@ class LayerNoise(NamedTuple):
 
     keys: Int32[Tensor, " rows"]
     depth_rate: Float[Tensor, ""]
+    part: int = 0
+    """Which of several equal parts of what the layer computes is at hand, where ranks share it out (`models.lane`)."""
 
 
 def row_keys(seed: int, step: int, rows: Int[Tensor, " rows"]) -> Int32[Tensor, " rows"]:
@@ -60,22 +62,25 @@ def row_keys(seed: int, step: int, rows: Int[Tensor, " rows"]) -> Int32[Tensor, 
 
 
 def layer_noise(
-    keys: Int32[Tensor, " rows"] | None, layer: int, num_layers: int, stochastic_depth: float
+    keys: Int32[Tensor, " rows"] | None, layer: int, num_layers: int, stochastic_depth: float, part: int = 0
 ) -> LayerNoise | None:
     """The noise of layer `layer` (from 0); None without keys."""
     if keys is None:
         return None
     rate = torch.full((), stochastic_depth * (layer + 1) / num_layers, device=keys.device)
-    return LayerNoise(_hash(keys ^ _signed((layer + 1) * 0x9E3779B9)), rate)
+    return LayerNoise(_hash(keys ^ _signed((layer + 1) * 0x9E3779B9)), rate, part)
 
 
 def dropout(
-    x: Float[Tensor, "rows ..."], keys: Int32[Tensor, " rows"] | None, place: int, rate: float
+    x: Float[Tensor, "rows ..."], keys: Int32[Tensor, " rows"] | None, place: int, rate: float, part: int = 0
 ) -> Float[Tensor, "rows ..."]:
-    """`x` with a share `rate` of each row's numbers set to zero and the others made larger by as much."""
+    """`x` with a share `rate` of each row's numbers set to zero and the others made larger by as much.
+
+    `part`: `x` is this part of something as many times as long in its second dimension, all parts being equal.
+    """
     if keys is None or rate == 0:
         return x
-    return torch.where(kept(keys, place, x.shape[1:], rate), x * (1 / (1 - rate)), 0.0)
+    return torch.where(kept(keys, place, x.shape[1:], rate, part), x * (1 / (1 - rate)), 0.0)
 
 
 def residual_branch(
@@ -84,7 +89,7 @@ def residual_branch(
     """What a branch adds to the residual stream, after dropout and stochastic depth at two places."""
     if noise is None:
         return x
-    x = dropout(x, noise.keys, places[0], config.residual_dropout)
+    x = dropout(x, noise.keys, places[0], config.residual_dropout, noise.part)
     if config.stochastic_depth == 0:
         return x
     uniform = (_bits(noise.keys, places[1], 1).squeeze(1).float() + 2.0**31) * 2.0**-32
@@ -92,14 +97,16 @@ def residual_branch(
     return x * scale.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
 
 
-def kept(keys: Int32[Tensor, " rows"], place: int, shape: torch.Size, rate: float) -> Bool[Tensor, "rows ..."]:
-    """True where a number of a row of this shape is kept."""
+def kept(
+    keys: Int32[Tensor, " rows"], place: int, shape: torch.Size, rate: float, part: int = 0
+) -> Bool[Tensor, "rows ..."]:
+    """True where a number of a row of this shape is kept; `part` as in `dropout`."""
     threshold = round(rate * 2**32) - 2**31
-    return (_bits(keys, place, shape.numel()) >= threshold).view(len(keys), *shape)
+    return (_bits(keys, place, shape.numel(), part) >= threshold).view(len(keys), *shape)
 
 
-def _bits(keys: Int32[Tensor, " rows"], place: int, count: int) -> Int32[Tensor, "rows count"]:
-    counters = _hash(torch.arange(count, device=keys.device, dtype=torch.int32))
+def _bits(keys: Int32[Tensor, " rows"], place: int, count: int, part: int = 0) -> Int32[Tensor, "rows count"]:
+    counters = _hash(torch.arange(part * count, (part + 1) * count, device=keys.device, dtype=torch.int32))
     return _hash(_hash(keys ^ _signed(place * 0x85EBCA6B))[:, None] ^ counters)
 
 

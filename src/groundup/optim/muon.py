@@ -23,6 +23,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from groundup.kernels import ops
 from groundup.optim.adamw import AdamRates, adamw
+from groundup.optim.gathering import gather_into
 from groundup.optim.groups import Named, groups
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -91,8 +92,12 @@ class Muon(torch.optim.Optimizer):
         """Move matrices that consist of blocks of one shape."""
         counts = [parameter.numel() // (shape[0] * shape[1]) for parameter in parameters]
         wanted = torch.empty((sum(counts), *shape), dtype=parameters[0].dtype, device=_works_on(parameters[0]))
+        sharded = []
         for parameter, part in zip(parameters, torch.split(wanted, counts)):
-            self._direction(parameter, out=part.view(parameter.shape))
+            whole = part.view(parameter.shape)
+            direction = self._direction(parameter, out=whole)
+            sharded += [(direction, whole)] if isinstance(direction, DTensor) else []
+        gather_into(sharded)
         moved = torch.split(orthogonal(wanted, self.config.newton_schulz_steps), counts)
         rate = learning_rate * rate_factor(shape, self.config.adjust_rate)
         for parameter, part in zip(parameters, moved):
@@ -100,8 +105,8 @@ class Muon(torch.optim.Optimizer):
                 parameter.mul_(1 - learning_rate * weight_decay)
             parameter.add_(_placed(part.reshape(parameter.shape), parameter), alpha=-rate)
 
-    def _direction(self, parameter: Tensor, out: Tensor) -> None:
-        """Momentum with this step's gradient in it, written to `out` (whole, where the parameter is sharded)."""
+    def _direction(self, parameter: Tensor, out: Tensor) -> Tensor:
+        """Momentum with this step's gradient in it: `out`, or, where the parameter is sharded, a tensor like it."""
         state, gradient = self.state[parameter], parameter.grad
         assert gradient is not None, "parameters without gradient were left out"
         if "momentum_buffer" not in state:
@@ -109,11 +114,8 @@ class Muon(torch.optim.Optimizer):
         momentum = state["momentum_buffer"].lerp_(gradient, 1 - self.config.momentum)
         weight = self.config.momentum if self.config.nesterov else 1.0
         if isinstance(gradient, DTensor):
-            direction = gradient.lerp(momentum, weight)
-            assert isinstance(direction, DTensor), "made from one"
-            out.copy_(direction.full_tensor())
-        else:
-            torch.lerp(gradient, momentum, weight, out=out)
+            return gradient.lerp(momentum, weight)
+        return torch.lerp(gradient, momentum, weight, out=out)
 
 
 def muon(config: MuonConfig, named: Sequence[Named]) -> Muon:

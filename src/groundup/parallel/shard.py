@@ -1,6 +1,7 @@
 """A meta model -> recomputed, compiled, sharded and offloaded as the runtime asks; and sharded tensors <-> whole ones.
 
-    meta -> recompute blocks -> compile blocks -> FSDP2 (a group per block, one for the rest) -> to_empty, initialise
+    meta -> share layers (tensor) -> recompute blocks -> compile blocks -> FSDP2 (a group per block, one for the rest)
+         -> to_empty, initialise
     forward without a backward -> `gathered_for_reading` lets go of the weights that it gathered
 
 Invariant: parameters keep their names and their float32 masters; gradients are averaged over the ranks (FSDP2's rule),
@@ -18,15 +19,16 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 
+from groundup.parallel import tensor
 from groundup.parallel.compile import compile_units
-from groundup.parallel.mesh import DATA_NAMES, part, sharding_mesh
+from groundup.parallel.mesh import DATA_NAMES, TENSOR, part, sharding_mesh
 from groundup.parallel.recompute import Kind as RecomputeKind
 from groundup.parallel.recompute import Recompute, limit_kept, recompute_blocks
 
 
-class Shardable(Protocol):
+class Shardable(tensor.Splittable, Protocol):
     """What a model says of itself so that it can be sharded from outside."""
 
     def blocks(self) -> Sequence[nn.Module]:
@@ -56,6 +58,9 @@ def apply(
     Raises RecipeError for a recomputation that blocks of this model cannot do.
     """
     model.set_compute_dtype(compute_dtype)
+    line = part(mesh, TENSOR)
+    if line is not None:
+        tensor.apply(model, line)
     how = Recompute.of(recompute)
     if how.kind is not None:
         recompute_blocks(model.blocks(), how.kind, how.every)
@@ -118,7 +123,14 @@ def gathered_for_reading(model: nn.Module) -> Iterator[None]:
 
 def full_tensor(tensor: Tensor) -> Tensor:
     """The whole of a sharded tensor (a collective: every rank must call it); others are given back as they are."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    if not isinstance(tensor, DTensor):
+        return tensor
+    placements = list(tensor.placements)
+    # The last dimension was cut first, so it is put together last; torch warns where it is to do all at once.
+    for dimension in range(len(placements) - 1):
+        placements[dimension] = Replicate()
+        tensor = tensor.redistribute(placements=placements)
+    return tensor.full_tensor()
 
 
 def local_tensor(tensor: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ from groundup.pipeline.lambda_config import AutoLambda, LambdaConfig, also_a_wor
 from groundup.pipeline.preferences_config import PreferencesConfig
 from groundup.pipeline.start import described
 from groundup.tokens import InstructSourceConfig, MaskingConfig, TaskKind, TaskSourceConfig, TokenizerConfig
-from groundup.train.state import FULL, ExecutionConfig, TrainingConfig, check_fp8, check_ranks
+from groundup.train.state import FULL, ExecutionConfig, TrainingConfig, check_fp8, check_ranks, check_tensor
 
 _PATHS = (
     "corpus.sources.path",
@@ -260,6 +260,7 @@ class Recipe(Config):
             if phase is not None:
                 _check_phase(phase, self.model, self.runtime)
                 _check_precision(phase, self)
+        _check_tensor(self)
         return self
 
 
@@ -342,7 +343,21 @@ def _check_precision(phase: TrainingConfig, recipe: Recipe) -> None:
     with torch.device("meta"):
         model = build_model(recipe.model, vocab_size=ANY_VOCAB_SIZE)
     try:
-        check_fp8(model, phase.tune if isinstance(phase, InstructConfig) else FULL, recipe.runtime.parallel)
+        check_fp8(model, _tune_of(phase), recipe.runtime.parallel)
+    except RecipeError as error:
+        raise ValueError(error.message) from None
+
+
+def _tune_of(phase: TrainingConfig | None) -> TuneConfig:
+    """Which weights a phase trains; all, where it does not say."""
+    return phase.tune if isinstance(phase, InstructConfig | PreferencesConfig) else FULL
+
+
+def _check_tensor(recipe: Recipe) -> None:
+    """Every model that is trained can be shared by as many ranks as are to share its layers."""
+    try:
+        for phase in (recipe.pretrain, recipe.instruct, recipe.preferences):
+            check_tensor(recipe.model, recipe.runtime.parallel.tensor, _tune_of(phase))
     except RecipeError as error:
         raise ValueError(error.message) from None
 

@@ -20,7 +20,7 @@ from groundup import config, stage, tokens
 from groundup.errors import RecipeError, ResourceError, resource_errors
 from groundup.log import logger
 from groundup.models import DecoderConfig, layout_of
-from groundup.parallel import Ranks, contact, float8
+from groundup.parallel import Ranks, check_layout, contact, float8
 from groundup.pipeline import changes
 from groundup.pipeline.adapters import require_tune
 from groundup.pipeline.benchmarks import require_tasks
@@ -132,6 +132,8 @@ def _require_ranks(recipe: Recipe, ranks: Ranks | None) -> None:
             f"runtime.devices x runtime.nodes is {wanted}, but this is one of {started} processes; the command starts"
             " them itself where nodes is 1, torchrun where it is more; or leave both out"
         )
+    if ranks is None:  # where there are several, they have looked already
+        check_layout(recipe.runtime.parallel.model_copy(update={"shard": 0}), started)
     for phase in (recipe.pretrain, recipe.instruct, recipe.preferences, recipe.task):
         if phase is not None:
             check_ranks(recipe.runtime, recipe.model.context_length, phase.global_batch_tokens, started)

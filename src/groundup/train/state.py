@@ -1,6 +1,7 @@
 """One `build_state` for every phase, for real and simulated runs: configs -> model, optimizer and where they live.
 
-    build on meta -> fp8 -> recompute -> compile per block -> FSDP2 -> materialise -> initialise by name -> optimizer
+    build on meta -> fp8 -> tensor parallel -> recompute -> compile per block -> FSDP2 -> materialise
+    -> initialise by name -> optimizer
 
 Invariant: the state depends on (model config, training config, seed) only; `runtime` decides place and speed. The same
 function runs under fake tensors on a fake process group, where the planner reads memory and FLOPs off it.
@@ -52,7 +53,7 @@ from groundup.optim import (
 )
 from groundup.parallel import ParallelConfig, check_layout, float8, shard
 from groundup.parallel.host import keep_freed_memory
-from groundup.parallel.mesh import data_rank, data_size
+from groundup.parallel.mesh import TENSOR, data_rank, data_size, degree
 from groundup.parallel.recompute import Kind as RecomputeKind
 from groundup.parallel.recompute import Recompute
 from groundup.tokens import Bigrams
@@ -297,7 +298,7 @@ def way_to_compute(
     Raises ResourceError when `kernels: on` cannot be had.
     """
     if execution.kernels == "on" or (execution.kernels == "auto" and not execution.exact and execution.compile != "on"):
-        obstacle = _kernels_obstacle(model, training, device)
+        obstacle = _kernels_obstacle(model, training, device, execution.parallel)
         if obstacle is None:
             return "kernels"
         if execution.kernels == "on":
@@ -305,7 +306,11 @@ def way_to_compute(
     return "compiled" if _wants_compile(execution, model, training, vocab_size) else "eager"
 
 
-def _kernels_obstacle(model: NetworkConfig, training: TrainingConfig, device: torch.device) -> str | None:
+def _kernels_obstacle(
+    model: NetworkConfig, training: TrainingConfig, device: torch.device, parallel: ParallelConfig
+) -> str | None:
+    if parallel.tensor > 1:
+        return f"they compute whole layers, and runtime.parallel.tensor is {parallel.tensor}"
     if device.type != "cpu":
         return f"they are for the CPU, and the device is {device.type}"
     if training.precision != "bf16":
@@ -355,6 +360,7 @@ def build_state(
     check_batch(model_config.context_length, training.global_batch_tokens, data_size(mesh))
     if execution.exact and mesh is not None:
         check_ranks(execution, model_config.context_length, training.global_batch_tokens, mesh.size())
+    check_tensor(model_config, degree(mesh, TENSOR), tune)
     low_rank = tune if isinstance(tune, LowRankConfig) else None
     if mesh is not None and low_rank is not None and low_rank.base != "unchanged":
         raise RecipeError(f"tune.base: {low_rank.base} is for one rank without offload so far; use base: unchanged")
@@ -459,6 +465,17 @@ def check_ranks(execution: ExecutionConfig, context_length: int, global_batch_to
     check_batch(context_length, global_batch_tokens, max(1, execution.parallel.data_ranks(ranks)))
     if execution.exact:
         check_exact(execution.parallel, execution.micro_batch_rows, context_length, global_batch_tokens, ranks)
+
+
+def check_tensor(model: NetworkConfig, ranks: int, tune: TuneConfig = FULL) -> None:
+    """Raise RecipeError where so many ranks cannot share every layer of the model (tensor parallel)."""
+    if ranks == 1:
+        return
+    if tune.kind != "full":
+        raise RecipeError(f"runtime.parallel.tensor: {ranks}: tune.kind: {tune.kind} is for whole layers so far; use 1")
+    if obstacle := model.tensor_obstacle(ranks):
+        fitting = [str(n) for n in range(1, 2 * ranks + 1) if n == 1 or model.tensor_obstacle(n) is None]
+        raise RecipeError(f"runtime.parallel.tensor: {ranks}: {obstacle}; use {' or '.join(fitting)}")
 
 
 def rows_per_micro_batch(

@@ -23,6 +23,7 @@ from groundup.models import RowContext
 from groundup.models.noise import row_keys
 from groundup.parallel import shard
 from groundup.parallel.mesh import sum_over_rows
+from groundup.parallel.norm import total_norm
 from groundup.parallel.ordered import OrderedSums
 from groundup.tokens import IGNORE, Batch
 from groundup.train.state import TrainState
@@ -178,7 +179,7 @@ def clip_gradients(
     They are zeroed when the norm is not finite, or the loss not `acceptable`.
     """
     gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
-    norm = shard.full_tensor(torch.nn.utils.get_total_norm(gradients, foreach=True)).to(acceptable.device)
+    norm = total_norm(gradients).to(acceptable.device)
     used = torch.isfinite(norm) & acceptable
     scale = torch.where(used, (max_grad_norm / (norm + 1e-6)).clamp(max=1.0), torch.zeros_like(norm))
     scale = scale.to(gradients[0].device)  # which is another one than the loss's where gradients are offloaded

@@ -1,0 +1,48 @@
+"""Sharded matrices -> whole ones on every rank, those of one shape and layout in one message.
+
+    local parts [rows, columns] of n matrices --stacked--> one part [n, rows, columns] --all-gather--> n whole matrices
+
+Invariant: the numbers are those of `full_tensor` of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor, Placement, Replicate, Shard
+from torch.distributed.tensor.placement_types import _StridedShard
+
+
+def gather_into(matrices: Sequence[tuple[DTensor, Tensor]]) -> None:
+    """Write each sharded matrix whole to the tensor beside it (a collective: all ranks must call it alike)."""
+    alike: dict[tuple[object, ...], list[tuple[DTensor, Tensor]]] = {}
+    for sharded, whole in matrices:
+        alike.setdefault((sharded.shape, sharded.device_mesh, sharded.placements), []).append((sharded, whole))
+    for members in alike.values():
+        first = members[0][0]
+        parts = torch.stack([sharded.to_local() for sharded, _ in members])
+        rows, columns = first.shape
+        placements = [_behind_the_stack(placement) for placement in first.placements]
+        stacked = DTensor.from_local(
+            parts,
+            first.device_mesh,
+            placements,
+            run_check=False,
+            shape=torch.Size((len(members), rows, columns)),
+            stride=(rows * columns, columns, 1),
+        )
+        # The last dimension was cut first, so it is put together last; torch warns where it is to do all at once.
+        for dimension in range(len(placements) - 1):
+            placements[dimension] = Replicate()
+            stacked = stacked.redistribute(placements=placements)
+        for (_, whole), found in zip(members, stacked.full_tensor().unbind()):
+            whole.copy_(found)
+
+
+def _behind_the_stack(placement: Placement) -> Placement:
+    """A matrix's placement where it is one of several, along a new first dimension."""
+    if isinstance(placement, _StridedShard):
+        return _StridedShard(placement.dim + 1, split_factor=placement.split_factor)
+    return Shard(placement.dim + 1) if isinstance(placement, Shard) else placement
