@@ -35,6 +35,7 @@ from groundup.models.noise import (
     residual_branch,
 )
 from groundup.models.rotary import Rotation, scaled_rotation, sinusoids
+from groundup.models.row_part import RowPart
 from groundup.models.scaling import Growth
 
 
@@ -68,9 +69,10 @@ class Block(nn.Module):
         by: Rotation | None,
         segments: Int[Tensor, "rows time"] | None,
         noise: LayerNoise | None = None,
+        part: RowPart | None = None,
     ) -> Float[Tensor, "rows time hidden"]:
-        """[rows, time, hidden_size] -> the same shape."""
-        mixed = self.attention(self._before(x), by, segments, noise)
+        """[rows, time, hidden_size] -> the same shape; `part`: which positions these are, where rows are split."""
+        mixed = self.attention(self._before(x), by, segments, noise, part)
         if isinstance(self.ffn_norm, RMSNorm) and self.ffn_norm.fused and x.dtype == torch.bfloat16:
             mixed = residual_branch(mixed, noise, ATTENTION_BRANCH, self.config)
             x, normed = ops.add_rms_norm(x, mixed, self.ffn_norm.weight, self.ffn_norm.epsilon)
@@ -153,14 +155,17 @@ class Decoder(CausalNetwork, of=DecoderConfig):
         context: RowContext | None,
     ) -> Float[Tensor, "rows time hidden"]:
         """What the head reads, in the compute dtype."""
+        part = context.part if context else None
+        columns = part.columns if part is not None else None
         if positions is None:
-            positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
-        x, by = self._placed(tokens, positions, tokens.shape[1])
+            positions = (torch.arange(tokens.shape[1], device=tokens.device) if columns is None else columns)[None]
+        x, by = self._placed(tokens, positions, tokens.shape[1] if part is None else part.length)
         config = self.config
         keys = context.keys if context and config.drops else None
-        x = dropout(x, keys, INPUT, config.embedding_dropout)
+        x = dropout(x, keys, INPUT, config.embedding_dropout, columns)
         for index, block in enumerate(self.layers):
-            x = block(x, by, segments, layer_noise(keys, index, config.num_layers, config.stochastic_depth))
+            noise = layer_noise(keys, index, config.num_layers, config.stochastic_depth, columns)
+            x = block(x, by, segments, noise, part)
         y: Tensor = self.norm(x)
         return y
 

@@ -180,6 +180,10 @@ class DecoderConfig(NoiseConfig, NetworkConfig):
         """Key-value cache of `rows` sequences of `time` tokens."""
         return 2 * self.num_layers * rows * self.num_kv_heads * time * self.head_size * bytes_per_value
 
+    def context_obstacle(self) -> str | None:
+        """Attention asks other ranks for their keys and values; all else goes position by position."""
+        return None
+
     def kernels_obstacle(self) -> str | None:
         """The first switch that the C++ kernels do not know, in words for people; None when they serve this model.
 

@@ -21,7 +21,8 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from groundup.parallel.compile import compile_units
-from groundup.parallel.mesh import DATA_NAMES, part, sharding_mesh
+from groundup.parallel.context import ContextLine, context_line
+from groundup.parallel.mesh import DATA_NAMES, ContextAttention, part, sharding_mesh
 from groundup.parallel.recompute import recompute_blocks
 
 
@@ -37,6 +38,9 @@ class Shardable(Protocol):
     def set_compute_dtype(self, dtype: torch.dtype) -> None:
         """Dtype of activations and matrix products."""
 
+    def set_line(self, line: ContextLine | None) -> None:
+        """The ranks that share its rows, each with a part of their positions."""
+
 
 def apply(
     model: Shardable,
@@ -46,12 +50,15 @@ def apply(
     gather_dtype: torch.dtype | None = None,
     recompute: bool = False,
     compile_blocks: bool = False,
+    context_attention: ContextAttention = "auto",
 ) -> None:
     """Prepare a meta model for training, in the one order that works. Without `mesh` nothing is sharded.
 
-    `gather_dtype`: in which weights are gathered (None: the compute dtype).
+    `gather_dtype`: in which weights are gathered (None: the compute dtype); `context_attention`: how keys and values are
+    shared where rows are split.
     """
     model.set_compute_dtype(compute_dtype)
+    model.set_line(context_line(mesh, context_attention))
     if recompute:
         recompute_blocks(model.blocks())
     if compile_blocks:

@@ -181,6 +181,10 @@ class ExecutionConfig(Config):
             raise ValueError("exact: true needs compile: off or auto, compiled kernels may round differently")
         if self.kernels == "on" and (self.exact or self.compile == "on"):
             raise ValueError("kernels: on goes with compile: off or auto, and without exact; use kernels: auto")
+        if self.parallel.context > 1 and self.compile == "on":
+            raise ValueError(
+                f"parallel.context: {self.parallel.context} needs compile: off or auto; ranks talk within the blocks"
+            )
         return self
 
 
@@ -277,7 +281,7 @@ def _kernels_obstacle(model: NetworkConfig, training: TrainingConfig, device: to
 
 
 def _wants_compile(execution: ExecutionConfig, model: NetworkConfig, training: TrainingConfig, vocab_size: int) -> bool:
-    if execution.exact or execution.compile == "off":
+    if execution.exact or execution.compile == "off" or execution.parallel.context > 1:
         return False
     if execution.compile == "on":
         return True
@@ -329,6 +333,7 @@ def build_state(
         gather_dtype=torch.float32 if way == "kernels" else None,
         recompute=execution.recompute,
         compile_blocks=way == "compiled",
+        context_attention=execution.parallel.context_attention,
     )
     if low_rank is not None and mesh is None:
         tuning.narrow(model, dtype_of(training.precision))
