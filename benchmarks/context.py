@@ -1,6 +1,6 @@
 """Context parallel on one machine: a step on one long row by one rank, and by ranks that share its positions.
 
-    python -m benchmarks.context [--length 8192] [--ranks 2] [--steps 3] [--precision bf16|fp32]      (make bench-context)
+    python -m benchmarks.context [--length 8192] [--ranks 2] [--steps 3] [--precision bf16|fp32]   (make bench-context)
 
 Every setting runs in processes of its own with one thread each. Told are seconds a step (median), and the highest
 memory that a rank held resident while it trained, less what it held before its first step (weights, torch itself).
@@ -64,7 +64,11 @@ def rank(number: int, world_size: int, port: int, setting: dict[str, Any], path:
     if world_size > 1:
         torch.distributed.all_reduce(grown, op=torch.distributed.ReduceOp.MAX)
     if number == 0:
-        found = {"seconds": statistics.median(seconds[1:]), "grown_megabytes": round(float(grown) / 1e6), "loss": losses}
+        found = {
+            "seconds": statistics.median(seconds[1:]),
+            "grown_megabytes": round(float(grown) / 1e6),
+            "loss": losses,
+        }
         Path(path).write_text(json.dumps(found), encoding="utf-8")
     leave()
 
@@ -115,7 +119,8 @@ def main() -> None:
         found[name] = json.loads(path.read_text(encoding="utf-8"))
         path.unlink()
         told = found[name]
-        print(f"{name:<18} {told['seconds']:7.2f} s a step  {told['grown_megabytes']:6,} MB a rank  {told['loss'][-1]:.5f}")
+        print(f"{name:<18} {told['seconds']:7.2f} s a step  {told['grown_megabytes']:6,} MB a rank", end="")
+        print(f"  loss {told['loss'][-1]:.5f}")
     report = {"machine": platform.processor() or platform.machine(), "model": SHAPE, **shared, "groundup": found}
     RESULT.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 

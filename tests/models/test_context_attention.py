@@ -12,9 +12,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from groundup.errors import RecipeError
-from groundup.models import DecoderConfig, LoRAConfig, LSTMConfig, Network, RowContext, RowPart, build_model, tuning
+from groundup.models import (
+    DecoderConfig,
+    LoRAConfig,
+    LSTMConfig,
+    Network,
+    RowContext,
+    RowPart,
+    build_model,
+    context_attention,
+    tuning,
+)
 from groundup.models import attention as whole_attention
-from groundup.models import context_attention
 from groundup.models.noise import INPUT, dropout, layer_noise, row_keys
 from groundup.models.rotary import DynamicScaling
 from groundup.models.row_part import ranges_of
@@ -90,7 +99,9 @@ def test_a_part_drops_what_the_row_drops_there() -> None:
 @pytest.mark.parametrize("size", [2, 3, 4])
 @pytest.mark.parametrize(("window", "rate"), [(None, 0.0), (9, 0.0), (None, 0.4), (14, 0.4)])
 @pytest.mark.parametrize("packed", [True, False])
-def test_attention_of_parts_is_that_of_the_rows(way: Any, size: int, window: int | None, rate: float, packed: bool) -> None:
+def test_attention_of_parts_is_that_of_the_rows(
+    way: Any, size: int, window: int | None, rate: float, packed: bool
+) -> None:
     segments = documents() if packed else None
     inputs = [random(ROWS, heads, LENGTH, 8, seed=heads + at) for at, heads in enumerate((4, 2, 2))]
     wanted = random(ROWS, 4, LENGTH, 8, seed=9)
@@ -158,7 +169,9 @@ def check_model(made: Network, size: int, way: Any) -> None:
     found = together(size, way, of_rank)
     for name, expected in whole.items():
         summed = torch.stack([each[name] for each in found]).sum(0)
-        torch.testing.assert_close(summed, expected, rtol=1e-4, atol=1e-6 + 1e-5 * float(expected.abs().max()), msg=name)
+        torch.testing.assert_close(
+            summed, expected, rtol=1e-4, atol=1e-6 + 1e-5 * float(expected.abs().max()), msg=name
+        )
 
 
 @pytest.mark.parametrize("way", ["gather", "ring"])

@@ -198,7 +198,7 @@ class Attention(nn.Module):
         noise: LayerNoise | None = None,
         part: RowPart | None = None,
     ) -> Float[Tensor, "rows time hidden"]:
-        """Each position mixed with the earlier ones of its segment; with `part` also with those that other ranks have."""
+        """Each position mixed with the earlier ones of its segment; `part`: also with those that other ranks have."""
         dropping = noise is not None and self.dropout > 0
         if part is not None:
             return self._merge(part_attention(*self._project(x, by), part, self.window, self._of_whole(noise, part)))

@@ -1,19 +1,20 @@
 """Causal attention of a rank's part of each row to the keys of all ranks: by gathering them, or as a ring.
 
     gather   all keys and values to every rank, then attention of its two chunks of queries; exact to rounding
-    ring     keys and values go from rank to rank; each meets them in small blocks and keeps, for every query, the largest
-             score, the sum of the weights and the mixed values so far (online softmax). Memory does not grow with the row
-             (Liu et al. 2023, arXiv 2310.01889); the backward makes the round again, the gradients of keys and values
-             travelling with them and arriving at home with the last step.
+    ring     keys and values go from rank to rank; each meets them in small blocks and keeps, for every query, the
+             largest score, the sum of the weights and the mixed values so far (online softmax). Memory does not grow
+             with the row (Liu et al. 2023, arXiv 2310.01889); the backward makes the round again, the gradients of keys
+             and values travelling with them and arriving at home with the last step.
 
 Blocks of keys that no query of a block may see (later ones, those before the window) are left out by arithmetic on
-positions, the same for all rows. Invariant: both ways give what `attention.attend` gives for the whole row, to rounding,
-documents, window and dropped weights included.
+positions, the same for all rows. Invariant: both ways give what `attention.attend` gives for the whole row, to
+rounding, documents, window and dropped weights included.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -140,7 +141,7 @@ class _Plan(NamedTuple):
         scores = (query.reshape(rows, kv_heads, -1, head_dim) @ key.transpose(-1, -2)).float() * head_dim**-0.5
         scores = scores.view(rows, kv_heads, group, time, key.shape[2])
         mask = seen(self.part.segments, queries, keys, self.window, query.device)
-        return scores if mask is None else scores.masked_fill(~mask, float("-inf"))
+        return scores if mask is None else torch.masked_fill(scores, ~mask, float("-inf"))
 
     def scales(self, scores: Tensor, queries: Range, keys: Range) -> Tensor | None:
         """What noise multiplies the weights by, in the shape of the scores."""
@@ -224,9 +225,7 @@ def _over_group(left: Tensor, right: Tensor) -> Tensor:
     return (left.flatten(2, 3).transpose(-1, -2) @ right.flatten(2, 3)).float()
 
 
-def _pieces(
-    ranges: Sequence[Range], size: int, noise: WeightNoise | None = None
-) -> Iterator[tuple[Range, slice]]:
+def _pieces(ranges: Sequence[Range], size: int, noise: WeightNoise | None = None) -> Iterator[tuple[Range, slice]]:
     """Ranges cut into pieces of at most `size`, and where noise begins anew; each with its place among all of them."""
     at = 0
     for start, end in ranges:
@@ -234,7 +233,7 @@ def _pieces(
         if noise is not None:
             borders |= {first for first, _ in noise.blocks if start < first < end}
         ordered = [*sorted(borders), end]
-        for first, last in zip(ordered, ordered[1:]):
+        for first, last in pairwise(ordered):
             yield (first, last), slice(at + first - start, at + last - start)
         at += end - start
 

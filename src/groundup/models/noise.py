@@ -118,15 +118,13 @@ def kept(keys: Int32[Tensor, " rows"], place: int, shape: torch.Size, rate: floa
 
 def kept_at(
     keys: Int32[Tensor, " rows"], place: int, numbers: Int32[Tensor, "*shape"], rate: float
-) -> Bool[Tensor, "rows *shape"]:
+) -> Bool[Tensor, rows * shape]:
     """As `kept`, of some of a row's numbers, told by where they lie in the row when it is laid flat."""
     threshold = round(rate * 2**32) - 2**31
     return (_bits(keys, place, numbers.flatten()) >= threshold).view(len(keys), *numbers.shape)
 
 
-def _bits(
-    keys: Int32[Tensor, " rows"], place: int, counters: Int32[Tensor, " count"]
-) -> Int32[Tensor, "rows count"]:
+def _bits(keys: Int32[Tensor, " rows"], place: int, counters: Int32[Tensor, " count"]) -> Int32[Tensor, "rows count"]:
     return _hash(_hash(keys ^ _signed(place * 0x85EBCA6B))[:, None] ^ _hash(counters))
 
 

@@ -58,14 +58,14 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: Any, tensor: Tensor, group: dist.ProcessGroup, size: int) -> Tensor:
         ctx.group, ctx.shape, ctx.dtype = group, tensor.shape, tensor.dtype
         gathered = tensor.new_empty((size, *tensor.shape))
-        dist.all_gather_into_tensor(gathered.view(-1), tensor.contiguous().view(-1), group=group)
+        dist.all_gather_single(gathered.view(-1), tensor.contiguous().view(-1), group=group)
         return gathered
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         summed = torch.empty(ctx.shape, dtype=torch.float32, device=gradient.device)
-        dist.reduce_scatter_tensor(summed.view(-1), gradient.float().contiguous().view(-1), group=ctx.group)
+        dist.reduce_scatter_single(summed.view(-1), gradient.float().contiguous().view(-1), group=ctx.group)
         return summed.to(ctx.dtype), None, None
 
 

@@ -50,8 +50,15 @@ class Batch:
     def columns(self, which: Int64[Tensor, " part"]) -> Batch:
         """Some positions of every row, in this order. Raises ValueError for rows of preferences, judged as wholes."""
         if self.answers is not None:
-            raise ValueError("rows of preferences are judged as wholes and cannot be split; use runtime.parallel.context=1")
-        planes = {"tokens": self.tokens, "targets": self.targets, "segments": self.segments, "positions": self.positions}
+            raise ValueError(
+                "rows of preferences are judged as wholes and cannot be split; use runtime.parallel.context=1"
+            )
+        planes = {
+            "tokens": self.tokens,
+            "targets": self.targets,
+            "segments": self.segments,
+            "positions": self.positions,
+        }
         parts = None if self.parts is None else self.parts.index_select(-1, which)
         return replace(self, parts=parts, **{name: each.index_select(-1, which) for name, each in planes.items()})
 
