@@ -83,7 +83,7 @@ def test_rows_that_cannot_be_cut_are_refused() -> None:
     assert RowPart.of(None, torch.zeros(1, 6, dtype=torch.int32)) is None
     with torch.device("meta"):
         lstm = LSTMConfig(context_length=8, num_layers=1, hidden_size=8).build(VOCAB)
-    with pytest.raises(RecipeError, match="context: 2: model.kind: lstm reads its rows whole; use context: 1"):
+    with pytest.raises(RecipeError, match=r"context: 2: model\.kind: lstm reads its rows whole; use context: 1"):
         lstm.set_line(line)
 
 

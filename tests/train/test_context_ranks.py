@@ -1,4 +1,4 @@
-"""Real ranks that share the rows of a batch do what one does: losses, gradients, validation; and one goes on after them."""
+"""Real ranks that share rows do what one does: losses, gradients, validation; and one goes on after them."""
 
 from __future__ import annotations
 

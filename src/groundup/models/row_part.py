@@ -3,8 +3,9 @@
     chunks of a row      0   1   2   3   4   5   6   7          4 ranks: 8 chunks, two for each
     rank that has them   0   1   2   3   3   2   1   0          so under a causal mask all ranks have the same to do
 
-A model reads a part as it reads a row: positions, documents and random numbers are those of the whole row. Only attention
-asks the others, by `Line`. Invariant: losses and gradients of all parts together are those of the whole row, to rounding.
+A model reads a part as it reads a row: positions, documents and random numbers are those of the whole row. Only
+attention asks the others, by `Line`. Invariant: losses and gradients of all parts together are those of the whole row,
+to rounding.
 """
 
 from __future__ import annotations

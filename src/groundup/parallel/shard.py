@@ -54,8 +54,8 @@ def apply(
 ) -> None:
     """Prepare a meta model for training, in the one order that works. Without `mesh` nothing is sharded.
 
-    `gather_dtype`: in which weights are gathered (None: the compute dtype); `context_attention`: how keys and values are
-    shared where rows are split.
+    `gather_dtype`: in which weights are gathered (None: the compute dtype); `context_attention`: how ranks get keys and
+    values of each other where rows are split.
     """
     model.set_compute_dtype(compute_dtype)
     model.set_line(context_line(mesh, context_attention))
