@@ -65,10 +65,9 @@ def part_attention(
     """
     if not part.uses_ring:
         return _gathered(query, key, value, part, window, noise)
-    rows, heads, time, head_dim = query.shape
-    grouped = query.reshape(rows, key.shape[1], -1, time, head_dim)
+    grouped = query.unflatten(1, (key.shape[1], -1))
     mixed: Tensor = _Ring.apply(grouped, key, value, _Plan(part, window, noise))  # type: ignore[no-untyped-call]
-    return mixed.view(rows, heads, time, head_dim)
+    return mixed.flatten(1, 2)
 
 
 def seen(
@@ -174,7 +173,8 @@ class _Ring(torch.autograd.Function):
                 mixed[..., here, :] = mixed[..., here, :] * fading[..., None] + found
                 highest[..., here] = top
             held = held if coming is None else coming()
-        mixed = (mixed / total[..., None]).to(query.dtype)
+        # Laid out by position, as the output matrix reads it: a copy for it would be kept for the backward as well.
+        mixed = (mixed / total[..., None]).to(query.dtype).permute(0, 3, 1, 2, 4).contiguous().permute(0, 2, 3, 1, 4)
         ctx.plan = plan
         ctx.save_for_backward(query, key, value, mixed, highest + total.log())
         return mixed

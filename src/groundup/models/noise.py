@@ -117,7 +117,7 @@ def kept(keys: Int32[Tensor, " rows"], place: int, shape: torch.Size, rate: floa
 
 
 def kept_at(
-    keys: Int32[Tensor, " rows"], place: int, numbers: Int32[Tensor, "..."], rate: float
+    keys: Int32[Tensor, " rows"], place: int, numbers: Int32[Tensor, "*shape"], rate: float
 ) -> Bool[Tensor, "rows ..."]:
     """As `kept`, of some of a row's numbers, told by where they lie in the row when it is laid flat."""
     threshold = round(rate * 2**32) - 2**31

@@ -58,8 +58,8 @@ class ParallelConfig(Config):
     multiple of twice as many.
     """
     context_attention: ContextAttention = "auto"
-    """How they get each other's keys and values: all at once (gather), or from rank to rank while they compute, in memory
-    that does not grow with the row (ring); auto: the ring from 16,384 positions on.
+    """How they get each other's keys and values: all at once (gather), or from rank to rank while they compute, which
+    takes less memory (ring); auto: the ring from 16,384 positions on.
     """
     pipeline: int = Field(default=1, ge=1)
     """Ranks behind each other, each with a part of the layers (pipeline parallel)."""
