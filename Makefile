@@ -8,7 +8,7 @@ RECIPE ?= recipes/atlas.yaml
 BENCHES := bench-throughput bench-memory bench-quality bench-search bench-decode bench-loader bench-guard \
 	bench-html bench-wikitext bench-cleaning bench-deduplication bench-prepare bench-tokenization bench-scale \
 	bench-recurrent bench-coordinates bench-encoder bench-evaluation bench-lambda bench-preferences bench-sft \
-	bench-ranks bench-exact bench-rank-memory
+	bench-ranks bench-exact bench-rank-memory bench-context
 
 .PHONY: help install quickstart smoke smollm2 test soak check clean bench-step $(BENCHES)
 
@@ -19,7 +19,7 @@ help:
 	@echo "make soak         the long reliability tests, then docs/reliability.md (about 2 hours)"
 	@echo "make check        ruff and mypy"
 	@echo "make bench-step   tokens per second of the training step, eager and compiled"
-	@echo "make bench-NAME   throughput, memory, quality, search, decode, loader, guard, html, wikitext, cleaning, deduplication, prepare, tokenization, scale, recurrent, coordinates, encoder, evaluation, lambda, preferences, sft, ranks, exact, rank-memory: see benchmarks/README.md (ARGS=\"--rounds 3\")"
+	@echo "make bench-NAME   throughput, memory, quality, search, decode, loader, guard, html, wikitext, cleaning, deduplication, prepare, tokenization, scale, recurrent, coordinates, encoder, evaluation, lambda, preferences, sft, ranks, exact, rank-memory, context: see benchmarks/README.md (ARGS=\"--rounds 3\")"
 	@echo "make install      only make .venv and install"
 
 install: $(VENV)/.installed

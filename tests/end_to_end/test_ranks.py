@@ -224,3 +224,22 @@ def test_an_error_of_the_ranks_is_said_once_with_its_code(tmp_path: Path) -> Non
     process = start(recipe, "work", "runtime.devices=2")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 4 and errors.count("no checkpoint is intact") == 1, errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["gather", "ring"])
+def test_ranks_share_rows_through_the_command_and_one_goes_on(tmp_path: Path, way: str) -> None:
+    recipe = write_recipe(tmp_path, 60, optimizer=ADAMW)
+    words = ("runtime.devices=2", "runtime.parallel.context=2", f"runtime.parallel.context_attention={way}")
+    finish(recipe, "whole")
+    code, errors, _ = act_after_steps(recipe, "work", 15, subprocess.Popen.terminate, *words)
+    assert code == 75, errors
+    finish(recipe, "work")
+    whole, parts = lines(recipe, "whole"), lines(recipe, "work")
+    assert [line["sample_ids_hash"] for line in parts] == [line["sample_ids_hash"] for line in whole]
+    assert [line["loss"] for line in parts] == pytest.approx([line["loss"] for line in whole], rel=1e-5)
+    measured = []
+    for work in ("whole", "work"):
+        found = read_lines(recipe.parent / work / "runs/tiny/metrics.jsonl")
+        measured.append([line["validation"]["bits_per_byte"] for line in found if "validation" in line])
+    assert len(measured[0]) == 6 and measured[1] == pytest.approx(measured[0], rel=1e-5)

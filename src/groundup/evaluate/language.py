@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from groundup.errors import DataError
 from groundup.evaluate.metrics import ClusterRatio, Metric
 from groundup.evaluate.task import EvaluateConfig, Result, Subject
 from groundup.log import progress
-from groundup.models import Network, RowContext
+from groundup.models import Network, RowContext, RowPart
 from groundup.parallel import shard
 from groundup.tokens import IGNORE, Batch, Rows, Tokenizer, ordered_batches
 
@@ -156,15 +156,19 @@ def target_sums(
 ) -> Float[Tensor, "4 rows time"]:
     """Nats, right (1 or 0), tokens (1) and bytes of every target that stands for text; 0 for all others.
 
-    To be called where no gradients are kept.
+    To be called where no gradients are kept; where ranks share the rows, by all of them, with the same rows.
     """
+    part = RowPart.of(model.line, batch.segments)
+    if part is not None:
+        batch, context = batch.columns(part.columns), replace(context or RowContext(), part=part)
     logits = model(**batch.inputs(), context=context)
     targets = batch.token_targets.clamp(min=0)
     counted = ((batch.token_targets != IGNORE) & (n_bytes[targets] > 0)).float()
     # Row by row: the copies that cross-entropy makes of all logits would be the peak of an evaluation.
     nats = torch.stack([functional.cross_entropy(r.float(), t, reduction="none") for r, t in zip(logits, targets)])
     right = (logits.argmax(dim=-1) == targets).float()
-    return torch.stack([nats * counted, right * counted, counted, n_bytes[targets] * counted])
+    sums = torch.stack([nats * counted, right * counted, counted, n_bytes[targets] * counted])
+    return sums if part is None else part.whole(sums, dim=2)
 
 
 def measure_language(subject: Subject, config: EvaluateConfig) -> Result:

@@ -36,6 +36,7 @@ from groundup.models.preferences import (
     PreferenceRule,
     outcome,
 )
+from groundup.models.row_part import RowPart
 from groundup.models.transformers_model import TransformersConfig, TransformersModel
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "PreferenceLossConfig",
     "PreferenceRule",
     "RowContext",
+    "RowPart",
     "StateCache",
     "TokenCache",
     "TransformersConfig",

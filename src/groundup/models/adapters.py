@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int32
+from jaxtyping import Float, Int, Int32
 from pydantic import Field
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -91,6 +91,8 @@ class Adapter(nn.Module):
 
     keys: Int32[Tensor, " rows"] | None = None
     """Of the rows at hand, for dropout; without, nothing is dropped."""
+    columns: Int[Tensor, " time"] | None = None
+    """Their positions that are at hand; None: all."""
 
     def __init__(self, in_size: int, out_size: int, config: LowRankConfig, number: int) -> None:
         super().__init__()
@@ -117,7 +119,7 @@ class Adapter(nn.Module):
     def reduced(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch rank"]:
         """`x` by A, after dropout."""
         if self.dropout and self.keys is not None:
-            x = dropout(x, self.keys + self.number, ADAPTER_INPUT, self.dropout)
+            x = dropout(x, self.keys + self.number, ADAPTER_INPUT, self.dropout, self.columns)
         return F.linear(x, self.down.to(x.dtype))
 
     def row_factors(self, base: Float[Tensor, "out in"]) -> Float[Tensor, " out"]:

@@ -26,10 +26,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from groundup.kernels import ops
+from groundup.models.context_attention import WeightNoise, part_attention
 from groundup.models.lane import Lane
 from groundup.models.layers import Linear, joined_linear, norm_of
 from groundup.models.noise import ATTENTION_WEIGHTS, LayerNoise, dropout
 from groundup.models.rotary import Rotation, rotate
+from groundup.models.row_part import Range, RowPart
 
 AttentionKind = Literal["auto", "blocks", "sdpa"]
 MAX_BLOCKS = 4
@@ -65,8 +67,20 @@ def attend(
         kind = "blocks" if blocks else "sdpa"
     if kind == "sdpa":
         return sdpa_attention(query, key, value, segments, window)
-    num_blocks = min(MAX_BLOCKS, max(1, time // MIN_BLOCK_QUERIES))
-    return block_causal_attention(query, key, value, segments, num_blocks, window, noise if dropping else None, rate)
+    return block_causal_attention(
+        query, key, value, segments, number_of_blocks(time), window, noise if dropping else None, rate
+    )
+
+
+def number_of_blocks(time: int) -> int:
+    """In how many blocks the queries of a row are computed."""
+    return min(MAX_BLOCKS, max(1, time // MIN_BLOCK_QUERIES))
+
+
+def query_blocks(time: int, num_blocks: int) -> list[Range]:
+    """Those blocks."""
+    size = -(-time // num_blocks)
+    return [(start, min(start + size, time)) for start in range(0, time, size)]
 
 
 def block_causal_attention(
@@ -86,10 +100,8 @@ def block_causal_attention(
     rows, heads, time, head_dim = query.shape
     kv_heads = key.shape[1]
     grouped = query.reshape(rows, kv_heads, heads // kv_heads, time, head_dim)
-    size = -(-time // num_blocks)
     mixed = []
-    for start in range(0, time, size):
-        end = min(start + size, time)
+    for start, end in query_blocks(time, num_blocks):
         first = 0 if window is None else max(0, start - window + 1)
         block = grouped[:, :, :, start:end].reshape(rows, kv_heads, -1, head_dim)
         scores = (block @ key[:, :, first:end].transpose(-1, -2)).float() * head_dim**-0.5
@@ -99,7 +111,7 @@ def block_causal_attention(
         weights = torch.softmax(scores, dim=-1).to(query.dtype).view(rows, kv_heads, -1, end - first)
         if noise is not None:
             # Keys differ by the block's end, so that no two blocks drop alike.
-            weights = dropout(weights, noise.keys + end, ATTENTION_WEIGHTS, rate, noise.part)
+            weights = dropout(weights, noise.keys + end, ATTENTION_WEIGHTS, rate, noise.heads(kv_heads))
         mixed.append((weights @ value[:, :, first:end]).view(rows, kv_heads, -1, end - start, head_dim))
     return torch.cat(mixed, dim=3).view(rows, heads, time, head_dim)
 
@@ -187,13 +199,26 @@ class Attention(nn.Module):
         by: Rotation | None,
         segments: Int[Tensor, "rows time"] | None,
         noise: LayerNoise | None = None,
+        part: RowPart | None = None,
     ) -> Float[Tensor, "rows own hidden"]:
-        """Each position mixed with the earlier ones of its segment; of several ranks each has its own part of time."""
+        """Each position mixed with the earlier ones of its segment; of several ranks each has its own part of time.
+
+        `part`: also with positions that other ranks have, where rows are split.
+        """
         x = x if self.lane is None else self.lane.gather(x)
         dropping = noise is not None and self.dropout > 0
+        if part is not None:
+            return self._merge(part_attention(*self._project(x, by), part, self.window, self._of_whole(noise, part)))
         if self.fused and by is not None and x.dtype == torch.bfloat16 and not dropping:
             return self._fused(x, by, segments)
         return self._merge(attend(*self._project(x, by), segments, self.kind, self.window, noise, self.dropout))
+
+    def _of_whole(self, noise: LayerNoise | None, part: RowPart) -> WeightNoise | None:
+        """What is dropped of the attention weights of the rows that `part` belongs to."""
+        if noise is None or self.dropout == 0:
+            return None
+        blocks = query_blocks(part.length, number_of_blocks(part.length))
+        return WeightNoise(noise.keys, self.dropout, blocks, self.window, noise.part)
 
     def _fused(
         self, x: Float[Tensor, "rows time hidden"], by: Rotation, segments: Int[Tensor, "rows time"] | None

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool, Int32
 from torch import Tensor
 
+from groundup.models.row_part import RowPart
+
 
 @dataclass(frozen=True)
 class RowContext:
@@ -25,6 +27,9 @@ class RowContext:
     """By name, [rows, ...]: what the model kept of each row's window before; it writes what it keeps of this one."""
     continues: Bool[Tensor, " rows"] | None = None
     """Whether a row goes on where the same row of the step before ended; None: none does."""
+
+    part: RowPart | None = None
+    """Which positions of its rows a micro-batch has, where they are split over ranks; None: all."""
 
     def start_of(self, name: str) -> Tensor | None:
         """What is carried into this window: the memory of rows that go on, zeros for the others; None: no memory."""

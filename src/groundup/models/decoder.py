@@ -36,6 +36,7 @@ from groundup.models.noise import (
     residual_branch,
 )
 from groundup.models.rotary import Rotation, scaled_rotation, sinusoids
+from groundup.models.row_part import RowPart
 from groundup.models.scaling import Growth
 from groundup.models.tensor_plan import Layout, tensor_plan
 
@@ -70,9 +71,13 @@ class Block(nn.Module):
         by: Rotation | None,
         segments: Int[Tensor, "rows time"] | None,
         noise: LayerNoise | None = None,
+        part: RowPart | None = None,
     ) -> Float[Tensor, "rows own hidden"]:
-        """[rows, time, hidden_size] -> the same shape; where ranks share the block, each has its own part of time."""
-        mixed = self.attention(self._before(x), by, segments, noise)
+        """[rows, time, hidden_size] -> the same shape; where ranks share the block, each has its own part of time.
+
+        `part`: which positions these are, where rows are split.
+        """
+        mixed = self.attention(self._before(x), by, segments, noise, part)
         if isinstance(self.ffn_norm, RMSNorm) and self.ffn_norm.fused and x.dtype == torch.bfloat16:
             mixed = residual_branch(mixed, noise, ATTENTION_BRANCH, self.config)
             x, normed = ops.add_rms_norm(x, mixed, self.ffn_norm.weight, self.ffn_norm.epsilon)
@@ -155,15 +160,21 @@ class Decoder(CausalNetwork, of=DecoderConfig):
         context: RowContext | None,
     ) -> Float[Tensor, "rows time hidden"]:
         """What the head reads, in the compute dtype."""
+        part = context.part if context else None
+        columns = part.columns if part is not None else None
         if positions is None:
-            positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
-        x, by = self._placed(tokens, positions, tokens.shape[1])
+            positions = (torch.arange(tokens.shape[1], device=tokens.device) if columns is None else columns)[None]
+        x, by = self._placed(tokens, positions, tokens.shape[1] if part is None else part.length)
         config = self.config
         keys = context.keys if context and config.drops else None
-        x = dropout(x, keys, INPUT, config.embedding_dropout)
-        x, part = (x, 0) if self.lane is None else (self.lane.cut(x), self.lane.part)
+        x = dropout(x, keys, INPUT, config.embedding_dropout, columns)
+        share = 0
+        if self.lane is not None:
+            share, whole = self.lane.part, torch.arange(x.shape[1], device=x.device) if columns is None else columns
+            x, columns = self.lane.cut(x), whole.chunk(self.lane.parts)[share]
         for index, block in enumerate(self.layers):
-            x = block(x, by, segments, layer_noise(keys, index, config.num_layers, config.stochastic_depth, part))
+            noise = layer_noise(keys, index, config.num_layers, config.stochastic_depth, columns, share)
+            x = block(x, by, segments, noise, part)
         y: Tensor = self.norm(x)
         return y if self.lane is None else self.lane.gather(y)
 

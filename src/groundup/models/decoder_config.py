@@ -191,6 +191,10 @@ class DecoderConfig(NoiseConfig, NetworkConfig):
             return f"it neither divides model.num_kv_heads {self.num_kv_heads} nor is a multiple of it"
         return f"it does not divide model.ffn_size {self.ffn_size}" if self.ffn_size % ranks else None
 
+    def context_obstacle(self) -> str | None:
+        """Attention asks other ranks for their keys and values; all else goes position by position."""
+        return None
+
     def kernels_obstacle(self) -> str | None:
         """The first switch that the C++ kernels do not know, in words for people; None when they serve this model.
 

@@ -28,6 +28,7 @@ from groundup.models.initial import fill, generator
 from groundup.models.lane import Lane
 from groundup.models.losses import IGNORE, LossConfig
 from groundup.models.preferences import PreferenceLossConfig, answer_sums, outcome
+from groundup.models.row_part import Line
 from groundup.models.scaling import Growth
 from groundup.models.tensor_plan import Layout
 
@@ -75,6 +76,10 @@ class NetworkConfig(Config):
     def tensor_obstacle(self, ranks: int) -> str | None:
         """Why so many ranks cannot share every layer (2 or more), in words for people; None when they can."""
         return f"the layers of model.kind: {self.kind} cannot be shared out so far"
+
+    def context_obstacle(self) -> str | None:
+        """Why its rows cannot be split over ranks, in words for people; None when they can."""
+        return f"model.kind: {self.kind} reads its rows whole"
 
     def _on_meta(self, vocab_size: int) -> Network:
         with torch.device("meta"):
@@ -132,6 +137,17 @@ class Network(nn.Module):
         self.config, self.vocab_size = config, vocab_size
         self.compute_dtype = torch.float32
         self.loss = LossConfig()
+        self.line: Line | None = None
+
+    def set_line(self, line: Line | None) -> None:
+        """The ranks that each have a part of its rows (`RowPart.of(model.line, segments)`); None: rows are whole.
+
+        Raises RecipeError when this model cannot read a part.
+        """
+        obstacle = self.config.context_obstacle()
+        if line is not None and obstacle is not None:
+            raise RecipeError(f"runtime.parallel.context: {line.size}: {obstacle}; use context: 1")
+        self.line = line
 
     def set_compute_dtype(self, dtype: torch.dtype) -> None:
         """Compute in float32 or bfloat16; parameters keep their own dtype."""

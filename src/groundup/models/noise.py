@@ -47,8 +47,14 @@ class LayerNoise(NamedTuple):
 
     keys: Int32[Tensor, " rows"]
     depth_rate: Float[Tensor, ""]
+    columns: Int[Tensor, " time"] | None = None
+    """Positions of the row that are at hand; None: all of them."""
     part: int = 0
-    """Which of several equal parts of what the layer computes is at hand, where ranks share it out (`models.lane`)."""
+    """Which of equal parts of the heads is at hand, where ranks share out the layer (`models.lane`)."""
+
+    def heads(self, count: int) -> Int[Tensor, " heads"] | None:
+        """Numbers of `count` heads (or keys of heads) at hand among all; None for the first ones."""
+        return torch.arange(self.part * count, (self.part + 1) * count, device=self.keys.device) if self.part else None
 
 
 def row_keys(seed: int, step: int, rows: Int[Tensor, " rows"]) -> Int32[Tensor, " rows"]:
@@ -62,25 +68,41 @@ def row_keys(seed: int, step: int, rows: Int[Tensor, " rows"]) -> Int32[Tensor, 
 
 
 def layer_noise(
-    keys: Int32[Tensor, " rows"] | None, layer: int, num_layers: int, stochastic_depth: float, part: int = 0
+    keys: Int32[Tensor, " rows"] | None,
+    layer: int,
+    num_layers: int,
+    stochastic_depth: float,
+    columns: Int[Tensor, " time"] | None = None,
+    part: int = 0,
 ) -> LayerNoise | None:
-    """The noise of layer `layer` (from 0); None without keys."""
+    """The noise of layer `layer` (from 0), for these positions of each row (None: all); None without keys."""
     if keys is None:
         return None
     rate = torch.full((), stochastic_depth * (layer + 1) / num_layers, device=keys.device)
-    return LayerNoise(_hash(keys ^ _signed((layer + 1) * 0x9E3779B9)), rate, part)
+    return LayerNoise(_hash(keys ^ _signed((layer + 1) * 0x9E3779B9)), rate, columns, part)
 
 
 def dropout(
-    x: Float[Tensor, "rows ..."], keys: Int32[Tensor, " rows"] | None, place: int, rate: float, part: int = 0
+    x: Float[Tensor, "rows ..."],
+    keys: Int32[Tensor, " rows"] | None,
+    place: int,
+    rate: float,
+    columns: Int[Tensor, " time"] | None = None,
 ) -> Float[Tensor, "rows ..."]:
     """`x` with a share `rate` of each row's numbers set to zero and the others made larger by as much.
 
-    `part`: `x` is this part of something as many times as long in its second dimension, all parts being equal.
+    `columns`: `x` [rows, columns, ...] is a part of its rows, these numbers of their first dimension (positions, or
+    heads); it drops what the whole rows would there.
     """
     if keys is None or rate == 0:
         return x
-    return torch.where(kept(keys, place, x.shape[1:], rate, part), x * (1 / (1 - rate)), 0.0)
+    if columns is None:
+        mask = kept(keys, place, x.shape[1:], rate)
+    else:
+        inner = torch.arange(x.shape[2:].numel(), device=keys.device, dtype=torch.int32).view(x.shape[2:])
+        first = columns.to(torch.int32).view(-1, *[1] * inner.ndim) * inner.numel()
+        mask = kept_at(keys, place, first + inner, rate)
+    return torch.where(mask, x * (1 / (1 - rate)), 0.0)
 
 
 def residual_branch(
@@ -89,25 +111,30 @@ def residual_branch(
     """What a branch adds to the residual stream, after dropout and stochastic depth at two places."""
     if noise is None:
         return x
-    x = dropout(x, noise.keys, places[0], config.residual_dropout, noise.part)
+    x = dropout(x, noise.keys, places[0], config.residual_dropout, noise.columns)
     if config.stochastic_depth == 0:
         return x
-    uniform = (_bits(noise.keys, places[1], 1).squeeze(1).float() + 2.0**31) * 2.0**-32
+    first = torch.zeros(1, device=noise.keys.device, dtype=torch.int32)
+    uniform = (_bits(noise.keys, places[1], first).squeeze(1).float() + 2.0**31) * 2.0**-32
     scale = torch.where(uniform >= noise.depth_rate, 1 / (1 - noise.depth_rate), 0.0)
     return x * scale.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
 
 
-def kept(
-    keys: Int32[Tensor, " rows"], place: int, shape: torch.Size, rate: float, part: int = 0
+def kept(keys: Int32[Tensor, " rows"], place: int, shape: torch.Size, rate: float) -> Bool[Tensor, "rows ..."]:
+    """True where a number of a row of this shape is kept."""
+    return kept_at(keys, place, torch.arange(shape.numel(), device=keys.device, dtype=torch.int32).view(shape), rate)
+
+
+def kept_at(
+    keys: Int32[Tensor, " rows"], place: int, numbers: Int32[Tensor, "*shape"], rate: float
 ) -> Bool[Tensor, "rows ..."]:
-    """True where a number of a row of this shape is kept; `part` as in `dropout`."""
+    """As `kept`, of some of a row's numbers, told by where they lie in the row when it is laid flat."""
     threshold = round(rate * 2**32) - 2**31
-    return (_bits(keys, place, shape.numel(), part) >= threshold).view(len(keys), *shape)
+    return (_bits(keys, place, numbers.flatten()) >= threshold).view(len(keys), *numbers.shape)
 
 
-def _bits(keys: Int32[Tensor, " rows"], place: int, count: int, part: int = 0) -> Int32[Tensor, "rows count"]:
-    counters = _hash(torch.arange(part * count, (part + 1) * count, device=keys.device, dtype=torch.int32))
-    return _hash(_hash(keys ^ _signed(place * 0x85EBCA6B))[:, None] ^ counters)
+def _bits(keys: Int32[Tensor, " rows"], place: int, counters: Int32[Tensor, " count"]) -> Int32[Tensor, "rows count"]:
+    return _hash(_hash(keys ^ _signed(place * 0x85EBCA6B))[:, None] ^ _hash(counters))
 
 
 def _hash(x: Int32[Tensor, "*shape"]) -> Int32[Tensor, "*shape"]:

@@ -63,10 +63,11 @@ def attach(model: Network, config: LowRankConfig, trained_layers: int | None = N
 
 def _tell_keys(model: nn.Module, inputs: tuple[object, ...], named: dict[str, object]) -> None:
     """Every adapter is told the keys of the rows at hand; without, nothing is dropped."""
-    context = named.get("context")
+    found = named.get("context")
+    context = found if isinstance(found, RowContext) else RowContext()
     for module in model.modules():
         if isinstance(module, Adapter):
-            module.keys = context.keys if isinstance(context, RowContext) else None
+            module.keys, module.columns = context.keys, context.part.columns if context.part else None
 
 
 def _train_also(model: Network, config: LowRankConfig) -> None:

@@ -19,6 +19,7 @@ import atexit
 import math
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -38,6 +39,8 @@ DATA_NAMES = (DATA, REPLICATE, SHARD)
 """Names of all dimensions over which batches are split."""
 PIPELINE, CONTEXT, TENSOR = "pipeline", "context", "tensor"
 """Names of the dimensions over which layers, positions of a row and the parts of a matrix are split."""
+ContextAttention = Literal["auto", "gather", "ring"]
+"""How keys and values reach the ranks that have other positions of the same rows."""
 TIMEOUT_SECONDS = 600.0
 _WITH_CONTEXT = "with_context"
 
@@ -52,7 +55,13 @@ class ParallelConfig(Config):
     tensor: int = Field(default=1, ge=1)
     """Ranks that compute every layer together, each a part of its heads and of its width (tensor parallel)."""
     context: int = Field(default=1, ge=1)
-    """Ranks that share the positions of a row (context parallel), for rows too long for one."""
+    """Ranks that share the positions of a row (context parallel), for rows too long for one; context_length must be a
+    multiple of twice as many.
+    """
+    context_attention: ContextAttention = "auto"
+    """How they get each other's keys and values: all at once (gather), or from rank to rank while they compute, which
+    takes less memory (ring); auto: the ring from 16,384 positions on.
+    """
     pipeline: int = Field(default=1, ge=1)
     """Ranks behind each other, each with a part of the layers (pipeline parallel)."""
     offload: bool = False
@@ -66,7 +75,7 @@ class ParallelConfig(Config):
 
     def data_ranks(self, world_size: int) -> int:
         """Groups of ranks with rows of their own."""
-        return world_size // self.ranks_of_a_row
+        return max(1, world_size // self.ranks_of_a_row)
 
 
 @dataclass(frozen=True)

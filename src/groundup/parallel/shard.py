@@ -23,7 +23,8 @@ from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 
 from groundup.parallel import tensor
 from groundup.parallel.compile import compile_units
-from groundup.parallel.mesh import DATA_NAMES, TENSOR, part, sharding_mesh
+from groundup.parallel.context import ContextLine, context_line
+from groundup.parallel.mesh import DATA_NAMES, TENSOR, ContextAttention, part, sharding_mesh
 from groundup.parallel.recompute import Kind as RecomputeKind
 from groundup.parallel.recompute import Recompute, limit_kept, recompute_blocks
 
@@ -40,6 +41,9 @@ class Shardable(tensor.Splittable, Protocol):
     def set_compute_dtype(self, dtype: torch.dtype) -> None:
         """Dtype of activations and matrix products."""
 
+    def set_line(self, line: ContextLine | None) -> None:
+        """The ranks that share its rows, each with a part of their positions."""
+
 
 def apply(
     model: Shardable,
@@ -50,14 +54,17 @@ def apply(
     recompute: bool | RecomputeKind | Recompute = False,
     compile_blocks: bool = False,
     offload: bool = False,
+    context_attention: ContextAttention = "auto",
 ) -> None:
     """Prepare a meta model for training, in the one order that works. Without `mesh` nothing is sharded.
 
     `gather_dtype`: in which weights are gathered (None: the compute dtype). `offload`: parameters, gradients and what
     the optimizer keeps live in the CPU's memory; the model must then be materialised there (`home_of`).
+    `context_attention`: how ranks get keys and values of each other where rows are split.
     Raises RecipeError for a recomputation that blocks of this model cannot do.
     """
     model.set_compute_dtype(compute_dtype)
+    model.set_line(context_line(mesh, context_attention))
     line = part(mesh, TENSOR)
     if line is not None:
         tensor.apply(model, line)

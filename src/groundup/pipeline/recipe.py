@@ -33,6 +33,7 @@ from groundup.models import (
 from groundup.optim import LayersConfig, require_transfer
 from groundup.pipeline.lambda_config import AutoLambda, LambdaConfig, also_a_word
 from groundup.pipeline.preferences_config import PreferencesConfig
+from groundup.pipeline.split_rows import check_split_rows
 from groundup.pipeline.start import described
 from groundup.tokens import InstructSourceConfig, MaskingConfig, TaskKind, TaskSourceConfig, TokenizerConfig
 from groundup.train.state import FULL, ExecutionConfig, TrainingConfig, check_fp8, check_ranks, check_tensor
@@ -256,6 +257,7 @@ class Recipe(Config):
                 raise ValueError("task.labels: two have the same name; give each its own")
             _check_pairs(self.task, self.model.num_parts)
         _check_preferences(self)
+        check_split_rows(self.runtime.parallel.context, self.model, judges=self.preferences is not None)
         for phase in (self.pretrain, self.instruct, self.preferences, self.task):
             if phase is not None:
                 _check_phase(phase, self.model, self.runtime)

@@ -47,6 +47,21 @@ class Batch:
         moved = {name: each.to(device, non_blocking=True) for name, each in found.items() if each is not None}
         return replace(self, **moved)
 
+    def columns(self, which: Int64[Tensor, " part"]) -> Batch:
+        """Some positions of every row, in this order. Raises ValueError for rows of preferences, judged as wholes."""
+        if self.answers is not None:
+            raise ValueError(
+                "rows of preferences are judged as wholes and cannot be split; use runtime.parallel.context=1"
+            )
+        planes = {
+            "tokens": self.tokens,
+            "targets": self.targets,
+            "segments": self.segments,
+            "positions": self.positions,
+        }
+        parts = None if self.parts is None else self.parts.index_select(-1, which)
+        return replace(self, parts=parts, **{name: each.index_select(-1, which) for name, each in planes.items()})
+
     def inputs(self) -> dict[str, Tensor]:
         """What a model reads: `model(**batch.inputs(), targets=...)`."""
         found = {"tokens": self.tokens, "segments": self.segments, "positions": self.positions}

@@ -220,6 +220,10 @@ class ExecutionConfig(Config):
             raise ValueError("exact: true needs compile: off or auto, compiled kernels may round differently")
         if self.kernels == "on" and (self.exact or self.compile == "on"):
             raise ValueError("kernels: on goes with compile: off or auto, and without exact; use kernels: auto")
+        if self.parallel.context > 1 and self.compile == "on":
+            raise ValueError(
+                f"parallel.context: {self.parallel.context} needs compile: off or auto; ranks talk within the blocks"
+            )
         return self
 
 
@@ -323,7 +327,7 @@ def _kernels_obstacle(
 
 
 def _wants_compile(execution: ExecutionConfig, model: NetworkConfig, training: TrainingConfig, vocab_size: int) -> bool:
-    if execution.exact or execution.compile == "off":
+    if execution.exact or execution.compile == "off" or execution.parallel.context > 1:
         return False
     if execution.compile == "on":
         return True
@@ -382,6 +386,7 @@ def build_state(
         recompute=execution.recomputation,
         compile_blocks=way == "compiled",
         offload=execution.parallel.offload,
+        context_attention=execution.parallel.context_attention,
     )
     if low_rank is not None and sharded_over is None:
         tuning.narrow(model, dtype_of(training.precision))
@@ -462,7 +467,7 @@ def check_batch(context_length: int, global_batch_tokens: int, data_ranks: int) 
 
 def check_ranks(execution: ExecutionConfig, context_length: int, global_batch_tokens: int, ranks: int) -> None:
     """Raise RecipeError where so many ranks cannot share a step's rows, or not to the bit where that is asked for."""
-    check_batch(context_length, global_batch_tokens, max(1, execution.parallel.data_ranks(ranks)))
+    check_batch(context_length, global_batch_tokens, execution.parallel.data_ranks(ranks))
     if execution.exact:
         check_exact(execution.parallel, execution.micro_batch_rows, context_length, global_batch_tokens, ranks)
 

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from groundup.kernels import ops
-from groundup.models import RowContext
+from groundup.models import RowContext, RowPart
 from groundup.models.noise import row_keys
 from groundup.parallel import shard
 from groundup.parallel.mesh import sum_over_rows
@@ -87,10 +87,12 @@ def train_step(
     A step whose loss is not below `loss_limit` (NaN never is), or whose gradients are not finite, updates with zero
     gradients instead and says so by `updated`.
     """
+    parts = [RowPart.of(state.model.line, batch.segments) for batch in micro_batches]
+    micro_batches = [b if part is None else b.columns(part.columns) for b, part in zip(micro_batches, parts)]
     counts = count_targets(micro_batches, len(objectives.sources), state)
     row_weights = _row_weights(counts, objectives)
     loss_sums = torch.zeros(counts.shape, dtype=torch.float32, device=state.device)
-    contexts = row_contexts(state, micro_batches)
+    contexts = [replace(of, part=part) for of, part in zip(row_contexts(state, micro_batches), parts)]
     ordered = OrderedSums(state.model.parameters(), state.mesh, len(micro_batches)) if state.exact else None
     # FSDP averages gradients over the ranks, the loss is a sum over them.
     averaged_over = 1 if ordered is not None else shard.averaged_over(state.mesh)
