@@ -155,19 +155,39 @@ class Decoder(CausalNetwork, of=DecoderConfig):
         """What the head reads, in the compute dtype."""
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
-        x, by = self._placed(tokens, positions, tokens.shape[1])
-        config = self.config
-        keys = context.keys if context and config.drops else None
-        x = dropout(x, keys, INPUT, config.embedding_dropout)
-        for index, block in enumerate(self.layers):
-            x = block(x, by, segments, layer_noise(keys, index, config.num_layers, config.stochastic_depth))
-        y: Tensor = self.norm(x)
+        x = self.entered(tokens, positions, context)
+        y: Tensor = self.norm(self.through(x, range(self.config.num_layers), segments, positions, context))
         return y
+
+    def entered(
+        self, tokens: Int[Tensor, "rows time"], positions: Int[Tensor, "batch time"], context: RowContext | None
+    ) -> Float[Tensor, "rows time hidden"]:
+        """What the first block reads."""
+        x = self._placed(tokens, positions, tokens.shape[1])
+        return dropout(x, self._keys(context), INPUT, self.config.embedding_dropout)
+
+    def through(
+        self,
+        x: Float[Tensor, "rows time hidden"],
+        blocks: range,
+        segments: Int[Tensor, "rows time"] | None,
+        positions: Int[Tensor, "batch time"],
+        context: RowContext | None,
+    ) -> Float[Tensor, "rows time hidden"]:
+        """What some consecutive blocks make of what the first of them reads."""
+        config, by, keys = self.config, self.angles(positions, x.shape[1]), self._keys(context)
+        for index in blocks:
+            noise = layer_noise(keys, index, config.num_layers, config.stochastic_depth)
+            x = self.layers[index](x, by, segments, noise)
+        return x
+
+    def _keys(self, context: RowContext | None) -> Tensor | None:
+        return context.keys if context and self.config.drops else None
 
     def _placed(
         self, tokens: Int[Tensor, "rows time"], positions: Int[Tensor, "batch time"], length: int
-    ) -> tuple[Float[Tensor, "rows time hidden"], Rotation | None]:
-        """What goes into the first block, and the angles for all of them; `length`: tokens of the text so far."""
+    ) -> Float[Tensor, "rows time hidden"]:
+        """What goes into the first block; `length`: tokens of the text so far."""
         config = self.config
         if self.positions is not None and length > config.context_length:
             raise ValueError(
@@ -175,13 +195,17 @@ class Decoder(CausalNetwork, of=DecoderConfig):
             )
         x = self.embedding(tokens, self.compute_dtype)
         if config.positions == "rope":
-            return x, self.rotation(positions, length)
+            return x
         added = (
             self.positions(positions, self.compute_dtype)
             if self.positions is not None
             else sinusoids(positions, config.hidden_size).to(self.compute_dtype)
         )
-        return x + added, None
+        return x + added
+
+    def angles(self, positions: Int[Tensor, "batch time"], length: int) -> Rotation | None:
+        """What every block turns queries and keys by, where positions are rotary."""
+        return self.rotation(positions, length) if self.config.positions == "rope" else None
 
     def rotation(self, positions: Int[Tensor, "batch time"], length: int) -> Rotation:
         """Rotary angles of `positions` in a text of `length` tokens so far."""
@@ -228,7 +252,7 @@ class Decoder(CausalNetwork, of=DecoderConfig):
                 f"{start + time} tokens do not fit a cache of {limit}; make the cache longer or the prompt shorter"
             )
         positions = torch.arange(start, start + time, device=tokens.device)[None]
-        x, by = self._placed(tokens, positions, start + time)
+        x, by = self._placed(tokens, positions, start + time), self.angles(positions, start + time)
         for index, block in enumerate(self.blocks()):
             x = block.cached(x, by, cache.keys[index], cache.values[index], start)
         cache.length = start + time
@@ -256,8 +280,8 @@ class Decoder(CausalNetwork, of=DecoderConfig):
     def compile_units(self) -> list[nn.Module]:
         """What is worth compiling; all blocks share one compiled graph."""
         # An empty norm (norms behind instead) has nothing to compile, which torch refuses.
-        norms = [] if isinstance(self.norm, nn.Identity) else [self.norm]
-        return [*self.layers, *norms, self.head.chunk_loss]
+        ends = [self.norm, *(module for module in self.modules() if isinstance(module, ChunkLoss))]
+        return [*self.blocks(), *(end for end in ends if end is not None and not isinstance(end, nn.Identity))]
 
     def role(self, name: str) -> Role:
         """What the parameter of this name is: matrix, embedding, head or vector."""

@@ -112,6 +112,10 @@ class Network(nn.Module):
     head_name = "head.weight"
     generates = False
     """Whether it goes on with a text token by token."""
+    elsewhere: frozenset[str] = frozenset()
+    """Names of parameters that only other ranks have, where the model is cut into stages."""
+    shared: frozenset[str] = frozenset()
+    """Names of parameters that the first and the last stage both have, each with a part of the gradient."""
 
     def __init_subclass__(cls, of: type[NetworkConfig] | None = None) -> None:
         """`of`: the config that describes models of this class."""

@@ -26,7 +26,8 @@ from groundup.pipeline.lambda_config import AutoLambda, LambdaConfig, also_a_wor
 from groundup.pipeline.preferences_config import PreferencesConfig
 from groundup.pipeline.start import described
 from groundup.tokens import InstructSourceConfig, MaskingConfig, TaskKind, TaskSourceConfig, TokenizerConfig
-from groundup.train.state import ExecutionConfig, TrainingConfig, check_batch
+from groundup.train.layout import check_phase
+from groundup.train.state import ExecutionConfig, TrainingConfig
 
 _PATHS = (
     "corpus.sources.path",
@@ -245,9 +246,7 @@ class Recipe(Config):
                 raise ValueError("task.labels: two have the same name; give each its own")
             _check_pairs(self.task, self.model.num_parts)
         _check_preferences(self)
-        for phase in (self.pretrain, self.instruct, self.preferences, self.task):
-            if phase is not None:
-                _check_phase(phase, self.model, self.runtime.ranks)
+        _check_training(self)
         return self
 
 
@@ -297,6 +296,8 @@ def _check_preferences(recipe: Recipe) -> None:
     _check_mixture("preferences", preferences.mixture, [source.name for source in preferences.sources])
     if recipe.model.kind not in ("decoder", "transformers"):
         raise ValueError(f"preferences need model.kind: decoder or transformers; a {recipe.model.kind} cannot")
+    if recipe.runtime.parallel.pipeline > 1:
+        raise ValueError("preferences do not go with stages; use runtime.parallel.pipeline=1")
     if preferences.instruct_fraction and recipe.instruct is None:
         raise ValueError("preferences.instruct_fraction trains on instruct.sources; add an 'instruct:' section")
 
@@ -314,11 +315,24 @@ def _check_pairs(task: TaskConfig, num_parts: int) -> None:
         raise ValueError("task: some sources have a pair_field and others none; give all of them one, or none")
 
 
-def _check_phase(phase: TrainingConfig, model: NetworkConfig, ranks: int) -> None:
+def check_layouts(recipe: Recipe, ranks: int) -> None:
+    """Raise RecipeError unless so many ranks can train every phase in the layout of `runtime`."""
+    for phase in _phases(recipe):
+        layers, tune = (phase.layers, phase.tune) if isinstance(phase, InstructConfig) else (None, FullTuning())
+        check_phase(recipe.model, phase, recipe.runtime, ranks, layers, tune)
+
+
+def _phases(recipe: Recipe) -> list[TrainingConfig]:
+    found = (recipe.pretrain, recipe.instruct, recipe.preferences, recipe.task)
+    return [phase for phase in found if phase is not None]
+
+
+def _check_training(recipe: Recipe) -> None:
     try:
-        check_batch(model.context_length, phase.global_batch_tokens, ranks)
-        if isinstance(model, DecoderConfig) and model.scaling is not None:
-            require_transfer(phase.optimizer)
+        check_layouts(recipe, recipe.runtime.ranks)
+        if isinstance(recipe.model, DecoderConfig) and recipe.model.scaling is not None:
+            for phase in _phases(recipe):
+                require_transfer(phase.optimizer)
     except RecipeError as error:
         raise ValueError(error.message) from None
 

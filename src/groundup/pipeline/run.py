@@ -26,14 +26,13 @@ from groundup.pipeline.adapters import require_tune
 from groundup.pipeline.benchmarks import require_tasks
 from groundup.pipeline.context import Context
 from groundup.pipeline.following import canonical, follow
-from groundup.pipeline.recipe import Recipe
+from groundup.pipeline.recipe import Recipe, check_layouts
 from groundup.pipeline.stages import StageKind, listed
 from groundup.pipeline.start import require_start
 from groundup.report import build_report
 from groundup.train.faults import parse_faults
 from groundup.train.guards import StopRequest
 from groundup.train.journal import publish
-from groundup.train.state import check_batch
 
 VERBS: dict[str, str] = {
     "prepare": "questions",
@@ -131,10 +130,7 @@ def _require_ranks(recipe: Recipe, ranks: Ranks | None) -> None:
             f"runtime.devices x runtime.nodes is {wanted}, but this is one of {started} processes; the command starts"
             " them itself where nodes is 1, torchrun where it is more; or leave both out"
         )
-    for phase in (recipe.pretrain, recipe.instruct, recipe.task):
-        if phase is not None:
-            with_rows = recipe.runtime.parallel.data_ranks(started)
-            check_batch(recipe.model.context_length, phase.global_batch_tokens, with_rows)
+    check_layouts(recipe, started)
 
 
 def _make(folder: Path) -> None:

@@ -23,6 +23,7 @@ from groundup.models import RowContext
 from groundup.models.noise import row_keys
 from groundup.parallel import shard
 from groundup.parallel.mesh import sum_over_rows
+from groundup.parallel.passes import Pass
 from groundup.tokens import IGNORE, Batch
 from groundup.train.state import TrainState
 
@@ -88,14 +89,14 @@ def train_step(
     counts = count_targets(micro_batches, len(objectives.sources), state)
     row_weights = _row_weights(counts, objectives)
     loss_sums = torch.zeros(counts.shape, dtype=torch.float32, device=state.device)
-    contexts = row_contexts(state, micro_batches)
-    for number, (batch, context) in enumerate(zip(micro_batches, contexts, strict=True), start=1):
-        shard.reduce_copies(state.model, now=number == len(micro_batches))
-        # FSDP averages gradients over the ranks, the loss is a sum over them.
-        weights = row_weights[batch.sources] * shard.averaged_over(state.mesh)
-        row_sums, _ = state.model(**batch.inputs(), targets=batch.targets, row_weights=weights, context=context)
-        (row_sums * weights).sum().backward()
-        loss_sums = loss_sums.index_add(0, batch.sources, row_sums.detach())
+    # FSDP averages gradients over the ranks, the loss is a sum over them.
+    copies = shard.averaged_over(state.mesh)
+    passes = [
+        Pass(batch.inputs(), batch.targets, row_weights[batch.sources] * copies, context)
+        for batch, context in zip(micro_batches, row_contexts(state, micro_batches), strict=True)
+    ]
+    for batch, row_sums in zip(micro_batches, state.passes(state.model, passes), strict=True):
+        loss_sums = loss_sums.index_add(0, batch.sources, row_sums)
     sum_over_rows(loss_sums, state.mesh)
     loss = (loss_sums * row_weights).sum()
     grad_norm, updated = clip_gradients(state, max_grad_norm, loss < loss_limit)
@@ -168,8 +169,9 @@ def clip_gradients(
 
     They are zeroed when the norm is not finite, or the loss not `acceptable`.
     """
-    gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
-    norm = shard.full_tensor(torch.nn.utils.get_total_norm(gradients, foreach=True))
+    named = {name: p.grad for name, p in state.model.named_parameters() if p.grad is not None}
+    gradients = list(named.values())
+    norm = shard.total_norm(named, state.mesh, state.model.shared)
     used = torch.isfinite(norm) & acceptable
     scale = torch.where(used, (max_grad_norm / (norm + 1e-6)).clamp(max=1.0), torch.zeros_like(norm))
     for gradient in map(shard.local_tensor, gradients):
