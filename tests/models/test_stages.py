@@ -40,7 +40,7 @@ def model_of(config: DecoderConfig, parts: list[range] | None = None) -> tuple[D
 def test_stages_behind_each_other_are_the_whole_model(family: str) -> None:
     config = CONFIG.model_copy(update=FAMILIES[family])
     whole, _ = model_of(config)
-    first, one = model_of(config, [range(0, 1), range(2, 3)])  # two stages of one rank, with another's between them
+    first, one = model_of(config, [range(1), range(2, 3)])  # two stages of one rank, with another's between them
     second, other = model_of(config, [range(1, 2)])
     random = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, VOCAB, (4, 8), generator=random)
@@ -67,7 +67,7 @@ def test_stages_behind_each_other_are_the_whole_model(family: str) -> None:
 
 def test_both_ends_keep_a_tied_table() -> None:
     config = CONFIG.model_copy(update={"tied": True})
-    first, _ = model_of(config, [range(0, 2)])
+    first, _ = model_of(config, [range(2)])
     last, _ = model_of(config, [range(2, 3)])
     assert first.shared == last.shared == {"embedding.weight"}
     assert torch.equal(first.embedding.weight, last.embedding.weight)
@@ -78,4 +78,4 @@ def test_a_model_without_stages_is_refused_by_name() -> None:
     with torch.device("meta"):
         model = build_model(LSTMConfig(context_length=8, num_layers=2, hidden_size=16), VOCAB)
     with pytest.raises(RecipeError, match="kind lstm has no stages"):
-        divide(model, [range(0, 1)])
+        divide(model, [range(1)])

@@ -66,8 +66,8 @@ def test_stages_of_a_rank_fit_the_schedule(schedule: str, stages: int) -> None:
 
 
 def test_blocks_are_spread_evenly() -> None:
-    assert spread(7, 3) == [range(0, 3), range(3, 5), range(5, 7)]
-    assert spread(4, 2) == [range(0, 2), range(2, 4)]
+    assert spread(7, 3) == [range(3), range(3, 5), range(5, 7)]
+    assert spread(4, 2) == [range(2), range(2, 4)]
 
 
 def test_a_pipeline_takes_smaller_micro_batches_unless_told() -> None:

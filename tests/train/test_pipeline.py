@@ -58,7 +58,7 @@ def read(state: TrainState) -> list[float]:
     with shard.gathered_for_reading(state.model):
         logits = state.model(**batch.inputs())
     assert logits.shape == (2, toys.CONTEXT_LENGTH, toys.VOCAB_SIZE)
-    return [float(logits.double().sum()), float(logits.double().square().sum())]
+    return [float(logits.double().abs().sum()), float(logits.double().square().sum())]
 
 
 def figures(state: TrainState, steps: range) -> dict[str, list[Any]]:
@@ -93,8 +93,8 @@ def work(rank: int, world_size: int, port: int, folder: str) -> None:
                 checkpoint.resume(Path(folder, "1", "one", case, "end"), other, True, lambda path, fault: None)
                 checkpoint.save(place / "again", other, {}, keep=1)
                 found[f"{layout} {case}"]["after"] = figures(other, range(STEPS, STEPS + 1))
-        with Faults((Fault("nan_loss", STEPS + 2),), rank).during_step(other if world_size > 1 else state):
-            found[f"{layout} refused"] = bool(step(other if world_size > 1 else state, STEPS + 1).updated)
+        with Faults((Fault("nan_loss", state.step + 1),), rank).during_step(state):
+            found[f"{layout} refused"] = bool(step(state, STEPS).updated)
     Path(folder, f"{world_size}-{rank}.json").write_text(json.dumps(found), encoding="utf-8")
     leave()
 
@@ -113,7 +113,9 @@ def tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
 def compare(folder: Path, world_size: int, layout: str) -> None:
     """What ranks did in a layout, beside what one did."""
     one = json.loads((folder / "1-0.json").read_text(encoding="utf-8"))
-    ranks = [json.loads((folder / f"{world_size}-{rank}.json").read_text(encoding="utf-8")) for rank in range(world_size)]
+    ranks = [
+        json.loads((folder / f"{world_size}-{rank}.json").read_text(encoding="utf-8")) for rank in range(world_size)
+    ]
     for case, (_, rule, _) in CASES.items():
         mine, theirs = one[f"one {case}"], ranks[0][f"{layout} {case}"]
         assert all(rank[f"{layout} {case}"] == theirs for rank in ranks), "every rank sees the same"

@@ -193,10 +193,10 @@ class Decoder(CausalNetwork, of=DecoderConfig):
             raise ValueError(
                 f"{length} tokens: the model has learned {config.context_length} positions (context_length); give fewer"
             )
-        x = self.embedding(tokens, self.compute_dtype)
+        x: Tensor = self.embedding(tokens, self.compute_dtype)
         if config.positions == "rope":
             return x
-        added = (
+        added: Tensor = (
             self.positions(positions, self.compute_dtype)
             if self.positions is not None
             else sinusoids(positions, config.hidden_size).to(self.compute_dtype)

@@ -88,7 +88,7 @@ def divide(model: Network, parts: Sequence[range]) -> list[nn.Module]:
     """
     if not isinstance(model, Decoder):
         raise RecipeError(
-            f"runtime.parallel.pipeline: a model of kind {model.config.kind} has no stages; use 1, or model.kind: decoder"
+            f"runtime.parallel.pipeline: a model of kind {model.config.kind} has no stages; use 1, or a decoder"
         )
     config, whole = model.config, {name for name, _ in model.named_parameters()}
     first = any(part.start == 0 for part in parts)
@@ -104,7 +104,7 @@ def divide(model: Network, parts: Sequence[range]) -> list[nn.Module]:
         ("head", last),
     ):
         if not kept:
-            model.register_module(name, None)
+            setattr(model, name, None)
     model.elsewhere = frozenset(whole - {name for name, _ in model.named_parameters()})
     if config.tied and first != last:
         model.shared = frozenset({model.embedding_name})

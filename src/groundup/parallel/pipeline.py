@@ -147,7 +147,7 @@ class Pipeline:
         if key not in self._schedules:
             check_micro_batches(self.config, count)
             made = [self._made(number, stage, rows, time) for number, stage in zip(self.numbers, self.stages)]
-            about = {"n_microbatches": count, "loss_fn": _weighed, "scale_grads": False}
+            about: dict[str, Any] = {"n_microbatches": count, "loss_fn": _weighed, "scale_grads": False}
             if self.config.schedule == "interleaved":
                 self._schedules[key] = ScheduleInterleaved1F1B(made, **about)
             else:
@@ -170,7 +170,7 @@ class Pipeline:
         )
 
     def _add_up_shared(self, model: Any) -> None:
-        """Give both ends of the line the sum of the gradients of what both have; to the same bits, so they stay equal."""
+        """Sum up the gradients of what both ends of the line have, at both to the same bits, so that they stay equal."""
         other = {0: self.size - 1, self.size - 1: 0}.get(self.place)
         for name in sorted(model.shared):
             own = local_tensor(model.get_parameter(name).grad)
@@ -183,9 +183,7 @@ class Pipeline:
                 work.wait()
             own.add_(theirs)
 
-    def read(
-        self, tokens: Tensor, segments: Tensor, positions: Tensor, context: KeyedRows | None = None
-    ) -> Tensor:
+    def read(self, tokens: Tensor, segments: Tensor, positions: Tensor, context: KeyedRows | None = None) -> Tensor:
         """Logits [rows, time, vocab], on every rank of the line: one stage after the other, without gradients.
 
         In place of the model's own forward. Every rank of the line must call it, with the same rows.

@@ -149,7 +149,9 @@ def whole_tensors(tensors: Mapping[str, Tensor], mesh: DeviceMesh | None) -> dic
 def total_norm(gradients: Mapping[str, Tensor], mesh: DeviceMesh | None, shared: Collection[str] = ()) -> Tensor:
     """Global norm of all ranks' gradients (a collective). `shared`: names at both ends of a line, counted once."""
     line = part(mesh, PIPELINE)
-    counted = [each for name, each in gradients.items() if line is None or not line.get_local_rank() or name not in shared]
+    counted = [
+        each for name, each in gradients.items() if line is None or not line.get_local_rank() or name not in shared
+    ]
     norm = full_tensor(torch.nn.utils.get_total_norm(counted, foreach=True))
     if line is None:
         return norm

@@ -20,7 +20,7 @@ from groundup.corpus import CorpusConfig, EngineName
 from groundup.errors import RecipeError
 from groundup.evaluate import EvaluateConfig
 from groundup.export import ExportConfig
-from groundup.models import DecoderConfig, EncoderConfig, FullTuning, ModelConfig, NetworkConfig, TuneConfig
+from groundup.models import DecoderConfig, EncoderConfig, FullTuning, ModelConfig, TuneConfig
 from groundup.optim import LayersConfig, require_transfer
 from groundup.pipeline.lambda_config import AutoLambda, LambdaConfig, also_a_word
 from groundup.pipeline.preferences_config import PreferencesConfig

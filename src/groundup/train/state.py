@@ -69,7 +69,7 @@ FULL = FullTuning()
 """The usual way to tune: every weight learns."""
 
 MICRO_BATCHES_PER_RANK = 4
-"""Micro-batches of a step for each rank of a pipeline, where rows allow it: less than a fifth of the time is waiting."""
+"""Micro-batches of a step for each rank of a pipeline, where rows allow it: less than a fifth of the time is lost."""
 
 COMPILE_WORTH_FLOPS = 1.5e13
 """Below this much work for a phase, `compile: auto` stays eager: compiling would take longer than it saves."""
