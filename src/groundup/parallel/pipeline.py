@@ -146,7 +146,9 @@ class Pipeline:
         key = (count, rows, time)
         if key not in self._schedules:
             check_micro_batches(self.config, count)
-            made = [self._made(number, stage, rows, time) for number, stage in zip(self.numbers, self.stages)]
+            made: list[Any] = [
+                self._made(number, stage, rows, time) for number, stage in zip(self.numbers, self.stages)
+            ]
             about: dict[str, Any] = {"n_microbatches": count, "loss_fn": _weighed, "scale_grads": False}
             if self.config.schedule == "interleaved":
                 self._schedules[key] = ScheduleInterleaved1F1B(made, **about)
@@ -170,7 +172,7 @@ class Pipeline:
         )
 
     def _add_up_shared(self, model: Any) -> None:
-        """Sum up the gradients of what both ends of the line have, at both to the same bits, so that they stay equal."""
+        """Sum up the gradients of what both ends of the line have, to the same bits at both, so that it stays equal."""
         other = {0: self.size - 1, self.size - 1: 0}.get(self.place)
         for name in sorted(model.shared):
             own = local_tensor(model.get_parameter(name).grad)
