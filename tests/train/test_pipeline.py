@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing
+from torch._subclasses.fake_tensor import FakeTensor
 
 from groundup.parallel import ParallelConfig, Rank, data_mesh, join, leave, shard
+from groundup.parallel.fake import fake_world
 from groundup.train import checkpoint
 from groundup.train.average import AverageConfig
 from groundup.train.faults import Fault, Faults
@@ -150,3 +152,21 @@ def test_stages_with_data_ranks_train_like_one_rank(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(work, (4, free_port(), str(tmp_path)), nprocs=4)
     for layout in ("shard0", "shard1"):
         compare(tmp_path, 4, layout)
+
+
+@pytest.mark.parametrize("layout", [{}, {"schedule": "interleaved"}, {"schedule": "gpipe", "shard": 1}])
+def test_a_step_of_the_first_stage_runs_on_ranks_that_are_not_there(layout: dict[str, Any]) -> None:
+    config = ParallelConfig(pipeline=2, **layout)
+    execution = toys.EAGER.model_copy(update={"parallel": config})
+    model = toys.MODEL.model_copy(update={"num_layers": 4, "tied": True})
+    with fake_world(4, config) as mesh:
+        state = build_state(
+            model, toys.VOCAB_SIZE, toys.training(), execution, seed=3, device=torch.device("cpu"), mesh=mesh
+        )
+        result = step(state, 0)
+        assert isinstance(result.loss, FakeTensor) and state.step == 1
+        with shard.gathered_for_reading(state.model):
+            assert state.model(**toys.mixture().batch(1, 0, 2).inputs()).shape == (2, 16, toys.VOCAB_SIZE)
+        assert {int(name.split(".")[1]) for name in state.model.elsewhere if "layers." in name} == (
+            {1, 3} if config.schedule == "interleaved" else {2, 3}
+        )

@@ -10,6 +10,7 @@ Invariant: all ranks of a line end with the same loss sums, and read the same lo
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,6 +116,8 @@ class Pipeline:
         self.stages = list(divide(model, [blocks[number] for number in self.numbers]))
         self.vocab_size = model.vocab_size
         self._schedules: dict[tuple[int, int, int], Any] = {}
+        # Of an error in it a schedule logs all its actions; the error itself is raised.
+        logging.getLogger("torch.distributed.pipelining").setLevel(logging.CRITICAL)
         model.forward = self.read  # its own would need all blocks
 
     @property
