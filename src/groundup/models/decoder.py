@@ -160,42 +160,77 @@ class Decoder(CausalNetwork, of=DecoderConfig):
         context: RowContext | None,
     ) -> Float[Tensor, "rows time hidden"]:
         """What the head reads, in the compute dtype."""
-        part = context.part if context else None
-        columns = part.columns if part is not None else None
         if positions is None:
-            positions = (torch.arange(tokens.shape[1], device=tokens.device) if columns is None else columns)[None]
-        x, by = self._placed(tokens, positions, tokens.shape[1] if part is None else part.length)
-        config = self.config
-        keys = context.keys if context and config.drops else None
-        x = dropout(x, keys, INPUT, config.embedding_dropout, columns)
-        share = 0
-        if self.lane is not None:
-            share, whole = self.lane.part, torch.arange(x.shape[1], device=x.device) if columns is None else columns
-            x, columns = self.lane.cut(x), whole.chunk(self.lane.parts)[share]
-        for index, block in enumerate(self.layers):
-            noise = layer_noise(keys, index, config.num_layers, config.stochastic_depth, columns, share)
-            x = block(x, by, segments, noise, part)
-        y: Tensor = self.norm(x)
+            positions = self._numbers(tokens.shape[1], context, tokens.device)[None]
+        x = self.entered(tokens, positions, context)
+        y: Tensor = self.norm(self.through(x, range(self.config.num_layers), segments, positions, context))
         return y if self.lane is None else self.lane.gather(y)
+
+    def entered(
+        self, tokens: Int[Tensor, "rows time"], positions: Int[Tensor, "batch time"], context: RowContext | None
+    ) -> Float[Tensor, "rows time hidden"]:
+        """What the first block reads; where ranks share the layers, the own part of time."""
+        part = context.part if context else None
+        x = self._placed(tokens, positions, tokens.shape[1] if part is None else part.length)
+        columns = part.columns if part is not None else None
+        x = dropout(x, self._keys(context), INPUT, self.config.embedding_dropout, columns)
+        return x if self.lane is None else self.lane.cut(x)
+
+    def through(
+        self,
+        x: Float[Tensor, "rows time hidden"],
+        blocks: range,
+        segments: Int[Tensor, "rows time"] | None,
+        positions: Int[Tensor, "batch time"],
+        context: RowContext | None,
+    ) -> Float[Tensor, "rows time hidden"]:
+        """What some consecutive blocks make of what the first of them reads."""
+        part, time = context.part if context else None, positions.shape[1]
+        config, by, keys = (
+            self.config,
+            self.angles(positions, time if part is None else part.length),
+            self._keys(context),
+        )
+        columns, share = part.columns if part is not None else None, 0
+        if self.lane is not None:
+            share = self.lane.part
+            columns = self._numbers(time, context, x.device).chunk(self.lane.parts)[share]
+        for index in blocks:
+            noise = layer_noise(keys, index, config.num_layers, config.stochastic_depth, columns, share)
+            x = self.layers[index](x, by, segments, noise, part)
+        return x
+
+    @staticmethod
+    def _numbers(time: int, context: RowContext | None, device: torch.device) -> Int[Tensor, " time"]:
+        """Which positions of its rows a batch has."""
+        part = context.part if context else None
+        return torch.arange(time, device=device) if part is None else part.columns
+
+    def _keys(self, context: RowContext | None) -> Tensor | None:
+        return context.keys if context and self.config.drops else None
 
     def _placed(
         self, tokens: Int[Tensor, "rows time"], positions: Int[Tensor, "batch time"], length: int
-    ) -> tuple[Float[Tensor, "rows time hidden"], Rotation | None]:
-        """What goes into the first block, and the angles for all of them; `length`: tokens of the text so far."""
+    ) -> Float[Tensor, "rows time hidden"]:
+        """What goes into the first block; `length`: tokens of the text so far."""
         config = self.config
         if self.positions is not None and length > config.context_length:
             raise ValueError(
                 f"{length} tokens: the model has learned {config.context_length} positions (context_length); give fewer"
             )
-        x = self.embedding(tokens, self.compute_dtype)
+        x: Tensor = self.embedding(tokens, self.compute_dtype)
         if config.positions == "rope":
-            return x, self.rotation(positions, length)
-        added = (
+            return x
+        added: Tensor = (
             self.positions(positions, self.compute_dtype)
             if self.positions is not None
             else sinusoids(positions, config.hidden_size).to(self.compute_dtype)
         )
-        return x + added, None
+        return x + added
+
+    def angles(self, positions: Int[Tensor, "batch time"], length: int) -> Rotation | None:
+        """What every block turns queries and keys by, where positions are rotary."""
+        return self.rotation(positions, length) if self.config.positions == "rope" else None
 
     def rotation(self, positions: Int[Tensor, "batch time"], length: int) -> Rotation:
         """Rotary angles of `positions` in a text of `length` tokens so far."""
@@ -242,7 +277,7 @@ class Decoder(CausalNetwork, of=DecoderConfig):
                 f"{start + time} tokens do not fit a cache of {limit}; make the cache longer or the prompt shorter"
             )
         positions = torch.arange(start, start + time, device=tokens.device)[None]
-        x, by = self._placed(tokens, positions, start + time)
+        x, by = self._placed(tokens, positions, start + time), self.angles(positions, start + time)
         for index, block in enumerate(self.blocks()):
             x = block.cached(x, by, cache.keys[index], cache.values[index], start)
         cache.length = start + time
@@ -270,8 +305,8 @@ class Decoder(CausalNetwork, of=DecoderConfig):
     def compile_units(self) -> list[nn.Module]:
         """What is worth compiling; all blocks share one compiled graph."""
         # An empty norm (norms behind instead) has nothing to compile, which torch refuses.
-        norms = [] if isinstance(self.norm, nn.Identity) else [self.norm]
-        return [*self.layers, *norms, self.head.chunk_loss]
+        ends = [self.norm, *(module for module in self.modules() if isinstance(module, ChunkLoss))]
+        return [*self.blocks(), *(end for end in ends if end is not None and not isinstance(end, nn.Identity))]
 
     def tensor_plan(self) -> dict[str, Layout]:
         """Heads and inner columns of every block, and the vocabulary."""

@@ -125,6 +125,10 @@ class Network(nn.Module):
     """Whether it goes on with a text token by token."""
     lane: Lane | None = None
     """Ranks that share every layer, as this one sees them."""
+    elsewhere: frozenset[str] = frozenset()
+    """Names of parameters that only other ranks have, where the model is cut into stages."""
+    shared: frozenset[str] = frozenset()
+    """Names of parameters that the first and the last stage both have, each with a part of the gradient."""
 
     def __init_subclass__(cls, of: type[NetworkConfig] | None = None) -> None:
         """`of`: the config that describes models of this class."""

@@ -131,17 +131,19 @@ def build_optimizer(
     matrix_names: Collection[str],
     head_name: str = "head.weight",
     growth: Mapping[str, Growth] | None = None,
+    elsewhere: Collection[str] = (),
 ) -> Optimizer:
     """Optimizer over materialised parameters; `matrix_names`: hidden matrices, `head_name`: the output matrix.
 
     `growth`: how much larger than a base model the model is at each parameter, where it is one's larger copy.
+    `elsewhere`: names of the model's other parameters, which rules may be about.
     Parameters that require no gradient are left out. Raises ValueError when a matrix name is no parameter, RecipeError
     when a rule fits none, the optimizer cannot be had or its rates do not carry over.
     """
     unknown = set(matrix_names) - set(named_parameters)
     if unknown:
         raise ValueError(f"matrix names {sorted(unknown)[:3]} are no parameters of the model")
-    check_rules(config, named_parameters.keys())
+    check_rules(config, {*named_parameters, *elsewhere})
     growth = growth or {}
     if any(each != UNCHANGED for each in growth.values()):
         require_transfer(config)

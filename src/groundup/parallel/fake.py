@@ -10,13 +10,15 @@ Invariant: the code inside is the code that trains. A step that reads a value (`
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch.distributed as dist
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.pipelining._utils import InferenceMode
+from torch.distributed.pipelining.schedules import _PipelineSchedule
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from groundup.parallel.mesh import ParallelConfig, data_mesh
@@ -45,7 +47,7 @@ def fake_world(world_size: int, config: ParallelConfig | None = None) -> Iterato
         raise RuntimeError("a process group is running in this process; simulate in a process of its own")
     dist.init_process_group("fake", rank=0, world_size=world_size, store=FakeStore())
     try:
-        with _real_mesh_bookkeeping():
+        with _real_mesh_bookkeeping(), _shapes_as_given():
             mesh = data_mesh("cpu", config or ParallelConfig())
             with FakeTensorMode(allow_non_fake_inputs=True):
                 yield mesh
@@ -64,6 +66,22 @@ def _real_mesh_bookkeeping() -> Iterator[None]:
     finally:
         for name, member in members.items():
             setattr(DeviceMesh, name, member)
+
+
+@contextmanager
+def _shapes_as_given() -> Iterator[None]:
+    """Let a pipeline's stages take the shapes they were given: they would vote on it, and read what came out."""
+    voting = _PipelineSchedule._warmup_p2p
+    _PipelineSchedule._warmup_p2p = _without_a_vote  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        _PipelineSchedule._warmup_p2p = voting  # type: ignore[method-assign]
+
+
+def _without_a_vote(schedule: Any, stages: Sequence[Any], has_backward: bool, p2p_done: bool) -> None:
+    for stage in stages:
+        stage._inference_mode = InferenceMode.STATIC
 
 
 def _outside_fake(member: Any) -> Any:

@@ -23,7 +23,7 @@ from typing import Literal
 
 import torch
 import torch.distributed as dist
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.distributed_c10d import Store
@@ -67,6 +67,26 @@ class ParallelConfig(Config):
     offload: bool = False
     """Parameters, gradients and optimizer state of a GPU live in the CPU's memory, and the optimizer works there: room
     for larger models, slowly. On CPUs it changes nothing."""
+    schedule: Literal["1f1b", "interleaved", "gpipe"] = "1f1b"
+    """Order of a pipeline's work: a forward and a backward in turn (least memory); the same with several stages on each
+    rank (less waiting, more sending); or all forwards, then all backwards."""
+    stages_per_rank: int = Field(default=0, ge=0)
+    """Stages on each rank of a pipeline; 0: two where the schedule is interleaved, else one."""
+
+    @model_validator(mode="after")
+    def _stages_fit_the_schedule(self) -> ParallelConfig:
+        if self.pipeline == 1:
+            return self
+        looped = self.schedule == "interleaved"
+        if self.stages_per_rank and looped != (self.stages_per_rank > 1):
+            wanted = "2 or more" if looped else "1"
+            raise ValueError(f"stages_per_rank: {self.stages_per_rank}, but schedule {self.schedule} needs {wanted}")
+        return self
+
+    @property
+    def stages(self) -> int:
+        """Parts that a pipeline divides the layers into."""
+        return self.pipeline * (self.stages_per_rank or (2 if self.schedule == "interleaved" else 1))
 
     @property
     def ranks_of_a_row(self) -> int:

@@ -3,23 +3,39 @@
     gradient -> square of the norm of the local part -> summed by the mesh dimensions it is cut along -> all-reduced,
                                                         once for each dimension
 
-Invariant: a part that several ranks have alike counts once.
+Stages of a pipeline have other parameters each: their squares are added up. Invariant: a part that several ranks have
+alike counts once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
-from groundup.parallel.mesh import TENSOR, names_of
+from groundup.parallel.mesh import PIPELINE, TENSOR, names_of, part
 
 
-def total_norm(gradients: Sequence[Tensor]) -> Tensor:
-    """The norm of all gradients together, the same on every rank (a collective: all must call it)."""
+def total_norm(gradients: Mapping[str, Tensor], mesh: DeviceMesh | None, shared: Collection[str] = ()) -> Tensor:
+    """The norm of all ranks' gradients by name together, the same on every rank (a collective: all must call it).
+
+    `shared`: names of what both ends of a pipeline have.
+    """
+    line = part(mesh, PIPELINE)
+    if line is None:
+        return _norm(list(gradients.values()))
+    first = line.get_local_rank() == 0
+    norm = _norm([each for name, each in gradients.items() if first or name not in shared])
+    square = norm.double().square()  # in double precision no square is infinite
+    dist.all_reduce(square, group=line.get_group())
+    return square.sqrt().to(norm.dtype)
+
+
+def _norm(gradients: Sequence[Tensor]) -> Tensor:
     sharded = [gradient for gradient in gradients if isinstance(gradient, DTensor)]
     if not any(TENSOR in names_of(gradient.device_mesh) for gradient in sharded):
         norm = torch.nn.utils.get_total_norm(gradients, foreach=True)

@@ -15,13 +15,14 @@ two operands wherever it is made, so gradients and losses do not depend on the r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
+from groundup.parallel.passes import Pass, Passes, one_after_another
 from groundup.parallel.shard import gathered_rows
 
 BUCKET_ELEMENTS = 2**22
@@ -61,39 +62,36 @@ def _added(left: list[Tensor], right: list[Tensor]) -> list[Tensor]:
     return left
 
 
-class OrderedSums:
-    """Gradients and losses of one step whose micro-batches are virtual shards, of which each rank has its own."""
+def in_order(mesh: DeviceMesh | None) -> Passes:
+    """A step's micro-batches as virtual shards, of which each rank has its own, and a whole copy of the parameters.
 
-    def __init__(self, parameters: Iterable[Tensor], mesh: DeviceMesh | None, micro_batches: int) -> None:
-        """`mesh`: ranks of which each has a whole copy of the parameters; `micro_batches`: those of this rank."""
-        self._parameters = list(parameters)
-        self._mesh, self._tree = mesh, Tree(micro_batches)
-        self._sources: list[Tensor] = []
-        self._losses: list[Tensor] = []
+    The way to go leaves the sums over all ranks as gradients (a collective: every rank must call it).
+    """
 
-    def take(self, sources: Tensor, losses: Tensor) -> None:
-        """Take what the backward of one micro-batch left as gradients, and the losses [rows, ...] of its rows."""
-        if not self._losses:
-            self._parameters = [parameter for parameter in self._parameters if parameter.grad is not None]
-        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
-        assert len(gradients) == len(self._parameters), "every micro-batch uses the same parameters"
-        for parameter in self._parameters:
-            parameter.grad = None
-        self._tree.add(gradients)
-        self._sources.append(sources)
-        self._losses.append(losses)
-
-    def give(self, loss_sums: Tensor) -> Tensor:
-        """Set the gradients to their sums over all ranks; `loss_sums` with all rows' losses added by their source.
-
-        A collective: every rank must call it.
-        """
-        gradients = self._tree.total()
-        _sum_across_ranks(gradients, 1 if self._mesh is None else self._mesh.size())
-        for parameter, gradient in zip(self._parameters, gradients):
+    def run(model: nn.Module, passes: Sequence[Pass]) -> list[Tensor]:
+        parameters, tree, found = list(model.parameters()), Tree(len(passes)), []
+        for each in passes:
+            found += one_after_another(model, [each])
+            parameters = [parameter for parameter in parameters if parameter.grad is not None]
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            for parameter in parameters:
+                parameter.grad = None
+            tree.add(gradients)
+        summed = tree.total()
+        _sum_across_ranks(summed, 1 if mesh is None else mesh.size())
+        for parameter, gradient in zip(parameters, summed, strict=True):
             parameter.grad = gradient
-        sources, losses = (gathered_rows(torch.cat(each), self._mesh) for each in (self._sources, self._losses))
-        return loss_sums.index_add(0, sources, losses)
+        return found
+
+    return run
+
+
+def sum_of_rows(
+    loss_sums: Tensor, sources: Sequence[Tensor], losses: Sequence[Tensor], mesh: DeviceMesh | None
+) -> Tensor:
+    """`loss_sums` with the losses of all ranks' rows added by their source, row after row of the global batch."""
+    whole = [gathered_rows(torch.cat(list(each)), mesh) for each in (sources, losses)]
+    return loss_sums.index_add(0, *whole)
 
 
 def _sum_across_ranks(tensors: Sequence[Tensor], ranks: int) -> None:

@@ -10,7 +10,7 @@ so a loss that is a sum over ranks is multiplied by the world size by whoever ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -24,7 +24,7 @@ from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 from groundup.parallel import tensor
 from groundup.parallel.compile import compile_units
 from groundup.parallel.context import ContextLine, context_line
-from groundup.parallel.mesh import DATA_NAMES, TENSOR, ContextAttention, part, sharding_mesh
+from groundup.parallel.mesh import DATA_NAMES, PIPELINE, TENSOR, ContextAttention, part, sharding_mesh
 from groundup.parallel.recompute import Kind as RecomputeKind
 from groundup.parallel.recompute import Recompute, limit_kept, recompute_blocks
 
@@ -55,12 +55,14 @@ def apply(
     compile_blocks: bool = False,
     offload: bool = False,
     context_attention: ContextAttention = "auto",
+    roots: Sequence[nn.Module] | None = None,
 ) -> None:
     """Prepare a meta model for training, in the one order that works. Without `mesh` nothing is sharded.
 
     `gather_dtype`: in which weights are gathered (None: the compute dtype). `offload`: parameters, gradients and what
     the optimizer keeps live in the CPU's memory; the model must then be materialised there (`home_of`).
-    `context_attention`: how ranks get keys and values of each other where rows are split.
+    `context_attention`: how ranks get keys and values of each other where rows are split. `roots`: what is called as a
+    whole (None: the model itself).
     Raises RecipeError for a recomputation that blocks of this model cannot do.
     """
     model.set_compute_dtype(compute_dtype)
@@ -75,11 +77,19 @@ def apply(
         limit_kept(model.blocks(), model.compile_units() if compile_blocks else (), how.budget)
     if compile_blocks:
         compile_units(model.compile_units())
-    if mesh is not None:
-        fully_shard_blocks(model, sharding_mesh(mesh), gather_dtype or compute_dtype, offload=offload)
+    # A stage on one rank has nothing to gather; a single rank may still keep its parameters on the CPU.
+    if mesh is not None and (roots is None or offload or sharding_mesh(mesh).size() > 1):
+        fully_shard_blocks(model, sharding_mesh(mesh), gather_dtype or compute_dtype, roots, offload=offload)
 
 
-def fully_shard_blocks(model: Shardable, mesh: DeviceMesh, gather_dtype: torch.dtype, *, offload: bool = False) -> None:
+def fully_shard_blocks(
+    model: Shardable,
+    mesh: DeviceMesh,
+    gather_dtype: torch.dtype,
+    roots: Sequence[nn.Module] | None = None,
+    *,
+    offload: bool = False,
+) -> None:
     """FSDP2: gather one block's weights at a time, reduce gradients in float32; `offload`: from and to the CPU."""
     assert isinstance(model, nn.Module), "a model to shard is a torch module"
     # Inputs are not cast: rotary tables stay float32, the model itself casts what should be.
@@ -88,7 +98,8 @@ def fully_shard_blocks(model: Shardable, mesh: DeviceMesh, gather_dtype: torch.d
     where = CPUOffloadPolicy(pin_memory=mesh.device_type != "cpu") if offload else OffloadPolicy()
     for block in model.blocks():
         fully_shard(block, mesh=mesh, mp_policy=policy, offload_policy=where)
-    fully_shard(model, mesh=mesh, mp_policy=policy, offload_policy=where)
+    for root in [model] if roots is None else roots:
+        fully_shard(root, mesh=mesh, mp_policy=policy, offload_policy=where)
 
 
 def home_of(device: torch.device, mesh: DeviceMesh | None, *, offload: bool) -> torch.device:
@@ -115,7 +126,7 @@ def gathered_for_reading(model: nn.Module) -> Iterator[None]:
     Every rank must run it on inputs of its own or the same. Without a backward FSDP keeps what it gathered last, and
     would go on with it when the weights have changed.
     """
-    if not isinstance(model, FSDPModule):
+    if not any(isinstance(module, FSDPModule) for module in model.modules()):
         with torch.inference_mode():
             yield
         return
@@ -123,9 +134,14 @@ def gathered_for_reading(model: nn.Module) -> Iterator[None]:
         with torch.no_grad():  # tensors made in inference mode could not be used by later steps
             yield
     finally:
-        for module in model.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()
+        give_back(model)
+
+
+def give_back(model: nn.Module) -> None:
+    """Let go of weights that were gathered."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
@@ -143,6 +159,36 @@ def full_tensor(tensor: Tensor) -> Tensor:
 def local_tensor(tensor: Tensor) -> Tensor:
     """This rank's part of a sharded tensor, sharing its memory; others are given back as they are."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole_tensors(tensors: Mapping[str, Tensor], mesh: DeviceMesh | None) -> dict[str, Tensor]:
+    """Tensors unsharded, on the CPU, by name; with stages, rank 0 gets those of all stages, one after the other.
+
+    A collective: every rank must call it, with what it has itself.
+    """
+    line = part(mesh, PIPELINE)
+    if line is None:
+        return {name: full_tensor(tensor).cpu().contiguous() for name, tensor in tensors.items()}
+    group, place, device = line.get_group(), line.get_local_rank(), line.device_type
+    held: list[list[tuple[str, torch.Size, torch.dtype]]] = [[] for _ in range(line.size())]
+    dist.all_gather_object(held, [(name, each.shape, each.dtype) for name, each in tensors.items()], group=group)
+    # What several ranks have (a table that is tied) comes from the first of them.
+    giver = {name: rank for rank in reversed(range(line.size())) for name, _, _ in held[rank]}
+    of_rank_0 = dist.get_global_rank(group, 0) == 0
+    found = {}
+    for name, each in tensors.items():
+        whole = full_tensor(each).contiguous()
+        if place == 0:
+            found[name] = whole.cpu()
+        elif of_rank_0 and giver[name] == place:
+            dist.send(whole.to(device), group=group, group_dst=0)
+    for rank in range(1, line.size() if of_rank_0 and place == 0 else 1):
+        for name, shape, dtype in held[rank]:
+            if giver[name] == rank:
+                whole = torch.empty(shape, dtype=dtype, device=device)
+                dist.recv(whole, group=group, group_src=rank)
+                found[name] = whole.cpu()
+    return found
 
 
 def averaged_over(mesh: DeviceMesh | None) -> int:

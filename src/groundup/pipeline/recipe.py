@@ -26,7 +26,6 @@ from groundup.models import (
     EncoderConfig,
     FullTuning,
     ModelConfig,
-    NetworkConfig,
     TuneConfig,
     build_model,
 )
@@ -36,7 +35,8 @@ from groundup.pipeline.preferences_config import PreferencesConfig
 from groundup.pipeline.split_rows import check_split_rows
 from groundup.pipeline.start import described
 from groundup.tokens import InstructSourceConfig, MaskingConfig, TaskKind, TaskSourceConfig, TokenizerConfig
-from groundup.train.state import FULL, ExecutionConfig, TrainingConfig, check_fp8, check_ranks, check_tensor
+from groundup.train.layout import check_phase
+from groundup.train.state import FULL, ExecutionConfig, TrainingConfig, check_fp8
 
 _PATHS = (
     "corpus.sources.path",
@@ -258,11 +258,7 @@ class Recipe(Config):
             _check_pairs(self.task, self.model.num_parts)
         _check_preferences(self)
         check_split_rows(self.runtime.parallel.context, self.model, judges=self.preferences is not None)
-        for phase in (self.pretrain, self.instruct, self.preferences, self.task):
-            if phase is not None:
-                _check_phase(phase, self.model, self.runtime)
-                _check_precision(phase, self)
-        _check_tensor(self)
+        _check_training(self)
         return self
 
 
@@ -312,6 +308,8 @@ def _check_preferences(recipe: Recipe) -> None:
     _check_mixture("preferences", preferences.mixture, [source.name for source in preferences.sources])
     if recipe.model.kind not in ("decoder", "transformers"):
         raise ValueError(f"preferences need model.kind: decoder or transformers; a {recipe.model.kind} cannot")
+    if recipe.runtime.parallel.pipeline > 1:
+        raise ValueError("preferences do not go with stages; use runtime.parallel.pipeline=1")
     if preferences.instruct_fraction and recipe.instruct is None:
         raise ValueError("preferences.instruct_fraction trains on instruct.sources; add an 'instruct:' section")
 
@@ -329,37 +327,29 @@ def _check_pairs(task: TaskConfig, num_parts: int) -> None:
         raise ValueError("task: some sources have a pair_field and others none; give all of them one, or none")
 
 
-def _check_phase(phase: TrainingConfig, model: NetworkConfig, runtime: RuntimeConfig) -> None:
+def check_layouts(recipe: Recipe, ranks: int) -> None:
+    """Raise RecipeError unless so many ranks can train every phase in the layout of `runtime`."""
+    for phase in _phases(recipe):
+        partly = isinstance(phase, InstructConfig | PreferencesConfig)
+        layers, tune = (phase.layers, phase.tune) if partly else (None, FULL)
+        check_phase(recipe.model, phase, recipe.runtime, ranks, layers, tune)
+        if phase.precision == "fp8":
+            with torch.device("meta"):
+                model = build_model(recipe.model, vocab_size=ANY_VOCAB_SIZE)
+            check_fp8(model, tune, recipe.runtime.parallel)
+
+
+def _phases(recipe: Recipe) -> list[TrainingConfig]:
+    found = (recipe.pretrain, recipe.instruct, recipe.preferences, recipe.task)
+    return [phase for phase in found if phase is not None]
+
+
+def _check_training(recipe: Recipe) -> None:
     try:
-        check_ranks(runtime, model.context_length, phase.global_batch_tokens, runtime.ranks)
-        if isinstance(model, DecoderConfig) and model.scaling is not None:
-            require_transfer(phase.optimizer)
-    except RecipeError as error:
-        raise ValueError(error.message) from None
-
-
-def _check_precision(phase: TrainingConfig, recipe: Recipe) -> None:
-    """fp8 is refused where there are no products for it, or where they are not those of whole matrices."""
-    if phase.precision != "fp8":
-        return
-    with torch.device("meta"):
-        model = build_model(recipe.model, vocab_size=ANY_VOCAB_SIZE)
-    try:
-        check_fp8(model, _tune_of(phase), recipe.runtime.parallel)
-    except RecipeError as error:
-        raise ValueError(error.message) from None
-
-
-def _tune_of(phase: TrainingConfig | None) -> TuneConfig:
-    """Which weights a phase trains; all, where it does not say."""
-    return phase.tune if isinstance(phase, InstructConfig | PreferencesConfig) else FULL
-
-
-def _check_tensor(recipe: Recipe) -> None:
-    """Every model that is trained can be shared by as many ranks as are to share its layers."""
-    try:
-        for phase in (recipe.pretrain, recipe.instruct, recipe.preferences):
-            check_tensor(recipe.model, recipe.runtime.parallel.tensor, _tune_of(phase))
+        check_layouts(recipe, recipe.runtime.ranks)
+        if isinstance(recipe.model, DecoderConfig) and recipe.model.scaling is not None:
+            for phase in _phases(recipe):
+                require_transfer(phase.optimizer)
     except RecipeError as error:
         raise ValueError(error.message) from None
 

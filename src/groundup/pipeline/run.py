@@ -26,14 +26,14 @@ from groundup.pipeline.adapters import require_tune
 from groundup.pipeline.benchmarks import require_tasks
 from groundup.pipeline.context import Context
 from groundup.pipeline.following import canonical, follow
-from groundup.pipeline.recipe import Recipe
+from groundup.pipeline.recipe import Recipe, check_layouts
 from groundup.pipeline.stages import StageKind, listed
 from groundup.pipeline.start import require_start
 from groundup.report import build_report
 from groundup.train.faults import parse_faults
 from groundup.train.guards import StopRequest
 from groundup.train.journal import publish
-from groundup.train.state import check_ranks, pick_device
+from groundup.train.state import pick_device
 
 VERBS: dict[str, str] = {
     "prepare": "questions",
@@ -134,9 +134,7 @@ def _require_ranks(recipe: Recipe, ranks: Ranks | None) -> None:
         )
     if ranks is None:  # where there are several, they have looked already
         check_layout(recipe.runtime.parallel.model_copy(update={"shard": 0}), started)
-    for phase in (recipe.pretrain, recipe.instruct, recipe.preferences, recipe.task):
-        if phase is not None:
-            check_ranks(recipe.runtime, recipe.model.context_length, phase.global_batch_tokens, started)
+    check_layouts(recipe, started)
 
 
 def _require_precision(recipe: Recipe) -> None:

@@ -15,7 +15,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,8 @@ def weights_file(checkpoint: Path) -> str:
 
 
 def full_weights(state: TrainState) -> dict[str, Tensor]:
-    """What a checkpoint holds of the model, unsharded, on the CPU. Every rank must call it."""
-    return {name: shard.full_tensor(p.detach()).cpu().contiguous() for name, p in state.kept.items()}
+    """What a checkpoint holds of the model, unsharded, on the CPU; whole on rank 0. Every rank must call it."""
+    return shard.whole_tensors({name: p.detach() for name, p in state.kept.items()}, state.mesh)
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,7 @@ def take(
 
     Returns None on all ranks but the first, which has the whole tensors.
     """
-    optimizer = {
-        name: shard.full_tensor(value).cpu().contiguous() for name, value in flat_state(state.optimizer).items()
-    }
+    optimizer = shard.whole_tensors(flat_state(state.optimizer), state.mesh)
     files = {WEIGHTS: full_weights(state), OPTIMIZER: optimizer}
     if copied and state.rank == 0:
         files = {file: {name: value.clone() for name, value in tensors.items()} for file, tensors in files.items()}
@@ -269,8 +267,8 @@ def _fault(path: Path) -> str | None:
 
 def _load(path: Path, state: TrainState) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
-    load_flat_state(state.optimizer, read_tensors(path / OPTIMIZER))
-    load_tensors(state.kept, read_tensors(path / WEIGHTS))
+    load_flat_state(state.optimizer, _of_own(read_tensors(path / OPTIMIZER), state.model.elsewhere))
+    load_tensors(state.kept, read_tensors(path / WEIGHTS), state.model.elsewhere)
     if state.average is not None and content["step"]:  # before the first step there is no average
         state.average.values = {name: p.detach().clone() for name, p in state.average.parameters.items()}
         found = read_tensors(path / AVERAGE)  # with what never moved, where checkpoints hold that too
@@ -279,6 +277,12 @@ def _load(path: Path, state: TrainState) -> dict[str, Any]:
         _load_memory(path / MEMORY, state)
     state.step = int(content["step"])
     return content
+
+
+def _of_own(tensors: Mapping[str, Tensor], elsewhere: Collection[str]) -> dict[str, Tensor]:
+    """Optimizer state without that of parameters which only other ranks have."""
+    theirs = tuple(f"{name}." for name in elsewhere)
+    return {key: value for key, value in tensors.items() if not key.startswith(theirs)}
 
 
 def _load_memory(path: Path, state: TrainState) -> None:

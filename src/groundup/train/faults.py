@@ -80,7 +80,7 @@ class Faults:
         """Inside, the model gives what the faults of this step ask for."""
         step = state.step + 1
         hooks = [_HOOKS[kind] for kind in _HOOKS if self._take(kind, step)]
-        handles = [state.model.register_forward_hook(hook) for hook in hooks]
+        handles = [module.register_forward_hook(hook) for module in state.scored_by for hook in hooks]
         try:
             yield
         finally:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -34,12 +34,14 @@ from groundup.models import (
     LowRankConfig,
     Network,
     NetworkConfig,
+    PreferenceLossConfig,
     TuneConfig,
     build_model,
     tuning,
 )
 from groundup.models.adapters import MARK
 from groundup.models.bigrams import PairCounts, bigram_tables
+from groundup.models.stages import divide
 from groundup.optim import (
     LayersConfig,
     MuonConfig,
@@ -47,13 +49,16 @@ from groundup.optim import (
     OptimizerConfig,
     PlateauConfig,
     ScheduleConfig,
+    ScheduleFreeConfig,
     WSDConfig,
     build_optimizer,
     by_layer,
 )
-from groundup.parallel import ParallelConfig, check_layout, float8, shard
+from groundup.parallel import ParallelConfig, check_layout, float8, pipeline, shard
 from groundup.parallel.host import keep_freed_memory
-from groundup.parallel.mesh import TENSOR, data_rank, data_size, degree
+from groundup.parallel.mesh import PIPELINE, TENSOR, data_rank, data_size, degree
+from groundup.parallel.ordered import in_order
+from groundup.parallel.passes import Passes, one_after_another
 from groundup.parallel.recompute import Kind as RecomputeKind
 from groundup.parallel.recompute import Recompute
 from groundup.tokens import Bigrams
@@ -70,6 +75,9 @@ Precision = Literal["bf16", "fp32", "fp8"]
 
 FULL = FullTuning()
 """The usual way to tune: every weight learns."""
+
+MICRO_BATCHES_PER_RANK = 4
+"""Micro-batches of a step for each rank of a pipeline, where rows allow it: less than a fifth of the time is lost."""
 
 COMPILE_WORTH_FLOPS = 1.5e13
 """Below this much work for a phase, `compile: auto` stays eager: compiling would take longer than it saves."""
@@ -249,6 +257,10 @@ class TrainState:
     """Every micro-batch is a virtual shard, and sums over them are made in an order that ranks do not change."""
     updating: bool = False
     """True while the optimizer changes the parameters: a step that fails then cannot be done again."""
+    passes: Passes = one_after_another
+    """How the micro-batches of a step go through the model and back."""
+    scored_by: Sequence[torch.nn.Module] = ()
+    """The modules whose forward gives losses; none where other ranks have them."""
 
     @property
     def world_size(self) -> int:
@@ -371,6 +383,9 @@ def build_state(
     way = way_to_compute(execution, model_config, training, vocab_size, device)
     with torch.device("meta"):
         model = build_model(model_config, vocab_size)
+    if degree(mesh, PIPELINE) > 1 and (obstacle := stages_obstacle(model_config, training, layers, tune)):
+        raise RecipeError(obstacle)
+    division = pipeline.divided(model, divide, mesh, execution.parallel, device)
     depths = _learning(model, layers, low_rank)
     if training.precision == "fp8":
         check_fp8(model, tune, execution.parallel)
@@ -387,6 +402,7 @@ def build_state(
         compile_blocks=way == "compiled",
         offload=execution.parallel.offload,
         context_attention=execution.parallel.context_attention,
+        roots=division.roots,
     )
     if low_rank is not None and sharded_over is None:
         tuning.narrow(model, dtype_of(training.precision))
@@ -395,7 +411,8 @@ def build_state(
     model.to_empty(device=shard.home_of(device, mesh, offload=execution.parallel.offload))
     model.initialise(seed)
     if start is not None:
-        load_tensors({name: p for name, p in model.named_parameters() if MARK not in name}, start)
+        own = {name: p for name, p in model.named_parameters() if MARK not in name}
+        load_tensors(own, start, model.elsewhere)
     if low_rank is not None:
         tuning.begin(model, low_rank, seed)
     learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -405,6 +422,7 @@ def build_state(
         model.matrix_parameters() & learning.keys(),
         model.head_name,
         {name: model.growth(name) for name in learning},
+        elsewhere=model.elsewhere,
     )
     if layers is not None:
         by_layer(optimizer, {name: depths[name] for name in learning}, layers)
@@ -420,6 +438,8 @@ def build_state(
         average=WeightAverage(training.average, learning) if training.average else None,
         kept=dict(model.named_parameters()) if start is None else learning,
         exact=execution.exact,
+        passes=in_order(mesh) if execution.exact else division.passes,
+        scored_by=division.scored_by,
     )
 
 
@@ -454,6 +474,21 @@ def check_fp8(model: Network, tune: TuneConfig, parallel: ParallelConfig) -> Non
         )
 
 
+def stages_obstacle(
+    model: NetworkConfig, training: TrainingConfig, layers: LayersConfig | None, tune: TuneConfig
+) -> str | None:
+    """Why a phase cannot be trained in stages, for people; None when it can."""
+    what = {
+        f"model.kind: {model.kind}": not isinstance(model, DecoderConfig),
+        "optimizer.kind: schedule_free_adamw": isinstance(training.optimizer, ScheduleFreeConfig),
+        "layers": layers is not None,
+        "tune": isinstance(tune, LowRankConfig),
+        "loss of preferences": isinstance(training.loss, PreferenceLossConfig),
+    }
+    asked = next((name for name, is_asked in what.items() if is_asked), None)
+    return f"{asked} does not go with stages; use runtime.parallel.pipeline=1" if asked else None
+
+
 def check_batch(context_length: int, global_batch_tokens: int, data_ranks: int) -> None:
     """Raise RecipeError unless every group of ranks with rows of its own gets the same whole number of them."""
     row_tokens = context_length * data_ranks
@@ -467,9 +502,11 @@ def check_batch(context_length: int, global_batch_tokens: int, data_ranks: int) 
 
 def check_ranks(execution: ExecutionConfig, context_length: int, global_batch_tokens: int, ranks: int) -> None:
     """Raise RecipeError where so many ranks cannot share a step's rows, or not to the bit where that is asked for."""
-    check_batch(context_length, global_batch_tokens, execution.parallel.data_ranks(ranks))
+    # A recipe for a user's torchrun need not say how many ranks there will be, but never are there fewer.
+    layout = execution.parallel
+    check_batch(context_length, global_batch_tokens, layout.data_ranks(max(ranks, layout.ranks_of_a_row)))
     if execution.exact:
-        check_exact(execution.parallel, execution.micro_batch_rows, context_length, global_batch_tokens, ranks)
+        check_exact(layout, execution.micro_batch_rows, context_length, global_batch_tokens, ranks)
 
 
 def check_tensor(model: NetworkConfig, ranks: int, tune: TuneConfig = FULL) -> None:
@@ -486,10 +523,16 @@ def check_tensor(model: NetworkConfig, ranks: int, tune: TuneConfig = FULL) -> N
 def rows_per_micro_batch(
     execution: ExecutionConfig, context_length: int, rows_of_rank: int, data_ranks: int = 1
 ) -> int:
-    """Rows of one micro-batch: as asked for, else about 8,192 tokens; always a divisor of the rank's rows."""
+    """Rows of one micro-batch: as asked for, else about 8,192 tokens; always a divisor of the rank's rows.
+
+    In a pipeline fewer where that makes several micro-batches for each rank: while it fills and empties, ranks wait.
+    """
     if execution.exact:
         return virtual_shard_rows(execution.micro_batch_rows, context_length, rows_of_rank * data_ranks)
     wanted = execution.micro_batch_rows or max(1, 8192 // context_length)
+    ranks = execution.parallel.pipeline
+    if ranks > 1 and not execution.micro_batch_rows:
+        wanted = min(wanted, max(1, rows_of_rank // (MICRO_BATCHES_PER_RANK * ranks)))
     wanted = min(wanted, rows_of_rank)
     while rows_of_rank % wanted:
         wanted -= 1
@@ -506,7 +549,8 @@ def start_from_bigrams(state: TrainState, counted: Bigrams, steps: int, seed: in
     embedding, head = bigram_tables(counts, size, steps, seed, dtype_of(training.precision))
     parameters = dict(model.named_parameters())
     for name, table in ((model.embedding_name, embedding * scale), (model.head_name, head)):
-        shard.copy_full(parameters[name], table)
+        if name in parameters:  # else it is another stage's
+            shard.copy_full(parameters[name], table)
 
 
 def start_from_pretrained(model: Labeller, weights: Mapping[str, Tensor]) -> list[str]:
@@ -526,14 +570,17 @@ def start_from_pretrained(model: Labeller, weights: Mapping[str, Tensor]) -> lis
     return fresh
 
 
-def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
+def load_weights(model: Network, weights: Mapping[str, Tensor]) -> None:
     """Copy full tensors into the (possibly sharded) parameters. Raises ModelFileError naming what does not fit."""
-    load_tensors(dict(model.named_parameters()), weights)
+    load_tensors(dict(model.named_parameters()), weights, model.elsewhere)
 
 
-def load_tensors(parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-    """As `load_weights`, for tensors by name."""
-    missing, extra = sorted(parameters.keys() - weights.keys()), sorted(weights.keys() - parameters.keys())
+def load_tensors(
+    parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor], elsewhere: Collection[str] = ()
+) -> None:
+    """As `load_weights`, for tensors by name; those named by `elsewhere` are for other ranks."""
+    missing = sorted(parameters.keys() - weights.keys())
+    extra = sorted(weights.keys() - parameters.keys() - set(elsewhere))
     if missing or extra:
         raise ModelFileError(f"weights do not fit the model: missing {missing[:3]}, not known {extra[:3]}")
     with torch.no_grad():

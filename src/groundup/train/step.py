@@ -24,7 +24,8 @@ from groundup.models.noise import row_keys
 from groundup.parallel import shard
 from groundup.parallel.mesh import sum_over_rows
 from groundup.parallel.norm import total_norm
-from groundup.parallel.ordered import OrderedSums
+from groundup.parallel.ordered import sum_of_rows
+from groundup.parallel.passes import Pass
 from groundup.tokens import IGNORE, Batch
 from groundup.train.state import TrainState
 
@@ -92,22 +93,18 @@ def train_step(
     counts = count_targets(micro_batches, len(objectives.sources), state)
     row_weights = _row_weights(counts, objectives)
     loss_sums = torch.zeros(counts.shape, dtype=torch.float32, device=state.device)
-    contexts = [replace(of, part=part) for of, part in zip(row_contexts(state, micro_batches), parts)]
-    ordered = OrderedSums(state.model.parameters(), state.mesh, len(micro_batches)) if state.exact else None
     # FSDP averages gradients over the ranks, the loss is a sum over them.
-    averaged_over = 1 if ordered is not None else shard.averaged_over(state.mesh)
-    for number, (batch, context) in enumerate(zip(micro_batches, contexts, strict=True), start=1):
-        shard.reduce_copies(state.model, now=number == len(micro_batches))
-        weights = row_weights[batch.sources] * averaged_over
-        row_sums, _ = state.model(**batch.inputs(), targets=batch.targets, row_weights=weights, context=context)
-        (row_sums * weights).sum().backward()
-        if ordered is not None:
-            ordered.take(batch.sources, row_sums.detach())
-        else:
-            loss_sums = loss_sums.index_add(0, batch.sources, row_sums.detach())
-    if ordered is not None:
-        loss_sums = ordered.give(loss_sums)
+    copies = 1 if state.exact else shard.averaged_over(state.mesh)
+    passes = [
+        Pass(batch.inputs(), batch.targets, row_weights[batch.sources] * copies, replace(context, part=part))
+        for batch, context, part in zip(micro_batches, row_contexts(state, micro_batches), parts, strict=True)
+    ]
+    row_sums, sources = state.passes(state.model, passes), [batch.sources for batch in micro_batches]
+    if state.exact:
+        loss_sums = sum_of_rows(loss_sums, sources, row_sums, state.mesh)
     else:
+        for of_rows, sums in zip(sources, row_sums, strict=True):
+            loss_sums = loss_sums.index_add(0, of_rows, sums)
         sum_over_rows(loss_sums, state.mesh)
     loss = (loss_sums * row_weights).sum()
     grad_norm, updated = clip_gradients(state, max_grad_norm, loss < loss_limit)
@@ -180,8 +177,9 @@ def clip_gradients(
 
     They are zeroed when the norm is not finite, or the loss not `acceptable`.
     """
-    gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
-    norm = total_norm(gradients).to(acceptable.device)
+    named = {name: p.grad for name, p in state.model.named_parameters() if p.grad is not None}
+    gradients = list(named.values())
+    norm = total_norm(named, state.mesh, state.model.shared).to(acceptable.device)
     used = torch.isfinite(norm) & acceptable
     scale = torch.where(used, (max_grad_norm / (norm + 1e-6)).clamp(max=1.0), torch.zeros_like(norm))
     scale = scale.to(gradients[0].device)  # which is another one than the loss's where gradients are offloaded
