@@ -14,14 +14,13 @@ from contextlib import contextmanager
 from typing import Protocol
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from groundup.parallel.compile import compile_units
-from groundup.parallel.mesh import DATA_NAMES, part, sharding_mesh
+from groundup.parallel.mesh import sharding_mesh
 from groundup.parallel.recompute import recompute_blocks
 
 
@@ -109,18 +108,6 @@ def local_tensor(tensor: Tensor) -> Tensor:
 def averaged_over(mesh: DeviceMesh | None) -> int:
     """Ranks over which gradients are averaged."""
     return sharding_mesh(mesh).size() if mesh is not None else 1
-
-
-def gathered_rows(tensor: Tensor, mesh: DeviceMesh | None) -> Tensor:
-    """The rows [rows, ...] of all ranks with rows of their own, behind each other (a collective: all must call it)."""
-    whole = tensor.clone()
-    for name in reversed(DATA_NAMES):
-        line = part(mesh, name)
-        if line is not None and line.size() > 1:
-            parts = [torch.empty_like(whole) for _ in range(line.size())]
-            dist.all_gather(parts, whole.contiguous(), group=line.get_group())
-            whole = torch.cat(parts)
-    return whole
 
 
 @torch.no_grad()

@@ -57,6 +57,7 @@ from groundup.tokens import Bigrams
 from groundup.train.average import AverageConfig, WeightAverage
 from groundup.train.spikes import SpikesConfig
 from groundup.train.stopping import EarlyStoppingConfig, ValidationConfig
+from groundup.train.stored import ReadTensors, StoredTensor
 
 Way = Literal["kernels", "compiled", "eager"]
 """How the blocks of a model are computed: by our own kernels, by torch.compile, or operator by operator."""
@@ -432,8 +433,10 @@ def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
     load_tensors(dict(model.named_parameters()), weights)
 
 
-def load_tensors(parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-    """As `load_weights`, for tensors by name."""
+def load_tensors(parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor | StoredTensor]) -> None:
+    """As `load_weights`, for tensors by name; of those that lie in files only what this rank holds is read."""
+    if isinstance(weights, ReadTensors):
+        weights = weights.stored
     missing, extra = sorted(parameters.keys() - weights.keys()), sorted(weights.keys() - parameters.keys())
     if missing or extra:
         raise ModelFileError(f"weights do not fit the model: missing {missing[:3]}, not known {extra[:3]}")
@@ -444,4 +447,7 @@ def load_tensors(parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor]
                 raise ModelFileError(
                     f"{name}: weights have shape {list(weight.shape)}, the model {list(parameter.shape)}"
                 )
-            shard.copy_full(parameter, weight)
+            if isinstance(weight, StoredTensor):
+                weight.fill(parameter)
+            else:
+                shard.copy_full(parameter, weight)
