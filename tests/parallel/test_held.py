@@ -11,8 +11,8 @@ from torch.distributed.tensor.placement_types import _StridedShard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from groundup.parallel.held import box_held
-from groundup.sharded.boxes import tiling_fault
 from groundup.sharded import Box
+from groundup.sharded.boxes import tiling_fault
 
 PLACED = {
     "whole": (Replicate(), Replicate()),

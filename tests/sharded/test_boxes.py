@@ -18,9 +18,9 @@ def divided(box: Box, data: st.DataObject) -> list[Box]:
         return [box]
     dim = data.draw(st.sampled_from(sides))
     cut = data.draw(st.integers(1, box.shape[dim] - 1))
-    rest = (box.offset[:dim] + (box.offset[dim] + cut,) + box.offset[dim + 1 :], box.shape[dim] - cut)
-    first = Box(box.offset, box.shape[:dim] + (cut,) + box.shape[dim + 1 :])
-    second = Box(rest[0], box.shape[:dim] + (rest[1],) + box.shape[dim + 1 :])
+    rest = ((*box.offset[:dim], box.offset[dim] + cut, *box.offset[dim + 1 :]), box.shape[dim] - cut)
+    first = Box(box.offset, (*box.shape[:dim], cut, *box.shape[dim + 1 :]))
+    second = Box(rest[0], (*box.shape[:dim], rest[1], *box.shape[dim + 1 :]))
     return divided(first, data) + divided(second, data)
 
 
@@ -32,7 +32,7 @@ def test_any_division_is_one_and_no_change_of_it_is(shape: tuple[int, ...], data
     others = boxes[:place] + boxes[place + 1 :]
     assert "numbers" in str(tiling_fault(others, shape)), "one is missing"
     for dim in range(len(shape)):
-        moved = boxes[place].offset[:dim] + (boxes[place].offset[dim] + 1,) + boxes[place].offset[dim + 1 :]
+        moved = (*boxes[place].offset[:dim], boxes[place].offset[dim] + 1, *boxes[place].offset[dim + 1 :])
         assert tiling_fault([*others, Box(moved, boxes[place].shape)], shape) is not None
 
 

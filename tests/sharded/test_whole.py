@@ -17,12 +17,13 @@ from groundup.sharded import INDEX, Box, check, file_of, open_stored, read_index
 from groundup.sharded.index import key_of
 
 FILE = "model.safetensors"
-DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool]
+CODES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
+CODES |= {torch.int64: "I64", torch.int32: "I32", torch.uint8: "U8", torch.bool: "BOOL"}
 PARTS = ("model-00000-of-00002.safetensors", "model-00001-of-00002.safetensors")
 
 
 def tensors() -> dict[str, torch.Tensor]:
-    made = {f"of.{str(dtype)[6:]}": (torch.arange(35).view(7, 5) % 2).to(dtype) for dtype in DTYPES}
+    made = {f"of.{str(dtype)[6:]}": (torch.arange(35).view(7, 5) % 2).to(dtype) for dtype in CODES}
     noise = torch.randn(6, 5, 4, generator=torch.Generator().manual_seed(0))
     return {**made, "noise": noise, "Z": torch.ones(()), "é": torch.zeros(3), "empty": torch.zeros(0, 3)}
 
@@ -32,8 +33,6 @@ def in_parts(folder: Path, found: dict[str, torch.Tensor]) -> None:
     folder.mkdir()
     files: dict[str, dict[str, torch.Tensor]] = {part: {} for part in PARTS}
     entries: dict[str, Any] = {}
-    codes = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
-    codes |= {torch.int64: "I64", torch.int32: "I32", torch.uint8: "U8", torch.bool: "BOOL"}
     for name, tensor in found.items():
         shape = tuple(tensor.shape)
         boxes = [Box.whole(shape)] if tensor.numel() else []
@@ -47,7 +46,7 @@ def in_parts(folder: Path, found: dict[str, torch.Tensor]) -> None:
         for number, box in enumerate(boxes):
             files[PARTS[number % 2]][key_of(name, box, shape)] = tensor[box.inside(Box.whole(shape))].contiguous()
         places = [[PARTS[number % 2], list(box.offset), list(box.shape)] for number, box in enumerate(boxes)]
-        entries[name] = {"dtype": codes[tensor.dtype], "shape": list(shape), "parts": places}
+        entries[name] = {"dtype": CODES[tensor.dtype], "shape": list(shape), "parts": places}
     for part, content in files.items():
         save_file(content, folder / part)
     index = {"format": 1, "ranks": 2, "files": {FILE: entries}}

@@ -26,6 +26,4 @@ def texts_of_all(text: str, mesh: DeviceMesh | None) -> list[str]:
     padded[: len(packed)] = sent
     heard = [torch.empty_like(padded) for _ in range(mesh.size())]
     dist.all_gather(heard, padded)
-    return [
-        zlib.decompress(bytes(each[:size].cpu().numpy())).decode() for each, size in zip(heard, sizes.tolist())
-    ]
+    return [zlib.decompress(bytes(each[:size].cpu().numpy())).decode() for each, size in zip(heard, sizes.tolist())]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 
 
 @dataclass(frozen=True, order=True)
@@ -49,7 +49,7 @@ class Box:
         if not self.shape:
             return [self]
         edges = [self.shape[0] * number // count for number in range(count + 1)]
-        return [self.rows(first, end - first) for first, end in zip(edges, edges[1:]) if end > first]
+        return [self.rows(first, end - first) for first, end in pairwise(edges) if end > first]
 
     def corners(self) -> Iterable[tuple[int, ...]]:
         """The points at which it ends."""

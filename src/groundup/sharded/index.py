@@ -23,8 +23,21 @@ from groundup.sharded.boxes import Box, tiling_fault
 INDEX = "parts.json"
 FORMAT_VERSION = 1
 DTYPE_BYTES = {
-    **{"BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2},
-    **{"I32": 4, "U32": 4, "F32": 4, "F64": 8, "I64": 8, "U64": 8},
+    "BOOL": 1,
+    "U8": 1,
+    "I8": 1,
+    "F8_E5M2": 1,
+    "F8_E4M3": 1,
+    "I16": 2,
+    "U16": 2,
+    "F16": 2,
+    "BF16": 2,
+    "I32": 4,
+    "U32": 4,
+    "F32": 4,
+    "F64": 8,
+    "I64": 8,
+    "U64": 8,
 }
 """Bytes of a number by the format's code of its type, in the order in which files have them last to first."""
 _PART_FILE = re.compile(r"[a-z]+-\d{5}-of-\d{5}\.safetensors")

@@ -114,8 +114,7 @@ class Stored(Mapping[str, Entry]):
 
 
 def open_stored(folder: Path, file: str) -> Stored:
-    """The tensors of a whole file in `folder`, which may lie in parts. Raises ModelFileError where they are not there.
-    """
+    """The tensors of a whole file in `folder`, which may lie in parts; ModelFileError where they are not there."""
     if is_sharded(folder):
         index = read_index(folder)
         if file in index.files:

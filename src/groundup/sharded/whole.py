@@ -2,7 +2,7 @@
 
 Those bytes are either written (consolidation) or only hashed: so a checkpoint has one hash, whoever wrote it.
 
-Invariant: to the bit what safetensors itself writes for these tensors; memory is BLOCK_BYTES, or one row if that is more.
+Invariant: to the bit what safetensors itself writes for these tensors; memory is BLOCK_BYTES, or one row.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Checkpoints: training state <-> folder with hashes. Fresh folder, fsync, manifest last, rename; newest good one wins.
 
-    checkpoints/step-00000120/   model.safetensors  optimizer.safetensors  state.json  manifest.json   (`snapshot` names all)
+    checkpoints/step-00000120/   model.safetensors  optimizer.safetensors  state.json  manifest.json, and others
     of several ranks             model-00000-of-00002.safetensors ...  parts.json (which part of what lies where)
 
 Invariant: a folder of this name with a manifest is whole or is found damaged by its hashes before anything in it is

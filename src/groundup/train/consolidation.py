@@ -1,6 +1,6 @@
 """A checkpoint in parts -> the one that a single rank would have written, streamed.
 
-Invariant: to the bit the files of one rank; memory is a few rows; until the new folder is whole the old one is in place.
+Invariant: to the bit the files of one rank; memory is a few rows; the old folder stays until the new one is whole.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A training state -> what one checkpoint of it holds: tensors by file and what is told beside them.
 
-    model.safetensors      optimizer.safetensors      (of a model that partly learns from weights given again: what learns)
+    model.safetensors      optimizer.safetensors      (where some weights are given again: what learns)
     memory.safetensors     what the model carries from step to step, where it does
     average.safetensors    the weights meant for use, where they are others
 

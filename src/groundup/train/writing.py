@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
 from groundup import stage
-from groundup.errors import GroundupError, ResourceError, first_line, resource_errors
+from groundup.errors import GroundupError, ResourceError, resource_errors
 from groundup.parallel.agreement import texts_of_all
 from groundup.sharded import INDEX
 from groundup.train.folders import folder_name, partial_of, prune, remove_leftovers, require_room, take_place
