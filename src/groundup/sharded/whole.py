@@ -59,7 +59,7 @@ def _numbers(stored: Stored, name: str) -> Iterator[memoryview]:
         box = whole.rows(first, min(at_once, rows - first)) if entry.shape else whole
         block = np.empty((*box.shape, width), dtype=np.uint8)
         stored.read(name, box, block)
-        yield memoryview(block.reshape(-1))
+        yield block.reshape(-1).data
 
 
 def write_whole(stored: Stored, path: Path) -> None:

@@ -92,7 +92,7 @@ class Saver:
                 self._begin(joint.snapshot.step, lambda: self._on_saved(joint.seal(self.keep)))
 
     def wait(self) -> None:
-        """Return when nothing is being written; every rank must call it. Raises ResourceError for a save that failed."""
+        """Return when nothing is being written; every rank must call it. Raises what went wrong with a save."""
         self._join()
         self.settle()
         self._join()
