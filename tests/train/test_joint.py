@@ -245,6 +245,9 @@ def test_killed_at_any_call_of_a_save_or_a_consolidation_a_whole_one_is_there(
         step, fallbacks = resumed(ranks, folder)
         assert fallbacks == []
         found.append(step)
+        if point % 5 == 0:  # the same again, with nothing cleaned
+            act(ranks, folder, whole)
+            assert [path.name for path in folder.iterdir()] == [f"step-0000000{1 if whole else 2}"]
     act(ranks, folder, whole)
     assert len(found) > 20 and found == sorted(found) and set(found) == ({1} if whole else {1, 2})
     assert [path.name for path in folder.iterdir()] == [f"step-0000000{1 if whole else 2}"]

@@ -20,7 +20,7 @@ from groundup import config, sharded, stage
 from groundup.errors import DataError, ModelFileError
 from groundup.log import logger
 from groundup.optim import load_flat_state
-from groundup.parallel.agreement import texts_of_all
+from groundup.parallel.exchange import texts_of_all
 from groundup.sharded import Box
 from groundup.train.consolidation import consolidate
 from groundup.train.folders import (

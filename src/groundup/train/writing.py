@@ -26,7 +26,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from groundup import stage
 from groundup.errors import GroundupError, ResourceError, resource_errors
-from groundup.parallel.agreement import texts_of_all
+from groundup.parallel.exchange import texts_of_all
 from groundup.sharded import INDEX
 from groundup.train.folders import folder_name, partial_of, prune, remove_leftovers, require_room, take_place
 from groundup.train.snapshot import Snapshot
@@ -91,7 +91,11 @@ class Joint:
         return partial
 
     def write(self, before_file: Callable[[], None] = nothing) -> None:
-        """Write, flush and hash this rank's files. Raises OSError where the system refuses."""
+        """Write, flush and hash this rank's files. Raises OSError where the system refuses, or ResourceError."""
+        if not self.partial.is_dir():
+            raise ResourceError(
+                f"{self.partial}: not there on this machine; set runtime.workdir to a folder that all share"
+            )
         for name, tensors in self.snapshot.files.items():
             before_file()
             _write_tensors(self.partial / name, tensors)
