@@ -18,16 +18,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
     "log": {"errors"},
-    "stage": {"config", "errors"},
+    "sharded": {"errors"},
+    "stage": {"config", "errors", "sharded"},
     "corpus": BASE,
     "tokens": BASE | {"corpus"},
     "kernels": set(),
     "models": {"config", "errors", "kernels"},
     "optim": {"config", "errors", "kernels"},
-    "parallel": {"config", "errors"},
+    "parallel": {"config", "errors", "sharded"},
     "inference": BASE | {"kernels", "models", "tokens", "parallel"},
     "evaluate": BASE | {"corpus", "models", "tokens", "parallel", "inference"},
-    "train": BASE | {"kernels", "tokens", "models", "optim", "parallel", "evaluate"},
+    "train": BASE | {"sharded", "kernels", "tokens", "models", "optim", "parallel", "evaluate"},
     "export": BASE | {"models", "tokens", "inference", "train"},
     "report": BASE,
     "pipeline": BASE
@@ -49,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
 }
 """Rooms in the order in which text passes through; the command reaches the others by name, so it starts at once."""
-WITHOUT_TORCH = ("errors", "config", "log", "stage", "corpus", "report", "doctor", "cli")
+WITHOUT_TORCH = ("errors", "config", "log", "sharded", "stage", "corpus", "report", "doctor", "cli")
 HOMELESS_NAMES = ("util", "common", "helper", "manager", "misc")
 
 

@@ -5,7 +5,8 @@
     stages/<name>/<fingerprint>/           finished: manifest.json was written last, then the folder was renamed
 
 Invariant: a folder without the `.partial` ending is complete, and its manifest holds the SHA-256 of each file in it.
-Files under `logs/` carry times and are left out of the canonical state hash.
+Files under `logs/` carry times and are left out of the canonical state hash; tensors that lie in parts enter it as the
+whole files that one rank would have written.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any
 
 from groundup import config
 from groundup.errors import DataError, LockedError, ModelFileError, ResourceError, resource_errors
+from groundup.sharded import whole_files
 
 MANIFEST = "manifest.json"
 DIGEST = "digest"
@@ -220,12 +222,24 @@ def hash_file(path: Path) -> str:
     return hasher.hexdigest()
 
 
-def seal(folder: Path, content: Mapping[str, Any]) -> None:
-    """Fsync and hash all files of `folder`, then write its manifest last. For stages and for checkpoints alike."""
-    files = {}
+def facts_of(path: Path) -> dict[str, Any]:
+    """What a manifest says of a file, which is flushed to the disk first."""
+    fsync_file(path)
+    return {"bytes": path.stat().st_size, "sha256": hash_file(path)}
+
+
+def seal(folder: Path, content: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    """Fsync and hash all files of `folder`, then write its manifest last. For stages and for checkpoints alike.
+
+    `known`: `facts_of` files that others have written. Raises ResourceError where one of them is not there as it was.
+    """
+    known, files = known or {}, dict[str, Mapping[str, Any]]()
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
-        fsync_file(path)
-        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": hash_file(path)}
+        name = path.relative_to(folder).as_posix()
+        files[name] = known.get(name) or facts_of(path)
+    for name, facts in known.items():
+        if name not in files or (folder / name).stat().st_size != facts["bytes"]:
+            raise ResourceError(f"{folder / name}: not there as it was written; all ranks must share one folder")
     for sub in sorted(p for p in folder.rglob("*") if p.is_dir()):
         fsync_folder(sub)
     whole = {"format": FORMAT_VERSION, **content, "files": files}
@@ -295,12 +309,23 @@ def _are_files(files: Any) -> bool:
 
 
 def verify(folder: Path) -> tuple[str, list[str]]:
-    """Re-hash every file of `folder` against its manifest -> (canonical state hash, faults; empty when all is well)."""
+    """Re-hash every file of `folder` against its manifest -> (canonical state hash, faults; empty when all is well).
+
+    Raises DataError without a sound manifest, ModelFileError where an index of parts does not fit its files.
+    """
     manifest = read_manifest(folder)
+    faults, files = faults_of(folder, manifest), manifest["files"]
+    return state_hash(files if faults else whole_files(folder, files)), faults
+
+
+def faults_of(folder: Path, manifest: Mapping[str, Any], share: tuple[int, int] = (0, 1)) -> list[str]:
+    """What does not hold of a manifest. `share` (i, n): hash only one of n equal parts of the files."""
     files = manifest["files"]
     # Older manifests have no hash of their own.
     sound = manifest.get(DIGEST) in (None, _digest(manifest))
     faults = [] if sound else [f"{MANIFEST}: differs from its own hash"]
+    largest_first = sorted(files, key=lambda name: (-files[name]["bytes"], name))
+    hashed = set(largest_first[share[0] :: share[1]])
     for name, expected in sorted(files.items()):
         path = folder / name
         if Path(name).is_absolute() or ".." in Path(name).parts:
@@ -309,11 +334,11 @@ def verify(folder: Path) -> tuple[str, list[str]]:
             faults.append(f"{name}: missing")
         elif path.stat().st_size != expected["bytes"]:
             faults.append(f"{name}: {path.stat().st_size} bytes, {expected['bytes']} recorded")
-        elif hash_file(path) != expected["sha256"]:
+        elif name in hashed and hash_file(path) != expected["sha256"]:
             faults.append(f"{name}: content differs from its recorded SHA-256")
     present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {MANIFEST}
     faults.extend(f"{name}: not in the manifest" for name in sorted(present - files.keys()))
-    return state_hash(files), faults
+    return faults
 
 
 def state_hash(files: Mapping[str, Mapping[str, Any]]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from safetensors import safe_open
 
 from groundup.errors import ModelFileError, ResourceError
-from groundup.export import ExportConfig, load_model, save_model, write
+from groundup.export import ExportConfig, load_model, save_model, save_weights, write
 from groundup.models import Decoder
 from groundup.tokens import Tokenizer
 
@@ -112,3 +113,37 @@ def test_a_disk_that_refuses_is_named(
     with pytest.raises(ResourceError, match="free some space"):
         save_model(make_model("llama"), tokenizer, tmp_path / "model", with_transformers=False)
     assert not (tmp_path / "model" / "config.json").exists()
+
+
+class Lent(Mapping[str, torch.Tensor]):
+    """Tensors made when they are asked for; `most` counts how many of them were there at once."""
+
+    def __init__(self, model: Decoder) -> None:
+        self.parameters = dict(model.named_parameters())
+        self.alive: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
+        self.most = 0
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        tensor = self.parameters[name].detach().clone()
+        self.alive.add(tensor)
+        self.most = max(self.most, len(self.alive))
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.parameters)
+
+    def __len__(self) -> int:
+        return len(self.parameters)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_weights_are_asked_for_one_after_the_other(
+    make_model: Make, tokenizer: Tokenizer, tmp_path: Path, layout: str
+) -> None:
+    model, config = make_model(layout), ExportConfig(max_shard_bytes=1)
+    weights = Lent(model)
+    save_model(model, tokenizer, tmp_path / "model", config, with_transformers=False)
+    save_weights(model.config, model.vocab_size, weights, lambda: model, tokenizer, tmp_path / "again", config, False)
+    assert weights.most <= 3 < len(weights)
+    for path in (tmp_path / "model").iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name

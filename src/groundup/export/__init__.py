@@ -3,7 +3,7 @@
 from groundup.export.adapter import save_adapter
 from groundup.export.adapter_source import with_adapter
 from groundup.export.check import check_export
-from groundup.export.huggingface import ExportConfig, save_model
+from groundup.export.huggingface import ExportConfig, save_model, save_weights
 from groundup.export.imports import import_model
 from groundup.export.load import LoadedModel, load_model
 from groundup.export.source import FittedSource, ModelSource, open_source
@@ -19,5 +19,6 @@ __all__ = [
     "open_source",
     "save_adapter",
     "save_model",
+    "save_weights",
     "with_adapter",
 ]

@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,23 @@ def check_export(
 
     Raises ModelFileError when a reader cannot open the folder or differs beyond the tolerance.
     """
+    return check_built(folder, lambda: model, tokenizer, dtype, text, with_transformers)
+
+
+def check_built(
+    folder: Path,
+    build: Callable[[], Network],
+    tokenizer: Tokenizer,
+    dtype: str = "float32",
+    text: str = SAMPLE_TEXT,
+    with_transformers: bool = True,
+) -> dict[str, Any]:
+    """As `check_export`, with a model that is made when it is needed and let go before the folder is read back."""
+    model = build()
     ids = _ids(tokenizer, text)[: model.config.context_length]
-    reloaded = load_model(folder)
     expected = _logits_of(model, ids)
+    del model
+    reloaded = load_model(folder)
     found = reloaded.logits(torch.tensor([ids]))[0]
     checks = {"text_tokens": len(ids), "groundup": _compare(folder, "Groundup", expected, found, TOLERANCE[dtype])}
     return {**checks, "transformers": _engine_check(folder, reloaded, ids, text, with_transformers)}

@@ -11,16 +11,18 @@ gives the model's logits. The same model gives the same bytes.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import singledispatch
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from groundup.config import Config
 from groundup.errors import resource_errors
-from groundup.export.check import check_export
+from groundup.export.check import check_built
 from groundup.export.load import LoadedModel
 from groundup.export.source import CONFIG
 from groundup.export.write import write_weights
@@ -60,21 +62,40 @@ def save_model(
     """
     if not isinstance(model, Network):
         raise TypeError(f"save_model takes a model or LoadedModel, not a {type(model).__name__}")
-    folder, config = Path(folder), config or ExportConfig()
+    state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    return save_weights(
+        model.config, model.vocab_size, state, lambda: model, tokenizer, Path(folder), config, with_transformers
+    )
+
+
+def save_weights(
+    model: NetworkConfig,
+    vocab_size: int,
+    weights: Mapping[str, Tensor],
+    build: Callable[[], Network],
+    tokenizer: Tokenizer,
+    folder: Path,
+    config: ExportConfig | None = None,
+    with_transformers: bool = True,
+) -> dict[str, Any]:
+    """As `save_model`, from weights that may be read as they are asked for: one tensor at a time is held.
+
+    `build`: the model with these weights, made only to compare with, and let go before the folder is read back.
+    """
+    config = config or ExportConfig()
     with resource_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG).unlink(missing_ok=True)
-        state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
-        write_weights(model.config, model.vocab_size, state, folder, TORCH_DTYPES[config.dtype], config.max_shard_bytes)
-        write_descriptions(model.config, tokenizer, folder, config)
+        write_weights(model, vocab_size, weights, folder, TORCH_DTYPES[config.dtype], config.max_shard_bytes)
+        write_descriptions(model, tokenizer, folder, config)
     try:
-        checks = check_export(folder, model, tokenizer, config.dtype, with_transformers=with_transformers)
+        checks = check_built(folder, build, tokenizer, config.dtype, with_transformers=with_transformers)
     except BaseException:
         (folder / CONFIG).unlink(missing_ok=True)
         raise
     return {
         "dtype": config.dtype,
-        "parameters": model.config.num_parameters(model.vocab_size),
+        "parameters": model.num_parameters(vocab_size),
         "bytes": sum(path.stat().st_size for path in folder.iterdir() if path.is_file()),
         "checks": checks,
     }

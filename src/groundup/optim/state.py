@@ -12,7 +12,7 @@ back the same optimizer to the bit; hyper-parameters are not state, they come fr
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -22,6 +22,20 @@ from groundup.errors import ModelFileError, RecipeError
 from groundup.optim.build import Optimizer
 
 _GROUP = "param_groups"
+
+
+class Stored(Protocol):
+    """A whole tensor that lies in files."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """Of the whole tensor."""
+
+    def fill(self, target: Tensor) -> None:
+        """Copy what this rank holds of it into a tensor of the same whole shape."""
+
+    def item(self) -> bool | int | float:
+        """The number, of a tensor of one."""
 
 
 def flat_state(optimizer: Optimizer) -> dict[str, Tensor]:
@@ -41,8 +55,9 @@ def flat_state(optimizer: Optimizer) -> dict[str, Tensor]:
     return found
 
 
-def load_flat_state(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Take back what `flat_state` gave, whole or sharded tensors; an empty mapping is the state before the first step.
+def load_flat_state(optimizer: Optimizer, tensors: Mapping[str, Tensor | Stored]) -> None:
+    """Take back what `flat_state` gave, whole or sharded tensors or such as lie in files; none is the state before the
+    first step.
 
     A parameter of which nothing is given has not been updated yet. Load the weights afterwards: an optimizer by name
     may move them while it makes its state. Raises ModelFileError naming the first tensor that is missing, unknown or
@@ -82,7 +97,7 @@ def _make_state(optimizer: Optimizer) -> None:
         group.update(values)
 
 
-def _forget_unmoved(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def _forget_unmoved(optimizer: Optimizer, tensors: Mapping[str, Tensor | Stored]) -> None:
     for part in optimizer.parts:
         for name, parameter in _members(part):
             state = part.state.get(parameter, {})
@@ -126,7 +141,7 @@ def _number(value: bool | int | float) -> Tensor:
     return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else torch.int64)
 
 
-def _filled(key: str, made: Any, tensors: Mapping[str, Tensor]) -> Any:
+def _filled(key: str, made: Any, tensors: Mapping[str, Tensor | Stored]) -> Any:
     """What the optimizer had made at this place, with the values given for it."""
     if isinstance(made, bool | int | float):
         return type(made)(tensors[key].item())
@@ -141,17 +156,20 @@ def _filled(key: str, made: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 @torch.no_grad()
-def _copy(key: str, made: Tensor, value: Tensor) -> None:
+def _copy(key: str, made: Tensor, value: Tensor | Stored) -> None:
     if value.shape != made.shape:
         raise ModelFileError(
             f"optimizer state {key[:80]}: shape {list(value.shape)}, the parameter has {list(made.shape)}"
         )
+    if not isinstance(value, Tensor):
+        value.fill(made)
+        return
     if isinstance(made, DTensor) and not isinstance(value, DTensor):
         value = distribute_tensor(value.to(made.device), made.device_mesh, made.placements, src_data_rank=None)
     made.copy_(value)
 
 
-def _set_group_value(optimizer: Optimizer, key: str, value: Tensor) -> None:
+def _set_group_value(optimizer: Optimizer, key: str, value: Tensor | Stored) -> None:
     _, index, name = key.split(".", 2)
     groups, start = optimizer.param_groups, optimizer.start_values
     if not index.isdigit() or int(index) >= len(groups) or name not in start[int(index)]:

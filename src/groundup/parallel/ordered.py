@@ -22,8 +22,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
+from groundup.parallel.mesh import DATA_NAMES, part
 from groundup.parallel.passes import Pass, Passes, one_after_another
-from groundup.parallel.shard import gathered_rows
 
 BUCKET_ELEMENTS = 2**22
 """Gradients go to the other ranks about so many numbers at a time, which bounds the memory for it."""
@@ -90,8 +90,19 @@ def sum_of_rows(
     loss_sums: Tensor, sources: Sequence[Tensor], losses: Sequence[Tensor], mesh: DeviceMesh | None
 ) -> Tensor:
     """`loss_sums` with the losses of all ranks' rows added by their source, row after row of the global batch."""
-    whole = [gathered_rows(torch.cat(list(each)), mesh) for each in (sources, losses)]
+    whole = [_of_all_ranks(torch.cat(list(each)), mesh) for each in (sources, losses)]
     return loss_sums.index_add(0, *whole)
+
+
+def _of_all_ranks(rows: Tensor, mesh: DeviceMesh | None) -> Tensor:
+    """The rows of all ranks with rows of their own, behind each other."""
+    for name in reversed(DATA_NAMES):
+        line = part(mesh, name)
+        if line is not None and line.size() > 1:
+            parts = [torch.empty_like(rows) for _ in range(line.size())]
+            dist.all_gather(parts, rows.contiguous(), group=line.get_group())
+            rows = torch.cat(parts)
+    return rows
 
 
 def _sum_across_ranks(tensors: Sequence[Tensor], ranks: int) -> None:

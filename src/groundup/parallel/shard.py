@@ -10,12 +10,11 @@ so a loss that is a sum over ranks is multiplied by the world size by whoever ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
@@ -24,7 +23,7 @@ from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 from groundup.parallel import tensor
 from groundup.parallel.compile import compile_units
 from groundup.parallel.context import ContextLine, context_line
-from groundup.parallel.mesh import DATA_NAMES, PIPELINE, TENSOR, ContextAttention, part, sharding_mesh
+from groundup.parallel.mesh import TENSOR, ContextAttention, part, sharding_mesh
 from groundup.parallel.recompute import Kind as RecomputeKind
 from groundup.parallel.recompute import Recompute, limit_kept, recompute_blocks
 
@@ -161,51 +160,9 @@ def local_tensor(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def whole_tensors(tensors: Mapping[str, Tensor], mesh: DeviceMesh | None) -> dict[str, Tensor]:
-    """Tensors unsharded, on the CPU, by name; with stages, rank 0 gets those of all stages, one after the other.
-
-    A collective: every rank must call it, with what it has itself.
-    """
-    line = part(mesh, PIPELINE)
-    if line is None:
-        return {name: full_tensor(tensor).cpu().contiguous() for name, tensor in tensors.items()}
-    group, place, device = line.get_group(), line.get_local_rank(), line.device_type
-    held: list[list[tuple[str, torch.Size, torch.dtype]]] = [[] for _ in range(line.size())]
-    dist.all_gather_object(held, [(name, each.shape, each.dtype) for name, each in tensors.items()], group=group)
-    # What several ranks have (a table that is tied) comes from the first of them.
-    giver = {name: rank for rank in reversed(range(line.size())) for name, _, _ in held[rank]}
-    of_rank_0 = dist.get_global_rank(group, 0) == 0
-    found = {}
-    for name, each in tensors.items():
-        whole = full_tensor(each).contiguous()
-        if place == 0:
-            found[name] = whole.cpu()
-        elif of_rank_0 and giver[name] == place:
-            dist.send(whole.to(device), group=group, group_dst=0)
-    for rank in range(1, line.size() if of_rank_0 and place == 0 else 1):
-        for name, shape, dtype in held[rank]:
-            if giver[name] == rank:
-                whole = torch.empty(shape, dtype=dtype, device=device)
-                dist.recv(whole, group=group, group_src=rank)
-                found[name] = whole.cpu()
-    return found
-
-
 def averaged_over(mesh: DeviceMesh | None) -> int:
     """Ranks over which gradients are averaged."""
     return sharding_mesh(mesh).size() if mesh is not None else 1
-
-
-def gathered_rows(tensor: Tensor, mesh: DeviceMesh | None) -> Tensor:
-    """The rows [rows, ...] of all ranks with rows of their own, behind each other (a collective: all must call it)."""
-    whole = tensor.clone()
-    for name in reversed(DATA_NAMES):
-        line = part(mesh, name)
-        if line is not None and line.size() > 1:
-            parts = [torch.empty_like(whole) for _ in range(line.size())]
-            dist.all_gather(parts, whole.contiguous(), group=line.get_group())
-            whole = torch.cat(parts)
-    return whole
 
 
 @torch.no_grad()

@@ -412,7 +412,7 @@ def _show_previews(context: Context, mixture: Mixture) -> None:
         logger.info(f"  {preview}", extra={"escaped": True})
 
 
-def trained_weights(context: Context, phase: str) -> dict[str, torch.Tensor]:
+def trained_weights(context: Context, phase: str) -> Mapping[str, torch.Tensor]:
     """Final weights of a finished phase, by parameter name: what it learnt, on what it started from."""
     learned = learned_weights(context, phase)
     section = adapters.tuning_section(context, phase)
@@ -422,7 +422,7 @@ def trained_weights(context: Context, phase: str) -> dict[str, torch.Tensor]:
     return adapters.tuned(context, section.tune, trained_weights(context, start), learned)
 
 
-def learned_weights(context: Context, phase: str) -> dict[str, torch.Tensor]:
+def learned_weights(context: Context, phase: str) -> Mapping[str, torch.Tensor]:
     """What a finished phase left in its last checkpoint: all weights, or those that learnt."""
     found = context.done[phase]
     return checkpoint.read_tensors(found.path / str(found.summary["weights"]))

@@ -37,9 +37,11 @@ from groundup.pipeline.phases import (
     build_pretrain,
     instruct_identity,
     learned_weights,
+    model_with,
     pretrain_identity,
     text_rows,
     trained_model,
+    trained_weights,
 )
 from groundup.pipeline.preferences import (
     build_comparisons,
@@ -319,7 +321,9 @@ def _export_identity(context: Context) -> Mapping[str, Any]:
 
 def _build_export(context: Context, work: Path) -> Mapping[str, Any]:
     phase = final_phase(context)
-    checks = export.save_model(trained_model(context, phase), context.tokenizer(), work, context.recipe.export)
+    model, vocab_size, weights = context.recipe.model, context.vocab_size, trained_weights(context, phase)
+    built = partial(model_with, context, weights, dtype_of("fp32"))
+    checks = export.save_weights(model, vocab_size, weights, built, context.tokenizer(), work, context.recipe.export)
     adapter, tune = {}, adapters.low_rank(context, phase)
     if tune is not None:
         learned = learned_weights(context, phase)

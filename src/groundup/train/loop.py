@@ -328,7 +328,9 @@ class _Loop:
             self._validate()
         due = time.monotonic() - self.saved_at >= self.checkpoint_every_seconds
         asked = int(stop.signal or 0) if stop.requested else 0
-        came, saving = self._highest(asked, int(due))
+        came, saving, writing = self._highest(asked, int(due), int(self.saver.busy))
+        if not writing:
+            self.saver.settle()
         if came or saving or self.over:
             if not self._ranks_agree():
                 return False
@@ -419,11 +421,12 @@ class _Loop:
         return Path(kept) / checkpoint.weights_file(self.folder / kept)
 
     def finish(self) -> None:
-        """Leave only the last checkpoint, which is the phase's result."""
+        """Leave only the last checkpoint, which is the phase's result, in whole tensors whatever the ranks."""
         if self.state.rank == 0:
-            checkpoint.prune(self.checkpoints, keep=1)
             for folder in (self.checkpoints, self.folder / BEST):
                 checkpoint.remove_leftovers(folder)
+                checkpoint.consolidate(folder)
+            checkpoint.prune(self.checkpoints, keep=1)
 
     def summary(self) -> dict[str, Any]:
         """Figures of the phase for manifests and reports."""

@@ -65,6 +65,7 @@ from groundup.tokens import Bigrams
 from groundup.train.average import AverageConfig, WeightAverage
 from groundup.train.spikes import SpikesConfig
 from groundup.train.stopping import EarlyStoppingConfig, ValidationConfig
+from groundup.train.stored import ReadTensors, StoredTensor
 from groundup.train.virtual_shards import check_exact, virtual_shard_rows
 
 Way = Literal["kernels", "compiled", "eager"]
@@ -576,9 +577,16 @@ def load_weights(model: Network, weights: Mapping[str, Tensor]) -> None:
 
 
 def load_tensors(
-    parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor], elsewhere: Collection[str] = ()
+    parameters: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor | StoredTensor],
+    elsewhere: Collection[str] = (),
 ) -> None:
-    """As `load_weights`, for tensors by name; those named by `elsewhere` are for other ranks."""
+    """As `load_weights`, for tensors by name; of those that lie in files only what this rank holds is read.
+
+    Those named by `elsewhere` are for other ranks.
+    """
+    if isinstance(weights, ReadTensors):
+        weights = weights.stored
     missing = sorted(parameters.keys() - weights.keys())
     extra = sorted(weights.keys() - parameters.keys() - set(elsewhere))
     if missing or extra:
@@ -590,4 +598,7 @@ def load_tensors(
                 raise ModelFileError(
                     f"{name}: weights have shape {list(weight.shape)}, the model {list(parameter.shape)}"
                 )
-            shard.copy_full(parameter, weight)
+            if isinstance(weight, StoredTensor):
+                weight.fill(parameter)
+            else:
+                shard.copy_full(parameter, weight)
