@@ -246,8 +246,8 @@ class Recipe(Config):
             _check_pairs(self.task, self.model.num_parts)
         _check_preferences(self)
         for phase in (self.pretrain, self.instruct, self.preferences, self.task):
-            if phase is not None:
-                _check_phase(phase, self.model, self.runtime.ranks)
+            for size in self.runtime.world_sizes if phase is not None else ():
+                _check_phase(phase, self.model, self.runtime.parallel.data_ranks(size))
         return self
 
 
