@@ -8,7 +8,11 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from torch.distributed.elastic.rendezvous import RendezvousClosedError, RendezvousConnectionError, RendezvousTimeoutError
+from torch.distributed.elastic.rendezvous import (
+    RendezvousClosedError,
+    RendezvousConnectionError,
+    RendezvousTimeoutError,
+)
 
 from groundup import agent
 from groundup.agent import Meeting
@@ -39,7 +43,8 @@ def test_the_host_is_the_machine_that_has_the_address() -> None:
         agent.own_address(Meeting("a", 2, 1, "no-such-host.invalid:29500"))
 
 
-def test_a_port_that_another_program_has_is_named(taken: int) -> None:
+def test_a_port_that_another_program_has_is_named(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "ANSWER_SECONDS", 2)
     with pytest.raises(ResourceError, match=rf"port 127.0.0.1:{taken} is taken by another program; give a free port"):
         agent._join(Meeting("a", 2, 2, f"127.0.0.1:{taken}"))
 

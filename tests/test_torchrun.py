@@ -13,7 +13,7 @@ from groundup.errors import CrashLoopError
 from groundup.log import JsonLines
 from groundup.torchrun import LastWords, Restarts, cause, last_words, restart_cause
 
-LOST = LastWords(6, "rank 0 of 2: another rank ended", [], seconds=1.0, follows=True)
+LOST = LastWords(6, "rank 0 of 2: another rank ended", [], seconds=1.0, follows=True, again=True)
 STOPPED = LastWords(75, "asked to stop (SIGTERM)", [], seconds=2.0, follows=False)
 FULL = LastWords(6, "no space left on the disk", ["why"], seconds=3.0, follows=False)
 

@@ -4,9 +4,9 @@
     several        HOST:PORT of one of them, which keeps the store; the others wait for it, and for enough machines
     a rank fails   -> `Restarts.failed` -> all ranks again, or none; a machine that comes or goes: all again
 
-Each start of the ranks gets a store of its own: nothing that dead ranks left (addresses, words) is met again, and another
-machine may have rank 0. Invariant: `run` returns or raises; a meeting that is lost ends in one of our errors, however
-deep the agent hangs in a network call.
+Each start of the ranks gets a store of its own: nothing that dead ranks left (addresses, words) is met again, and
+another machine may have rank 0. Invariant: `run` returns or raises; a meeting that is lost ends in one of our errors,
+however deep the agent hangs in a network call.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ from groundup.errors import GroundupError, LostRankError, ResourceError
 from groundup.log import logger
 
 LOOPBACK = "127.0.0.1"
+ELSEWHERE = "192.0.2.1"
+"""An address that is nobody's, kept for documents."""
 STOP_SECONDS = 60
 """Time that ranks get to save their state once they are asked to stop."""
 GATHERING_SECONDS = 600
@@ -131,11 +133,23 @@ def own_address(meeting: Meeting) -> tuple[str, bool]:
 
     Raises OSError when the host is unknown or no way leads there.
     """
-    found = socket.getaddrinfo(*meeting.host_and_port, socket.AF_INET, socket.SOCK_DGRAM)[0][4]
+    host = meeting.host_and_port[0]
+    found = str(socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_DGRAM)[0][4][0])
+    own = _address_towards(found)
+    if not own.startswith("127."):
+        return own, own == found
+    if host == "localhost" or host.startswith("127."):
+        return own, True
+    # Many a machine takes its own name for the loopback, where no other one finds it.
+    with suppress(OSError):
+        own = _address_towards(ELSEWHERE)
+    return own, True
+
+
+def _address_towards(address: str) -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((str(found[0]), int(found[1]) or 1))  # sends nothing; the kernel picks the interface
-        own = str(probe.getsockname()[0])
-    return own, own == found[0]
+        probe.connect((address, 1))  # sends nothing; the kernel picks the interface
+        return str(probe.getsockname()[0])
 
 
 def run(
@@ -171,7 +185,9 @@ def run(
             farewell = threading.Thread(target=_close, args=(handler,), daemon=True)
             farewell.start()
             farewell.join(FAREWELL_SECONDS)
-    return result is not None and not result.is_failed()
+            if result is None:
+                raise RendezvousClosedError  # there were enough machines, and they are done
+    return not result.is_failed()
 
 
 def _close(handler: DynamicRendezvousHandler) -> None:
@@ -205,15 +221,18 @@ def _join(meeting: Meeting) -> DynamicRendezvousHandler:
                 )
                 try:
                     backend, store = create_backend(parameters)
+                    return create_handler(store, backend, parameters)
                 except RendezvousConnectionError as error:
-                    raise _taken(meeting, error) from None
-                return create_handler(store, backend, parameters)
+                    if taken or not hosts:
+                        raise _taken(meeting, error) from None
+                continue  # another command of this machine was a moment earlier, and is the host now
             why = "nothing answers there yet"
         except OSError as error:
             why = error.strerror or str(error)
         if time.monotonic() > deadline:
             raise ResourceError(
-                f"runtime.rendezvous: {meeting.endpoint[-80:]}: {why}; start the command on that machine too, or name another"
+                f"runtime.rendezvous: {meeting.endpoint[-80:]}: {why};"
+                " start the command on that machine too, or name another"
             )
         if not told:
             told = True
@@ -224,7 +243,8 @@ def _join(meeting: Meeting) -> DynamicRendezvousHandler:
 def _taken(meeting: Meeting, error: Exception) -> ResourceError:
     cause = error.__cause__ or error
     return ResourceError(
-        f"runtime.rendezvous: port {meeting.endpoint[-60:]} is taken by another program; give a free port of that machine",
+        f"runtime.rendezvous: port {meeting.endpoint[-60:]} is taken by another program;"
+        " give a free port of that machine",
         details=[str(cause).split("\n")[0][:300]],
     )
 
@@ -268,8 +288,8 @@ def _meeting_errors(meeting: Meeting) -> Any:
 
 def _lost(meeting: Meeting, why: str) -> ResourceError:
     return ResourceError(
-        f"the rendezvous at {meeting.endpoint[-60:]} is lost: that machine, its command or the way to it is gone;"
-        " the same command goes on from the last checkpoint",
+        f"the rendezvous at {meeting.endpoint[-60:] or LOOPBACK} is lost: that machine, its command or the way to it is"
+        " gone; the same command goes on from the last checkpoint",
         details=[why.split("\n")[0][:300]],
     )
 

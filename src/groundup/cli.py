@@ -799,7 +799,7 @@ VERBS: dict[str, Verb] = {
     "doctor": Verb("", "what this machine offers, what is missing, and the line that mends it", _doctor),
     "deploy": Verb(
         f"{_RECIPE} --for slurm|kubernetes|ray|torchrun [--output FILE] [--until VERB]",
-        "the file with which a cluster's scheduler starts the recipe: sbatch script, TrainJob, Ray job, torchrun script",
+        "the file with which a cluster starts the recipe: sbatch script, TrainJob, Ray job, torchrun script",
         _deploy,
         "deployment",
     ),

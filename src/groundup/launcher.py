@@ -190,7 +190,7 @@ def end_with_parent() -> None:
 
 
 def prepare_ranks(reports: Path, address: str, signals: Sequence[str]) -> None:
-    """Set what ranks on this machine inherit: who started them, where they leave their words, by which network they talk.
+    """Set what ranks on this machine inherit: their starter, where their words go, on which network they talk.
 
     `address`: this machine's own on that network. `signals`: those that their starter passes on.
     """

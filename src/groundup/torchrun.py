@@ -5,8 +5,8 @@
         <- each rank's last words in a file; the exit code and the message of the one that failed first
 
 Signals are passed on, and ranks that do not end by themselves are killed. Ranks that were lost, hung or killed are
-started again and go on from the last checkpoint. Invariant: no rank is left behind, what went wrong is said once, by this
-process, and starts without a checkpoint in between come to an end.
+started again and go on from the last checkpoint. Invariant: no rank is left behind, what went wrong is said once, by
+this process, and starts without a checkpoint in between come to an end.
 """
 
 from __future__ import annotations
@@ -150,7 +150,9 @@ class Restarts:
             return False
         self._in_a_row += 1
         self._leave({**self.last.about(), "number": self._in_a_row, "of": self._limit})
-        logger.warning(f"{first_line(error)}: starting the ranks again ({self._in_a_row} of {self._limit})")
+        logger.warning(
+            f"{first_line(error).split(';')[0]}: starting the ranks again ({self._in_a_row} of {self._limit})"
+        )
         return True
 
     def joined(self) -> None:

@@ -49,7 +49,7 @@ SBATCH = {
 
 def recipe_of(folder: Path, layout: str) -> tuple[Recipe, Path]:
     runtime = {**tiny.RUNTIME, "workdir": str(folder / "work"), **LAYOUTS[layout]}
-    path = tiny.write_recipe(folder, name="My run_7", runtime=runtime)
+    path = tiny.write_recipe(folder, name="My.run_7", runtime=runtime)
     return groundup.load_recipe(path, ["seed=3"]), path
 
 
@@ -202,12 +202,12 @@ def run_script(folder: Path, body: str, signals: int) -> tuple[int, str]:
         (folder / name).chmod(0o755)
     variables = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NODELIST": "a", "SLURM_CPUS_ON_NODE": "2", "CALLS": str(calls)}
     environment = {**os.environ, **variables, "PATH": f"{folder}:{os.environ['PATH']}"}
-    process = subprocess.Popen(["bash", "-c", script], env=environment, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    for _ in range(signals):
-        process.send_signal(10)
-    process.wait(timeout=60)
+    with subprocess.Popen(["bash", "-c", script], env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        for _ in range(signals):
+            process.send_signal(10)
+        process.wait(timeout=60)
     return process.returncode, calls.read_text()
 
 

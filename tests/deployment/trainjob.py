@@ -116,7 +116,5 @@ TRAINER_VERSION = "trainer.kubeflow.org/v1alpha1"
 SCHEMAS = {
     "ConfigMap": kind("ConfigMap", "v1", data={"type": "object", "additionalProperties": {"type": "string"}}),
     "TrainingRuntime": kind("TrainingRuntime", TRAINER_VERSION, spec=RUNTIME),
-    "TrainJob": kind(
-        "TrainJob", TRAINER_VERSION, spec=closed(("runtimeRef",), runtimeRef=REFERENCE, trainer=TRAINER)
-    ),
+    "TrainJob": kind("TrainJob", TRAINER_VERSION, spec=closed(("runtimeRef",), runtimeRef=REFERENCE, trainer=TRAINER)),
 }

@@ -63,7 +63,10 @@ def test_a_killed_rank_is_started_again_by_the_command_and_the_run_ends_with_the
     assert code == 0, errors
     assert errors.count("was killed by SIGKILL") == 2 and "starting the ranks again (1 of 3)" in errors
     told = events(recipe, "killed", "restart")
-    assert [(each["rank"], each["signal"], each["world_size"]) for each in told] == [(1, "SIGKILL", 2), (0, "SIGKILL", 2)]
+    assert [(each["rank"], each["signal"], each["world_size"]) for each in told] == [
+        (1, "SIGKILL", 2),
+        (0, "SIGKILL", 2),
+    ]
     assert len(events(recipe, "killed", "restarted")) == 2
     assert ranks.state_hash(recipe, "killed") == ranks.state_hash(recipe, "whole")
     assert not ranks.alive(list(ranks.ranks_of(process.pid).values()))
@@ -122,7 +125,12 @@ def test_machines_meet_by_the_command_and_one_that_is_lost_comes_back(tmp_path: 
     """Two commands on this machine stand for two machines; one is killed with its ranks, and started again."""
     recipe = ranks.write_recipe(tmp_path, 300, optimizer=ranks.ADAMW)
     ranks.finish(recipe, "two", TWO)
-    words = ("runtime.nodes=2", "runtime.min_nodes=1", "runtime.step_timeout_seconds=20", f"runtime.rendezvous={_free()}")
+    words = (
+        "runtime.nodes=2",
+        "runtime.min_nodes=1",
+        "runtime.step_timeout_seconds=20",
+        f"runtime.rendezvous={_free()}",
+    )
     ranks.command(recipe, "work")  # makes the folder that both share
     first = start(recipe, "work", *words)
     second = start(recipe, "work", *words)

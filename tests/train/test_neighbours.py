@@ -42,7 +42,7 @@ def test_a_thread_waits_where_a_call_of_torch_distributed_is_innermost() -> None
     """A store's `wait` called by torch's own code: as a collective, it returns when another rank has come."""
     place = compile("def call(wait):\n    return wait()\n", str(Path(dist.__file__).parent / "a.py"), "exec")
     room: dict[str, Any] = {}
-    exec(place, room)  # noqa: S102 - a function whose frame is in torch's folder
+    exec(place, room)  # a function whose frame is in torch's folder
     entered, lock = threading.Event(), threading.Lock()
 
     def train() -> None:
@@ -66,9 +66,7 @@ def test_a_thread_waits_where_a_call_of_torch_distributed_is_innermost() -> None
 def window(shares: dict[int, float], number: int) -> dict[int, dict[str, Any]]:
     """Heartbeats after so many windows in which ranks waited such shares of their time."""
     counted = number * SAMPLES
-    return {
-        rank: beat(rank, number, samples=counted, waiting=round(counted * share)) for rank, share in shares.items()
-    }
+    return {rank: beat(rank, number, samples=counted, waiting=round(counted * share)) for rank, share in shares.items()}
 
 
 def test_the_rank_that_the_others_wait_for_is_named_once() -> None:

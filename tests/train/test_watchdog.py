@@ -86,7 +86,6 @@ def test_the_time_out_follows_what_was_seen(tmp_path: Path) -> None:
     assert watching.timeout("validation") == 2000.0
 
 
-
 @pytest.mark.parametrize(
     ("this_one_waits", "other_beats", "culprits", "words"),
     [
@@ -107,6 +106,7 @@ def test_the_rank_for_which_the_others_wait_is_named(
     hangs: list[Any] = []
     ends: list[GroundupError] = []
     monkeypatch.setattr("groundup.train.watchdog.whereabouts", lambda frame: ("loop.py:9 step", this_one_waits))
+    monkeypatch.setattr("groundup.train.watchdog.COMPARED_TICKS", 30)
     beat(tmp_path, 0, beats=0)
     with watchdog(tmp_path, hangs, ends, rank=1, ranks=2) as watching, watching.section("step", 7):
         for number in range(1, 1000):
@@ -121,7 +121,8 @@ def test_the_rank_for_which_the_others_wait_is_named(
     assert "test_the_rank_for_which" in (tmp_path / "stacks-rank-1.txt").read_text()
 
 
-def test_a_section_that_ends_while_all_are_compared_is_no_hang(tmp_path: Path) -> None:
+def test_a_section_that_ends_while_all_are_compared_is_no_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("groundup.train.watchdog.COMPARED_TICKS", 100)
     ends: list[GroundupError] = []
     with watchdog(tmp_path, [], ends, timeout=0.1, rank=1, ranks=2) as watching:
         with watching.section("step", 7):

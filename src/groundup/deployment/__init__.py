@@ -1,4 +1,4 @@
-"""A recipe's `runtime:` -> the file with which a cluster's scheduler starts it: SLURM, Kubernetes, Ray, or bare machines."""
+"""A recipe's `runtime:` -> the file with which a cluster starts it: SLURM, Kubernetes, Ray, or bare machines."""
 
 from __future__ import annotations
 

@@ -37,9 +37,9 @@ def objects(job: Job, cluster: Cluster) -> str:
         {"apiVersion": VERSION, "kind": "TrainJob", "metadata": about, "spec": _train_job(job)},
     ]
     head = (
-        "# Written by `groundup deploy --for kubernetes`, for Kubeflow Trainer 2. Create with: kubectl apply -f THIS_FILE\n"
-        f"# Volume claim {cluster.claim} (ReadWriteMany) holds data and {SHARED}/work; paths of the recipe must lead there,\n"
-        f"# relative ones are looked for below {SHARED}.\n"
+        "# Written by `groundup deploy --for kubernetes`, for Kubeflow Trainer 2. Create: kubectl apply -f THIS_FILE\n"
+        f"# Volume claim {cluster.claim} (ReadWriteMany) holds data and {SHARED}/work; paths of the recipe must lead\n"
+        f"# there, relative ones are looked for below {SHARED}.\n"
     )
     return head + yaml.safe_dump_all(parts, sort_keys=False, width=120)
 

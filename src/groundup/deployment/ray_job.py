@@ -1,7 +1,7 @@
 """A job -> a Python script for `ray job submit`: a task a machine runs the command there, all meet at the first.
 
-Ray only finds the machines and holds their devices. Its own trainer is not used: it would start the process group and the
-ranks itself, so a restart would be another one than everywhere else.
+Ray only finds the machines and holds their devices. Its own trainer is not used: it would start the process group and
+the ranks itself, so a restart would be another one than everywhere else.
 """
 
 from __future__ import annotations

@@ -42,13 +42,12 @@ export {exports} PYTHONUNBUFFERED=1
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 port=$((20000 + SLURM_JOB_ID % 20000))
 
-srun --ntasks-per-node=1 --cpus-per-task={cores} --kill-on-bad-exit=0{gone} \\
-  {shlex.join(job.command)}{meeting} &
-step=$!
-
 # The signal ahead of the end comes to this shell alone; srun passes it on, the run saves its state and ends with 75.
 asked=1
 trap 'asked=1; kill -USR1 "$step"' USR1 TERM
+srun --ntasks-per-node=1 --cpus-per-task={cores} --kill-on-bad-exit=0{gone} \\
+  {shlex.join(job.command)}{meeting} &
+step=$!
 while [ "$asked" -eq 1 ]; do
   asked=0
   wait "$step"

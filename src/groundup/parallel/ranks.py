@@ -4,8 +4,8 @@
     others    wait for its words, train with it, and wait again
 
 Words go through the store at which the ranks met, not through a collective: text may be prepared for hours, and no
-collective waits that long. A store may outlive its ranks, so each start of them agrees on a name for its keys. Invariant:
-every rank hears the same words in the same order, and none of those said to ranks that are gone.
+collective waits that long. A store may outlive its ranks, so each start of them agrees on a name for its keys.
+Invariant: every rank hears the same words in the same order, and none of those said to ranks that are gone.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def _store(place: Rank) -> Store:
 def _agreed(place: Rank, store: Store) -> str:
     """The name under which these ranks speak, which no earlier ones had.
 
-    The first makes it up; it is valid for another rank once the first has answered that one by its own mark. Neither the
-    number of starts would do, which differs between machines that came at different times, nor the number of ranks.
+    The first makes it up; it is valid for another rank once the first has answered that one by its own mark. The number
+    of starts would not do: it differs between machines that came at different times.
     """
     mark = uuid.uuid4().hex
     if place.rank == 0:
@@ -106,8 +106,8 @@ def _agreed(place: Rank, store: Store) -> str:
                 return lead
         time.sleep(LISTENING_SECONDS)
     raise LostRankError(
-        f"rank {place.rank} of {place.world_size}: rank 0 did not come within {MEETING_SECONDS:.0f} s; see what it said."
-        " The same command goes on from the last checkpoint"
+        f"rank {place.rank} of {place.world_size}: rank 0 did not come within {MEETING_SECONDS:.0f} s; see what it"
+        " said. The same command goes on from the last checkpoint"
     )
 
 

@@ -99,9 +99,7 @@ def run(
         _make(folder)
         with stage.lock(folder.with_name(folder.name + ".lock")):
             colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-            context = Context(
-                recipe, folder, stop, colour, faults=wanted_faults, ranks=ranks, restart=restart, end=end
-            )
+            context = Context(recipe, folder, stop, colour, faults=wanted_faults, ranks=ranks, restart=restart, end=end)
             _refresh(context)
             stage.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
             _require(recipe, until, ranks)

@@ -1,8 +1,8 @@
 """Who does what since when: a heartbeat file per rank, and an end to a run that hangs.
 
     with watchdog.section("step", 7): ...            the loop says what it is at
-    heartbeats/rank-0.json                           {rank, host, pid, phase, section, step, section_seconds, time, beats}
-                                                     of several ranks also {at, waits, samples, waiting} (neighbours)
+    heartbeats/rank-0.json                           {rank, host, pid, phase, section, step, section_seconds, time,
+                                                     beats}, of several ranks also {at, waits, samples, waiting}
     longer than its time-out -> stacks of all threads to the log and stacks-rank-0.txt, event `watchdog`, exit code 6
     of several ranks         -> the one for which the others wait is named; also where it is only slow (`straggler`)
 
@@ -169,7 +169,9 @@ class Watchdog:
 
     def _slow(self, facts: dict[str, Any]) -> None:
         share = f"{facts['others_wait_share']:.0%} of their time"
-        logger.warning(f"rank {facts['rank']} on {facts['host']} is slow: the others wait {share} for it ({facts['at']})")
+        logger.warning(
+            f"rank {facts['rank']} on {facts['host']} is slow: the others wait {share} for it ({facts['at']})"
+        )
         self._on_straggler(facts)
 
     def _compared(self) -> list[dict[str, Any]] | None:
@@ -242,4 +244,5 @@ def _first_words(found: Sequence[Mapping[str, Any]], where: str, seconds: float,
         return f"{where} takes {seconds:.0f} s: {who}{remedy}"
     first = found[0]
     what = "is silent (stopped, or its machine is gone)" if first["silent"] else f"hangs at {first['at'] or '?'}"
-    return f"rank {first['rank']} on {first['host']} (process {first['pid']}) {what} in {where} for {seconds:.0f} s{remedy}"
+    who = f"rank {first['rank']} on {first['host']} (process {first['pid']})"
+    return f"{who} {what} in {where} for {seconds:.0f} s{remedy}"
