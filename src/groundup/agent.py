@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from torch.distributed import DistError
-from torch.distributed.elastic.agent.server import WorkerGroup, WorkerSpec, WorkerState
-from torch.distributed.elastic.agent.server.api import RunResult
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec, WorkerState
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.elastic.rendezvous import (
@@ -107,7 +106,7 @@ class _Agent(LocalElasticAgent):
         super()._rendezvous(worker_group)
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
-        result = super()._monitor_workers(worker_group)
+        result: RunResult = super()._monitor_workers(worker_group)
         self.rounds = (self.rounds or 0) + 1 if result.state is WorkerState.HEALTHY else None
         if result.state in (WorkerState.FAILED, WorkerState.UNHEALTHY):
             ends = {rank: failure.exitcode for rank, failure in result.failures.items()}

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
@@ -22,7 +22,7 @@ from groundup.pipeline import Recipe
 from tests.deployment import trainjob
 from tests.end_to_end import tiny
 
-LAYOUTS = {
+LAYOUTS: dict[str, dict[str, Any]] = {
     "one machine": {"devices": 2, "device": "cpu", "threads": 4},
     "machines": {"devices": 2, "nodes": 4, "parallel": {"tensor": 2, "shard": 2}},
     "fewer go on": {"devices": 1, "nodes": 2, "min_nodes": 1, "restarts": 7},

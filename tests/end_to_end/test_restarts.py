@@ -142,8 +142,7 @@ def test_machines_meet_by_the_command_and_one_that_is_lost_comes_back(tmp_path: 
     wait_for(lambda: steps(recipe, "work") > reached, first)
     assert time.monotonic() - lost < 60
     second = start(recipe, "work", *words)
-    sizes = lambda: [each["world_size"] for each in events(recipe, "work", "resumed")]  # noqa: E731
-    wait_for(lambda: 2 in sizes()[1:], first)
+    wait_for(lambda: 2 in [each["world_size"] for each in events(recipe, "work", "resumed")], first)
     for process in (first, second):
         code, errors = end(process, 200)
         assert code == 0, errors
