@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from groundup import cli, errors, launcher, log, torchrun
+from groundup import agent, cli, errors, launcher, log, torchrun
 from groundup.errors import DataError, DivergedError, Interrupted, LockedError, ModelFileError
 from tests.report.toy_run import make_run
 
@@ -59,13 +59,13 @@ class ToyPipeline:
     def __init__(self, folder: Path, failure: BaseException | None = None) -> None:
         self.folder, self.failure = folder, failure
         self.asked: list[Any] = []
-        self.runtime = SimpleNamespace(devices=1, nodes=1, ranks=1)
+        self.runtime = SimpleNamespace(devices=1, nodes=1, ranks=1, fewest_nodes=1, rendezvous="", restarts=3)
 
     def load_recipe(self, path: str, overrides: list[str]) -> Any:
         self.asked.append((path, overrides))
         return SimpleNamespace(name="atlas", runtime=self.runtime)
 
-    def run(self, recipe: Any, until: str, faults: str = "", ranks: Any = None) -> Any:
+    def run(self, recipe: Any, until: str, **given: Any) -> Any:
         self.asked.append(until)
         if self.failure:
             raise self.failure
@@ -214,16 +214,24 @@ def test_failures_end_in_their_documented_code(
 def test_several_devices_are_ranks_of_the_same_command(
     toy: ToyPipeline, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    toy.runtime, started = SimpleNamespace(devices=2, nodes=1, ranks=2), []
-    known, room = cli._room, SimpleNamespace(start=lambda given, processes: started.append((given, processes)))
+    vars(toy.runtime).update(devices=2, ranks=2)
+    started: list[Any] = []
+
+    def start(given: list[str], processes: int, meeting: Any, *, restarts: int, events: Path, lost: Any) -> None:
+        started.append((given, processes, meeting.nodes, meeting.min_nodes, meeting.endpoint, restarts))
+
+    known, room = cli._room, SimpleNamespace(start=start, Meeting=agent.Meeting)
     monkeypatch.setattr(cli, "_room", lambda name: room if name == "torchrun" else known(name))
     assert cli.main(["run", "toy.yaml", "-q"]) == 0
-    assert started == [(["run", "toy.yaml", "-q"], 2)] and toy.asked == [("toy.yaml", [])]
+    assert started == [(["run", "toy.yaml", "-q"], 2, 1, 1, "", 3)] and toy.asked == [("toy.yaml", [])]
     assert cli.main(["prepare", "toy.yaml"]) == 0
     assert toy.asked[-1] == "conversations", "text needs no ranks"
-    toy.runtime = SimpleNamespace(devices=2, nodes=3, ranks=6)
+    vars(toy.runtime).update(nodes=3, fewest_nodes=2, ranks=6)
     assert cli.main(["run", "toy.yaml"]) == 2
-    assert "torchrun --nnodes 3 --nproc-per-node 2" in capsys.readouterr().err
+    assert "runtime.nodes is 3: say where they meet, runtime.rendezvous=" in capsys.readouterr().err
+    toy.runtime.rendezvous = "first:29500"
+    assert cli.main(["run", "toy.yaml"]) == 0
+    assert started[-1] == (["run", "toy.yaml"], 2, 3, 2, "first:29500", 3)
 
 
 def test_a_rank_leaves_its_error_to_the_command_that_started_it(
@@ -238,7 +246,7 @@ def test_a_rank_leaves_its_error_to_the_command_that_started_it(
     assert cli.main(["run", "toy.yaml"]) == 3
     assert capsys.readouterr().err == ""
     words = torchrun.last_words(tmp_path)[1]
-    assert (words.exit_code, words.message, words.follows) == (3, "no document was kept", False)
+    assert (words.exit_code, words.message, words.follows, words.again) == (3, "no document was kept", False, False)
     assert words.error().details == ["3 x too short"]
     monkeypatch.setattr(launcher, "place", lambda: dataclasses.replace(place, reports=None))
     assert cli.main(["run", "toy.yaml"]) == 3

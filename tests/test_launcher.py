@@ -157,6 +157,14 @@ def test_a_place_is_read_where_torchrun_gave_one(monkeypatch: pytest.MonkeyPatch
     assert launcher.place() == launcher.Place(3, 4, 1, 2, "host", 29500, attempt=0)
     os.environ["GROUNDUP_STARTED_BY"], os.environ["TORCHELASTIC_RESTART_COUNT"] = "12:/tmp/words", "2"
     assert launcher.place() == launcher.Place(3, 4, 1, 2, "host", 29500, attempt=2, reports=Path("/tmp/words"))
+    os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "a"}
+    assert launcher.place() is not None, "one rank that torchrun left, where there were more"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the Linux kernel")
+def test_the_network_of_an_address_is_found() -> None:
+    assert launcher.interface_with("127.0.0.1") == "lo"
+    assert launcher.interface_with("192.0.2.7") is None
 
 
 @pytest.mark.parametrize("environment", [{}, {"WORLD_SIZE": "8"}, {"RANK": "0", "WORLD_SIZE": "1"}])

@@ -34,7 +34,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline": BASE
     | {"corpus", "tokens", "models", "optim", "parallel", "inference", "evaluate", "train", "export", "report"},
     "launcher": set(),
-    "torchrun": {"errors", "launcher"},
+    "agent": {"errors", "log"},
+    "torchrun": {"errors", "log", "launcher", "agent"},
+    "deployment": {"config", "errors", "pipeline"},
     "verification": {"config", "errors", "stage"},
     "doctor": {"kernels", "launcher"},
     "reference": {"config"},

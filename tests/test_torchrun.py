@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from groundup.torchrun import LastWords, cause, last_words
+from groundup.errors import CrashLoopError
+from groundup.log import JsonLines
+from groundup.torchrun import LastWords, Restarts, cause, last_words, restart_cause
 
-LOST = LastWords(6, "rank 0 of 2: another rank ended", [], seconds=1.0, follows=True)
+LOST = LastWords(6, "rank 0 of 2: another rank ended", [], seconds=1.0, follows=True, again=True)
 STOPPED = LastWords(75, "asked to stop (SIGTERM)", [], seconds=2.0, follows=False)
 FULL = LastWords(6, "no space left on the disk", ["why"], seconds=3.0, follows=False)
 
@@ -40,3 +42,94 @@ def test_last_words_are_read_in_the_order_of_time(tmp_path: Path) -> None:
     for rank, each in ((0, FULL), (1, LOST)):
         (tmp_path / f"{rank}.json").write_text(json.dumps(vars(each)), encoding="utf-8")
     assert list(last_words(tmp_path).items()) == [(1, LOST), (0, FULL)]
+
+
+HUNG = LastWords(6, "rank 1 on h (process 7) hangs at loop.py:9 step", [], seconds=1.0, follows=False, again=True)
+PREEMPTED = LastWords(75, "asked to stop (SIGTERM): saved", [], seconds=1.0, follows=False)
+BROKEN = LastWords(1, "unexpected error, a fault of Groundup: ValueError", [], seconds=1.0, follows=False, again=True)
+KILLED = {1: -signal.SIGKILL}
+
+
+def leave(folder: Path, words: LastWords, rank: int = 1) -> None:
+    (folder / f"{rank}.json").write_text(json.dumps(vars(words)), encoding="utf-8")
+
+
+@pytest.fixture
+def events(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "events.jsonl"
+
+
+def rule(tmp_path: Path, events: Path, limit: int = 2, elastic: bool = False) -> Restarts:
+    folder = tmp_path / "words"
+    folder.mkdir()
+    return Restarts(folder, limit, events, elastic=elastic)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        FULL,
+        LastWords(2, "recipe", [], 1.0, False),
+        LastWords(3, "data", [], 1.0, False),
+        LastWords(4, "checkpoint", [], 1.0, False),
+        LastWords(5, "locked", [], 1.0, False),
+        LastWords(7, "diverged", [], 1.0, False),
+        LastWords(8, "crash loop", [], 1.0, False),
+        LastWords(130, "Ctrl-C", [], 1.0, False),
+        PREEMPTED,
+    ],
+)
+def test_what_another_start_cannot_mend_ends_the_command(tmp_path: Path, events: Path, words: LastWords) -> None:
+    restarts = rule(tmp_path, events)
+    leave(tmp_path / "words", words)
+    assert not restarts.failed({1: words.exit_code})
+    assert restarts.last is not None and restarts.last.error.exit_code == words.exit_code
+
+
+def test_killed_hung_and_lost_ranks_are_started_again_and_the_next_ones_are_told_why(
+    tmp_path: Path, events: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    restarts = rule(tmp_path, events, limit=3)
+    assert restarts.failed(KILLED)
+    told = restart_cause(tmp_path / "words")
+    assert told is not None and (told["rank"], told["signal"], told["number"], told["of"]) == (1, "SIGKILL", 1, 3)
+    assert "rank 1 was killed by SIGKILL" in told["cause"]
+    assert restart_cause(tmp_path / "words") is None, "told once"
+    leave(tmp_path / "words", HUNG)
+    assert restarts.failed({1: 6})
+    assert last_words(tmp_path / "words") == {}, "words of the last start are no words of the next"
+    told = restart_cause(tmp_path / "words")
+    assert told is not None and (told["rank"], told["exit_code"]) == (1, 6) and "hangs at" in told["cause"]
+    leave(tmp_path / "words", LOST, rank=0)
+    assert restarts.failed({0: 6})
+
+
+def test_starts_without_a_checkpoint_in_between_are_a_crash_loop(tmp_path: Path, events: Path) -> None:
+    restarts = rule(tmp_path, events, limit=2)
+    assert restarts.failed(KILLED) and restarts.failed(KILLED)
+    JsonLines(events).write({"event": "checkpoint_saved", "step": 5})
+    assert restarts.failed(KILLED) and restarts.failed(KILLED), "a checkpoint begins the count anew"
+    assert not restarts.failed(KILLED)
+    assert restarts.last is not None
+    error = restarts.last.error
+    assert isinstance(error, CrashLoopError) and error.exit_code == 8 and len(error.message) <= 200
+    assert "3 starts in a row" in error.message and "rank 1 was killed by SIGKILL" in error.message
+
+
+def test_no_restarts_where_none_are_wanted_and_none_for_the_same_fault_of_ours(tmp_path: Path, events: Path) -> None:
+    never = rule(tmp_path, events, limit=0)
+    assert not never.failed(KILLED) and never.last is not None and never.last.error.exit_code == 6
+    restarts = Restarts(tmp_path / "words", 5, events)
+    leave(tmp_path / "words", BROKEN)
+    assert restarts.failed({1: 1})
+    leave(tmp_path / "words", BROKEN)
+    assert not restarts.failed({1: 1}) and restarts.last is not None and restarts.last.error.exit_code == 1
+
+
+def test_where_fewer_machines_go_on_a_preempted_one_is_no_end(tmp_path: Path, events: Path) -> None:
+    restarts = rule(tmp_path, events, limit=1, elastic=True)
+    for _ in range(3):
+        leave(tmp_path / "words", PREEMPTED)
+        assert restarts.failed({1: 75}), "its state is saved, so this does not count"
+    restarts.joined()
+    assert restart_cause(tmp_path / "words") == {"cause": "another machine came"}

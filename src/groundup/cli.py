@@ -119,8 +119,22 @@ def _fail(error: GroundupError, exit_code: int, with_trace: bool, as_json: bool)
 def _leave_words(place: Any, error: GroundupError, exit_code: int, line: str, details: list[str]) -> None:
     """How this rank failed, for the command that started it (`torchrun.LastWords`)."""
     words = {"exit_code": exit_code, "message": line, "details": details, "seconds": time.monotonic()}
-    path = place.reports / f"{place.rank}.json"
-    path.write_text(json.dumps({**words, "follows": isinstance(error, LostRankError)}), encoding="utf-8")
+    path, again = place.reports / f"{place.rank}.json", error.another_start_may_help or exit_code == 1
+    words |= {"follows": isinstance(error, LostRankError), "again": again}
+    path.write_text(json.dumps(words), encoding="utf-8")
+
+
+def _ending(options: argparse.Namespace) -> Callable[[GroundupError], None]:
+    """How this process ends where it cannot return to `main`: it says why, as ever, and is gone."""
+
+    def end(error: GroundupError) -> None:
+        code = _fail(error, error.exit_code, options.verbose > 0, options.json)
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(code)
+
+    return end
 
 
 def _colour(stream: Any) -> bool:
@@ -223,9 +237,23 @@ def _parser(name: str, verb: Verb) -> _Parser:
         )
     if verb.options == "verify":
         parser.add_argument("--hashes-only", action="store_true", help="re-hash only; do not try whether it resumes")
+    if verb.options == "deployment":
+        _deployment_options(parser)
     if verb.options == "markdown":
         parser.add_argument("--markdown", action="store_true", help="print the reference of all fields instead")
     return parser
+
+
+def _deployment_options(parser: _Parser) -> None:
+    parser.add_argument("--for", dest="target", metavar="TARGET", help="slurm, kubernetes, ray or torchrun")
+    parser.add_argument("--output", metavar="FILE", help="write there, not to stdout")
+    parser.add_argument("--until", metavar="VERB", default="run", help="the verb that is started there (run)")
+    parser.add_argument("--time", metavar="TIME", default="24:00:00", help="slurm: longest time of a job (24:00:00)")
+    parser.add_argument("--partition", metavar="NAME", default="", help="slurm: queue")
+    parser.add_argument("--account", metavar="NAME", default="", help="slurm: who pays")
+    parser.add_argument("--image", metavar="IMAGE", default="groundup:latest", help="kubernetes: container image")
+    parser.add_argument("--claim", metavar="NAME", default="groundup", help="kubernetes: volume claim of data and work")
+    parser.add_argument("--namespace", metavar="NAME", default="default", help="kubernetes: namespace")
 
 
 def _comparison_options(parser: _Parser) -> None:
@@ -282,11 +310,13 @@ def _run(options: argparse.Namespace) -> None:
     pipeline, recipe = _room("pipeline"), _recipe(options)
     place = _room("launcher").place() if VERBS[options.verb].trains else None
     if place is None and VERBS[options.verb].trains and recipe.runtime.ranks > 1:
-        _start_ranks(options.given, recipe.runtime)
+        _start_ranks(options, recipe)
         return
-    ranks = None if place is None else _meet(place, recipe.runtime.parallel)
-    faults = _room("launcher").requested_faults()
-    result = pipeline.run(recipe, until=pipeline.VERBS[options.verb], faults=faults, ranks=ranks)
+    ranks = None if place is None or place.world_size == 1 else _meet(place, recipe.runtime.parallel)
+    first_here = place is not None and place.local_rank == 0 and place.reports is not None
+    restart = _room("torchrun").restart_cause(place.reports) if place is not None and first_here else None
+    faults, until = _room("launcher").requested_faults(), pipeline.VERBS[options.verb]
+    result = pipeline.run(recipe, until=until, faults=faults, ranks=ranks, restart=restart, end=_ending(options))
     if ranks is not None and not ranks.leads:
         return
     figures = _figures(result.folder)
@@ -304,14 +334,22 @@ def _run(options: argparse.Namespace) -> None:
         _show(f"ask it: groundup {_question(Path(model), options.words[0])}")
 
 
-def _start_ranks(given: list[str], runtime: Any) -> None:
-    """The same command as several processes of this machine. Raises RecipeError when it is about more machines."""
-    if runtime.nodes > 1:
+def _start_ranks(options: argparse.Namespace, recipe: Any) -> None:
+    """The same command as several processes of this machine, with those of others where the recipe says where to meet.
+
+    Raises RecipeError when it is about several machines and does not.
+    """
+    runtime, torchrun, run_folder = recipe.runtime, _room("torchrun"), _room("pipeline").run_folder(recipe)
+    if runtime.nodes > 1 and not runtime.rendezvous:
         raise RecipeError(
-            f"runtime.nodes is {runtime.nodes}: run on each machine: torchrun --nnodes {runtime.nodes}"
-            f" --nproc-per-node {runtime.devices} --rdzv-backend c10d --rdzv-endpoint FIRST_HOST:29500 -m groundup ..."
+            f"runtime.nodes is {runtime.nodes}: say where they meet, runtime.rendezvous=FIRST_HOST:29500, and start the"
+            " command on each of them; or let torchrun start it there"
         )
-    _room("torchrun").start(given, runtime.devices)
+    endpoint = runtime.rendezvous if runtime.nodes > 1 else ""
+    meeting = torchrun.Meeting(recipe.name, runtime.nodes, runtime.fewest_nodes, endpoint)
+    events = run_folder / "events.jsonl"
+    end = _ending(options)
+    torchrun.start(options.given, runtime.devices, meeting, restarts=runtime.restarts, events=events, lost=end)
 
 
 def _meet(place: Any, layout: Any) -> Any:
@@ -521,6 +559,26 @@ def _doctor(options: argparse.Namespace) -> None:
         _show(f"{finding.name:<13} {finding.value}")
         if finding.remedy and finding.level != "ok":
             _show(f"{'':8}{'':13} mend it: {finding.remedy}")
+
+
+def _deploy(options: argparse.Namespace) -> None:
+    """deploy: the file with which a scheduler starts the recipe on a cluster; nothing is started."""
+    deployment, recipe = _room("deployment"), _recipe(options)
+    verbs = [name for name, verb in VERBS.items() if verb.trains]
+    if options.target not in deployment.TARGETS or options.until not in verbs:
+        raise RecipeError(
+            f"groundup deploy: give --for {'|'.join(deployment.TARGETS)}, and --until one of {', '.join(verbs)}"
+        )
+    path, *overrides = options.words
+    job = deployment.job_of(recipe, options.until, path, overrides)
+    known = {key: vars(options)[key] for key in ("time", "partition", "account", "image", "claim", "namespace")}
+    text = deployment.render(options.target, job, deployment.Cluster(**known))
+    if options.output is not None:
+        _room("stage").write_text(Path(options.output), text)
+    if options.json:
+        _show_json({"target": options.target, "output": options.output, "text": text})
+    else:
+        print(text if options.output is None else options.output, end="" if options.output is None else "\n")
 
 
 def _schema(options: argparse.Namespace) -> None:
@@ -739,5 +797,11 @@ VERBS: dict[str, Verb] = {
         "TARGET [FILE ...]", "how a tokenizer cuts --text, and how many tokens files need", _tokenizer, "tokenizer"
     ),
     "doctor": Verb("", "what this machine offers, what is missing, and the line that mends it", _doctor),
+    "deploy": Verb(
+        f"{_RECIPE} --for slurm|kubernetes|ray|torchrun [--output FILE] [--until VERB]",
+        "the file with which a cluster starts the recipe: sbatch script, TrainJob, Ray job, torchrun script",
+        _deploy,
+        "deployment",
+    ),
     "schema": Verb("[--markdown]", "the JSON schema of recipes, for editors", _schema, "markdown"),
 }

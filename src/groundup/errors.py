@@ -7,6 +7,8 @@
     +-- LockedError      5   another run holds the folder
     +-- ResourceError    6   disk, memory, permissions, ports
     |   +-- LostRankError    another process of the run is gone
+    |   +-- KilledRankError  one of the processes was killed
+    |   +-- HungError        a step, checkpoint or validation does not end
     +-- DivergedError    7   loss or gradients no longer finite
     +-- CrashLoopError   8   the same step ended the run again and again
     +-- Interrupted     75   SIGTERM, state saved (130: Ctrl-C, state saved)
@@ -41,6 +43,8 @@ class GroundupError(Exception):
     """Base of all errors a user can cause. `message`'s first line is what the command prints."""
 
     exit_code = 1
+    another_start_may_help = False
+    """Whether the same command, begun again at once, may get further: what it met was none of its own doing."""
 
     def __init__(self, message: str, *, details: list[str] | None = None) -> None:
         super().__init__(message)
@@ -80,6 +84,20 @@ class ResourceError(GroundupError):
 
 class LostRankError(ResourceError):
     """Another process of the same run ended or cannot be reached; what it said itself is the cause."""
+
+    another_start_may_help = True
+
+
+class KilledRankError(ResourceError):
+    """A process of the run was ended by a signal that it could not answer."""
+
+    another_start_may_help = True
+
+
+class HungError(ResourceError):
+    """A step, checkpoint or validation took far too long, so the process was ended."""
+
+    another_start_may_help = True
 
 
 class DivergedError(GroundupError):

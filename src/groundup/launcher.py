@@ -23,9 +23,12 @@ Invariant: what the user has set in the environment is left alone, and no result
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import re
 import signal
+import socket
+import struct
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +43,8 @@ ALLOCATOR_VARIABLE, OPENMP_VARIABLE = "GROUNDUP_ALLOCATOR", "GROUNDUP_OPENMP"
 FAULT_VARIABLE = "FAULT"
 STARTED_BY_VARIABLE = "GROUNDUP_STARTED_BY"
 _SET_PARENT_DEATH_SIGNAL = 1
+_GET_ADDRESS = 0x8915
+"""The kernel's SIOCGIFADDR."""
 LIBRARIES = {
     "tcmalloc": re.compile(r"libtcmalloc(?:_minimal)?\.so\.\d+"),
     "jemalloc": re.compile(r"libjemalloc\.so\.\d+"),
@@ -153,10 +158,11 @@ class Place:
 
 
 def place() -> Place | None:
-    """This process's place among several, or None where it is alone."""
-    needed = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    if any(name not in os.environ for name in needed) or int(os.environ["WORLD_SIZE"]) == 1:
+    """This process's place among those that were started together, perhaps the only one; None where it was not."""
+    if any(name not in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")):
         return None
+    if int(os.environ["WORLD_SIZE"]) == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None  # a cluster says it of every pod; only torchrun means that this process is the rank
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     started_by = os.environ.get(STARTED_BY_VARIABLE)
     return Place(
@@ -183,9 +189,29 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def prepare_ranks(reports: Path) -> None:
-    """Set what ranks on this machine alone inherit: who started them, where they leave their words, the loopback."""
+def prepare_ranks(reports: Path, address: str, signals: Sequence[str]) -> None:
+    """Set what ranks on this machine inherit: their starter, where their words go, on which network they talk.
+
+    `address`: this machine's own on that network. `signals`: those that their starter passes on.
+    """
     os.environ[STARTED_BY_VARIABLE] = f"{os.getpid()}:{reports}"
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = ",".join(signals)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    if sys.platform == "linux":
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    if (name := interface_with(address)) is not None:
+        # Else gloo takes the address that the machine's name stands for, which is often one that others cannot reach.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+
+
+def interface_with(address: str) -> str | None:
+    """Name of this machine's network interface that has an IPv4 address; None where that cannot be found out."""
+    if sys.platform != "linux":
+        return None
+    for _, name in socket.if_nameindex():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                found = fcntl.ioctl(probe.fileno(), _GET_ADDRESS, struct.pack("256s", name.encode()[:15]))
+            except OSError:  # it has none
+                continue
+        if socket.inet_ntoa(found[20:24]) == address:
+            return name
+    return None

@@ -1,38 +1,45 @@
-"""One command on one machine -> as many ranks of it, started and watched by torch's elastic agent in this process.
+"""One command -> as many ranks of it, started, watched and started again by torch's elastic agent in this process.
 
     groundup pretrain RECIPE runtime.devices=2
-        -> 2 x python -m groundup pretrain RECIPE runtime.devices=2      as `torchrun --standalone` starts them
+        -> 2 x python -m groundup pretrain RECIPE runtime.devices=2      as torchrun starts them
         <- each rank's last words in a file; the exit code and the message of the one that failed first
 
-Signals are passed on, and ranks that do not end by themselves are killed. Invariant: no rank is left behind, and what
-went wrong is said once, by this process.
+Signals are passed on, and ranks that do not end by themselves are killed. Ranks that were lost, hung or killed are
+started again and go on from the last checkpoint. Invariant: no rank is left behind, what went wrong is said once, by
+this process, and starts without a checkpoint in between come to an end.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import signal
-import sys
 import tempfile
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.distributed.elastic.multiprocessing import SignalException
 
-from groundup.errors import GroundupError, Interrupted, ResourceError
+from groundup import agent
+from groundup.agent import LOOPBACK, Meeting
+from groundup.errors import (
+    CrashLoopError,
+    GroundupError,
+    Interrupted,
+    KilledRankError,
+    LostRankError,
+    ResourceError,
+    first_line,
+)
 from groundup.launcher import prepare_ranks
+from groundup.log import logger, read_lines
 
-STOP_SECONDS = 60
-"""Time that ranks get to save their state once they are asked to stop."""
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")
 STOPPED = {signal.SIGTERM: 75, signal.SIGUSR1: 75, signal.SIGINT: 130}
-_ADDRESS = "127.0.0.1"
+RESTART = "restart"
+"""File in which the next ranks find why they were started again."""
+PREEMPTED, UNEXPECTED = 75, 1
 
 
 @dataclass(frozen=True)
@@ -46,51 +53,139 @@ class LastWords:
     """On the clock that all processes of a machine share."""
     follows: bool
     """It only lost another rank, so that one's words say more."""
+    again: bool = False
+    """Another start may help."""
 
     def error(self) -> GroundupError:
         """The rank's error, as if it had happened here."""
         error = GroundupError(self.message, details=self.details)
-        error.exit_code = self.exit_code
+        error.exit_code, error.another_start_may_help = self.exit_code, self.again
         return error
 
 
-def start(arguments: Sequence[str], processes: int) -> None:
-    """Run `groundup ARGUMENTS` in so many ranks, and wait for their end.
+@dataclass(frozen=True)
+class Failure:
+    """Why the ranks of this machine ended: the error, whose it was, and with which exit code (negative: signal)."""
 
-    Raises the error of the rank that failed first, ResourceError when one was killed, Interrupted when all were asked
-    to stop.
+    error: GroundupError
+    rank: int | None = None
+    code: int | None = None
+
+    def about(self) -> dict[str, Any]:
+        """For the event of a restart."""
+        code = self.code or 0
+        ended = {"signal": signal.Signals(-code).name} if code < 0 else {"exit_code": self.error.exit_code}
+        return {"cause": first_line(self.error), "rank": self.rank, **ended}
+
+
+def start(
+    arguments: Sequence[str],
+    processes: int,
+    meeting: Meeting,
+    *,
+    restarts: int,
+    events: Path,
+    lost: Callable[[GroundupError], Any],
+) -> None:
+    """Run `groundup ARGUMENTS` in so many ranks on this machine, and wait for their end.
+
+    `restarts`: starts in a row without a checkpoint in between (told by the run's `events`) before they are given up.
+    `lost(error)` must end this process, for when a network call never returns.
+    Raises the error of the rank that failed first, KilledRankError when one was killed, Interrupted when all were asked
+    to stop, CrashLoopError when further starts were of no use, ResourceError when the machines do not meet.
     """
-    _silence_agent()
+    agent.silence()
     with tempfile.TemporaryDirectory(prefix="groundup-ranks-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        prepare_ranks(folder)
-        settings = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=processes,
-            run_id=uuid.uuid4().hex,
-            rdzv_backend="c10d",
-            rdzv_endpoint=f"{_ADDRESS}:0",
-            local_addr=_ADDRESS,
-            max_restarts=0,
-            logs_specs=DefaultLogsSpecs(log_dir=str(folder / "agent")),
-            signals_to_handle=",".join(SIGNALS),
-            shutdown_timeout=STOP_SECONDS,
-        )
+        prepare_ranks(folder, _address(meeting), SIGNALS)
+        rule = Restarts(folder, restarts, events, elastic=meeting.elastic)
         try:
-            elastic_launch(settings, sys.executable)("-m", "groundup", *arguments)
-        except ChildFailedError as failed:
-            ends = {rank: failure.exitcode for rank, failure in failed.failures.items()}
-            raise cause(last_words(folder), ends) from None
+            done = agent.run(arguments, processes, meeting, folder / "agent", rule, lost)
         except SignalException as stopped:
             raise _stopped(last_words(folder), signal.Signals(stopped.sigval)) from None
+        except LostRankError as ended:
+            # Another machine closed the meeting: what ended our ranks before that says more, unless it is as vague.
+            raise (rule.last.error if rule.last is not None and not _vague(rule.last) else ended) from None
+        if not done:
+            assert rule.last is not None, "ranks that failed were looked at"
+            raise rule.last.error
 
 
-def _silence_agent() -> None:
-    """The agent tells the story of its work as warnings; what a user should know of it is said here."""
-    for name in list(logging.root.manager.loggerDict):
-        if name.startswith("torch.distributed."):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+def _address(meeting: Meeting) -> str:
+    """This machine's address on the network of the meeting; what is wrong with it is said when it is gone to."""
+    try:
+        return agent.own_address(meeting)[0]
+    except OSError:
+        return LOOPBACK
+
+
+def _vague(failure: Failure) -> bool:
+    return failure.error.another_start_may_help
+
+
+class Restarts:
+    """Decides whether ranks that failed are started again, and leaves the next ones word of it."""
+
+    def __init__(self, folder: Path, limit: int, events: Path, *, elastic: bool = False) -> None:
+        self._folder, self._limit, self._events, self._elastic = folder, limit, events, elastic
+        self._in_a_row, self._saved = 0, self._checkpoints()
+        self.last: Failure | None = None
+        """Why the ranks ended last."""
+
+    def failed(self, ends: Mapping[int, int]) -> bool:
+        """Ranks ended with these codes; whether all are to be started again."""
+        before, self.last = self.last, failure(last_words(self._folder), ends)
+        error = self.last.error
+        saved = self._checkpoints()
+        if saved > self._saved:
+            before, self._in_a_row, self._saved = None, 0, saved
+        if self._elastic and error.exit_code == PREEMPTED:  # a machine leaves, its state is saved: the others go on
+            self._leave(self.last.about())
+            return True
+        same = before is not None and error.exit_code == UNEXPECTED and before.error.message == error.message
+        if not self._limit or not error.another_start_may_help or same:
+            return False
+        if self._in_a_row >= self._limit:
+            self.last = Failure(_crash_loop(error, self._in_a_row + 1), self.last.rank, self.last.code)
+            return False
+        self._in_a_row += 1
+        self._leave({**self.last.about(), "number": self._in_a_row, "of": self._limit})
+        logger.warning(
+            f"{first_line(error).split(';')[0]}: starting the ranks again ({self._in_a_row} of {self._limit})"
+        )
+        return True
+
+    def joined(self) -> None:
+        """Another machine came, so all start again."""
+        self._leave({"cause": "another machine came"})
+
+    def _leave(self, about: Mapping[str, Any]) -> None:
+        for path in self._folder.glob("*.json"):
+            path.unlink()
+        (self._folder / RESTART).write_text(json.dumps(about), encoding="utf-8")
+
+    def _checkpoints(self) -> int:
+        """Checkpoints saved so far, in all phases."""
+        return sum(event.get("event") == "checkpoint_saved" for event in read_lines(self._events))
+
+
+def _crash_loop(error: GroundupError, starts: int) -> CrashLoopError:
+    return CrashLoopError(
+        f"{starts} starts in a row ended without a checkpoint in between; the last: {error.message.split(',')[0][:90]};"
+        " the same command tries anew",
+        details=[error.message, *error.details],
+    )
+
+
+def restart_cause(folder: Path) -> dict[str, Any] | None:
+    """Why the ranks of this machine were started again, for the first that asks."""
+    path = folder / RESTART
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        path.unlink()
+    except OSError:
+        return None
+    return found
 
 
 def last_words(folder: Path) -> dict[int, LastWords]:
@@ -103,26 +198,33 @@ def last_words(folder: Path) -> dict[int, LastWords]:
 
 
 def cause(words: Mapping[int, LastWords], ends: Mapping[int, int]) -> GroundupError:
+    """The error of `failure`."""
+    return failure(words, ends).error
+
+
+def failure(words: Mapping[int, LastWords], ends: Mapping[int, int]) -> Failure:
     """Why the ranks ended: the first error of one, else the first that was killed, else what the first one says.
 
     `ends`: exit codes in the order in which the agent saw them, negative ones are signals.
     """
-    for each in words.values():
+    for rank, each in words.items():
         if not each.follows and each.exit_code not in STOPPED.values():
-            return each.error()
+            return Failure(each.error(), rank, each.exit_code)
     # Ranks that were still starting are ended by the agent's SIGTERM, after another one's end.
     killed = [rank for rank, code in ends.items() if code < 0 and code != -signal.SIGTERM]
     if killed:
-        return _killed(killed[0], signal.Signals(-ends[killed[0]]))
-    for each in sorted(words.values(), key=lambda each: each.follows):
-        return each.error()
+        return Failure(_killed(killed[0], signal.Signals(-ends[killed[0]])), killed[0], ends[killed[0]])
+    for rank, each in sorted(words.items(), key=lambda entry: entry[1].follows):
+        return Failure(each.error(), rank, each.exit_code)
     rank, code = next(iter(ends.items()))
-    return GroundupError(f"rank {rank} ended with code {code} without a word; run the same command with -v")
+    error = GroundupError(f"rank {rank} ended with code {code} without a word; run the same command with -v")
+    error.another_start_may_help = True
+    return Failure(error, rank, code)
 
 
 def _killed(rank: int, by: signal.Signals) -> ResourceError:
     perhaps = " (out of memory? see `dmesg`)" if by is signal.SIGKILL else ""
-    return ResourceError(
+    return KilledRankError(
         f"rank {rank} was killed by {by.name}{perhaps}, so all ranks stopped;"
         " the same command goes on from the last checkpoint"
     )

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+import torch.distributed
 
 from groundup.errors import LostRankError, RecipeError
 from groundup.parallel import ParallelConfig, Rank, Ranks, contact
@@ -42,6 +43,25 @@ def test_all_words_are_heard_in_order() -> None:
         time.sleep(0.05)
     listener.join(timeout=20)
     assert heard == WORDS
+
+
+def test_ranks_that_are_started_again_hear_nothing_of_what_was_said_before() -> None:
+    """One store for three starts: the second rank counts its starts otherwise, and comes before the first one."""
+    port, heard = free_port(), []
+    server = torch.distributed.TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False, multi_tenant=True)
+
+    def listen(attempt: int) -> None:
+        heard.append(Ranks(place(1, port, attempt), ParallelConfig()).hear())
+
+    for number in range(3):
+        listener = threading.Thread(target=listen, args=(0,))
+        listener.start()
+        time.sleep(0.3)
+        first = Ranks(place(0, port, attempt=number), ParallelConfig())
+        first.say({"start": number})
+        listener.join(timeout=20)
+    assert heard == [{"start": number} for number in range(3)]
+    del server
 
 
 def test_another_layout_is_refused_before_the_meeting() -> None:

@@ -110,7 +110,7 @@ class Rank:
     local_world_size: int = 1
     """Ranks on this machine, which share its cores."""
     attempt: int = 0
-    """How often torchrun has started these ranks before; it keeps its store."""
+    """How often torchrun has started the ranks of this machine before."""
 
 
 def check_layout(config: ParallelConfig, world_size: int) -> None:

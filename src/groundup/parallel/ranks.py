@@ -4,13 +4,15 @@
     others    wait for its words, train with it, and wait again
 
 Words go through the store at which the ranks met, not through a collective: text may be prepared for hours, and no
-collective waits that long. Invariant: every rank hears the same words in the same order.
+collective waits that long. A store may outlive its ranks, so each start of them agrees on a name for its keys.
+Invariant: every rank hears the same words in the same order, and none of those said to ranks that are gone.
 """
 
 from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -29,6 +31,7 @@ MEETING_SECONDS = 300.0
 LISTENING_SECONDS = 0.2
 """Time between two looks for a new word; signals are answered in between."""
 _WORD = "word/"
+_LEAD = "groundup/lead"
 
 
 class Ranks:
@@ -77,8 +80,35 @@ class Ranks:
 def _store(place: Rank) -> Store:
     url = f"tcp://{place.address}:{place.port}?rank={place.rank}&world_size={place.world_size}"
     store, _, _ = next(rendezvous(url, timeout=timedelta(seconds=MEETING_SECONDS)))
-    # What an earlier attempt left would be heard again, and its ranks called back.
-    return PrefixStore(f"groundup/{place.attempt}", store)
+    return PrefixStore(f"groundup/{_agreed(place, store)}", store)
+
+
+def _agreed(place: Rank, store: Store) -> str:
+    """The name under which these ranks speak, which no earlier ones had.
+
+    The first makes it up; it is valid for another rank once the first has answered that one by its own mark. The number
+    of starts would not do: it differs between machines that came at different times.
+    """
+    mark = uuid.uuid4().hex
+    if place.rank == 0:
+        store.set(_LEAD, mark)
+        others = [f"groundup/{mark}/here/{rank}" for rank in range(1, place.world_size)]
+        store.wait(others, timedelta(seconds=MEETING_SECONDS))
+        store.set(f"groundup/{mark}/all", json.dumps([store.get(key).decode() for key in others]))
+        return mark
+    deadline = time.monotonic() + MEETING_SECONDS
+    while time.monotonic() < deadline:
+        if store.check([_LEAD]):
+            lead = store.get(_LEAD).decode()
+            store.set(f"groundup/{lead}/here/{place.rank}", mark)
+            answer = f"groundup/{lead}/all"
+            if store.check([answer]) and mark in json.loads(store.get(answer)):
+                return lead
+        time.sleep(LISTENING_SECONDS)
+    raise LostRankError(
+        f"rank {place.rank} of {place.world_size}: rank 0 did not come within {MEETING_SECONDS:.0f} s; see what it"
+        " said. The same command goes on from the last checkpoint"
+    )
 
 
 @contextmanager

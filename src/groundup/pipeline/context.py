@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from groundup import stage, tokens
+from groundup.errors import GroundupError
 from groundup.models import EncoderConfig
 from groundup.parallel import Ranks
 from groundup.pipeline.recipe import InstructConfig, Recipe
 from groundup.tokens import Tokenizer
 from groundup.train.faults import Fault
 from groundup.train.guards import StopRequest
+from groundup.train.journal import Journal
+from groundup.train.watchdog import end_at_once
 
 
 @dataclass
@@ -30,11 +34,22 @@ class Context:
     """The stage that is being brought to done."""
     ranks: Ranks | None = None
     """The processes that train together, where there are several."""
+    restart: Mapping[str, Any] | None = None
+    """Why they were started again, until it is written down."""
+    end: Callable[[GroundupError], Any] = end_at_once
+    """How a process ends that cannot return."""
 
     @property
     def leads(self) -> bool:
         """Whether this process does what only one can do: all but training."""
         return self.ranks is None or self.ranks.leads
+
+    def tell_restart(self, journal: Journal) -> None:
+        """Write down why the ranks of this machine were started again, if nobody has yet."""
+        if self.restart is not None:
+            world_size = self.ranks.place.world_size if self.ranks is not None else 1
+            journal.event("restart", by_any_rank=True, **self.restart, world_size=world_size)
+            self.restart = None
 
     def folder(self, name: str) -> Path:
         """Folder of a finished stage."""

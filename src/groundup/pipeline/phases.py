@@ -275,7 +275,8 @@ def run_phase(
         identity=state_identity(context.working_on),
     )
     journal = Journal(name, work, context.run_folder if mirrored else None, writes=context.leads)
-    summary = loop.train(phase, state, execution, work, journal, context.stop, context.faults)
+    context.tell_restart(journal)
+    summary = loop.train(phase, state, execution, work, journal, context.stop, context.faults, context.end)
     return {
         **summary,
         "parameters": model.num_parameters(vocab_size),

@@ -346,7 +346,8 @@ def _phases(recipe: Recipe) -> list[TrainingConfig]:
 
 def _check_training(recipe: Recipe) -> None:
     try:
-        check_layouts(recipe, recipe.runtime.ranks)
+        for ranks in recipe.runtime.world_sizes:
+            check_layouts(recipe, ranks)
         if isinstance(recipe.model, DecoderConfig) and recipe.model.scaling is not None:
             for phase in _phases(recipe):
                 require_transfer(phase.optimizer)

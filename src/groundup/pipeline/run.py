@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from groundup import config, stage, tokens
-from groundup.errors import RecipeError, ResourceError, resource_errors
+from groundup.errors import GroundupError, RecipeError, ResourceError, resource_errors
 from groundup.log import logger
 from groundup.models import DecoderConfig, layout_of
 from groundup.parallel import Ranks, check_layout, contact, float8
@@ -34,6 +34,7 @@ from groundup.train.faults import parse_faults
 from groundup.train.guards import StopRequest
 from groundup.train.journal import publish
 from groundup.train.state import pick_device
+from groundup.train.watchdog import end_at_once
 
 VERBS: dict[str, str] = {
     "prepare": "questions",
@@ -71,11 +72,19 @@ def run_folder(recipe: Recipe) -> Path:
     return workdir(recipe) / "runs" / recipe.name
 
 
-def run(recipe: Recipe, until: str = "export", faults: str = "", ranks: Ranks | None = None) -> RunResult:
+def run(
+    recipe: Recipe,
+    until: str = "export",
+    faults: str = "",
+    ranks: Ranks | None = None,
+    restart: Mapping[str, Any] | None = None,
+    end: Callable[[GroundupError], Any] = end_at_once,
+) -> RunResult:
     """Every stage up to `until`, in order, going on from what is there; then the report.
 
     `faults`: what is to go wrong (train.faults), which only a recipe with `runtime.test_faults` may ask for.
     `ranks`: the processes that train, of which this is one; each of them calls this with the same recipe.
+    `restart`: why these were started again, for the events. `end(error)`: ends a process that hangs.
     Raises the errors of the stages; what was finished before stays. A second run of the same name gets LockedError.
     """
     wanted_faults = parse_faults(faults)
@@ -84,13 +93,13 @@ def run(recipe: Recipe, until: str = "export", faults: str = "", ranks: Ranks | 
     folder = run_folder(recipe)
     with resource_errors(folder), contact(ranks), StopRequest().installed() as stop:
         if ranks is not None and not ranks.leads:
-            follow(Context(recipe, folder, stop, faults=wanted_faults, ranks=ranks))
+            follow(Context(recipe, folder, stop, faults=wanted_faults, ranks=ranks, restart=restart, end=end))
             ranks.leave()
             return RunResult(recipe.name, folder, None, [])
         _make(folder)
         with stage.lock(folder.with_name(folder.name + ".lock")):
             colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-            context = Context(recipe, folder, stop, colour, faults=wanted_faults, ranks=ranks)
+            context = Context(recipe, folder, stop, colour, faults=wanted_faults, ranks=ranks, restart=restart, end=end)
             _refresh(context)
             stage.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
             _require(recipe, until, ranks)
@@ -126,11 +135,12 @@ def _require(recipe: Recipe, until: str, ranks: Ranks | None) -> None:
 
 def _require_ranks(recipe: Recipe, ranks: Ranks | None) -> None:
     """Raise RecipeError when the processes that were started are not those that the recipe asks for."""
-    wanted, started = recipe.runtime.ranks, ranks.place.world_size if ranks is not None else 1
-    if wanted not in (1, started):
+    wanted, started = recipe.runtime.world_sizes, ranks.place.world_size if ranks is not None else 1
+    if started not in wanted and wanted != (1,):
+        sizes = " or ".join(str(size) for size in sorted(wanted))
         raise RecipeError(
-            f"runtime.devices x runtime.nodes is {wanted}, but this is one of {started} processes; the command starts"
-            " them itself where nodes is 1, torchrun where it is more; or leave both out"
+            f"runtime.devices x runtime.nodes is {sizes}, but this is one of {started} processes; the command starts"
+            " them itself, or torchrun; or leave both out"
         )
     if ranks is None:  # where there are several, they have looked already
         check_layout(recipe.runtime.parallel.model_copy(update={"shard": 0}), started)

@@ -36,10 +36,14 @@ class Journal:
         """Append one line of metrics."""
         self._metrics.write({"phase": self.phase, **values})
 
-    def event(self, name: str, **values: Any) -> None:
-        """Append one event with the wall-clock time at which it happened."""
+    def event(self, name: str, by_any_rank: bool = False, **values: Any) -> None:
+        """Append one event with the wall-clock time at which it happened.
+
+        `by_any_rank`: also where another rank writes, which cannot know of this.
+        """
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self._events.write({"event": name, "time": now, "phase": self.phase, **values})
+        events = JsonLines(*(folder / EVENTS for folder in self._folders)) if by_any_rank else self._events
+        events.write({"event": name, "time": now, "phase": self.phase, **values})
 
     @property
     def folder(self) -> Path:

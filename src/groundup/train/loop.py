@@ -22,7 +22,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from groundup.errors import DataError, ModelFileError, ResourceError
+from groundup.errors import DataError, GroundupError, ModelFileError, ResourceError
 from groundup.log import Progress, logger, progress
 from groundup.optim import learning_rate_factor
 from groundup.tokens import Mixture
@@ -40,7 +40,7 @@ from groundup.train.spikes import SpikeGuard
 from groundup.train.state import ExecutionConfig, TrainingConfig, TrainState, dtype_of, rows_per_micro_batch
 from groundup.train.step import Objectives, StepResult, train_step
 from groundup.train.stopping import best_validation, is_over
-from groundup.train.watchdog import Watchdog
+from groundup.train.watchdog import Watchdog, end_at_once
 
 CHECKPOINTS = "checkpoints"
 BEST = "best"
@@ -72,23 +72,33 @@ def train(
     journal: Journal,
     stop: StopRequest,
     faults: Sequence[Fault] = (),
+    end: Callable[[GroundupError], Any] = end_at_once,
 ) -> dict[str, Any]:
     """Train `state` to the end of the phase's budget inside `folder`; returns the phase's summary.
 
+    `end(error)` ends this process where it hangs.
     Raises Interrupted (state saved) when asked to stop, DivergedError, ModelFileError (no good checkpoint, or one of
     another identity), ResourceError, CrashLoopError.
     """
     attempts = Attempts(journal, execution.max_failed_attempts, writes=state.rank == 0)
 
-    def on_hang(facts: dict[str, Any]) -> None:
-        journal.event("watchdog", **facts)
+    def on_hang(facts: dict[str, Any], speaks: bool) -> None:
+        if speaks:
+            journal.event("watchdog", by_any_rank=True, **facts)
         attempts.end(HUNG)
 
     timeouts = {name: getattr(execution, f"{name}_timeout_seconds") for name in ("step", "checkpoint", "validation")}
-    with (
-        attempts.recorded(),
-        Watchdog(journal.folder, phase.name, state.rank, timeouts, on_hang) as watchdog,
-    ):
+    watchdog = Watchdog(
+        journal.folder,
+        phase.name,
+        state.rank,
+        timeouts,
+        on_hang,
+        world_size=state.world_size,
+        on_straggler=lambda facts: journal.event("straggler", **facts),
+        end=end,
+    )
+    with attempts.recorded(), watchdog:
         loop = _Loop(phase, state, execution, folder, journal, watchdog, Faults(tuple(faults), state.rank))
         with loop.saver.closed(), stop.deferred(), progress(phase.name, loop.total_steps, "steps") as bar:
             bar.start_at(state.step)
@@ -154,7 +164,7 @@ class _Loop:
             if self.spikes.goes_back:
                 self._save()
             return 0.0
-        self.journal.event("resumed", step=self.state.step)
+        self.journal.event("resumed", step=self.state.step, world_size=self.state.world_size)
         logger.info(f"{self.phase.name}: resumed at step {self.state.step} of {self.total_steps}")
         self.spikes.take_back(found.get("spikes", {}))
         if "micro_batch" in found:

@@ -141,7 +141,14 @@ class ExecutionConfig(Config):
     devices: int = Field(default=1, ge=1)
     """Processes (ranks) that train together on each machine, one a GPU or sharing its cores; torchrun starts them."""
     nodes: int = Field(default=1, ge=1)
-    """Machines that train together; above 1 the command is started by torchrun on each of them."""
+    """Machines that train together; the command is started on each of them, by itself or by torchrun."""
+    min_nodes: int = Field(default=0, ge=0)
+    """Machines with which it goes on where others were lost, until they come back (0: all `nodes`, no fewer)."""
+    rendezvous: str = Field(default="", pattern=r"^(|[A-Za-z0-9_.-]+:[1-9][0-9]{0,4})$")
+    """HOST:PORT of one of several machines, at which all meet; empty: something like torchrun starts the ranks."""
+    restarts: int = Field(default=3, ge=0)
+    """Times in a row, without a checkpoint saved in between, that ranks are started again after one of them was killed,
+    hung or lost; then the command ends (exit code 8). 0: it ends at once."""
     parallel: ParallelConfig = ParallelConfig()
     """How the work is split over the ranks."""
     threads: int = Field(default=0, ge=0)
@@ -194,11 +201,23 @@ class ExecutionConfig(Config):
         """Processes that train together."""
         return self.devices * self.nodes
 
+    @property
+    def fewest_nodes(self) -> int:
+        """Machines without which it does not go on."""
+        return self.min_nodes or self.nodes
+
+    @property
+    def world_sizes(self) -> tuple[int, ...]:
+        """Every number of ranks that may train together, the usual one first."""
+        return tuple(self.devices * nodes for nodes in range(self.nodes, self.fewest_nodes - 1, -1))
+
     @model_validator(mode="after")
     def _grouped(self) -> ExecutionConfig:
-        if self.ranks > 1:
+        if self.min_nodes > self.nodes:
+            raise ValueError(f"min_nodes: {self.min_nodes} machines are more than nodes: {self.nodes}; lower it")
+        for size in self.world_sizes if self.ranks > 1 else ():
             try:
-                check_layout(self.parallel, self.ranks)
+                check_layout(self.parallel, size)
             except RecipeError as error:
                 raise ValueError(error.message) from None
         return self

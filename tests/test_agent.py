@@ -1,0 +1,93 @@
+"""Where machines meet: who is the host, what is said when the port is taken, the name unknown or nobody comes."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from torch.distributed.elastic.rendezvous import (
+    RendezvousClosedError,
+    RendezvousConnectionError,
+    RendezvousTimeoutError,
+)
+
+from groundup import agent
+from groundup.agent import Meeting
+from groundup.errors import GroundupError, ResourceError
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port at which another program listens, and hangs up on whoever calls."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+
+        def hang_up() -> None:
+            while True:
+                try:
+                    server.accept()[0].close()
+                except OSError:
+                    return
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        yield server.getsockname()[1]
+
+
+def test_the_host_is_the_machine_that_has_the_address() -> None:
+    assert agent.own_address(Meeting("a")) == ("127.0.0.1", True)
+    own, hosts = agent.own_address(Meeting("a", 2, 1, "localhost:29500"))
+    assert (own, hosts) == ("127.0.0.1", True)
+    with pytest.raises(OSError):
+        agent.own_address(Meeting("a", 2, 1, "no-such-host.invalid:29500"))
+
+
+def test_a_port_that_another_program_has_is_named(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "ANSWER_SECONDS", 2)
+    with pytest.raises(ResourceError, match=rf"port 127.0.0.1:{taken} is taken by another program; give a free port"):
+        agent._join(Meeting("a", 2, 2, f"127.0.0.1:{taken}"))
+
+
+@pytest.mark.parametrize("endpoint", ["no-such-host.invalid:29500", "127.0.0.2:1"])
+def test_a_host_that_does_not_come_is_named(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "GATHERING_SECONDS", 0)
+    monkeypatch.setattr(agent, "own_address", _not_here if endpoint.startswith("127") else agent.own_address)
+    with pytest.raises(ResourceError, match=f"runtime.rendezvous: {endpoint}: .*; start the command on that machine"):
+        agent._join(Meeting("a", 2, 2, endpoint))
+
+
+def _not_here(meeting: Meeting) -> tuple[str, bool]:
+    return "127.0.0.1", False
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (RendezvousTimeoutError(), "fewer than 2 machines came to first:29500 within"),
+        (RendezvousConnectionError("gone"), "the rendezvous at first:29500 is lost"),
+        (RendezvousClosedError(), "the run at first:29500 was ended by another machine"),
+    ],
+)
+def test_what_torch_says_of_a_meeting_is_said_clearly(fault: Exception, words: str) -> None:
+    with pytest.raises(ResourceError, match=words) as caught, agent._meeting_errors(Meeting("a", 3, 2, "first:29500")):
+        raise fault
+    assert caught.value.exit_code == 6 and len(caught.value.message) <= 200
+
+
+def test_an_agent_that_hangs_in_the_network_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a call to a store behind a cut link: it does not return, so nothing but another thread can end it."""
+    monkeypatch.setattr(agent, "LOST_SECONDS", 1.0)
+    ends: list[GroundupError] = []
+    ended = threading.Event()
+
+    class Stuck:
+        rounds = 7
+
+    def lost(error: GroundupError) -> None:
+        ends.append(error)
+        ended.set()
+
+    with agent._watched(Stuck(), Meeting("a", 2, 1, "first:29500"), lost):  # type: ignore[arg-type]
+        assert ended.wait(20)
+    assert ends[0].exit_code == 6 and "the rendezvous at first:29500 is lost" in ends[0].message
