@@ -30,6 +30,8 @@ class Context:
     """The stage that is being brought to done."""
     ranks: Ranks | None = None
     """The processes that train together, where there are several."""
+    intact: set[str] = field(default_factory=set)
+    """Stages whose files were hashed by this command."""
 
     @property
     def leads(self) -> bool:

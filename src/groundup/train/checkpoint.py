@@ -39,6 +39,8 @@ OPTIMIZER = "optimizer.safetensors"
 AVERAGE = "average.safetensors"
 MEMORY = "memory.safetensors"
 STATE = "state.json"
+DAMAGED = ".damaged"
+"""Ending of a checkpoint that was fallen back from."""
 
 
 def weights_file(checkpoint: Path) -> str:
@@ -155,7 +157,15 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def remove_leftovers(folder: Path) -> None:
     """Remove what writers left that were killed; whoever calls it holds the stage's lock, so none of them lives."""
     for leftover in folder.glob("step-*.partial-*"):
-        shutil.rmtree(leftover)
+        _remove_any(leftover)
+
+
+def _remove_any(path: Path) -> None:
+    """A folder with all in it, or a file that somebody gave a checkpoint's name."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -176,15 +186,18 @@ def _candidates(folder: Path) -> list[Path]:
     """Sealed checkpoint folders, newest first; anything else that lies about is left alone."""
     if not folder.is_dir():
         return []
-    found = []
-    for path in sorted(folder.iterdir(), reverse=True):
-        if not (NAME.fullmatch(path.name) and path.is_dir()):
-            continue
-        if (path / stage.MANIFEST).is_file():
-            found.append(path)
-        else:
-            logger.warning(f"{path}: ignored, it is not a complete checkpoint (no {stage.MANIFEST})")
-    return found
+    named = [path for path in folder.iterdir() if NAME.fullmatch(path.name)]
+    return [path for path in sorted(named, reverse=True) if (path / stage.MANIFEST).is_file()]
+
+
+def _warn_of_others(folder: Path, candidates: Sequence[Path]) -> None:
+    """Say what lies among the checkpoints and is none, as the half of one without its manifest."""
+    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    names = [path.name for path in there if path not in candidates and not path.name.endswith(DAMAGED)]
+    if names:
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        shown = ", ".join(names[:5])
+        logger.warning(f"{folder}: ignored, not complete checkpoints (no {stage.MANIFEST}): {shown}{more}")
 
 
 def resume(
@@ -207,19 +220,38 @@ def resume(
         # Those that are too new come last, the oldest of them first.
         old = [path for path in candidates if step_of(path) <= up_to]
         candidates = old + [path for path in reversed(candidates) if path not in old]
+    _warn_of_others(folder, candidates)
+    faults = []
     for path in candidates:
         fault = _fault(path)
         if fault is None:
             _require_same(path, identity)
             return _load(path, state)
         logger.warning(f"{path}: damaged ({fault}); falling back to the one before")
+        faults.append(f"{path.name}: {fault}")
         on_fallback(path, fault)
     if candidates or announced:
         raise ModelFileError(
             f"{folder}: no checkpoint is intact, and starting again from step 0 would hide it;"
-            " restore one, or delete this folder's parent to start again"
+            " restore one, or delete this folder's parent to start again",
+            details=faults,
         )
     return None
+
+
+def set_aside(damaged: Sequence[Path]) -> None:
+    """Rename checkpoints that were fallen back from, so that they do not count as the newest, which are kept."""
+    for path in damaged:
+        aside = path.with_name(path.name + DAMAGED)
+        if aside.exists():
+            _remove_any(aside)
+        os.replace(path, aside)
+
+
+def remove_damaged(folder: Path) -> None:
+    """Remove what was set aside, once the phase is at its end without it."""
+    for path in folder.glob(f"step-*{DAMAGED}"):
+        _remove_any(path)
 
 
 def newest_identity(folder: Path) -> dict[str, Any] | None:

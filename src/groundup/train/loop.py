@@ -162,7 +162,10 @@ class _Loop:
     def _load(self, up_to: int | None = None) -> dict[str, Any] | None:
         """Take back a checkpoint, and what it counted; returns what it tells beside the tensors."""
 
+        damaged: list[Path] = []
+
         def on_fallback(path: Path, fault: str) -> None:
+            damaged.append(path)
             self.journal.event("checkpoint_fallback", checkpoint=path.name, fault=fault)
 
         announced = self.journal.announced_checkpoint()
@@ -170,6 +173,8 @@ class _Loop:
             self.checkpoints, self.state, announced, on_fallback, self.phase.identity, up_to=up_to
         )
         self._require_same_step()
+        if self.state.rank == 0:
+            checkpoint.set_aside(damaged)
         if found is not None:
             self.validation = dict(found["validation"])
             self.validations = [(int(step), float(loss)) for step, loss in found.get("validations", [])]
@@ -382,6 +387,7 @@ class _Loop:
         """Leave only the last checkpoint, which is the phase's result."""
         if self.state.rank == 0:
             checkpoint.prune(self.checkpoints, keep=1)
+            checkpoint.remove_damaged(self.checkpoints)
             for folder in (self.checkpoints, self.folder / BEST):
                 checkpoint.remove_leftovers(folder)
 

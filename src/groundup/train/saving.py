@@ -9,6 +9,7 @@ error at the next `save` or `wait`, and never touches the checkpoint before it.
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -92,7 +93,7 @@ class Saver:
     def _write(self, snapshot: checkpoint.Snapshot) -> None:
         try:
             with resource_errors(self.folder):
-                path = checkpoint.write(self.folder, snapshot, self.keep, self._before_write)
+                path = self._written(snapshot)
             self._on_saved(path)
         except GroundupError as error:
             self._fault = error
@@ -105,3 +106,15 @@ class Saver:
         if isinstance(self._fault, GroundupError):
             logger.warning(f"checkpoint of step {snapshot.step} failed: {first_line(self._fault)}")
             self._on_failed(snapshot.step, first_line(self._fault))
+
+    def _written(self, snapshot: checkpoint.Snapshot) -> Path:
+        """Write it, once more where the disk had an error, in a new folder: what such a disk holds is not known."""
+        try:
+            return checkpoint.write(self.folder, snapshot, self.keep, self._before_write)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            fault = f"{error.filename or self.folder}: {error.strerror}"
+            logger.warning(f"checkpoint of step {snapshot.step}: {fault}; writing it anew")
+            self._on_failed(snapshot.step, f"{fault}; written anew")
+            return checkpoint.write(self.folder, snapshot, self.keep, self._before_write)
