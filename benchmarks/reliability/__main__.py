@@ -31,7 +31,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import resource
 import sys
 import tempfile
@@ -46,6 +45,7 @@ from benchmarks.reliability import crash_points, damage, guards, kills, ranks, r
 from benchmarks.reliability.tiers import TIERS, Tier
 
 from groundup import stage
+from groundup.log import ERRORS_ONLY, configure
 from groundup.train.meter import measured_peak_flops
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
@@ -56,9 +56,9 @@ PARTS: dict[str, tuple[Part, str, str]] = {
     "crash": (crash_points.crash_points, "G2", "killed at every system call of one save"),
     "corruption": (damage.corruption, "G3", "damaged checkpoints found, the one before used"),
     "data": (damage.data, "G4", "flipped bits of what training reads, refused before a step"),
-    "content": (damage.wrong_content, "NU04, NU06, CK06, CK13", "wrong content under right hashes, nothing left that is whole"),
+    "content": (damage.wrong_content, "NU04, NU06, CK06, CK13", "wrong content under right hashes; nothing whole left"),
     "junk": (damage.junk, "CK08-CK10", "junk and partial folders among checkpoints, same weights"),
-    "resources": (resources.resources, "G5, RS07", "what the machine refuses: named, checkpoint whole, same bits after"),
+    "resources": (resources.resources, "G5, RS07", "what the machine refuses: named, same bits after"),
     "stops": (kills.stops, "G6", "SIGTERM or SIGUSR1 to saved and gone, at most 15 s"),
     "ctrl_c": (kills.ctrl_c, "TR09", "Ctrl-C once and twice, no orphans"),
     "recovery": (kills.recovery, "G7", "SIGKILL to the first new step, at most 15 s"),
@@ -126,7 +126,10 @@ def main() -> int:
     tier = TIERS[options.tier]
     tier = tier if options.minutes is None else replace(tier, minutes=options.minutes)
     torch.set_num_threads(1)
-    measured_peak_flops(torch.device("cpu"), torch.float32)  # once, for all the children
+    configure(ERRORS_ONLY)
+    # Once, for all the children: what a step imports, and the speed of this machine.
+    crash_points.toy_state()
+    measured_peak_flops(torch.device("cpu"), torch.float32)
     good, left, shared = True, [], set(os.listdir("/dev/shm"))
     began_all = time.monotonic()
     for name in options.only.split(","):

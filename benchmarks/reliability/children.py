@@ -9,6 +9,7 @@ Invariant: this process computes with one thread and never trains by itself, so 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import resource
 import shutil
@@ -18,13 +19,15 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from groundup import cli
+from groundup import cli, launcher
 
+for _late in ("encodings.unicode_escape", "encodings.utf_8_sig", "numpy.ctypeslib", "numpy.ma"):
+    importlib.import_module(_late)  # a user without rights may not read the folder of this Python's library
 LIMIT_SECONDS = 120.0
 NEW_MOUNTS, NEW_NETWORK = 0x00020000, 0x40000000
 CGROUPS = Path("/sys/fs/cgroup")
@@ -63,10 +66,8 @@ class Child:
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """A signal to it and all that it started."""
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.pid, number)
-        except ProcessLookupError:
-            pass
         if number == signal.SIGKILL:
             self.wait()
 
@@ -171,6 +172,7 @@ def _attached(pid: int, options: Sequence[str]) -> subprocess.Popen[str]:
 
 def command(words: Sequence[str]) -> Callable[[], int]:
     """The command as what a child does."""
+    assert launcher.place() is None, "this process is no rank; and what reads its place is imported, as in a program"
     return lambda: cli.main(list(words))
 
 

@@ -2,7 +2,7 @@
 
     child --builds its state--> gate --strace attached--> save --killed at call k--> resume in this process
 
-Whatever k, the checkpoint before or the new one is found whole, without a fall-back, and the next save is whole and alone.
+Whatever k, the checkpoint before or the new one is found whole, without a fall-back; the next save is whole and alone.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ def _save(target: Path, rank: int, ranks: int, port: int, ready: Path) -> Callab
         if rank == 0:
             ready.touch()
             while ready.exists():
-                pass
+                time.sleep(0.01)
         checkpoint.save(target, state, {}, keep=1)
         return 0
 

@@ -58,7 +58,8 @@ def _kill_at_random(run: Run, count: int, seconds: float, moments: random.Random
             continue
         child.kill()
         done += 1
-        phase = next((name for name in reversed(PHASES) if list((run.workdir / "stages" / name).glob("*.partial"))), "prepare")
+        under_way = [name for name in PHASES if list((run.workdir / "stages" / name).glob("*.partial"))]
+        phase = under_way[-1] if under_way else "other stages"
         where[phase] = where.get(phase, 0) + 1
     return done, where
 
@@ -127,7 +128,6 @@ def ctrl_c(tier: Tier, folder: Path) -> dict[str, Any]:
 def signal_group(process: subprocess.Popen[str]) -> None:
     """What a terminal does at Ctrl-C."""
 
-
     os.killpg(process.pid, signal.SIGINT)
 
 
@@ -166,7 +166,6 @@ def recovery(tier: Tier, folder: Path) -> dict[str, Any]:
 
 def _kill_program(process: subprocess.Popen[str]) -> None:
 
-
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -188,7 +187,8 @@ def effective(tier: Tier, folder: Path) -> dict[str, Any]:
     (folder_of,) = [path for name, path in run.stages().items() if name == "pretrain"]
     summary = _summary(folder_of)["effective_training"]
     productive = float(summary["productive_seconds"])
-    shares = {"of_wall": round(productive / wall, 4), "without_starts": round(productive / summary["attempt_seconds"], 4)}
+    at_work = float(summary["attempt_seconds"])
+    shares = {"of_wall": round(productive / wall, 4), "without_starts": round(productive / at_work, 4)}
     figures = {"kills": count, "exit_code": code, "wall_seconds": round(wall, 1), "productive_seconds": productive}
     return {**figures, **shares, "ok": code == 0 and shares["of_wall"] >= 0.70 and shares["without_starts"] >= 0.85}
 
@@ -200,7 +200,7 @@ def _summary(folder: Path) -> dict[str, Any]:
 
 
 def clock(tier: Tier, folder: Path) -> dict[str, Any]:
-    """The wall clock jumps by a year in mid-run, forwards and back: no time-out, nothing lost, durations as they are."""
+    """The wall clock jumps by a year in mid-run, forwards and back: no time-out, nothing lost, the same durations."""
     recipe = write_recipe(folder)
     whole = Run(recipe, folder / "whole")
     whole.finish()

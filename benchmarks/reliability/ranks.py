@@ -17,7 +17,7 @@ STOP_SECONDS = 30.0
 
 
 def lost(tier: Tier, folder: Path) -> dict[str, Any]:
-    """SIGKILL of one of two ranks at a random moment: seconds until the other has ended, then the same command again."""
+    """SIGKILL of one of two ranks at a random moment: seconds until the other has ended; the same command goes on."""
     recipe, chance = write_recipe(folder), random.Random(10)
     whole = Run(recipe, folder / "whole")
     whole.finish_ranks(2)

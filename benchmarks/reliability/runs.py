@@ -199,6 +199,15 @@ class Run:
             assert not faults, faults
         return found
 
+    def differences(self, other: Run) -> list[str]:
+        """Files of finished stages whose content is another one there, logs and manifests left out."""
+        found = []
+        for name, hashed in self.hashes().items():
+            if hashed != other.hashes().get(name):
+                one, two = (stage.read_manifest(run.stages()[name])["files"] for run in (self, other))
+                found += [f"{name}/{path}" for path in sorted({*one, *two}) if one.get(path) != two.get(path)]
+        return [path for path in found if stage.MANIFEST not in path and f"/{stage.LOGS}/" not in path]
+
     def checkpoints(self, name: str = "pretrain") -> list[Path]:
         """Checkpoints of a phase that is under way, oldest first."""
         return sorted((self.workdir / "stages" / name).glob("*.partial/checkpoints/step-????????"))

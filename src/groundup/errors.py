@@ -141,7 +141,7 @@ _REMEDIES = {
     errno.ENOMEM: "out of memory: lower runtime.micro_batch_rows or free memory",
     errno.EAGAIN: "no further process or thread may start: raise `ulimit -u` or the control group's pids.max",
 }
-_NO_INODES = "no inodes left on the disk: delete some files or set runtime.workdir to another disk"
+_NO_INODES = "no inodes left: delete some files or set runtime.workdir to another disk"
 FEW_INODES = 16
 """A disk with fewer left has no room for the files of a checkpoint, however many bytes are free."""
 SHORTAGES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})

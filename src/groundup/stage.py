@@ -365,7 +365,7 @@ def require_space(folder: Path, needed_bytes: int, purpose: str) -> None:
     left = inodes_left(folder)
     if left is not None and left < FEW_INODES:
         raise ResourceError(
-            f"{purpose} needs {FEW_INODES} inodes in {folder}, {left} are left; delete some files or set runtime.workdir"
+            f"{purpose} needs {FEW_INODES} inodes in {folder}, {left} are left; delete files or set runtime.workdir"
         )
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:

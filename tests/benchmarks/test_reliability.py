@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -17,10 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_the_quick_tier_holds(parts: str) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
     command = [sys.executable, "-m", "benchmarks.reliability", "--dry", "--only", parts]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300, check=False
-    )
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     said = [line.split(" ", 1)[0] for line in done.stdout.splitlines()]
     assert said == [*parts.split(","), "left"]
-    assert json.loads(done.stdout.splitlines()[-1].removeprefix("left behind ").rpartition(" ")[0].rpartition(" ")[0]) == []
+    assert done.stdout.splitlines()[-1].startswith("left behind []")

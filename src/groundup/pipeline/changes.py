@@ -60,7 +60,7 @@ def forget(run_folder: Path, name: str) -> None:
 
 
 def require_intact(inputs: Iterable[stage.Finished]) -> None:
-    """Re-hash what a stage is about to be made from. Raises DataError, or ModelFileError of weights, naming the file."""
+    """Re-hash what a stage is to be made from. Raises DataError, or ModelFileError of weights, naming the file."""
     for found in inputs:
         _, faults = stage.verify(found.path)
         if not faults:
