@@ -68,3 +68,41 @@ def test_a_long_path_loses_its_beginning_not_the_remedy() -> None:
     line = errors.first_line(RecipeError(f"/{'folder/' * 60}tokenizer.json: {remedy}"))
     assert len(line) == FIRST_LINE_LIMIT
     assert line.startswith("...") and line.endswith(f"/tokenizer.json: {remedy}")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "ulimit -u"),
+        (RuntimeError("can't start new thread"), "ulimit -u"),
+        (OSError("4096 requested and 17 written"), "no space left"),
+        (ValueError("Error while serializing: IoError(Os { code: 27, kind: FileTooLarge })"), "ulimit -f"),
+        (Exception("No space left on device (os error 28)"), "no space left"),
+    ],
+)
+def test_refusals_that_libraries_tell_in_words_are_understood(error: Exception, words: str) -> None:
+    with pytest.raises(ResourceError, match=words), errors.resource_errors(Path("work")):
+        raise error
+
+
+def test_a_panic_of_a_thread_that_may_not_start_is_a_refusal() -> None:
+    panic = type("PanicException", (BaseException,), {})
+    with pytest.raises(ResourceError, match="no further process or thread"), errors.resource_errors(Path("work")):
+        raise panic("ThreadPoolBuildError { kind: IOError(Os { code: 11, kind: WouldBlock })")
+    with pytest.raises(panic), errors.resource_errors(Path("work")):
+        raise panic("index out of bounds")
+
+
+def test_a_disk_without_inodes_is_not_called_full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = os.statvfs(tmp_path)
+    assert (left := errors.inodes_left(tmp_path / "not" / "there")) is None or left == found.f_favail
+    monkeypatch.setattr(errors, "inodes_left", lambda path: 3)
+    with pytest.raises(ResourceError, match="no inodes left: delete"), errors.resource_errors(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "file"))
+
+
+def test_the_refusal_behind_an_error_of_ours_is_found() -> None:
+    with pytest.raises(ResourceError) as caught, errors.resource_errors(Path("work")):
+        raise OSError(errno.EFBIG, "File too large")
+    assert errors.refusal(caught.value) == errno.EFBIG
+    assert errors.refusal(RecipeError("28")) is errors.refusal(ValueError("28")) is None

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundup import log
+from groundup import errors, log
 from groundup.log import JsonLines, read_lines, rewrite_lines
 
 
@@ -132,3 +134,54 @@ def test_rewriting_replaces_the_file_whole(tmp_path: Path) -> None:
     rewrite_lines(path, [{"step": 1, "loss": float("nan")}])
     assert read_lines(path) == [{"step": 1, "loss": None}]
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_a_line_that_a_full_disk_cut_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "metrics.jsonl"
+    writer = JsonLines(path)
+    writer.write({"step": 1})
+    real = Path.open
+
+    def full(self: Path, *given: Any, **named: Any) -> Any:
+        with real(self, "a") as handle:
+            handle.write('{"step": 2, "lo')
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        writer.write({"step": 2})
+    writer.write({"step": 3})
+    assert read_lines(path) == [{"step": 1}, {"step": 3}]
+
+
+def test_what_can_be_made_again_is_warned_of_once_a_folder_and_other_errors_are_raised(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log.logger.propagate = True
+    with caplog.at_level(logging.WARNING, logger="groundup"):
+        for name in ("stages.json", "report.html"):
+            with log.dispensable(tmp_path / name):
+                raise OSError(errno.ENOSPC, "No space left on device")
+        with log.dispensable(tmp_path / "report.html"), errors.resource_errors(tmp_path):
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+    assert len({id(record) for record in caplog.records}) == 1
+    assert "stages.json: No space left on device; going on without what is written there" in caplog.text
+    for error in (OSError(errno.EROFS, "Read-only file system"), ValueError("x")):
+        with pytest.raises(type(error)), log.dispensable(tmp_path / "x"):
+            raise error
+
+
+def test_rewriting_on_a_full_disk_leaves_the_file_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    rewrite_lines(path, [{"step": 1}])
+
+    def full(self: Path, text: str, **named: Any) -> None:
+        self.write_bytes(b"{")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        rewrite_lines(path, [{"step": 1}, {"step": 2}])
+    assert read_lines(path) == [{"step": 1}] and list(tmp_path.iterdir()) == [path]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -333,3 +334,59 @@ def test_a_folder_one_may_not_write_is_a_resource_error(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match="permission denied"):
         bring(TOY, tmp_path, build_toy)
     tmp_path.chmod(0o700)
+
+
+def test_a_file_that_cannot_be_read_is_a_fault_of_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = bring(TOY, tmp_path, build_toy)
+    real = stage.hash_file
+
+    def unreadable(path: Path) -> str:
+        if path.name == "b.bin":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return real(path)
+
+    monkeypatch.setattr(stage, "hash_file", unreadable)
+    assert verify(done.path)[1] == ["b.bin: cannot be read (Input/output error)"]
+
+
+def test_large_files_are_hashed_side_by_side_to_the_same_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = bring(TOY, tmp_path, build_toy)
+    (done.path / "b.bin").write_bytes(bytes(256))
+    (done.path / "inner" / "a.txt").unlink()
+    expected = verify(done.path)
+    monkeypatch.setattr(stage, "_WORTH_THREADS_BYTES", 0)
+    assert verify(done.path) == expected and len(expected[1]) == 2
+
+
+def test_an_error_of_reading_or_syncing_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.txt"
+    stage.write_text(path, "old")
+
+    def failing(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", failing)
+    for act in (lambda: stage.fsync_file(path), lambda: stage.write_text(path, "new")):
+        with pytest.raises(OSError, match=r"a\.txt"):
+            act()
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_inodes_are_asked_for_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "inodes_left", lambda path: 3)
+    with pytest.raises(ResourceError, match=r"a checkpoint needs 16 inodes in .*, 3 are left; delete files"):
+        stage.require_space(tmp_path, 1, "a checkpoint")
+
+
+def test_the_lock_holds_on_a_disk_that_has_no_room_for_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    path = tmp_path / "a.lock"
+    with stage.lock(path), pytest.raises(LockedError, match="held by another process"), stage.lock(path):
+        raise AssertionError("locked twice")

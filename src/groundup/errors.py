@@ -19,6 +19,8 @@ Invariant: `first_line(error)` has at most 200 characters and says what is wrong
 from __future__ import annotations
 
 import errno
+import os
+import re
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -144,26 +146,70 @@ def first_line(error: GroundupError) -> str:
     return line if len(line) <= FIRST_LINE_LIMIT else line[: FIRST_LINE_LIMIT - 3] + "..."
 
 
+_REMEDIES = {
+    errno.ENOSPC: "no space left on the disk: free some or set runtime.workdir to another disk",
+    errno.EDQUOT: "disk quota exceeded: free some space or set runtime.workdir elsewhere",
+    errno.EROFS: "the file system is read-only: set runtime.workdir to a writable folder",
+    errno.EACCES: "permission denied: set runtime.workdir to a folder you may write",
+    errno.EPERM: "not permitted: set runtime.workdir to a folder you may write",
+    errno.EMFILE: "too many open files: raise `ulimit -n`",
+    errno.ENFILE: "too many open files on this machine: raise fs.file-max",
+    errno.EFBIG: "file size limit reached: raise `ulimit -f`",
+    errno.EIO: "input/output error: the disk may be failing; set runtime.workdir to another disk",
+    errno.ENOMEM: "out of memory: lower runtime.micro_batch_rows or free memory",
+    errno.EAGAIN: "no further process or thread may start: raise `ulimit -u` or the control group's pids.max",
+}
+_NO_INODES = "no inodes left: delete some files or set runtime.workdir to another disk"
+FEW_INODES = 16
+"""A disk with fewer left has no room for the files of a checkpoint, however many bytes are free."""
+SHORTAGES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""Refusals that come in the middle of work and may pass."""
+_IN_WORDS = re.compile(r"os error (\d+)|Os \{ code: (\d+)")
+"""How libraries written in Rust tell the system's error."""
+_NOT_ALL_WRITTEN = re.compile(r"\d+ requested and \d+ written|Not enough free space to write")
+"""How numpy tells that a disk is full."""
+
+
+def refusal(error: BaseException) -> int | None:
+    """The system's error number behind an exception, also where a library tells it only in words; None without one."""
+    if isinstance(error, GroundupError):
+        return None if error.__cause__ is None else refusal(error.__cause__)
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    text = str(error)
+    if found := _IN_WORDS.search(text):
+        return int(found[1] or found[2])
+    if isinstance(error, OSError) and _NOT_ALL_WRITTEN.search(text):
+        return errno.ENOSPC
+    return errno.EAGAIN if isinstance(error, RuntimeError) and "start new thread" in text else None
+
+
+def inodes_left(path: Path) -> int | None:
+    """How many more files the disk of `path` may hold; None where it does not count them."""
+    for there in (path, *path.absolute().parents):
+        try:
+            found = os.statvfs(there)
+        except OSError:
+            continue
+        return found.f_favail if found.f_files else None
+    return None
+
+
 @contextmanager
 def resource_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals while writing under `path` into a `ResourceError` that names the remedy."""
-    remedies = {
-        errno.ENOSPC: "no space left on the disk: free some or set runtime.workdir to another disk",
-        errno.EDQUOT: "disk quota exceeded: free some space or set runtime.workdir elsewhere",
-        errno.EROFS: "the file system is read-only: set runtime.workdir to a writable folder",
-        errno.EACCES: "permission denied: set runtime.workdir to a folder you may write",
-        errno.EPERM: "not permitted: set runtime.workdir to a folder you may write",
-        errno.EMFILE: "too many open files: raise `ulimit -n`",
-        errno.EFBIG: "file size limit reached: raise `ulimit -f`",
-        errno.EIO: "input/output error: the disk may be failing; set runtime.workdir to another disk",
-        errno.ENOMEM: "out of memory: lower runtime.micro_batch_rows or free memory",
-    }
     try:
         yield
-    except OSError as error:
-        if error.errno not in remedies:
+    except GroundupError:
+        raise
+    except BaseException as error:  # what panics in a thread of the tokenizers' library is no Exception
+        number = refusal(error)
+        if number not in _REMEDIES:
             raise
-        where, remedy = str(error.filename or path), f"{remedies[error.errno]}; the same command goes on"
+        where = str(getattr(error, "filename", None) or path)
+        left = inodes_left(Path(where)) if number == errno.ENOSPC else None
+        what = _REMEDIES[number] if left is None or left >= FEW_INODES else _NO_INODES
+        remedy = f"{what}; the same command goes on"
         room = FIRST_LINE_LIMIT - len(remedy) - len(": ")
         shown = where if len(where) <= room else "..." + where[3 - room :]
         raise ResourceError(f"{shown}: {remedy}") from error

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from groundup.errors import printable
+from groundup.errors import SHORTAGES, printable, refusal
 
 logger = logging.getLogger("groundup")
 PLAIN_INTERVAL_SECONDS = 10.0
@@ -160,27 +160,50 @@ def finite(value: Any) -> Any:
     return value
 
 
+_warned_of: set[Path] = set()
+
+
+@contextmanager
+def dispensable(path: Path) -> Iterator[None]:
+    """Inside, `path` is written, without which a run can go on: a disk that is full is warned of, once for a folder."""
+    try:
+        yield
+    except Exception as error:
+        if refusal(error) not in SHORTAGES:
+            raise
+        _warn_of_loss(path, error)
+
+
+def _warn_of_loss(path: Path, error: Exception) -> None:
+    if path.parent not in _warned_of:
+        _warned_of.add(path.parent)
+        logger.warning(f"{path}: {os.strerror(refusal(error) or 0)}; going on without what is written there")
+
+
 class JsonLines:
     """Appends one JSON object a line to each of `paths`; a full disk is warned of once and does not stop the caller."""
 
     def __init__(self, *paths: Path) -> None:
         self.paths = paths
-        self._warned = False
+        self._cut: set[Path] = set()
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _end_cut_line(path)
+            with dispensable(path):
+                _end_cut_line(path)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append `record` (NaN becomes null) as one line."""
         line = json.dumps(finite(record), ensure_ascii=False, allow_nan=False) + "\n"
         for path in self.paths:
             try:
+                if path in self._cut:  # by a disk that was full in the middle of a line
+                    _end_cut_line(path)
+                    self._cut.discard(path)
                 with path.open("a", encoding="utf-8") as handle:
                     handle.write(line)
             except OSError as error:
-                if not self._warned:
-                    self._warned = True
-                    logger.warning(f"{path}: {os.strerror(error.errno or 0)}; going on without these lines")
+                self._cut.add(path)
+                _warn_of_loss(path, error)
 
 
 def _end_cut_line(path: Path) -> None:
@@ -214,5 +237,9 @@ def rewrite_lines(path: Path, records: list[dict[str, Any]]) -> None:
     temporary = path.with_name(path.name + ".tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(finite(record), ensure_ascii=False, allow_nan=False) + "\n" for record in records)
-    temporary.write_text("".join(lines), encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text("".join(lines), encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -19,15 +19,25 @@ import platform
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from groundup import config
-from groundup.errors import DataError, LockedError, ModelFileError, ResourceError, resource_errors
+from groundup.errors import (
+    FEW_INODES,
+    DataError,
+    LockedError,
+    ModelFileError,
+    ResourceError,
+    inodes_left,
+    resource_errors,
+)
 from groundup.sharded import whole_files
 
 MANIFEST = "manifest.json"
@@ -36,6 +46,8 @@ DIGEST = "digest"
 LOGS = "logs"
 FORMAT_VERSION = 1
 _HASH_BLOCK_BYTES = 1 << 20
+_HASH_THREADS = min(os.cpu_count() or 1, 8)
+_WORTH_THREADS_BYTES = 1 << 26
 _held_locks: set[int] = set()
 
 
@@ -191,8 +203,9 @@ def _acquire(descriptor: int, path: Path) -> None:
         ) from None
     started = time.strftime("%Y-%m-%d %H:%M:%S")
     holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": started})
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, holder.encode(), 0)
+    with suppress(OSError):  # on a full disk too the lock holds; it only does not say whose it is
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, holder.encode(), 0)
 
 
 def _close_inherited_locks() -> None:
@@ -216,16 +229,26 @@ def _holder(text: bytes) -> str:
 def hash_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     hasher = hashlib.sha256()
-    with path.open("rb") as handle:
+    with _named(path), path.open("rb") as handle:
         while block := handle.read(_HASH_BLOCK_BYTES):
             hasher.update(block)
     return hasher.hexdigest()
 
 
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let an error of reading or syncing say which file it is about: the system tells that only of opening one."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def facts_of(path: Path) -> dict[str, Any]:
     """What a manifest says of a file, which is flushed to the disk first."""
-    fsync_file(path)
-    return {"bytes": path.stat().st_size, "sha256": hash_file(path)}
+    with _named(path):
+        fsync_file(path)
+        return {"bytes": path.stat().st_size, "sha256": hash_file(path)}
 
 
 def seal(folder: Path, content: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]] | None = None) -> None:
@@ -259,22 +282,28 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically: temporary file, fsync, rename."""
+    """Write UTF-8 text atomically: temporary file, fsync, rename. What a full disk lets be written is removed again."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
+    try:
+        with _named(path):
+            with temporary.open("w", encoding="utf-8") as handle:
+                handle.write(text)
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def fsync_file(path: Path) -> None:
     """Flush a file's bytes to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with _named(path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 fsync_folder = fsync_file
@@ -326,19 +355,30 @@ def faults_of(folder: Path, manifest: Mapping[str, Any], share: tuple[int, int] 
     faults = [] if sound else [f"{MANIFEST}: differs from its own hash"]
     largest_first = sorted(files, key=lambda name: (-files[name]["bytes"], name))
     hashed = set(largest_first[share[0] :: share[1]])
-    for name, expected in sorted(files.items()):
-        path = folder / name
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            faults.append(f"{name}: points outside the folder")
-        elif not path.is_file():
-            faults.append(f"{name}: missing")
-        elif path.stat().st_size != expected["bytes"]:
-            faults.append(f"{name}: {path.stat().st_size} bytes, {expected['bytes']} recorded")
-        elif name in hashed and hash_file(path) != expected["sha256"]:
-            faults.append(f"{name}: content differs from its recorded SHA-256")
+    names = sorted(files)
+    large = sum(files[name]["bytes"] for name in hashed) > _WORTH_THREADS_BYTES
+    with ThreadPoolExecutor(_HASH_THREADS) if large else nullcontext() as threads:
+        found = (threads.map if threads else map)(partial(_fault, folder, files, hashed), names)
+        faults += [f"{name}: {fault}" for name, fault in zip(names, found) if fault]
     present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {MANIFEST}
     faults.extend(f"{name}: not in the manifest" for name in sorted(present - files.keys()))
     return faults
+
+
+def _fault(folder: Path, files: Mapping[str, Mapping[str, Any]], hashed: Collection[str], name: str) -> str | None:
+    """What is wrong with one of a manifest's files; of those that are not `hashed`, as far as can be seen."""
+    path, expected = folder / name, files[name]
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        return "points outside the folder"
+    if not path.is_file():
+        return "missing"
+    if (size := path.stat().st_size) != expected["bytes"]:
+        return f"{size} bytes, {expected['bytes']} recorded"
+    try:
+        same = name not in hashed or hash_file(path) == expected["sha256"]
+        return None if same else "content differs from its recorded SHA-256"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
 
 
 def state_hash(files: Mapping[str, Mapping[str, Any]]) -> str:
@@ -349,6 +389,11 @@ def state_hash(files: Mapping[str, Mapping[str, Any]]) -> str:
 
 def require_space(folder: Path, needed_bytes: int, purpose: str) -> None:
     """Raise ResourceError before a write that cannot fit on the disk."""
+    left = inodes_left(folder)
+    if left is not None and left < FEW_INODES:
+        raise ResourceError(
+            f"{purpose} needs {FEW_INODES} inodes in {folder}, {left} are left; delete files or set runtime.workdir"
+        )
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         raise ResourceError(

@@ -64,6 +64,26 @@ def test_ranks_that_are_started_again_hear_nothing_of_what_was_said_before() -> 
     del server
 
 
+def test_the_first_rank_leaves_last() -> None:
+    port, left = free_port(), list[int]()
+
+    def part(rank: int) -> None:
+        ranks = Ranks(place(rank, port), ParallelConfig())
+        if rank:
+            time.sleep(0.5)
+            left.append(rank)
+        ranks.leave()
+        if not rank:
+            left.append(rank)
+
+    both = [threading.Thread(target=part, args=(rank,)) for rank in (0, 1)]
+    for each in both:
+        each.start()
+    for each in both:
+        each.join(timeout=20)
+    assert left == [1, 0]
+
+
 def test_another_layout_is_refused_before_the_meeting() -> None:
     with pytest.raises(RecipeError, match="does not divide 2 ranks"):
         Ranks(place(0, 1), ParallelConfig(shard=5))

@@ -93,6 +93,19 @@ def test_a_flipped_bit_of_the_data_is_found_before_it_trains(half_done: Path) ->
         shard.write_bytes(before)
 
 
+def test_a_flipped_bit_of_the_tokenizer_is_found_too(half_done: Path) -> None:
+    folders = {entry["name"]: entry["folder"] for entry in pipeline.status(groundup.load_recipe(half_done))}
+    file = Path(folders["tokenizer"], "tokenizer.json")
+    before = file.read_bytes()
+    middle = len(before) // 2
+    file.write_bytes(before[:middle] + bytes([before[middle] ^ 1]) + before[middle + 1 :])
+    try:
+        with pytest.raises(DataError, match=r"tokenizer/.*tokenizer\.json: content differs"):
+            pipeline.run(groundup.load_recipe(half_done), "pretrain")
+    finally:
+        file.write_bytes(before)
+
+
 def test_faults_are_refused_without_the_switch(
     half_done: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,3 +139,17 @@ def test_a_run_that_does_not_resume_is_named(half_done: Path, monkeypatch: pytes
     monkeypatch.setattr(checkpoint, "load_flat_state", lambda optimizer, tensors: None)
     with pytest.raises(ModelFileError, match="pretrain: stopped after 2 steps and resumed, it ends with other bits"):
         pipeline.prove_resume(half_done.parent / "work/runs/tiny", groundup.load_recipe(half_done))
+
+
+def test_weights_that_were_damaged_since_are_not_tuned(half_done: Path) -> None:
+    """Behind the test that ends pretraining."""
+    recipe = groundup.load_recipe(half_done)
+    folders = {entry["name"]: entry["folder"] for entry in pipeline.status(recipe)}
+    (file,) = Path(folders["pretrain"]).rglob("model.safetensors")
+    before = file.read_bytes()
+    file.write_bytes(before[:-3] + bytes([before[-3] ^ 1]) + before[-2:])
+    try:
+        with pytest.raises(ModelFileError, match=r"model\.safetensors: content differs.*; restore it, or delete"):
+            pipeline.run(recipe, "instruct")
+    finally:
+        file.write_bytes(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from groundup.errors import DataError
+from groundup.tokens import arrays
 from groundup.tokens.arrays import StoredArrays, write_array
 
 
@@ -73,3 +75,24 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: p
     with pytest.raises(OSError, match="disk full"):
         write_array(tmp_path / "a.bin", np.arange(9))
     assert np.array_equal(np.fromfile(tmp_path / "a.bin", dtype=np.int64), np.arange(3))
+
+
+def test_an_error_of_the_disk_names_file_and_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, _ = stored(tmp_path, [300])
+
+    def failing(descriptor: int, length: int, start: int) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "pread", failing)
+    with pytest.raises(DataError, match=r"0\.bin: cannot be read from byte 40 on \(Input/output error\)"):
+        files.read(0, 20, 10)
+
+
+def test_what_a_full_disk_lets_be_written_goes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(arrays, "fsync_file", full)
+    with pytest.raises(OSError, match="No space"):
+        write_array(tmp_path / "a.bin", np.arange(9))
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,17 @@ def test_attempts_that_get_further_or_say_why_are_no_loop(tmp_path: Path) -> Non
     for _ in range(4):
         with pytest.raises(DivergedError), Attempts(journal, 3).recorded():
             raise DivergedError("")
+
+
+@pytest.mark.parametrize("jump", [365 * 86400.0, -365 * 86400.0])
+def test_a_clock_that_jumps_between_attempts_changes_no_duration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    journal, gmtime = toys.journal(tmp_path), time.gmtime
+    Attempts(journal, 5)
+    steps_to(journal, 3)
+    monkeypatch.setattr(time, "gmtime", lambda: gmtime(time.time() + jump))
+    second = Attempts(journal, 5)
+    (told,) = [event for event in read_lines(tmp_path / "logs/events.jsonl") if event["event"] == "restarted"]
+    assert told["down_seconds"] < 60
+    assert second.summary()["wall_seconds"] < 60

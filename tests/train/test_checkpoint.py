@@ -122,3 +122,46 @@ def test_what_the_model_carries_must_fit_and_is_named_where_it_does_not(tmp_path
     smaller = toys.state(toys.training(global_batch_tokens=4 * toys.CONTEXT_LENGTH), model=toys.LSTM)
     with pytest.raises(ModelFileError, match=r"memory 'hidden' has shape \[8, 2, 32\]"):
         checkpoint.resume(tmp_path, smaller, False, lambda path, fault: None)
+
+
+def test_why_no_checkpoint_is_intact_is_told_of_each(tmp_path: Path) -> None:
+    state = trained(1)
+    for step in (1, 2):
+        state.step = step
+        checkpoint.save(tmp_path, state, {}, keep=2)
+    (tmp_path / "step-00000001" / checkpoint.WEIGHTS).unlink()
+    manifest = tmp_path / "step-00000002" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(ModelFileError) as caught:
+        resume(tmp_path)
+    newest, before = caught.value.details
+    assert newest.startswith("step-00000002") and "format version 2" in newest
+    assert before == "step-00000001: model.safetensors: missing"
+
+
+def test_files_with_names_of_checkpoints_are_no_harm(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("step-00000001", "step-00000002.partial-9", "step-00000003"):
+        (tmp_path / name).write_bytes(b"")
+    state = trained(1)
+    checkpoint.save(tmp_path, state, {}, keep=2)
+    assert resume(tmp_path)[0].step == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000003"]
+
+
+def test_what_was_fallen_back_from_is_set_aside_and_goes_at_the_end(tmp_path: Path) -> None:
+    """Else the damaged one would count as the newest, and the next good one be pruned in its favour."""
+    state = trained(1)
+    for step in (1, 9):
+        state.step = step
+        checkpoint.save(tmp_path, state, {}, keep=2)
+    damaged = tmp_path / "step-00000009"
+    (damaged / checkpoint.WEIGHTS).write_bytes(b"")
+    for _ in range(2):
+        checkpoint.set_aside([damaged])
+        state.step = 2
+        checkpoint.save(tmp_path, state, {}, keep=1)
+        assert resume(tmp_path)[0].step == 2
+        damaged.mkdir()
+    damaged.rmdir()
+    checkpoint.remove_damaged(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000002"]

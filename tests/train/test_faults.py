@@ -15,6 +15,7 @@ from groundup.log import read_lines
 from groundup.train import loop
 from groundup.train.faults import Fault, Faults, parse_faults
 from groundup.train.guards import StopRequest
+from groundup.train.spikes import SpikesConfig
 from groundup.train.state import ExecutionConfig, TrainState
 from tests.train import toys
 from tests.train.test_loop import StopAfter
@@ -149,3 +150,11 @@ def test_faults_of_other_ranks_are_theirs() -> None:
 
 def test_defaults_have_no_fault() -> None:
     assert not ExecutionConfig().test_faults
+
+
+@pytest.mark.parametrize("action", ["skip", "rollback"])
+def test_a_loss_that_jumps_on_purpose_is_left_out_or_gone_back_from(tmp_path: Path, action: Any) -> None:
+    spikes = SpikesConfig(window_steps=4, action=action, batches_before=1, batches_after=0)
+    _, summary = run(tmp_path, "spike@6", spikes=spikes)
+    assert summary["spikes"] == 1 and summary["skipped_steps"] == int(action == "skip")
+    assert len(events(tmp_path, "rollback")) == int(action == "rollback")

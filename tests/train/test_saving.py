@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -124,3 +126,29 @@ def test_a_state_of_other_values_is_refused_naming_each(tmp_path: Path) -> None:
     with pytest.raises(checkpoint.ModelFileError, match=r"2 differ: pretrain\.training\.lr: 0\.1, now 0\.2") as caught:
         checkpoint.resume(tmp_path, state, True, lambda path, fault: None, now)
     assert caught.value.details == ["pretrain.training.lr: 0.1, now 0.2", 'versions.torch: "2.13", now "2.14"']
+
+
+@pytest.mark.parametrize(("failures", "steps"), [(1, 2), (2, 1)])
+def test_after_an_error_of_the_disk_a_checkpoint_is_written_anew_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int, steps: int
+) -> None:
+    checkpoint.save(tmp_path, trained(1), {}, keep=2)
+    real, left, seen = os.fsync, [failures], list[Any]()
+
+    def failing(descriptor: int) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.EIO, "Input/output error")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    background = saver(tmp_path, seen)
+    background.save(trained(2), {}, {})
+    if failures == 1:
+        background.wait()
+    else:
+        with pytest.raises(ResourceError, match="input/output error"):
+            background.wait()
+    assert resume(tmp_path)[0].step == steps and not list(tmp_path.glob("*.partial-*"))
+    told = [entry[1] for entry in seen if isinstance(entry, tuple)]
+    assert len(told) == failures and told[0].endswith("Input/output error; written anew")

@@ -28,9 +28,11 @@ from groundup.parallel.mesh import ParallelConfig, Rank, check_layout, join, lea
 
 MEETING_SECONDS = 300.0
 """Longest time between the first rank and the last one at the store."""
+PARTING_SECONDS = 30.0
+"""Longest time that the first rank waits at the end for the others to have heard of it."""
 LISTENING_SECONDS = 0.2
 """Time between two looks for a new word; signals are answered in between."""
-_WORD = "word/"
+_WORD, _PARTED = "word/", "parted"
 _LEAD = "groundup/lead"
 
 
@@ -72,9 +74,13 @@ class Ranks:
         return heard
 
     def leave(self) -> None:
-        """End the process group."""
+        """End the process group, the first rank last: the store may be its own, and ends with it."""
         self._mesh = None
         leave()
+        parted, deadline = self._store.add(_PARTED, 1), time.monotonic() + PARTING_SECONDS
+        while self.leads and parted < self.place.world_size and time.monotonic() < deadline:
+            time.sleep(LISTENING_SECONDS / 10)
+            parted = self._store.add(_PARTED, 0)
 
 
 def _store(place: Rank) -> Store:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from groundup import config, stage
-from groundup.errors import DataError, GroundupError, RecipeError
+from groundup.errors import DataError, GroundupError, ModelFileError, RecipeError
+from groundup.log import dispensable
 from groundup.train import checkpoint
 from groundup.train.loop import CHECKPOINTS
 
@@ -48,25 +49,31 @@ def refuse_changed(run_folder: Path, wanted: stage.Stage, root: Path) -> None:
                 " name=... to begin anew",
                 details=[*fields, f"the work that is saved: {folder}"],
             )
-    stage.write_json(run_folder / UNFINISHED, {**begun, wanted.name: wanted.fingerprint})
+    _note(run_folder, {**begun, wanted.name: wanted.fingerprint})
 
 
 def forget(run_folder: Path, name: str) -> None:
     """A stage is done: nothing of it can be lost any more."""
     begun = _unfinished(run_folder)
     if begun.pop(name, None) is not None:
-        stage.write_json(run_folder / UNFINISHED, begun)
+        _note(run_folder, begun)
 
 
 def require_intact(inputs: Iterable[stage.Finished]) -> None:
-    """Re-hash what a phase is about to train on. Raises DataError naming the first file that is damaged."""
+    """Re-hash what a stage is to be made from. Raises DataError, or ModelFileError of weights, naming the file."""
     for found in inputs:
         _, faults = stage.verify(found.path)
-        if faults:
-            where = f"{found.path.parent.name}/{found.path.name}"
-            raise DataError(
-                f"{where}: {faults[0][:90]}; delete that folder, and the same command makes it again", details=faults
-            )
+        if not faults:
+            continue
+        where = f"{found.path.parent.name}/{found.path.name}: {faults[0][:80]}"
+        if (found.path / CHECKPOINTS).is_dir():
+            raise ModelFileError(f"{where}; restore it, or delete that folder to train again", details=faults)
+        raise DataError(f"{where}; delete that folder, and the same command makes it again", details=faults)
+
+
+def _note(run_folder: Path, begun: Mapping[str, Any]) -> None:
+    with dispensable(run_folder / UNFINISHED):
+        stage.write_json(run_folder / UNFINISHED, begun)
 
 
 def _unfinished(run_folder: Path) -> dict[str, Any]:

@@ -38,6 +38,8 @@ class Context:
     """Why they were started again, until it is written down."""
     end: Callable[[GroundupError], Any] = end_at_once
     """How a process ends that cannot return."""
+    intact: set[str] = field(default_factory=set)
+    """Stages whose files were hashed by this command."""
 
     @property
     def leads(self) -> bool:

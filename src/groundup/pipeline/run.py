@@ -18,7 +18,7 @@ from typing import Any
 
 from groundup import config, stage, tokens
 from groundup.errors import GroundupError, RecipeError, ResourceError, resource_errors
-from groundup.log import logger
+from groundup.log import dispensable, logger
 from groundup.models import DecoderConfig, layout_of
 from groundup.parallel import Ranks, check_layout, contact, float8
 from groundup.pipeline import changes
@@ -101,14 +101,16 @@ def run(
             colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
             context = Context(recipe, folder, stop, colour, faults=wanted_faults, ranks=ranks, restart=restart, end=end)
             _refresh(context)
-            stage.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
+            with dispensable(folder / "recipe.yaml"):
+                stage.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
             _require(recipe, until, ranks)
             _tell(ranks, {"recipe": canonical(recipe)})
             try:
                 _bring_all(context, until)
             finally:
                 _refresh(context)
-            build_report(folder)
+            with dispensable(folder / "report.html"):
+                build_report(folder)
             _tell(ranks, {"end": until})
     if ranks is not None:
         ranks.leave()
@@ -203,22 +205,27 @@ def _bring(context: Context, kind: StageKind) -> None:
         logger.info(f"{kind.name}: {wanted.fingerprint}")
     if kind.name in TRAINED and not known:
         changes.refuse_changed(context.run_folder, wanted, root)
-        if context.recipe.runtime.verify_inputs:
-            changes.require_intact(context.done[name] for name in kind.needs if name in PREPARED)
+    if not known and context.recipe.runtime.verify_inputs:
+        changes.require_intact(context.done[name] for name in kind.needs if name not in context.intact)
+        context.intact.update(kind.needs)
     context.working_on = wanted
     runtime = config.to_dict(context.recipe.runtime)
     context.done[kind.name] = stage.bring(wanted, root, lambda work: kind.build(context, work), runtime)
     found = context.done[kind.name]
+    if not known:  # its files were hashed just now
+        context.intact.add(kind.name)
     changes.forget(context.run_folder, kind.name)
     logger.info(f"{kind.name}: {'already done' if known else 'done'} ({found.seconds:.1f} s)")
-    _link(context.run_folder / "stages" / kind.name, found.path)
+    with dispensable(context.run_folder / "stages" / kind.name):
+        _link(context.run_folder / "stages" / kind.name, found.path)
     _tell(context.ranks, {"done": kind.name, "folder": str(found.path)})
 
 
 def _refresh(context: Context) -> None:
     """Bring the run folder's lists up to what the stages hold now."""
     entries = status(context.recipe)
-    stage.write_json(context.run_folder / "stages.json", entries)
+    with dispensable(context.run_folder / "stages.json"):
+        stage.write_json(context.run_folder / "stages.json", entries)
     trained = [Path(entry["folder"]) for entry in entries if entry["name"] in TRAINED]
     partial = [path.with_name(path.name + ".partial") for path in trained]
     publish([path for pair in zip(trained, partial) for path in pair], context.run_folder)

@@ -28,10 +28,14 @@ def token_dtype(vocab_size: int) -> str:
 def write_array(path: Path, array: NDArray[Any]) -> None:
     """Write raw bytes of an array so that `path` is either absent or whole: temporary file, fsync, rename."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as handle:
-        array.tofile(handle)
-    fsync_file(temporary)
-    os.replace(temporary, path)
+    try:
+        with temporary.open("wb") as handle:
+            array.tofile(handle)
+        fsync_file(temporary)
+        os.replace(temporary, path)
+    except OSError:  # what a full disk lets be written is of no use
+        temporary.unlink(missing_ok=True)
+        raise
     fsync_folder(path.parent)
 
 
@@ -53,7 +57,8 @@ class StoredArrays:
         try:
             content = _read_at(path, first * width, count * width)
         except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror}); mend the disk, or remove the folder") from None
+            where = f"{path}: cannot be read from byte {first * width} on ({error.strerror})"
+            raise DataError(f"{where}; mend the disk, or remove the folder") from None
         if len(content) < count * width:
             raise DataError(f"{path}: was cut short while in use; remove the stage's folder and run again")
         return np.frombuffer(content, dtype=self._dtype)

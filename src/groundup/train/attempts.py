@@ -47,7 +47,8 @@ class Attempts:
             self._close(earlier[-1])
         self._earlier = earlier
         self.number = len(earlier) + 1
-        self._began, self._started = _now(), time.monotonic()
+        self._about = {"began": _now(), "clock": _clock()}
+        self._started = time.monotonic()
         self._begin(earlier)
         if limit and _in_a_row(earlier) >= limit:
             cause, step = earlier[-1]["ended"], earlier[-1]["step"]
@@ -61,16 +62,17 @@ class Attempts:
         """Write how an attempt ended that could not do so itself, from what it left."""
         beat = _heartbeat(self._journal.folder / HEARTBEATS)
         seconds = _seconds_between(left.get("began"), beat.get("time")) if beat.get("pid") == left.get("pid") else 0.0
+        seconds = min(seconds, _elapsed(left, {"began": _now(), "clock": _clock()}))
         end = {"ended": KILLED, "step": self._journal.last_step(), "seconds": seconds}
         left |= end
         self._lines.write({"attempt": left.get("attempt"), **end})
 
     def _begin(self, earlier: list[dict[str, Any]]) -> None:
-        about = {"attempt": self.number, "began": self._began, "pid": os.getpid(), "host": socket.gethostname()}
+        about = {"attempt": self.number, **self._about, "pid": os.getpid(), "host": socket.gethostname()}
         self._lines.write(about)
         if earlier:
             last = earlier[-1]
-            down = _seconds_between(last.get("began"), self._began) - float(last.get("seconds") or 0.0)
+            down = _elapsed(last, self._about) - float(last.get("seconds") or 0.0)
             self._journal.event(
                 "restarted",
                 attempt=self.number,
@@ -105,9 +107,9 @@ class Attempts:
         """Effective training time so far: seconds of steps that stayed over those since the first attempt began."""
         own = time.monotonic() - self._started
         worked = own + sum(float(each.get("seconds") or 0.0) for each in self._earlier)
-        first = self._earlier[0].get("began") if self._earlier else self._began
-        # Over several processes only the wall clock goes on; where it was set back, the attempts' own time counts.
-        wall = max(worked, _seconds_between(first, self._began) + own)
+        first = self._earlier[0] if self._earlier else self._about
+        # Between two boots only the wall clock goes on; where it was set back, the attempts' own time counts.
+        wall = max(worked, _elapsed(first, self._about) + own)
         productive = min(self._journal.productive_seconds(), wall)
         ends = [
             {key: each.get(key) for key in ("attempt", "ended", "step", "seconds")} for each in self._earlier[-_SHOWN:]
@@ -158,3 +160,20 @@ def _seconds_between(first: Any, last: Any) -> float:
     except ValueError:
         return 0.0
     return float(max(end - begin, 0))
+
+
+def _clock() -> dict[str, Any]:
+    """Which boot of which machine this is, and its seconds since then: a clock that nobody sets."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return {}
+    return {"boot": boot, "seconds": round(time.clock_gettime(time.CLOCK_BOOTTIME), 1)}
+
+
+def _elapsed(first: dict[str, Any], last: dict[str, Any]) -> float:
+    """Seconds from the beginning of an attempt to that of another, or to now."""
+    one, other = (each.get("clock") or {} for each in (first, last))
+    if one and one.get("boot") == other.get("boot"):
+        return max(float(other["seconds"]) - float(one["seconds"]), 0.0)
+    return _seconds_between(first.get("began"), last.get("began"))

@@ -30,9 +30,12 @@ from groundup.train.folders import (
     newer_than,
     prune,
     remove,
+    remove_damaged,
     remove_leftovers,
     require_room,
+    set_aside,
     step_of,
+    warn_of_others,
 )
 from groundup.train.saving import Saver
 from groundup.train.snapshot import AVERAGE, MEMORY, OPTIMIZER, WEIGHTS
@@ -55,10 +58,12 @@ __all__ = [
     "prune",
     "read_tensors",
     "remove",
+    "remove_damaged",
     "remove_leftovers",
     "require_room",
     "resume",
     "save",
+    "set_aside",
     "step_of",
     "weights_file",
 ]
@@ -101,17 +106,21 @@ def resume(
         # Those that are too new come last, the oldest of them first.
         old = [path for path in found if step_of(path) <= up_to]
         found = old + [path for path in reversed(found) if path not in old]
+    warn_of_others(folder, found)
+    faults = []
     for path in found:
         fault = _fault(path, state.mesh)
         if fault is None:
             _require_same(path, identity)
             return _load(path, state)
         logger.warning(f"{path}: damaged ({fault}); falling back to the one before")
+        faults.append(f"{path.name}: {fault}")
         on_fallback(path, fault)
     if found or announced:
         raise ModelFileError(
             f"{folder}: no checkpoint is intact, and starting again from step 0 would hide it;"
-            " restore one, or delete this folder's parent to start again"
+            " restore one, or delete this folder's parent to start again",
+            details=faults,
         )
     return None
 

@@ -1,8 +1,9 @@
 """Faults on purpose, for tests of everything that survives them: `crash@3,nan_loss@7` -> what happens to which step.
 
-    crash@N  hang@N  oom@N  nan_loss@N  nan_grad@N  inf_grad@N  bitflip_param@N     at the N-th step, once a process
-    slow_step=MS  slow_io=MS                                                        at every step, at every file saved
-    ...@N:rankR                                                                     on that rank only
+    crash@N  hang@N  oom@N  nan_loss@N  nan_grad@N  inf_grad@N            at the N-th step, once a process
+    spike@N  bitflip_param@N
+    slow_step=MS  slow_io=MS                                              at every step, at every file saved
+    ...@N:rankR                                                           on that rank only
 
 Invariant: the loop asks this object, and it acts from outside: neither the step nor a model knows of it.
 """
@@ -27,7 +28,7 @@ from groundup.log import logger
 from groundup.parallel import shard
 from groundup.train.state import TrainState
 
-AT_A_STEP = ("crash", "hang", "oom", "nan_loss", "nan_grad", "inf_grad", "bitflip_param")
+AT_A_STEP = ("crash", "hang", "oom", "nan_loss", "nan_grad", "inf_grad", "spike", "bitflip_param")
 EVERY_TIME = ("slow_step", "slow_io")
 _FAULT = re.compile(r"(?P<kind>[a-z_]+)(?:@(?P<step>\d{1,9})|=(?P<milliseconds>\d{1,9}))(?::rank(?P<rank>\d{1,6}))?")
 _FLIPPED_BIT = 1 << 22
@@ -136,12 +137,17 @@ def _without_loss(model: Any, inputs: Any, outputs: Any) -> Any:
     return outputs[0] * math.nan, *outputs[1:]
 
 
+def _jumping_loss(model: Any, inputs: Any, outputs: Any) -> Any:
+    return outputs[0] * 1000.0, *outputs[1:]
+
+
 def _out_of_memory(model: Any, inputs: Any, outputs: Any) -> Any:
     raise torch.OutOfMemoryError("out of memory, as FAULT asks for")
 
 
 _HOOKS = {
     "nan_loss": _without_loss,
+    "spike": _jumping_loss,
     "nan_grad": _spoilt(math.nan),
     "inf_grad": _spoilt(math.inf),
     "oom": _out_of_memory,

@@ -3,6 +3,7 @@
     step-00000120                          sealed
     step-00000120.partial-<pid>            being written, or deleted
     step-00000120.partial-<pid>-old        made way for another of the same step
+    step-00000120.damaged                  was fallen back from; kept to the end of the phase
 
 Invariant: at every moment the newest sealed one is in its place, or can be put back there by `remove_leftovers`.
 """
@@ -19,6 +20,8 @@ from groundup import stage
 from groundup.log import logger
 
 NAME = re.compile(r"step-(\d{8})")
+DAMAGED = ".damaged"
+"""Ending of a checkpoint that was fallen back from."""
 _PARTIAL = ".partial-"
 _OLD = "-old"
 
@@ -64,7 +67,30 @@ def remove_leftovers(folder: Path) -> None:
         if not target.exists() and (old / stage.MANIFEST).is_file():
             os.replace(old, target)
     for leftover in folder.glob(f"step-*{_PARTIAL}*"):
-        shutil.rmtree(leftover)
+        _remove_any(leftover)
+
+
+def _remove_any(path: Path) -> None:
+    """A folder with all in it, or a file that somebody gave a checkpoint's name."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def set_aside(damaged: Sequence[Path]) -> None:
+    """Rename checkpoints that were fallen back from, so that they do not count as the newest, which are kept."""
+    for path in damaged:
+        aside = path.with_name(path.name + DAMAGED)
+        if aside.exists():
+            _remove_any(aside)
+        os.replace(path, aside)
+
+
+def remove_damaged(folder: Path) -> None:
+    """Remove what was set aside, once the phase is at its end without it."""
+    for path in folder.glob(f"step-*{DAMAGED}"):
+        _remove_any(path)
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -85,15 +111,18 @@ def candidates(folder: Path) -> list[Path]:
     """Sealed checkpoint folders, newest first; anything else that lies about is left alone."""
     if not folder.is_dir():
         return []
-    found = []
-    for path in sorted(folder.iterdir(), reverse=True):
-        if not (NAME.fullmatch(path.name) and path.is_dir()):
-            continue
-        if (path / stage.MANIFEST).is_file():
-            found.append(path)
-        else:
-            logger.warning(f"{path}: ignored, it is not a complete checkpoint (no {stage.MANIFEST})")
-    return found
+    named = [path for path in folder.iterdir() if NAME.fullmatch(path.name)]
+    return [path for path in sorted(named, reverse=True) if (path / stage.MANIFEST).is_file()]
+
+
+def warn_of_others(folder: Path, candidates: Sequence[Path]) -> None:
+    """Say what lies among the checkpoints and is none, as the half of one without its manifest."""
+    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    names = [path.name for path in there if path not in candidates and not path.name.endswith(DAMAGED)]
+    if names:
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        shown = ", ".join(names[:5])
+        logger.warning(f"{folder}: ignored, not complete checkpoints (no {stage.MANIFEST}): {shown}{more}")
 
 
 def are_there(folder: Path) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from groundup.log import JsonLines, read_lines, rewrite_lines
+from groundup.log import JsonLines, dispensable, read_lines, rewrite_lines
 from groundup.stage import LOGS
 
 METRICS = "metrics.jsonl"
@@ -73,8 +73,9 @@ class Journal:
         own = [line for line in read_lines(self._folders[0] / METRICS) if int(line.get("step", 0)) <= step]
         rewrite_lines(self._folders[0] / METRICS, own)
         for folder in self._folders[1:]:
-            others = [line for line in read_lines(folder / METRICS) if line.get("phase") != self.phase]
-            rewrite_lines(folder / METRICS, others + own)
+            with dispensable(folder / METRICS):
+                others = [line for line in read_lines(folder / METRICS) if line.get("phase") != self.phase]
+                rewrite_lines(folder / METRICS, others + own)
         return max((float(line.get("seconds") or 0.0) for line in own), default=0.0)
 
 
@@ -82,4 +83,5 @@ def publish(stage_folders: list[Path], run_folder: Path) -> None:
     """Make the run folder's metrics and events from those of its training stages, in their order."""
     for name in (METRICS, EVENTS):
         lines: list[Mapping[str, Any]] = [line for folder in stage_folders for line in read_lines(folder / LOGS / name)]
-        rewrite_lines(run_folder / name, [dict(line) for line in lines])
+        with dispensable(run_folder / name):
+            rewrite_lines(run_folder / name, [dict(line) for line in lines])

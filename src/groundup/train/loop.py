@@ -174,7 +174,10 @@ class _Loop:
     def _load(self, up_to: int | None = None) -> dict[str, Any] | None:
         """Take back a checkpoint, and what it counted; returns what it tells beside the tensors."""
 
+        damaged: list[Path] = []
+
         def on_fallback(path: Path, fault: str) -> None:
+            damaged.append(path)
             self.journal.event("checkpoint_fallback", checkpoint=path.name, fault=fault)
 
         announced = self.journal.announced_checkpoint()
@@ -183,6 +186,8 @@ class _Loop:
         )
         self._require_same_step()
         self.agreement.forget()
+        if self.state.rank == 0:
+            checkpoint.set_aside(damaged)
         if found is not None:
             self.validation = dict(found["validation"])
             self.validations = [(int(step), float(loss)) for step, loss in found.get("validations", [])]
@@ -437,6 +442,7 @@ class _Loop:
                 checkpoint.remove_leftovers(folder)
                 checkpoint.consolidate(folder)
             checkpoint.prune(self.checkpoints, keep=1)
+            checkpoint.remove_damaged(self.checkpoints)
 
     def summary(self) -> dict[str, Any]:
         """Figures of the phase for manifests and reports."""

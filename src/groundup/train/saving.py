@@ -12,11 +12,12 @@ error at the next `save` or `wait`, on all ranks, and never touches the checkpoi
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from groundup.errors import GroundupError, Interrupted, ResourceError, first_line, resource_errors
 from groundup.log import logger
@@ -25,6 +26,8 @@ from groundup.train.partition import Planner
 from groundup.train.snapshot import take
 from groundup.train.state import TrainState
 from groundup.train.writing import Joint, nothing, write
+
+Written = TypeVar("Written")
 
 
 class Saver:
@@ -60,12 +63,14 @@ class Saver:
         if snapshot.index is not None:
             assert state.mesh is not None, "parts are those of ranks"
             joint = self._written = Joint(self.folder, snapshot, state.mesh)
-            self._begin(snapshot.step, lambda: joint.write(self._before_write))
+            self._begin(snapshot.step, lambda: self._again(snapshot.step, lambda: joint.write(self._before_write)))
         else:
             require_room(self.folder, snapshot.size_bytes)
-            self._begin(
-                snapshot.step, lambda: self._on_saved(write(self.folder, snapshot, self.keep, self._before_write))
-            )
+
+            def written() -> Path:
+                return write(self.folder, snapshot, self.keep, self._before_write)
+
+            self._begin(snapshot.step, lambda: self._on_saved(self._again(snapshot.step, written)))
         if not self.asynchronous:
             self.wait()
 
@@ -152,6 +157,18 @@ class Saver:
             self._fail(step, fault)
         except BaseException as error:  # what ends a process is for its main thread to raise
             self._fault = error
+
+    def _again(self, step: int, act: Callable[[], Written]) -> Written:
+        """What `act` gives; once more where the disk had an error: what such a disk holds is not known."""
+        try:
+            return act()
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            fault = f"{error.filename or self.folder}: {error.strerror}"
+            logger.warning(f"checkpoint of step {step}: {fault}; writing it anew")
+            self._on_failed(step, f"{fault}; written anew")
+            return act()
 
     def _fail(self, step: int, fault: GroundupError) -> None:
         """Say it at once, and keep it for the next save or wait."""

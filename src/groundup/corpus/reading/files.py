@@ -223,7 +223,9 @@ def _walk(folder: Path) -> Iterator[Path]:
         try:
             status = os.stat(current)
             entries = list(os.scandir(current))
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM):
+                raise  # of the machine, not of this folder
             yield current
             continue
         if (status.st_dev, status.st_ino) in seen:
