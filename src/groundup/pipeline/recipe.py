@@ -330,8 +330,9 @@ def _check_pairs(task: TaskConfig, num_parts: int) -> None:
 def check_layouts(recipe: Recipe, ranks: int) -> None:
     """Raise RecipeError unless so many ranks can train every phase in the layout of `runtime`."""
     for phase in _phases(recipe):
-        partly = isinstance(phase, InstructConfig | PreferencesConfig)
-        layers, tune = (phase.layers, phase.tune) if partly else (None, FULL)
+        layers, tune = None, FULL
+        if isinstance(phase, InstructConfig | PreferencesConfig):
+            layers, tune = phase.layers, phase.tune
         check_phase(recipe.model, phase, recipe.runtime, ranks, layers, tune)
         if phase.precision == "fp8":
             with torch.device("meta"):

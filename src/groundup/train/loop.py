@@ -283,7 +283,7 @@ class _Loop:
         self.journal.take_back_after(self.state.step)
         what = f"loss {loss:.3g} above {limit:.3g}: back to step {self.state.step}"
         logger.warning(f"step {spike + 1}: {what}, leaving out batches {batches[0]} to {batches[1]}")
-        about = {"loss": loss, "limit": limit, "to_step": self.state.step, "number": self.spikes.total}
+        about: dict[str, Any] = {"loss": loss, "limit": limit, "to_step": self.state.step, "number": self.spikes.total}
         self.journal.event("rollback", step=spike + 1, batches_left_out=list(batches), **about)
 
     def _record(
@@ -324,8 +324,9 @@ class _Loop:
 
     def _go_back_to_agreement(self, difference: Difference) -> None:
         """To the last checkpoint: none is saved of ranks that differ."""
-        step, about = self.state.step, {"ranks": list(difference.ranks), "names": list(difference.names)}
+        step = self.state.step
         logger.error(f"step {step}: copies of the same tensors differ: {difference.where}; going back")
+        about: dict[str, Any] = {"ranks": list(difference.ranks), "names": list(difference.names)}
         self.journal.event("ranks_differ", step=step, **about)
         self.saver.wait()
         self._highest(0)  # the others wait for the rank that writes, and all find the same
