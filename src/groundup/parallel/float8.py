@@ -12,6 +12,7 @@ ranks that hold them in parts.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,12 +52,11 @@ def _obstacle(device: torch.device) -> str | None:
 def _torchao() -> Any:
     """torchao's public part for training in fp8. Raises ResourceError when it cannot be imported."""
     try:
-        from torchao import float8
+        return importlib.import_module("torchao.float8")
     except ImportError as error:
         raise ResourceError(
             "precision: fp8 needs the package torchao; install it: pip install 'groundup[fp8]'", details=[str(error)]
         ) from None
-    return float8
 
 
 def convert(

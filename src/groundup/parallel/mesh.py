@@ -158,7 +158,8 @@ def alone(config: ParallelConfig, device_type: str) -> DeviceMesh | None:
 def mesh_of_one(config: ParallelConfig, device_type: str) -> DeviceMesh:
     """A mesh over this process, which starts a process group of its own that ends with the process."""
     if not dist.is_initialized():
-        dist.init_process_group(_backend(config, device_type), store=dist.HashStore(), rank=0, world_size=1)
+        store: Store = dist.HashStore()  # type: ignore[attr-defined]
+        dist.init_process_group(_backend(config, device_type), store=store, rank=0, world_size=1)
         atexit.register(leave)
     return data_mesh(device_type, config)
 

@@ -101,7 +101,7 @@ def _selection() -> Any:
         keeps = name in KEPT or (name in PRODUCTS and products % 2 == 1)
         return CheckpointPolicy.MUST_SAVE if keeps else CheckpointPolicy.PREFER_RECOMPUTE
 
-    return create_selective_checkpoint_contexts(policy)
+    return create_selective_checkpoint_contexts(policy)  # type: ignore[no-untyped-call]
 
 
 # By this name torch.compile's cache on the disk knows the choice; without one it caches no selective graph.
