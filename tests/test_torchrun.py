@@ -102,6 +102,8 @@ def test_killed_hung_and_lost_ranks_are_started_again_and_the_next_ones_are_told
     assert told is not None and (told["rank"], told["exit_code"]) == (1, 6) and "hangs at" in told["cause"]
     leave(tmp_path / "words", LOST, rank=0)
     assert restarts.failed({0: 6})
+    assert not restarts.failed({}) and restarts.last is not None, "four in a row"
+    assert "another machine has not been heard of" in restarts.last.error.message
 
 
 def test_starts_without_a_checkpoint_in_between_are_a_crash_loop(tmp_path: Path, events: Path) -> None:

@@ -2,7 +2,7 @@
 
     one machine    a free port of the loopback
     several        HOST:PORT of one of them, which keeps the store; the others wait for it, and for enough machines
-    a rank fails   -> `Restarts.failed` -> all ranks again, or none; a machine that comes or goes: all again
+    a rank fails, a machine is gone  -> `Restarts.failed` -> all ranks again, or none; a machine comes: all again
 
 Each start of the ranks gets a store of its own: nothing that dead ranks left (addresses, words) is met again, and
 another machine may have rank 0. Invariant: `run` returns or raises; a meeting that is lost ends in one of our errors,
@@ -12,6 +12,7 @@ however deep the agent hangs in a network call.
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 import sys
 import threading
@@ -48,11 +49,13 @@ GATHERING_SECONDS = 600
 """Longest wait for the machine that keeps the store, and for enough machines."""
 LAST_CALL_SECONDS = 10
 """What is waited for more machines once there are enough."""
-BEAT_SECONDS, BEATS_MISSED = 2, 5
-"""A machine that has not been heard of for their product is gone."""
+BEAT_SECONDS, BEATS_MISSED = 2, 8
+"""A machine that has not been heard of for their product is gone. Clocks of machines must agree to less than that."""
+ROUNDS_WITHOUT = 30
+"""Looks at the ranks in a row, 0.1 s each, at which a machine is missing, before the others believe it."""
 ANSWER_SECONDS = 20
 """Longest wait for one answer of the store."""
-LOST_SECONDS = 30.0
+LOST_SECONDS = 20.0
 """An agent that has not come round for so long hangs in a call to a store that is out of reach."""
 FAREWELL_SECONDS = 5.0
 """Time to tell the other machines that the run has ended."""
@@ -83,7 +86,10 @@ class Restarts(Protocol):
     """Who decides about another start of the ranks, and is told why there is one."""
 
     def failed(self, ends: Mapping[int, int]) -> bool:
-        """Ranks of this machine ended with these codes (negative: signals): whether to start all again."""
+        """Ranks of this machine ended with these codes (negative: signals): whether to start all again.
+
+        None: they were ended since another machine is gone.
+        """
 
     def joined(self) -> None:
         """All start again since a machine came."""
@@ -97,6 +103,7 @@ class _Agent(LocalElasticAgent):
         self._restarts = restarts
         self.rounds: int | None = None
         """How often it has looked after healthy ranks; None while it starts or stops them."""
+        self._rounds_without = 0
 
     def _rendezvous(self, worker_group: WorkerGroup) -> None:
         handler = worker_group.spec.rdzv_handler
@@ -107,13 +114,27 @@ class _Agent(LocalElasticAgent):
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         result: RunResult = super()._monitor_workers(worker_group)
+        if result.state is WorkerState.HEALTHY and self._machine_is_gone(worker_group):
+            # Its ranks wait in a collective for those that are gone, and hear no signal there.
+            self._shutdown(signal.SIGKILL)
+            result = RunResult(state=WorkerState.FAILED)
         self.rounds = (self.rounds or 0) + 1 if result.state is WorkerState.HEALTHY else None
         if result.state in (WorkerState.FAILED, WorkerState.UNHEALTHY):
             ends = {rank: failure.exitcode for rank, failure in result.failures.items()}
             self._remaining_restarts = int(self._restarts.failed(ends))
         return result
 
+    def _machine_is_gone(self, worker_group: WorkerGroup) -> bool:
+        handler = worker_group.spec.rdzv_handler
+        present = worker_group.group_world_size
+        if isinstance(handler, DynamicRendezvousHandler):
+            present = len(handler._state_holder.state.participants)
+        missing = present < (worker_group.group_world_size or 0)
+        self._rounds_without = self._rounds_without + 1 if missing else 0
+        return self._rounds_without > ROUNDS_WITHOUT
+
     def _restart_workers(self, worker_group: WorkerGroup) -> None:
+        self._rounds_without = 0
         if self.rounds is not None:
             self._restarts.joined()
         self.rounds = None
@@ -184,8 +205,8 @@ def run(
             farewell = threading.Thread(target=_close, args=(handler,), daemon=True)
             farewell.start()
             farewell.join(FAREWELL_SECONDS)
-            if result is None:
-                raise RendezvousClosedError  # there were enough machines, and they are done
+        if result is None:
+            raise RendezvousClosedError  # there were enough machines, and they are done
     return not result.is_failed()
 
 

@@ -181,6 +181,7 @@ def _dispatch(given: list[str], in_process: bool) -> None:
     if not in_process:
         if verb.trains:
             launcher.restart_with_allocator(given)
+            launcher.settle_warnings()
         launcher.settle_threads()
     verb.handler(options)
 

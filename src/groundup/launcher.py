@@ -81,6 +81,11 @@ def settle_threads() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
 
+def settle_warnings() -> None:
+    """Leave it to us what is said of connections that are lost. Call it before torch is imported."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
+
 def find_library(name: str) -> str | None:
     """The library `name` (a key of `LIBRARIES`) of this environment or machine, or None; a minimal variant first."""
     prefixes = [sys.prefix, os.environ.get("CONDA_PREFIX", sys.prefix)]
@@ -196,7 +201,7 @@ def prepare_ranks(reports: Path, address: str, signals: Sequence[str]) -> None:
     """
     os.environ[STARTED_BY_VARIABLE] = f"{os.getpid()}:{reports}"
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = ",".join(signals)
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    settle_warnings()
     if (name := interface_with(address)) is not None:
         # Else gloo takes the address that the machine's name stands for, which is often one that others cannot reach.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", name)

@@ -205,7 +205,7 @@ def cause(words: Mapping[int, LastWords], ends: Mapping[int, int]) -> GroundupEr
 def failure(words: Mapping[int, LastWords], ends: Mapping[int, int]) -> Failure:
     """Why the ranks ended: the first error of one, else the first that was killed, else what the first one says.
 
-    `ends`: exit codes in the order in which the agent saw them, negative ones are signals.
+    `ends`: exit codes in the order in which the agent saw them, negative ones are signals; none: it ended them itself.
     """
     for rank, each in words.items():
         if not each.follows and each.exit_code not in STOPPED.values():
@@ -216,6 +216,13 @@ def failure(words: Mapping[int, LastWords], ends: Mapping[int, int]) -> Failure:
         return Failure(_killed(killed[0], signal.Signals(-ends[killed[0]])), killed[0], ends[killed[0]])
     for rank, each in sorted(words.items(), key=lambda entry: entry[1].follows):
         return Failure(each.error(), rank, each.exit_code)
+    if not ends:
+        return Failure(
+            LostRankError(
+                "another machine has not been heard of any more, so the ranks of this one were ended;"
+                " the same command goes on from the last checkpoint"
+            )
+        )
     rank, code = next(iter(ends.items()))
     error = GroundupError(f"rank {rank} ended with code {code} without a word; run the same command with -v")
     error.another_start_may_help = True

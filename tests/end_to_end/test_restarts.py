@@ -25,7 +25,7 @@ def start(recipe: Path, work: str, *words: str, fault: str = "") -> subprocess.P
     return subprocess.Popen(given, start_new_session=True, stderr=subprocess.PIPE, text=True, env=environment)
 
 
-def end(process: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str]:
+def end(process: subprocess.Popen[str], seconds: float = 300) -> tuple[int, str]:
     _, errors = process.communicate(timeout=seconds)
     return process.returncode, errors
 
@@ -35,7 +35,7 @@ def events(recipe: Path, work: str, name: str) -> list[dict[str, Any]]:
     return [event for event in found if event["event"] == name]
 
 
-def wait_for(condition: Any, process: subprocess.Popen[str], seconds: float = 120) -> None:
+def wait_for(condition: Any, process: subprocess.Popen[str], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.stderr.read() if process.stderr is not None else ""

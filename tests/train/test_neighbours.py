@@ -72,12 +72,13 @@ def window(shares: dict[int, float], number: int) -> dict[int, dict[str, Any]]:
 def test_the_rank_that_the_others_wait_for_is_named_once() -> None:
     look, slow, even = Stragglers(3).look, {0: 0.8, 1: 0.7, 2: 0.05}, {0: 0.3, 1: 0.4, 2: 0.2}
     assert look(window(slow, 0)) is None, "nothing to compare with yet"
-    found = look(window(slow, 1))
+    assert look(window(slow, 1)) is None, "once is no habit"
+    found = look(window(slow, 2))
     assert found is not None and (found["rank"], found["pid"]) == (2, 102)
     assert found["others_wait_share"] == pytest.approx(0.75) and found["waits_share"] == pytest.approx(0.05)
-    assert look(window(slow, 1)) is None, "no new looks"
-    assert look(window(slow, 2)) is None, "named already"
-    last = window(slow, 2)
+    assert look(window(slow, 2)) is None, "no new looks"
+    assert look(window(slow, 3)) is None, "named already"
+    last = window(slow, 3)
     evened = {
         rank: {**each, "samples": each["samples"] + SAMPLES, "waiting": each["waiting"] + round(SAMPLES * even[rank])}
         for rank, each in last.items()
@@ -87,7 +88,12 @@ def test_the_rank_that_the_others_wait_for_is_named_once() -> None:
         rank: {**each, "samples": each["samples"] + SAMPLES, "waiting": each["waiting"] + round(SAMPLES * slow[rank])}
         for rank, each in evened.items()
     }
-    assert look(again) is not None, "slow again"
+    assert look(again) is None
+    thrice = {
+        rank: {**each, "samples": each["samples"] + SAMPLES, "waiting": each["waiting"] + round(SAMPLES * slow[rank])}
+        for rank, each in again.items()
+    }
+    assert look(thrice) is not None, "slow again"
 
 
 def test_ranks_of_another_start_are_not_compared_with_those_before() -> None:

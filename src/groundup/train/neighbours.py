@@ -85,9 +85,10 @@ class Stragglers:
         self._world_size = world_size
         self._last: dict[int, Mapping[str, Any]] = {}
         self._named: int | None = None
+        self._suspected: int | None = None
 
     def look(self, beats: Beats) -> dict[str, Any] | None:
-        """What is known of a slow rank, once; again when it was not slow, or another one, in between."""
+        """What is known of a rank that was slow twice in a row, once; again when it was not, or another one was."""
         if len(beats) < self._world_size:
             return None
         last = self._last
@@ -105,9 +106,10 @@ class Stragglers:
         slow = min(shares, key=lambda rank: shares[rank])
         others = statistics.median(share for rank, share in shares.items() if rank != slow)
         if others - shares[slow] < SLOW_SHARE:
-            self._named = None
+            self._named = self._suspected = None
             return None
-        if slow == self._named:
+        before, self._suspected = self._suspected, slow
+        if slow != before or slow == self._named:  # one window may be a machine's other work
             return None
         self._named = slow
         beat = beats[slow]
