@@ -81,10 +81,12 @@ def row(figure: str, what: str, shown: str, about: str) -> str:
 
 def described(figures: Any) -> str:
     """Figures in words."""
+    if isinstance(figures, dict | list) and not figures:
+        return "none"
     if isinstance(figures, dict):
         return ", ".join(f"{key.replace('_', ' ')} {described(value)}" for key, value in figures.items() if key != "ok")
     if isinstance(figures, list):
-        return "; ".join(map(str, figures)) or "none"
+        return "; ".join(map(str, figures))
     return {True: "yes", False: "no"}.get(figures, str(figures)) if isinstance(figures, bool) else str(figures)
 
 

@@ -103,7 +103,7 @@ MUTATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("pretrain.precision=bf16", ("precision",)),
     ("pretrain.max_grad_norm=0.5", ("max_grad_norm",)),
     ("pretrain.max_skipped_steps=3", ("max_skipped_steps",)),
-    ("pretrain.schedule.kind=constant", ("schedule.kind",)),
+    ("pretrain.schedule.kind=linear", ("schedule.kind",)),
     ("pretrain.schedule.warmup_steps=3", ("schedule.warmup_steps",)),
     ("pretrain.loss.label_smoothing=0.1", ("label_smoothing",)),
     ("pretrain.loss.z_loss=0.001", ("z_loss",)),
@@ -140,6 +140,7 @@ def changes(tier: Tier, folder: Path) -> dict[str, Any]:
     values = yaml.safe_load(recipe.read_text())
     values["corpus"] = {"sources": [{"name": "text", "path": str(text)}], "split": {"validation": 0.2}}
     values["instruct"] = None
+    values["pretrain"] |= {"optimizer": {"kind": "muon"}, "schedule": {"kind": "cosine", "warmup_steps": 5}}
     recipe.write_text(yaml.safe_dump(values))
     run = Run(recipe, folder / "work")
     run.stopped_at(STEPS // 3)

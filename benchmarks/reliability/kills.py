@@ -212,14 +212,16 @@ def clock(tier: Tier, folder: Path) -> dict[str, Any]:
         child.kill()  # and the next attempt is on the right clock again
         run.finish()
         about = _summary(run.stages()["pretrain"])["effective_training"]
-        said = {event["event"] for event in read_lines(run.folder / "events.jsonl")}
+        events = read_lines(run.folder / "events.jsonl")
+        said = {event["event"] for event in events}
         found[name] = {
+            "jumped": len({event["time"][:4] for event in events}) > 1,
             "bit_identical": run.hashes() == whole.hashes(),
             "wall_seconds": about["wall_seconds"],
             "watchdog": "watchdog" in said,
         }
     plausible = all(each["wall_seconds"] < 600 and not each["watchdog"] for each in found.values())
-    return {**found, "ok": plausible and all(each["bit_identical"] for each in found.values())}
+    return {**found, "ok": plausible and all(each["bit_identical"] and each["jumped"] for each in found.values())}
 
 
 def jumping_clock(jump: float) -> None:

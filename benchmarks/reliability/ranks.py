@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.reliability.runs import STEPS, Run, write_recipe
 from benchmarks.reliability.tiers import Tier
 
-TIMEOUT_SECONDS = 4.0
+TIMEOUT_SECONDS = 6.0
 STOP_SECONDS = 30.0
 
 
@@ -42,7 +42,8 @@ def lost(tier: Tier, folder: Path) -> dict[str, Any]:
 
 def hang(tier: Tier, folder: Path) -> dict[str, Any]:
     """A rank that stops in a step: seconds until all have ended, who is named, with stacks; and one that is paused."""
-    recipe = write_recipe(folder, runtime={"step_timeout_seconds": TIMEOUT_SECONDS})
+    timeouts = {f"{name}_timeout_seconds": TIMEOUT_SECONDS for name in ("step", "checkpoint", "validation")}
+    recipe = write_recipe(folder, runtime=timeouts)
     seconds, named, stacks = [], 0, 0
     whole = Run(recipe, folder / "whole")
     whole.finish_ranks(2)

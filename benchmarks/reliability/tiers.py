@@ -31,7 +31,11 @@ TIERS = {
     "quick": Tier(
         kills={"decoder": 3, "encoder": 1, "lstm": 1},
         points=10,
-        resources=("inodes", "file size", "read-only", "threads"),
+        resources=("inodes", "file size", "full logs", "threads"),
+        lost=3,
+        hangs=2,
+        layouts=2,
+        locks=2,
     ),
     "nightly": Tier(
         kills={"decoder": 30, "encoder": 15, "lstm": 15},

@@ -344,7 +344,8 @@ class _Loop:
             self._validate()
         due = time.monotonic() - self.saved_at >= self.checkpoint_every_seconds
         asked = int(stop.signal or 0) if stop.requested else 0
-        came, saving, writing = self._highest(asked, int(due), int(self.saver.busy))
+        with self.watchdog.section("step", self.state.step):  # another rank may hang before it votes
+            came, saving, writing = self._highest(asked, int(due), int(self.saver.busy))
         if not writing:
             self.saver.settle()
         if came or saving or self.over:
@@ -395,13 +396,15 @@ class _Loop:
             raise DataError(
                 f"{self.phase.name}.validation: the validation split is empty; raise corpus.split.validation"
             )
-        loss = self._of_first_rank(float(self.validation["loss"]))
+        with self.watchdog.section("validation", self.state.step):
+            loss = self._of_first_rank(float(self.validation["loss"]))
         self.validations.append((self.state.step, loss if math.isfinite(loss) else sys.float_info.max))
         stopping = self.phase.training.early_stopping
         if stopping is None:
             return
         if best_validation(stopping, self.validations) == len(self.validations) - 1:
-            checkpoint.save(self.folder / BEST, self.state, self._account(), keep=1)
+            with self.watchdog.section("checkpoint", self.state.step):
+                checkpoint.save(self.folder / BEST, self.state, self._account(), keep=1)
         if is_over(stopping, self.validations) and self.state.rank == 0:
             self.journal.event("stopped_early", step=self.state.step, validations=len(self.validations))
 
