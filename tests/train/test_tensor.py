@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
+from torch._dynamo.utils import counters
 
 from groundup.errors import RecipeError
 from groundup.models import LoRAConfig, LossConfig
@@ -39,6 +41,12 @@ TRIED = {
 RULES = [name for name in toys.RULES if name != "adamw_8bit"]
 STEPS = 2
 ODD_VOCABULARY = toys.VOCAB_SIZE + 1
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def steps(state: TrainState, case: Case, count: int = STEPS) -> list[list[float]]:
@@ -121,11 +129,8 @@ def work(
 
 def compare(folder: Path, ranks: int, config: ParallelConfig, names: list[str], rules: list[str]) -> None:
     """Several ranks beside one, with both ways through a checkpoint."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     work(0, 1, 0, str(folder), ParallelConfig(), names, rules)
-    torch.multiprocessing.spawn(work, (ranks, port, str(folder), config, names, rules), nprocs=ranks)
+    torch.multiprocessing.spawn(work, (ranks, free_port(), str(folder), config, names, rules), nprocs=ranks)
     one, many = (json.loads((folder / f"{n}.json").read_text(encoding="utf-8")) for n in (1, ranks))
     for name, expected in one["cases"].items():
         found = many["cases"][name]
@@ -208,3 +213,30 @@ def steps_in_fake(state: TrainState) -> None:
     batch = case.mixture().batch(0, 0, 4)
     result = train_step(state, [batch], case.objectives, learning_rate_factor=1.0, max_grad_norm=1.0)
     assert result.loss.shape == ()
+
+
+def compiled(rank: int, ranks: int, port: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    mesh = join(ParallelConfig(tensor=ranks), Rank(rank, ranks, rank, "127.0.0.1", port), "cpu") if ranks > 1 else None
+    case = CASES["qwen3: next token"]
+    model = case.model.model_copy(update={"num_layers": 10})
+    execution = toys.EAGER.model_copy(update={"compile": "on" if ranks > 1 else "off", "recompute": True})
+    device = torch.device("cpu")
+    state = build_state(
+        model, toys.VOCAB_SIZE, toys.training(optimizer="adamw"), execution, 3, device=device, mesh=mesh
+    )
+    found = {"steps": steps(state, case), "graphs": counters["stats"]["unique_graphs"]}
+    Path(folder, f"{ranks}-{rank}.json").write_text(json.dumps(found), encoding="utf-8")
+    leave()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+def test_compiled_layers_share_one_graph_on_ranks_that_share_them(tmp_path: Path) -> None:
+    compiled(0, 1, 0, str(tmp_path))
+    torch.multiprocessing.spawn(compiled, (2, free_port(), str(tmp_path)), nprocs=2)
+    one, *two = (json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")) for name in ("1-0", "2-0", "2-1"))
+    for rank in two:
+        assert rank["graphs"] == 3, "all blocks, the last norm, a chunk of the loss"
+        for first, other in zip(one["steps"], rank["steps"]):
+            assert other == pytest.approx(first, rel=1e-5)
