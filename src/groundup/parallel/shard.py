@@ -21,7 +21,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from groundup.parallel.compile import compile_units
-from groundup.parallel.mesh import DATA_NAMES, PIPELINE, part, sharding_mesh
+from groundup.parallel.mesh import DATA_NAMES, PIPELINE, degree, part, sharding_mesh
 from groundup.parallel.recompute import recompute_blocks
 
 
@@ -58,7 +58,8 @@ def apply(
         recompute_blocks(model.blocks())
     if compile_blocks:
         compile_units(model.compile_units())
-    if mesh is not None and sharding_mesh(mesh).size() > 1:
+    # Of a stage that one rank holds alone, nothing is to be gathered.
+    if mesh is not None and (sharding_mesh(mesh).size() > 1 or degree(mesh, PIPELINE) == 1):
         fully_shard_blocks(model, sharding_mesh(mesh), gather_dtype or compute_dtype, roots)
 
 
