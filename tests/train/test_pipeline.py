@@ -155,11 +155,12 @@ def test_stages_with_data_ranks_train_like_one_rank(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", [{}, {"schedule": "interleaved"}, {"schedule": "gpipe", "shard": 1}])
-def test_a_step_of_the_first_stage_runs_on_ranks_that_are_not_there(layout: dict[str, Any]) -> None:
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_a_step_of_the_first_stage_runs_on_ranks_that_are_not_there(ranks: int, layout: dict[str, Any]) -> None:
     config = ParallelConfig(pipeline=2, **layout)
     execution = toys.EAGER.model_copy(update={"parallel": config})
     model = toys.MODEL.model_copy(update={"num_layers": 4, "tied": True})
-    with fake_world(4, config) as mesh:
+    with fake_world(ranks, config) as mesh:
         state = build_state(
             model, toys.VOCAB_SIZE, toys.training(), execution, seed=3, device=torch.device("cpu"), mesh=mesh
         )

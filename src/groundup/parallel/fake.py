@@ -14,11 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 import torch.distributed as dist
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.pipelining._utils import InferenceMode
 from torch.distributed.pipelining.schedules import _PipelineSchedule
+from torch.distributed.tensor import DTensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from groundup.parallel.mesh import ParallelConfig, data_mesh
@@ -47,7 +50,7 @@ def fake_world(world_size: int, config: ParallelConfig | None = None) -> Iterato
         raise RuntimeError("a process group is running in this process; simulate in a process of its own")
     dist.init_process_group("fake", rank=0, world_size=world_size, store=FakeStore())
     try:
-        with _real_mesh_bookkeeping(), _shapes_as_given():
+        with _real_mesh_bookkeeping(), _shapes_as_given(), _replaced_parameters():
             mesh = data_mesh("cpu", config or ParallelConfig())
             with FakeTensorMode(allow_non_fake_inputs=True):
                 yield mesh
@@ -82,6 +85,27 @@ def _shapes_as_given() -> Iterator[None]:
 def _without_a_vote(schedule: Any, stages: Sequence[Any], has_backward: bool, p2p_done: bool) -> None:
     for stage in stages:
         stage._inference_mode = InferenceMode.STATIC
+
+
+@contextmanager
+def _replaced_parameters() -> Iterator[None]:
+    """Let `to_empty` put new parameters in place of plain ones; fake ones it could not exchange in place."""
+    exchange = nn.Module.to_empty
+
+    def to_empty(model: nn.Module, *, device: Any, recurse: bool = True) -> nn.Module:
+        if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+            return exchange(model, device=device, recurse=recurse)
+        for module in model.modules():
+            for name, found in list(module.named_parameters(recurse=False)):
+                made = nn.Parameter(torch.empty_like(found, device=device), requires_grad=found.requires_grad)
+                module.register_parameter(name, made)
+        return model
+
+    nn.Module.to_empty = to_empty  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.to_empty = exchange  # type: ignore[method-assign]
 
 
 def _outside_fake(member: Any) -> Any:

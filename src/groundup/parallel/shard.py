@@ -23,7 +23,7 @@ from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 from groundup.parallel import tensor
 from groundup.parallel.compile import compile_units
 from groundup.parallel.context import ContextLine, context_line
-from groundup.parallel.mesh import TENSOR, ContextAttention, part, sharding_mesh
+from groundup.parallel.mesh import PIPELINE, TENSOR, ContextAttention, degree, part, sharding_mesh
 from groundup.parallel.recompute import Kind as RecomputeKind
 from groundup.parallel.recompute import Recompute, limit_kept, recompute_blocks
 
@@ -76,8 +76,8 @@ def apply(
         limit_kept(model.blocks(), model.compile_units() if compile_blocks else (), how.budget)
     if compile_blocks:
         compile_units(model.compile_units())
-    # A stage on one rank has nothing to gather; a single rank may still keep its parameters on the CPU.
-    if mesh is not None and (roots is None or offload or sharding_mesh(mesh).size() > 1):
+    # Of a stage that one rank holds alone nothing is to be gathered; its parameters may still be kept on the CPU.
+    if mesh is not None and (sharding_mesh(mesh).size() > 1 or degree(mesh, PIPELINE) == 1 or offload):
         fully_shard_blocks(model, sharding_mesh(mesh), gather_dtype or compute_dtype, roots, offload=offload)
 
 
