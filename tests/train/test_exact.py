@@ -21,6 +21,7 @@ from groundup.log import read_lines
 from groundup.optim import flat_state
 from groundup.parallel import ParallelConfig, Rank, data_mesh, join, leave, shard
 from groundup.parallel.fake import fake_world
+from groundup.parallel.ordered import rows_of_all_ranks
 from groundup.train import checkpoint
 from groundup.train.average import AverageConfig
 from groundup.train.faults import parse_faults
@@ -83,7 +84,7 @@ def bits(state: TrainState) -> str:
     """A hash over everything that a step changes; every rank must call it."""
     tensors = {**dict(state.model.named_parameters()), **flat_state(state.optimizer), **toys.averages(state)}
     whole = {name: shard.full_tensor(value.detach()).contiguous() for name, value in tensors.items()}
-    whole |= {name: shard.gathered_rows(kept, state.mesh) for name, kept in state.memory.items()}
+    whole |= {name: rows_of_all_ranks(kept, state.mesh) for name, kept in state.memory.items()}
     found = hashlib.sha256()
     for name, value in sorted(whole.items()):
         found.update(name.encode() + value.view(-1).view(torch.uint8).numpy().tobytes())

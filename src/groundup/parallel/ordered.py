@@ -90,12 +90,12 @@ def sum_of_rows(
     loss_sums: Tensor, sources: Sequence[Tensor], losses: Sequence[Tensor], mesh: DeviceMesh | None
 ) -> Tensor:
     """`loss_sums` with the losses of all ranks' rows added by their source, row after row of the global batch."""
-    whole = [_of_all_ranks(torch.cat(list(each)), mesh) for each in (sources, losses)]
+    whole = [rows_of_all_ranks(torch.cat(list(each)), mesh) for each in (sources, losses)]
     return loss_sums.index_add(0, *whole)
 
 
-def _of_all_ranks(rows: Tensor, mesh: DeviceMesh | None) -> Tensor:
-    """The rows of all ranks with rows of their own, behind each other."""
+def rows_of_all_ranks(rows: Tensor, mesh: DeviceMesh | None) -> Tensor:
+    """The rows of all ranks with rows of their own, behind each other (a collective: all of them must call it)."""
     for name in reversed(DATA_NAMES):
         line = part(mesh, name)
         if line is not None and line.size() > 1:
