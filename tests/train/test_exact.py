@@ -149,7 +149,7 @@ def losses(found: list[list[str]]) -> list[float]:
     return [float.fromhex(numbers[0]) for numbers in found]
 
 
-def run(folder: Path, mesh: DeviceMesh, execution: ExecutionConfig, faults: str) -> tuple[str, str]:
+def run(folder: Path, mesh: DeviceMesh | None, execution: ExecutionConfig, faults: str) -> tuple[str, str]:
     """Twelve steps in the loop; returns the bits of the end, or the error's first line."""
     config = toys.training(optimizer="adamw")
     state = build_state(toys.MODEL, toys.VOCAB_SIZE, config, execution, 3, device=torch.device("cpu"), mesh=mesh)
@@ -245,6 +245,14 @@ def test_other_virtual_shards_are_another_order_of_sums(as_before: None) -> None
     assert len({end for _, end in found}) == 3
     for other, _ in found[1:]:
         assert other == pytest.approx(found[0][0], rel=1e-3)
+
+
+def test_memory_that_does_not_hold_a_virtual_shard_ends_the_run_instead_of_changing_the_order(
+    tmp_path: Path, as_before: None
+) -> None:
+    configure_threads(EXACT)
+    found, message = run(tmp_path, None, EXACT.model_copy(update={"micro_batch_rows": 4}), "oom@2")
+    assert not found and "set runtime.micro_batch_rows=2" in message
 
 
 def test_the_exact_step_runs_on_ranks_that_are_not_there() -> None:
