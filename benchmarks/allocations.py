@@ -7,13 +7,15 @@
     seen.held("built"), seen.peak("built")
 
 They come from torch.profiler (profile_memory), which the allocator tells of every block. What was allocated before is
-not counted, nor is its end. A block that another thread frees (gloo's, behind a collective) has no event for that: it
-is known to be gone when its address is given out again. `held` leaves such blocks out, `peak` has them until then.
+not counted, nor is its end. A block that another thread frees (gloo's, behind a collective) has no event for that, and
+is known to be gone only when its address is given out again. So `held` counts the blocks that a tensor of this process
+still has, `unclaimed` all others; `peak` counts blocks until they are known to be gone, and may be too high by as much.
 Unlike resident memory this does not depend on what an allocator keeps for later.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import tempfile
@@ -30,12 +32,12 @@ _MARK, _MEMORY = "mark: ", "[memory]"
 
 @dataclass
 class Block:
-    """Bytes from one moment to another; `freed` False where nobody told of the end."""
+    """Bytes at an address from one moment to another."""
 
+    address: int
     bytes: int
     begin: float
     end: float = math.inf
-    freed: bool = True
 
 
 class Allocations:
@@ -45,13 +47,15 @@ class Allocations:
         self._profile = profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True)
         self.blocks: list[Block] = []
         self._marks: dict[str, float] = {}
+        self._claimed: dict[str, set[int]] = {}
 
     def __enter__(self) -> Allocations:
         self._profile.__enter__()
         return self
 
     def mark(self, name: str) -> None:
-        """Remember this moment; of two of one name the later one."""
+        """Remember this moment, and which blocks tensors have; of two marks of one name the later one."""
+        self._claimed[name] = addresses()
         with record_function(f"{_MARK}{name}"):
             torch.empty(0)
 
@@ -67,9 +71,16 @@ class Allocations:
         self._marks = {event["name"].removeprefix(_MARK): event["ts"] for event in marks}
 
     def held(self, mark: str) -> int:
-        """Bytes held at a mark."""
+        """Bytes at a mark that tensors have."""
+        return sum(block.bytes for block in self._at(mark) if block.address in self._claimed[mark])
+
+    def unclaimed(self, mark: str) -> int:
+        """Bytes at a mark whose end has not been told, and that no tensor has."""
+        return sum(block.bytes for block in self._at(mark)) - self.held(mark)
+
+    def _at(self, mark: str) -> list[Block]:
         moment = self._marks[mark]
-        return sum(block.bytes for block in self.blocks if block.freed and block.begin <= moment < block.end)
+        return [block for block in self.blocks if block.begin <= moment < block.end]
 
     def peak(self, mark: str | None = None) -> int:
         """The most bytes held at once, from a mark on."""
@@ -83,6 +94,19 @@ class Allocations:
         return most
 
 
+def addresses() -> set[int]:
+    """Where the tensors of this process, and their gradients, have their numbers."""
+    tensors = [found for found in gc.get_objects() if issubclass(type(found), torch.Tensor)]
+    tensors += [found.grad for found in tensors if found.is_leaf and found.grad is not None]
+    places = set()
+    for tensor in tensors:
+        try:
+            places.add(tensor.untyped_storage().data_ptr())
+        except (RuntimeError, NotImplementedError):
+            continue  # a sharded one has no numbers itself, its part has
+    return places
+
+
 def blocks(events: Iterable[dict[str, Any]]) -> list[Block]:
     """The blocks that the allocator's events (in order) tell of."""
     found: list[Block] = []
@@ -91,8 +115,8 @@ def blocks(events: Iterable[dict[str, Any]]) -> list[Block]:
         address, change, moment = event["args"]["Addr"], int(event["args"]["Bytes"]), float(event["ts"])
         before = live.pop(address, None)
         if before is not None:
-            before.end, before.freed = moment, change < 0
+            before.end = moment
         if change > 0:
-            live[address] = Block(change, moment)
+            live[address] = Block(address, change, moment)
             found.append(live[address])
     return found

@@ -108,6 +108,7 @@ def rank(number: int, world_size: int, port: int, setting: dict[str, Any], folde
         "optimizer_state": kept - parameters,
         "gradients": seen.held("update") - kept,
         "together": seen.held("update"),
+        "unclaimed": seen.unclaimed("update"),
         "most_at_once": seen.peak("begins"),
         "beyond_state": seen.peak("begins") - kept,
     }
