@@ -41,7 +41,7 @@ from groundup.train.step import Objectives, train_step
 
 RESULT = Path(__file__).resolve().parent / "results" / "rank_memory.json"
 OBJECTIVES = Objectives(("text",), (0,), ("pretrain",), (1.0,))
-WARM_UP, TIMED = 2, 5
+WARM_UP = 2
 RECOMPUTED: dict[str, dict[str, Any]] = {
     "nothing": {},
     "full": {"recompute": "full"},
@@ -101,17 +101,19 @@ def rank(number: int, world_size: int, port: int, setting: dict[str, Any], folde
         step(state, batch)
         marked.remove()
         seen.mark("done")
-    seconds = [step(state, batch) for _ in range(WARM_UP + TIMED)][WARM_UP:]
+    seconds = [step(state, batch) for _ in range(setting["timed"] and WARM_UP + setting["timed"])][WARM_UP:]
     parameters, kept = seen.held("built"), seen.held("done")
     found = {
         "parameters": parameters,
         "optimizer_state": kept - parameters,
         "gradients": seen.held("update") - kept,
         "together": seen.held("update"),
+        "unclaimed": seen.unclaimed("update"),
         "most_at_once": seen.peak("begins"),
         "beyond_state": seen.peak("begins") - kept,
-        "step_seconds": statistics.median(seconds),
     }
+    if seconds:
+        found["step_seconds"] = statistics.median(seconds)
     if number == 0:
         Path(folder).write_text(json.dumps(found), encoding="utf-8")
     leave()
@@ -147,6 +149,7 @@ def main() -> None:
     parser.add_argument("--ranks", default="1,2,4")
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=5, help="steps that are timed, for recomputation")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--optimizer", choices=tuple(RULES), default="adamw")
     parser.add_argument("--ways", default="kernels,eager,compiled", help="for recomputation; empty: none")
@@ -158,7 +161,7 @@ def main() -> None:
     shared = {key: getattr(options, key) for key in ("rows", "precision", "optimizer")}
     counts = [int(word) for word in options.ranks.split(",") if word]
     report: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "model": "10M", **shared}
-    plain = {**shared, "threads": 1, "runtime": {"compile": "off"}}
+    plain = {**shared, "threads": 1, "timed": 0, "runtime": {"compile": "off"}}
     by_ranks = {str(count): measured({**plain, "ranks": count}) for count in counts}
     by_way = {}
     for way in filter(None, options.ways.split(",")):
@@ -166,8 +169,8 @@ def main() -> None:
         runs: dict[str, list[dict[str, float]]] = {name: [] for name in choices}
         for _ in range(options.rounds):
             for name, runtime in choices.items():
-                setting = {**shared, "ranks": 1, "threads": 1, "runtime": {**WAYS[way], **runtime}}
-                runs[name].append(measured(setting))
+                found = {"ranks": 1, "threads": 1, "timed": options.steps, "runtime": {**WAYS[way], **runtime}}
+                runs[name].append(measured({**shared, **found}))
         by_way[way] = {name: _median(found) for name, found in runs.items()}
     report["groundup"] = {"ranks": by_ranks, "recompute": by_way}
     RESULT.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
