@@ -26,7 +26,7 @@ from typing import Any, Protocol
 from torch.distributed import DistError
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec, WorkerState
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.rendezvous import (
     RendezvousClosedError,
     RendezvousConnectionError,
@@ -196,15 +196,19 @@ def run(
             max_restarts=1,
             monitor_interval=0.1,
         )
-        agent = _Agent(spec, folder, restarts)
+        agent, closes = _Agent(spec, folder, restarts), True
         try:
             with _watched(agent, meeting, lost):
                 result = agent.run()
+        except SignalException:
+            closes = not meeting.elastic  # the others go on without this machine
+            raise
         finally:
-            # Closing asks the store, which may be out of reach for ever.
-            farewell = threading.Thread(target=_close, args=(handler,), daemon=True)
-            farewell.start()
-            farewell.join(FAREWELL_SECONDS)
+            if closes:
+                # It asks the store, which may be out of reach for ever.
+                farewell = threading.Thread(target=_close, args=(handler,), daemon=True)
+                farewell.start()
+                farewell.join(FAREWELL_SECONDS)
         if result is None:
             raise RendezvousClosedError  # there were enough machines, and they are done
     return not result.is_failed()

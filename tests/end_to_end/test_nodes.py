@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 
 from tests.end_to_end import test_ranks as ranks
-from tests.end_to_end.test_restarts import end, events, steps, wait_for
+from tests.end_to_end.test_restarts import end, steps, wait_for
 
 HOSTS = {"groundup-a": "10.83.7.1", "groundup-b": "10.83.7.2"}
 PORT = 29571
-TIMEOUT_SECONDS = 10.0
 
 
 def ip(*words: str) -> None:
@@ -86,8 +85,7 @@ def test_two_machines_do_what_two_ranks_do_and_go_on_when_the_cable_is_back(tmp_
     assert losses[0] == losses[1]
     assert ranks.state_hash(recipe, "whole") == ranks.state_hash(recipe, "local")
 
-    words = (f"runtime.step_timeout_seconds={TIMEOUT_SECONDS}", "runtime.restarts=0")
-    processes = both(recipe, "cut", *words)
+    processes = both(recipe, "cut", "runtime.restarts=0")
     wait_for(lambda: steps(recipe, "cut") >= 40, processes[0])
     ip("-n", "groundup-a", "link", "set", cable, "down")
     cut = time.monotonic()
@@ -95,12 +93,12 @@ def test_two_machines_do_what_two_ranks_do_and_go_on_when_the_cable_is_back(tmp_
         code, errors = end(process)
         seconds = time.monotonic() - cut
         assert code == 6, errors
-        assert seconds < 30 + TIMEOUT_SECONDS, "both have stopped"
-        assert "all ranks wait for each other" in errors or "the rendezvous at groundup-a" in errors, errors
-    assert 40 <= steps(recipe, "cut") < 150 and events(recipe, "cut", "watchdog")
+        assert seconds < 30, "both have stopped, though no time-out of theirs is so short"
+        assert "another machine has not been heard of" in errors or "the rendezvous at groundup-a" in errors, errors
+    assert 40 <= steps(recipe, "cut") < 150
 
     ip("-n", "groundup-a", "link", "set", cable, "up")
-    for process in both(recipe, "cut", *words):
+    for process in both(recipe, "cut", "runtime.restarts=0"):
         code, errors = end(process)
         assert code == 0, errors
     assert ranks.state_hash(recipe, "cut") == ranks.state_hash(recipe, "local")

@@ -32,12 +32,13 @@ SLOW_SHARE = 0.4
 _OWN = str(Path(__file__).parents[1])
 _DISTRIBUTED = str(Path(torch.distributed.__file__).parent)
 _TENSORS = str(Path(_DISTRIBUTED, "tensor"))
-_OPERATORS = str(Path(torch.__file__).parent / "_ops.py")
+_TORCH = str(Path(_DISTRIBUTED).parent)
 
 
 def whereabouts(frame: FrameType | None) -> tuple[str, bool]:
     """Innermost line of our own code on a thread, "file:line function", and whether it waits there for other ranks."""
-    while frame is not None and frame.f_code.co_filename == _OPERATORS:
+    # What torch puts between a collective and its operator (custom operators, autograd) is neither work nor waiting.
+    while frame is not None and _between(frame.f_code.co_filename):
         frame = frame.f_back
     innermost = frame.f_code.co_filename if frame is not None else ""
     waits = innermost.startswith(_DISTRIBUTED) and not innermost.startswith(_TENSORS)
@@ -47,6 +48,10 @@ def whereabouts(frame: FrameType | None) -> tuple[str, bool]:
         return "", waits
     file = Path(frame.f_code.co_filename).relative_to(_OWN)
     return f"{file}:{frame.f_lineno} {frame.f_code.co_name}", waits
+
+
+def _between(file: str) -> bool:
+    return file.startswith(_TORCH) and not file.startswith(_DISTRIBUTED)
 
 
 def read_beats(folder: Path, world_size: int) -> dict[int, dict[str, Any]]:
