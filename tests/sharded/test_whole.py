@@ -13,7 +13,18 @@ from safetensors.torch import save_file
 
 from groundup import stage
 from groundup.errors import ModelFileError
-from groundup.sharded import INDEX, Box, check, file_of, open_stored, read_index, whole, whole_files, write_whole
+from groundup.sharded import (
+    INDEX,
+    Box,
+    check,
+    file_of,
+    open_stored,
+    read_index,
+    reading,
+    whole,
+    whole_files,
+    write_whole,
+)
 from groundup.sharded.index import key_of
 
 FILE = "model.safetensors"
@@ -134,3 +145,13 @@ def test_a_box_is_read_from_all_parts_it_touches(tmp_path: Path) -> None:
     out = torch.empty(box.shape)
     stored.read("noise", box, out.view(-1).view(torch.uint8).view(*box.shape, 4).numpy())
     assert torch.equal(out, found["noise"][2:5, 1:4, 1:3])
+
+
+def test_more_parts_than_files_may_be_open_are_read_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = tensors()
+    in_parts(tmp_path / "parts", found)
+    before = file_of(open_stored(tmp_path / "parts", FILE))
+    monkeypatch.setattr(reading, "_OPEN_FILES", 1)
+    assert file_of(open_stored(tmp_path / "parts", FILE)) == before

@@ -39,7 +39,7 @@ DTYPE_BYTES = {
     "I64": 8,
     "U64": 8,
 }
-"""Bytes of a number by the format's code of its type, in the order in which files have them last to first."""
+"""Bytes of a number by the format's code of its type; a file has the tensors of the last of these types first."""
 _PART_FILE = re.compile(r"[a-z]+-\d{5}-of-\d{5}\.safetensors")
 _WHOLE_FILE = re.compile(r"[a-z]+\.safetensors")
 

@@ -22,6 +22,7 @@ from groundup.sharded.boxes import Box
 from groundup.sharded.index import DTYPE_BYTES, Entry, Part, fault, is_sharded, key_of, read_index
 
 _HEADER_LIMIT_BYTES = 100_000_000
+_OPEN_FILES = 256
 Bytes = npt.NDArray[np.uint8]
 """Numbers as bytes: the last dimension is those of one number."""
 
@@ -108,6 +109,8 @@ class Stored(Mapping[str, Entry]):
 
     def _view(self, name: str, part: Part) -> Bytes:
         if part.file not in self._mapped:
+            if len(self._mapped) >= _OPEN_FILES:  # a map keeps its file open, and a process may have few of those
+                self._mapped.clear()
             self._mapped[part.file] = Mapped(self.path.parent / part.file)
         entry = self[name]
         return self._mapped[part.file].view(key_of(name, part.box, entry.shape), entry.dtype, part.box.shape)
