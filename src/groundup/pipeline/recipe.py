@@ -198,7 +198,9 @@ class RuntimeConfig(ExecutionConfig):
     workers: int = Field(default=0, ge=0)
     """Processes that read, clean and encode text (0: this one; worth it for gigabytes)."""
     verify_inputs: bool = True
-    """Hash tokens and examples before a phase begins to train on them: a second for each gigabyte or so."""
+    """Hash what a stage is made from before it is begun, tokens, tokenizer and weights alike: a second a gigabyte or so,
+    on several threads where there is much; once a command.
+    """
     data_engine: EngineName = "local"
     """What reads, cleans, deduplicates and encodes text: processes here, or a Ray cluster that shares `workdir`."""
     ray_address: str = ""
