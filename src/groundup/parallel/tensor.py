@@ -56,16 +56,16 @@ class Lane:
     def __init__(self, line: DeviceMesh) -> None:
         self.part, self.parts = line.get_local_rank(), line.size()
         self._group = line.get_group().group_name
-        self._time = 0
+        self._time: int | None = None
 
     def cut(self, x: Tensor) -> Tensor:
         """[rows, time, size] -> own part of time; each is equally long, with zeros behind the end of the row."""
         self._time = x.shape[1]
-        length = -(-self._time // self.parts)
+        length = -(-x.shape[1] // self.parts)
         return self._padded(x)[:, self.part * length : (self.part + 1) * length].contiguous()
 
     def gather(self, x: Tensor) -> Tensor:
-        """[rows, own, size] -> [rows, time, size], time as at the last `cut`."""
+        """[rows, own, size] -> [rows, time, size], time as at the last `cut`; all of it where nothing was cut here."""
         rows, length, size = x.shape
         parts = self._gathered(x).view(self.parts, rows, length, size)
         return parts.transpose(0, 1).reshape(rows, self.parts * length, size)[:, : self._time]
