@@ -96,8 +96,7 @@ def test_a_hung_rank_is_named_with_its_place_and_the_run_goes_on(tmp_path: Path)
     assert time.monotonic() - began < 5 + 10
     code, errors = end(process)
     assert code == 6 and "rank 1 on" in errors and "hangs at train/faults.py" in errors, errors
-    (event,) = events(recipe, "work", "watchdog")
-    (culprit,) = event["culprits"]
+    (culprit,) = events(recipe, "work", "watchdog")[0]["culprits"]
     assert (culprit["rank"], culprit["silent"], culprit["step"]) == (1, False, 20)
     assert "before_step" in culprit["at"]
     assert "before_step" in (tmp_path / "work/runs/tiny/stacks-rank-1.txt").read_text()

@@ -56,7 +56,7 @@ def _nothing(facts: dict[str, Any]) -> None:
 class Watchdog:
     """Watches the sections of one rank. `timeouts`: seconds by section, 0 or missing: from those seen so far.
 
-    `on_hang(facts, speaks)` writes the event, where this rank speaks for all, and ends the attempt's record; then
+    `on_hang(facts, speaks)` writes the event, where this rank speaks of it, and ends the attempt's record; then
     `end(error)` ends the process. `on_straggler(facts)`: rank 0 tells of a rank that keeps the others waiting.
     """
 
@@ -207,7 +207,9 @@ class Watchdog:
         else:
             message = f"{own}, {where} hangs for {seconds:.0f} s: {_blamed(found)}"
         silent = {each["rank"] for each in found if each["silent"]}
-        speaks = self._rank == min(set(range(self._world_size)) - silent, default=0)
+        # Whoever ends first takes the others with it, so both write it: who hangs, and the first that can.
+        hanging = min((each["rank"] for each in found if not each["silent"]), default=-1)
+        speaks = self._rank in (min(set(range(self._world_size)) - silent, default=0), hanging)
         try:
             self._write_stacks(f"{own}, {where}, {seconds:.0f} s\n")
             logger.error(f"watchdog: {message}")
