@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -19,8 +19,6 @@ import torch.distributed as dist
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.pipelining._utils import InferenceMode
-from torch.distributed.pipelining.schedules import _PipelineSchedule
 from torch.distributed.tensor import DTensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
@@ -50,8 +48,10 @@ def fake_world(world_size: int, config: ParallelConfig | None = None) -> Iterato
         raise RuntimeError("a process group is running in this process; simulate in a process of its own")
     dist.init_process_group("fake", rank=0, world_size=world_size, store=FakeStore())
     try:
-        with _real_mesh_bookkeeping(), _shapes_as_given(), _replaced_parameters():
-            mesh = data_mesh("cpu", config or ParallelConfig())
+        config = config or ParallelConfig()
+        pipelined = _shapes_as_given() if config.pipeline > 1 else nullcontext()
+        with _real_mesh_bookkeeping(), _replaced_parameters(), pipelined:
+            mesh = data_mesh("cpu", config)
             with FakeTensorMode(allow_non_fake_inputs=True):
                 yield mesh
     finally:
@@ -74,17 +74,19 @@ def _real_mesh_bookkeeping() -> Iterator[None]:
 @contextmanager
 def _shapes_as_given() -> Iterator[None]:
     """Let a pipeline's stages take the shapes they were given: they would vote on it, and read what came out."""
-    voting = _PipelineSchedule._warmup_p2p
-    _PipelineSchedule._warmup_p2p = _without_a_vote  # type: ignore[method-assign]
+    from torch.distributed.pipelining import _utils, schedules  # here, because it takes a second and few need it
+
+    def without_a_vote(schedule: Any, stages: Sequence[Any], has_backward: bool, p2p_done: bool) -> None:
+        for stage in stages:
+            stage._inference_mode = _utils.InferenceMode.STATIC
+
+    kind: Any = schedules._PipelineSchedule
+    voting = kind._warmup_p2p
+    kind._warmup_p2p = without_a_vote
     try:
         yield
     finally:
-        _PipelineSchedule._warmup_p2p = voting  # type: ignore[method-assign]
-
-
-def _without_a_vote(schedule: Any, stages: Sequence[Any], has_backward: bool, p2p_done: bool) -> None:
-    for stage in stages:
-        stage._inference_mode = InferenceMode.STATIC
+        kind._warmup_p2p = voting
 
 
 @contextmanager

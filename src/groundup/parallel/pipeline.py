@@ -21,7 +21,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe, ScheduleInterleaved1F1B
 
 from groundup.errors import RecipeError
 from groundup.parallel.mesh import PIPELINE, ParallelConfig, part
@@ -145,34 +144,38 @@ class Pipeline:
         return list(sums.split([len(each.targets) for each in passes]))
 
     def _schedule(self, count: int, rows: int, time: int) -> Any:
-        """The schedule for so many micro-batches of this shape."""
+        """The order of work for so many micro-batches of this shape."""
         key = (count, rows, time)
         if key not in self._schedules:
-            check_micro_batches(self.config, count)
-            made: list[Any] = [
-                self._made(number, stage, rows, time) for number, stage in zip(self.numbers, self.stages)
-            ]
-            about: dict[str, Any] = {"n_microbatches": count, "loss_fn": _weighed, "scale_grads": False}
-            if self.config.schedule == "interleaved":
-                self._schedules[key] = ScheduleInterleaved1F1B(made, **about)
-            else:
-                kind = Schedule1F1B if self.config.schedule == "1f1b" else ScheduleGPipe
-                self._schedules[key] = kind(made[0], **about)
+            self._schedules[key] = self._new_schedule(*key)
         return self._schedules[key]
 
-    def _made(self, number: int, stage: Any, rows: int, time: int) -> PipelineStage:
-        if isinstance(stage, FSDPModule):
-            # Weights stay gathered while micro-batches pass; torch's stages give them back at the end of a step.
-            stage.set_reshard_after_forward(False)
-        return PipelineStage(
-            stage,
-            number,
-            self.config.stages,
-            self.device,
-            input_args=stage.example_input(rows, time),
-            output_args=stage.example_output(rows, time),
-            group=self.group,
-        )
+    def _new_schedule(self, count: int, rows: int, time: int) -> Any:
+        from torch.distributed import pipelining  # here, because it takes a second and few runs have stages
+
+        check_micro_batches(self.config, count)
+        made: list[Any] = []
+        for number, stage in zip(self.numbers, self.stages):
+            if isinstance(stage, FSDPModule):
+                # Weights stay gathered while micro-batches pass; torch's stages let go of them at the end of a step.
+                stage.set_reshard_after_forward(False)
+            shapes: Any = stage
+            made.append(
+                pipelining.PipelineStage(
+                    stage,
+                    number,
+                    self.config.stages,
+                    self.device,
+                    input_args=shapes.example_input(rows, time),
+                    output_args=shapes.example_output(rows, time),
+                    group=self.group,
+                )
+            )
+        about: dict[str, Any] = {"n_microbatches": count, "loss_fn": _weighed, "scale_grads": False}
+        if self.config.schedule == "interleaved":
+            return pipelining.ScheduleInterleaved1F1B(made, **about)
+        kind = pipelining.Schedule1F1B if self.config.schedule == "1f1b" else pipelining.ScheduleGPipe
+        return kind(made[0], **about)
 
     def _add_up_shared(self, model: Any) -> None:
         """Sum up the gradients of what both ends of the line have, to the same bits at both, so that it stays equal."""
