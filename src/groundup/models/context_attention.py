@@ -68,7 +68,7 @@ def part_attention(
     """
     if not part.uses_ring:
         return _gathered(query, key, value, part, window, noise)
-    grouped = query.unflatten(1, (key.shape[1], -1))
+    grouped = query.reshape(len(query), key.shape[1], -1, *query.shape[2:])
     mixed: Tensor = _Ring.apply(grouped, key, value, _Plan(part, window, noise))  # type: ignore[no-untyped-call]
     return mixed.flatten(1, 2)
 
