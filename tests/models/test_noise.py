@@ -126,17 +126,23 @@ def test_stochastic_depth_skips_whole_rows_the_deeper_the_more() -> None:
 
 
 def test_parts_drop_what_the_whole_drops() -> None:
-    whole = kept(keys(), INPUT, torch.Size((6, 5)), 0.5)
-    parts = [kept(keys(), INPUT, torch.Size((2, 5)), 0.5, part) for part in range(3)]
-    assert torch.equal(torch.cat(parts, dim=1), whole)
+    ones = torch.ones(len(keys()), 6, 5)
+    parts = [dropout(ones[:, columns], keys(), INPUT, 0.5, columns) for columns in torch.arange(6).chunk(3)]
+    assert torch.equal(torch.cat(parts, dim=1), dropout(ones, keys(), INPUT, 0.5))
     config = DecoderConfig(
         context_length=6, num_layers=1, hidden_size=4, num_heads=1, num_kv_heads=1, ffn_size=4,
         residual_dropout=0.3, stochastic_depth=0.4,
     )  # fmt: skip
     x = torch.ones(len(keys()), 6, 4)
     branch = residual_branch(x, layer_noise(keys(), 0, 1, 0.4), FFN_BRANCH, config)
-    of_parts = [residual_branch(x[:, :3], layer_noise(keys(), 0, 1, 0.4, part), FFN_BRANCH, config) for part in (0, 1)]
+    halves = torch.arange(6).chunk(2)
+    of_parts = [
+        residual_branch(x[:, half], layer_noise(keys(), 0, 1, 0.4, half), FFN_BRANCH, config) for half in halves
+    ]
     assert torch.equal(torch.cat(of_parts, dim=1), branch), "rows are skipped whole"
+    second = layer_noise(keys(), 0, 1, 0.4, part=1)
+    assert second is not None
+    assert second.heads(2).tolist() == [2, 3], "heads are counted on from those of the ranks before"  # type: ignore[union-attr]
 
 
 def test_the_kernels_drop_what_the_plain_layers_drop() -> None:

@@ -54,15 +54,30 @@ pytestmark = [
 class Toy(nn.Module):
     """Sizes that no number of ranks divides."""
 
+    elsewhere: frozenset[str] = frozenset()
+
     def __init__(self, stage_of_two: int | None) -> None:
         super().__init__()
         if stage_of_two != 1:
             self.table = nn.Embedding(3, 4)
             self.up = nn.Linear(6, 9)
+        else:
+            self.elsewhere = frozenset({"table.weight", "up.weight", "up.bias"})
         if stage_of_two != 0:
             self.down = nn.Linear(9, 5, bias=False)
             self.scale = nn.Parameter(torch.empty(3))
+        else:
+            self.elsewhere = frozenset({"down.weight", "scale"})
         self.shared = nn.Parameter(torch.empty(7))
+
+
+class Wide(nn.Linear):
+    """One large matrix."""
+
+    elsewhere: frozenset[str] = frozenset()
+
+    def __init__(self) -> None:
+        super().__init__(WIDE, WIDE, bias=False)
 
 
 def toy(mesh: DeviceMesh | None, salt: int, steps: int) -> TrainState:
@@ -222,7 +237,7 @@ def test_no_rank_needs_more_memory_than_its_part(tmp_path: Path) -> None:
 
     def run(rank: int) -> None:
         mesh = join(ParallelConfig(), Rank(rank, 4, rank, "127.0.0.1", port), "cpu")
-        model = nn.Linear(WIDE, WIDE, bias=False)
+        model = Wide()
         fully_shard(model, mesh=mesh)
         state = trained(model, mesh, 1, 1)
         state.average, state.memory = None, {}

@@ -193,8 +193,10 @@ class Decoder(CausalNetwork, of=DecoderConfig):
         )
         columns, share = part.columns if part is not None else None, 0
         if self.lane is not None:
-            share = self.lane.part
-            columns = self._numbers(time, context, x.device).chunk(self.lane.parts)[share]
+            share, own = self.lane.part, x.shape[1]
+            # Parts are equally long, with places behind the end of the row that nothing is read from.
+            numbers = F.pad(self._numbers(time, context, x.device), (0, own * self.lane.parts - time))
+            columns = numbers[share * own : (share + 1) * own]
         for index in blocks:
             noise = layer_noise(keys, index, config.num_layers, config.stochastic_depth, columns, share)
             x = self.layers[index](x, by, segments, noise, part)

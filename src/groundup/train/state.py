@@ -248,6 +248,8 @@ class ExecutionConfig(Config):
             raise ValueError("exact: true needs compile: off or auto, compiled kernels may round differently")
         if self.kernels == "on" and (self.exact or self.compile == "on"):
             raise ValueError("kernels: on goes with compile: off or auto, and without exact; use kernels: auto")
+        if self.exact and self.parallel.offload:
+            raise ValueError("exact: true keeps parameters where it computes; leave parallel.offload out")
         if self.parallel.context > 1 and self.compile == "on":
             raise ValueError(
                 f"parallel.context: {self.parallel.context} needs compile: off or auto; ranks talk within the blocks"
@@ -407,11 +409,11 @@ def build_state(
         raise RecipeError(obstacle)
     division = pipeline.divided(model, divide, mesh, execution.parallel, device)
     depths = _learning(model, layers, low_rank)
+    sharded_over = None if execution.exact else mesh
     if training.precision == "fp8":
         check_fp8(model, tune, execution.parallel)
         float8.require(device)
-        float8.convert(model, list(tuning.linear_layers(model)), mesh)
-    sharded_over = None if execution.exact else mesh
+        float8.convert(model, list(tuning.linear_layers(model)), sharded_over)
     shard.apply(
         model,
         mesh=sharded_over,
@@ -428,7 +430,7 @@ def build_state(
         tuning.narrow(model, dtype_of(training.precision))
     model.set_loss(training.loss)
     model.set_kernels(way == "kernels")
-    model.to_empty(device=shard.home_of(device, mesh, offload=execution.parallel.offload))
+    model.to_empty(device=shard.home_of(device, sharded_over, offload=execution.parallel.offload))
     model.initialise(seed)
     if start is not None:
         own = {name: p for name, p in model.named_parameters() if MARK not in name}
