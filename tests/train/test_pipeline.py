@@ -108,8 +108,8 @@ def free_port() -> int:
 
 
 def tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
-    (path,) = folder.glob(f"step-*/{name}")
-    return checkpoint.read_tensors(path)
+    (path,) = folder.glob("step-*")
+    return dict(checkpoint.read_tensors(path / name))
 
 
 def compare(folder: Path, world_size: int, layout: str) -> None:
@@ -154,8 +154,9 @@ def test_stages_with_data_ranks_train_like_one_rank(tmp_path: Path) -> None:
         compare(tmp_path, 4, layout)
 
 
-@pytest.mark.parametrize("layout", [{}, {"schedule": "interleaved"}, {"schedule": "gpipe", "shard": 1}])
-@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize(
+    ("ranks", "layout"), [(2, {}), (4, {"schedule": "interleaved"}), (4, {"schedule": "gpipe", "shard": 1})]
+)
 def test_a_step_of_the_first_stage_runs_on_ranks_that_are_not_there(ranks: int, layout: dict[str, Any]) -> None:
     config = ParallelConfig(pipeline=2, **layout)
     execution = toys.EAGER.model_copy(update={"parallel": config})

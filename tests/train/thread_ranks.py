@@ -63,6 +63,8 @@ class Meeting:
 def stage_of_pipeline(mesh: Any, salt: int = 0, steps: int = 1) -> TrainState:
     """A state of which each rank has a layer of its own, and all have the same norm."""
     model = nn.Module()
+    others = range(mesh.size()) if mesh is not None else ()
+    model.elsewhere = frozenset(f"layers.{rank}.weight" for rank in others if rank != mesh.get_rank())  # type: ignore[assignment]
     names = {f"layers.{mesh.get_rank()}.weight": (4, 3), "norm.weight": (6,)}
     parameters = {}
     for name, shape in names.items():

@@ -1,7 +1,7 @@
 """One `build_state` for every phase, for real and simulated runs: configs -> model, optimizer and where they live.
 
-    build on meta -> fp8 -> tensor parallel -> recompute -> compile per block -> FSDP2 -> materialise
-    -> initialise by name -> optimizer
+    build on meta -> cut into stages -> fp8 -> tensor parallel -> recompute -> compile per block -> FSDP2
+    -> materialise -> initialise by name -> optimizer
 
 Invariant: the state depends on (model config, training config, seed) only; `runtime` decides place and speed. The same
 function runs under fake tensors on a fake process group, where the planner reads memory and FLOPs off it.
