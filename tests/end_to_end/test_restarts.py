@@ -26,7 +26,11 @@ def start(recipe: Path, work: str, *words: str, fault: str = "") -> subprocess.P
 
 
 def end(process: subprocess.Popen[str], seconds: float = 300) -> tuple[int, str]:
-    _, errors = process.communicate(timeout=seconds)
+    try:
+        _, errors = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
     return process.returncode, errors
 
 
@@ -88,7 +92,8 @@ def test_a_step_that_kills_a_rank_every_time_is_a_crash_loop_with_its_code(tmp_p
 @pytest.mark.slow
 def test_a_hung_rank_is_named_with_its_place_and_the_run_goes_on(tmp_path: Path) -> None:
     recipe = ranks.write_recipe(tmp_path, 40)
-    words = (TWO, TEST, "runtime.step_timeout_seconds=5", "runtime.checkpoint_every_seconds=0.01")
+    timeouts = [f"runtime.{section}_timeout_seconds=5" for section in ("step", "checkpoint", "validation")]
+    words = (TWO, TEST, *timeouts, "runtime.checkpoint_every_seconds=0.01")
     process = start(recipe, "work", *words, "runtime.restarts=0", fault="hang@20:rank1")
     wait_for(lambda: steps(recipe, "work") == 19, process)
     began = time.monotonic()
