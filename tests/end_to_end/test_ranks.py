@@ -219,7 +219,9 @@ def test_the_command_runs_unchanged_under_torchrun_in_all_its_stages(tmp_path: P
 def test_an_error_of_the_ranks_is_said_once_with_its_code(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, 150)
     act_after_steps(recipe, "work", 20, subprocess.Popen.terminate, "runtime.devices=2")
-    for path in (tmp_path / "work/stages/pretrain").rglob("model.safetensors"):
+    parts = list((tmp_path / "work/stages/pretrain").rglob("model-*.safetensors"))
+    assert parts, "each rank wrote its own"
+    for path in parts:
         path.write_bytes(path.read_bytes()[:-1])
     process = start(recipe, "work", "runtime.devices=2")
     _, errors = process.communicate(timeout=60)
