@@ -60,7 +60,7 @@ def write_recipe(folder: Path, kind: str = "decoder", search: bool = False, **ch
         values["pretrain"] |= {"order": "continuous", "average": {"decay": 0.9}}
     if kind == "encoder":
         rule = {"kind": "adamw", "learning_rate": 0.005}
-        values["pretrain"] |= {"optimizer": rule}
+        values["pretrain"] |= {"optimizer": rule, "masking": {"whole_words": True}}
         values["instruct"] = None
         values["task"] = {**_task(folder), **_PHASE, "optimizer": dict(rule)}
     values["runtime"] = {
