@@ -38,6 +38,7 @@ def kills(tier: Tier, folder: Path) -> dict[str, Any]:
         equal = killed.finish().code == 0 and killed.hashes() == whole.hashes()
         gaps = [phase for phase in PHASES if not _steps_are_whole(killed, phase)]
         found["kills"] += done
+        print(kind, done, where, "bit identical" if equal else killed.differences(whole), gaps, flush=True)
         found[kind] = {"kills": done, "bit_identical": equal, "phases_hit": where, "gaps": gaps}
     found["ok"] = all(each["bit_identical"] and not each["gaps"] for each in found.values() if isinstance(each, dict))
     return found

@@ -36,7 +36,7 @@ _DECODER = {
 _ENCODER = {"kind": "encoder", "context_length": 32, "num_layers": 1, "hidden_size": 32, "num_heads": 2, "ffn_size": 64}
 _LSTM = {"kind": "lstm", "context_length": 64, "num_layers": 2, "hidden_size": 32, "dropout": 0.1}
 _SEARCH = {"kind": "auto", "grid": [0.5, 2.0], "folds": 2, "share": 0.2, "rows": 4, "bound": 10.0}
-KINDS = {"decoder": "instruct", "encoder": "task", "lstm": "instruct"}
+KINDS = {"encoder": "task", "lstm": "instruct", "decoder": "instruct"}
 """Kind of model -> the last stage that trains."""
 
 
@@ -60,9 +60,9 @@ def write_recipe(folder: Path, kind: str = "decoder", search: bool = False, **ch
         values["pretrain"] |= {"order": "continuous", "average": {"decay": 0.9}}
     if kind == "encoder":
         rule = {"kind": "adamw", "learning_rate": 0.005}
-        values["pretrain"] |= {"optimizer": rule}
+        values["pretrain"] |= {"optimizer": rule, "masking": {"whole_words": True}}
         values["instruct"] = None
-        values["task"] = {**_task(folder), **_PHASE, "optimizer": rule}
+        values["task"] = {**_task(folder), **_PHASE, "optimizer": dict(rule)}
     values["runtime"] = {
         "workdir": str(folder / "work"), "threads": 1, "compile": "off", "kernels": "off", "test_faults": True,
         "checkpoint_every_seconds": 0.3, "validate_every_steps": 30, "validation_rows": 4,

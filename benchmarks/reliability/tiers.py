@@ -38,7 +38,7 @@ TIERS = {
         locks=2,
     ),
     "nightly": Tier(
-        kills={"decoder": 30, "encoder": 15, "lstm": 15},
+        kills={"decoder": 20, "encoder": 20, "lstm": 20},
         corruptions=500,
         shards=100,
         stops=9,

@@ -225,3 +225,16 @@ def test_this_process_can_be_asked_by_a_real_signal(tmp_path: Path) -> None:
     phase.mixture.__class__ = Asking
     with StopRequest().installed() as stop, pytest.raises(Interrupted, match="saved at step 3 of 12"):
         loop.train(phase, state, toys.EAGER, tmp_path, toys.journal(tmp_path), stop)
+
+
+def test_ranks_vote_where_a_time_out_applies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another rank may hang before its vote, and the others would wait for it between all sections."""
+    real, sections = loop._Loop._highest, set[str]()
+
+    def highest(self: Any, *values: int) -> list[int]:
+        sections.add(self.watchdog._section)
+        return real(self, *values)
+
+    monkeypatch.setattr(loop._Loop, "_highest", highest)
+    run(tmp_path)
+    assert sections == {"start", "step"}

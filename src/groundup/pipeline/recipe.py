@@ -198,7 +198,7 @@ class RuntimeConfig(ExecutionConfig):
     workers: int = Field(default=0, ge=0)
     """Processes that read, clean and encode text (0: this one; worth it for gigabytes)."""
     verify_inputs: bool = True
-    """Hash what a stage is made from before it is begun, tokens, tokenizer and weights: about a second a gigabyte,
+    """Hash what a stage is made from before it is begun, tokens, tokenizer and weights alike: a second a gigabyte,
     on several threads where there is much; once a command.
     """
     data_engine: EngineName = "local"
