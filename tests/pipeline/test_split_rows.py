@@ -29,6 +29,8 @@ def test_what_cannot_share_rows_is_refused_by_name(tmp_path: Path) -> None:
     told = faults(tmp_path, two, "model.context_length=62", "pretrain.global_batch_tokens=620", instruct=None)
     assert "model.context_length 62 is no multiple of that; use 64" in told
     assert "compile: off or auto; ranks talk" in faults(tmp_path, two, "runtime.compile=on")
+    together = faults(tmp_path, two, "runtime.parallel.pipeline=2", "runtime.devices=4")
+    assert "context 2 and pipeline 2 do not go together yet" in together
     assert "preferences judge rows as wholes" in faults(tmp_path, two, preferences=PREFERENCES)
 
 

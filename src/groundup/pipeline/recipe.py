@@ -332,7 +332,8 @@ def _check_pairs(task: TaskConfig, num_parts: int) -> None:
 def check_layouts(recipe: Recipe, ranks: int) -> None:
     """Raise RecipeError unless so many ranks can train every phase in the layout of `runtime`."""
     for phase in _phases(recipe):
-        layers, tune = None, FULL
+        layers: LayersConfig | None = None
+        tune: TuneConfig = FULL
         if isinstance(phase, InstructConfig | PreferencesConfig):
             layers, tune = phase.layers, phase.tune
         check_phase(recipe.model, phase, recipe.runtime, ranks, layers, tune)
