@@ -126,11 +126,10 @@ class _Agent(LocalElasticAgent):
 
     def _machine_is_gone(self, worker_group: WorkerGroup) -> bool:
         handler = worker_group.spec.rdzv_handler
-        present = worker_group.group_world_size
+        present = wanted = worker_group.group_world_size or 0
         if isinstance(handler, DynamicRendezvousHandler):
             present = len(handler._state_holder.state.participants)
-        missing = present < (worker_group.group_world_size or 0)
-        self._rounds_without = self._rounds_without + 1 if missing else 0
+        self._rounds_without = self._rounds_without + 1 if present < wanted else 0
         return self._rounds_without > ROUNDS_WITHOUT
 
     def _restart_workers(self, worker_group: WorkerGroup) -> None:
