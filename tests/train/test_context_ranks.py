@@ -31,6 +31,8 @@ LAYOUTS: dict[int, list[dict[str, Any]]] = {
         {"context": 2, "context_attention": "ring"},
         {"context": 2, "shard": 1, "context_attention": "gather"},
         {"context": 2, "shard": 2},
+        {"context": 2, "tensor": 2, "context_attention": "gather"},
+        {"context": 2, "tensor": 2, "context_attention": "ring"},
     ],
 }
 
