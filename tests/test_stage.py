@@ -390,3 +390,29 @@ def test_the_lock_holds_on_a_disk_that_has_no_room_for_its_words(
     path = tmp_path / "a.lock"
     with stage.lock(path), pytest.raises(LockedError, match="held by another process"), stage.lock(path):
         raise AssertionError("locked twice")
+
+
+def test_what_others_have_hashed_is_taken_at_their_word_if_it_is_there(tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_text("written elsewhere", encoding="utf-8")
+    (tmp_path / "own").write_text("own", encoding="utf-8")
+    known = {"theirs": {"bytes": 17, "sha256": "said"}}
+    stage.seal(tmp_path, {"stage": "toy"}, known)
+    files = stage.read_manifest(tmp_path)["files"]
+    assert files == {"own": stage.facts_of(tmp_path / "own"), **known}
+    assert stage.verify(tmp_path)[1] == ["theirs: content differs from its recorded SHA-256"]
+    for name in ("theirs", "gone"):
+        (tmp_path / "theirs").write_text("other", encoding="utf-8")
+        with pytest.raises(ResourceError, match=f"{name}: not there as it was written"):
+            stage.seal(tmp_path, {"stage": "toy"}, {name: known["theirs"]})
+
+
+def test_the_work_of_hashing_can_be_shared_out(tmp_path: Path) -> None:
+    names = ("a", "b", "c")
+    for name in names:
+        (tmp_path / name).write_text(name, encoding="utf-8")
+    stage.seal(tmp_path, {"stage": "toy"})
+    for name in names:
+        (tmp_path / name).write_text(name.upper(), encoding="utf-8")
+    manifest = stage.read_manifest(tmp_path)
+    shares = [stage.faults_of(tmp_path, manifest, (rank, 2)) for rank in range(2)]
+    assert all(shares) and sorted(shares[0] + shares[1]) == stage.faults_of(tmp_path, manifest)

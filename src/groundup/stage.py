@@ -257,12 +257,13 @@ def seal(folder: Path, content: Mapping[str, Any], known: Mapping[str, Mapping[s
     `known`: `facts_of` files that others have written. Raises ResourceError where one of them is not there as it was.
     """
     known, files = known or {}, dict[str, Mapping[str, Any]]()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
+    for name, facts in known.items():
+        if not (folder / name).is_file() or (folder / name).stat().st_size != facts["bytes"]:
+            raise ResourceError(f"{folder / name}: not there as it was written; all ranks must share one folder")
+    found = {path for path in folder.rglob("*") if path.is_file()} - {folder / MANIFEST}
+    for path in sorted(found | {folder / name for name in known}):  # a listing may come late over a network
         name = path.relative_to(folder).as_posix()
         files[name] = known.get(name) or facts_of(path)
-    for name, facts in known.items():
-        if name not in files or (folder / name).stat().st_size != facts["bytes"]:
-            raise ResourceError(f"{folder / name}: not there as it was written; all ranks must share one folder")
     for sub in sorted(p for p in folder.rglob("*") if p.is_dir()):
         fsync_folder(sub)
     whole = {"format": FORMAT_VERSION, **content, "files": files}
