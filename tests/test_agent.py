@@ -6,6 +6,8 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from torch.distributed.elastic.rendezvous import (
@@ -13,6 +15,7 @@ from torch.distributed.elastic.rendezvous import (
     RendezvousConnectionError,
     RendezvousTimeoutError,
 )
+from torch.distributed.elastic.rendezvous.dynamic_rendezvous import DynamicRendezvousHandler
 
 from groundup import agent
 from groundup.agent import Meeting
@@ -91,3 +94,20 @@ def test_an_agent_that_hangs_in_the_network_ends_the_process(monkeypatch: pytest
     with agent._watched(Stuck(), Meeting("a", 2, 1, "first:29500"), lost):  # type: ignore[arg-type]
         assert ended.wait(20)
     assert ends[0].exit_code == 6 and "the rendezvous at first:29500 is lost" in ends[0].message
+
+
+class Handler(DynamicRendezvousHandler):
+    """Knows so many machines."""
+
+    def __init__(self, present: int) -> None:
+        known: Any = SimpleNamespace(state=SimpleNamespace(participants=dict.fromkeys(range(present))))
+        self._state_holder = known
+
+
+@pytest.mark.parametrize(("machines", "present", "gone"), [(2, 1, True), (2, 2, False), (1, 0, False), (3, 4, False)])
+def test_a_machine_is_gone_when_the_others_have_missed_it_for_long(machines: int, present: int, gone: bool) -> None:
+    watching = agent._Agent.__new__(agent._Agent)
+    watching._rounds_without = 0
+    group: Any = SimpleNamespace(spec=SimpleNamespace(rdzv_handler=Handler(present)), group_world_size=machines)
+    assert not any(watching._machine_is_gone(group) for _ in range(agent.ROUNDS_WITHOUT)), "it may only be between two"
+    assert watching._machine_is_gone(group) == gone

@@ -6,12 +6,14 @@ import json
 import re
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from groundup.errors import CrashLoopError
+from groundup.launcher import Place, restart_cause
 from groundup.log import JsonLines
-from groundup.torchrun import LastWords, Restarts, cause, last_words, restart_cause
+from groundup.torchrun import LastWords, Restarts, cause, last_words
 
 LOST = LastWords(6, "rank 0 of 2: another rank ended", [], seconds=1.0, follows=True, again=True)
 STOPPED = LastWords(75, "asked to stop (SIGTERM)", [], seconds=2.0, follows=False)
@@ -48,6 +50,11 @@ HUNG = LastWords(6, "rank 1 on h (process 7) hangs at loop.py:9 step", [], secon
 PREEMPTED = LastWords(75, "asked to stop (SIGTERM): saved", [], seconds=1.0, follows=False)
 BROKEN = LastWords(1, "unexpected error, a fault of Groundup: ValueError", [], seconds=1.0, follows=False, again=True)
 KILLED = {1: -signal.SIGKILL}
+
+
+def told_why(tmp_path: Path) -> dict[str, Any] | None:
+    """What the first rank of the next start finds."""
+    return restart_cause(Place(0, 2, 0, 2, "127.0.0.1", 1, 0, tmp_path / "words"))
 
 
 def leave(folder: Path, words: LastWords, rank: int = 1) -> None:
@@ -91,14 +98,14 @@ def test_killed_hung_and_lost_ranks_are_started_again_and_the_next_ones_are_told
 ) -> None:
     restarts = rule(tmp_path, events, limit=3)
     assert restarts.failed(KILLED)
-    told = restart_cause(tmp_path / "words")
+    told = told_why(tmp_path)
     assert told is not None and (told["rank"], told["signal"], told["number"], told["of"]) == (1, "SIGKILL", 1, 3)
     assert "rank 1 was killed by SIGKILL" in told["cause"]
-    assert restart_cause(tmp_path / "words") is None, "told once"
+    assert told_why(tmp_path) is None, "told once"
     leave(tmp_path / "words", HUNG)
     assert restarts.failed({1: 6})
     assert last_words(tmp_path / "words") == {}, "words of the last start are no words of the next"
-    told = restart_cause(tmp_path / "words")
+    told = told_why(tmp_path)
     assert told is not None and (told["rank"], told["exit_code"]) == (1, 6) and "hangs at" in told["cause"]
     leave(tmp_path / "words", LOST, rank=0)
     assert restarts.failed({0: 6})
@@ -134,4 +141,4 @@ def test_where_fewer_machines_go_on_a_preempted_one_is_no_end(tmp_path: Path, ev
         leave(tmp_path / "words", PREEMPTED)
         assert restarts.failed({1: 75}), "its state is saved, so this does not count"
     restarts.joined()
-    assert restart_cause(tmp_path / "words") == {"cause": "another machine came"}
+    assert told_why(tmp_path) == {"cause": "another machine came"}

@@ -125,11 +125,12 @@ class _Agent(LocalElasticAgent):
         return result
 
     def _machine_is_gone(self, worker_group: WorkerGroup) -> bool:
-        handler = worker_group.spec.rdzv_handler
-        present = wanted = worker_group.group_world_size or 0
-        if isinstance(handler, DynamicRendezvousHandler):
-            present = len(handler._state_holder.state.participants)
-        self._rounds_without = self._rounds_without + 1 if present < wanted else 0
+        handler, machines = worker_group.spec.rdzv_handler, worker_group.group_world_size or 1
+        # A machine that is alone can only miss itself, as after it was suspended.
+        if machines == 1 or not isinstance(handler, DynamicRendezvousHandler):
+            return False
+        missing = machines - len(handler._state_holder.state.participants)
+        self._rounds_without = self._rounds_without + 1 if missing > 0 else 0
         return self._rounds_without > ROUNDS_WITHOUT
 
     def _restart_workers(self, worker_group: WorkerGroup) -> None:

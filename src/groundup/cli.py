@@ -314,9 +314,8 @@ def _run(options: argparse.Namespace) -> None:
         _start_ranks(options, recipe)
         return
     ranks = None if place is None or place.world_size == 1 else _meet(place, recipe.runtime.parallel)
-    first_here = place is not None and place.local_rank == 0 and place.reports is not None
-    restart = _room("torchrun").restart_cause(place.reports) if place is not None and first_here else None
-    faults, until = _room("launcher").requested_faults(), pipeline.VERBS[options.verb]
+    launcher, until = _room("launcher"), pipeline.VERBS[options.verb]
+    faults, restart = launcher.requested_faults(), launcher.restart_cause(place)
     result = pipeline.run(recipe, until=until, faults=faults, ranks=ranks, restart=restart, end=_ending(options))
     if ranks is not None and not ranks.leads:
         return

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import json
 import os
 import re
 import signal
@@ -33,6 +34,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 SPIN_COUNT = "10000"
 """Turns of libgomp's waiting loop before a thread sleeps: some 20 microseconds, between two operations of a step."""
@@ -42,6 +44,8 @@ BY_ITSELF = ("tcmalloc", "glibc")
 ALLOCATOR_VARIABLE, OPENMP_VARIABLE = "GROUNDUP_ALLOCATOR", "GROUNDUP_OPENMP"
 FAULT_VARIABLE = "FAULT"
 STARTED_BY_VARIABLE = "GROUNDUP_STARTED_BY"
+RESTART_FILE = "restart"
+"""File, beside the ranks' words, in which the next ranks find why they were started again."""
 _SET_PARENT_DEATH_SIGNAL = 1
 _GET_ADDRESS = 0x8915
 """The kernel's SIOCGIFADDR."""
@@ -180,6 +184,19 @@ def place() -> Place | None:
         int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
         None if started_by is None else Path(started_by.partition(":")[2]),
     )
+
+
+def restart_cause(place: Place | None) -> dict[str, Any] | None:
+    """Why the ranks of this machine were started again, told once to the first of them."""
+    if place is None or place.reports is None or place.local_rank:
+        return None
+    path = place.reports / RESTART_FILE
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        path.unlink()
+    except FileNotFoundError:
+        return None
+    return found
 
 
 def end_with_parent() -> None:

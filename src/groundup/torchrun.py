@@ -32,13 +32,11 @@ from groundup.errors import (
     ResourceError,
     first_line,
 )
-from groundup.launcher import prepare_ranks
+from groundup.launcher import RESTART_FILE, prepare_ranks
 from groundup.log import logger, read_lines
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")
 STOPPED = {signal.SIGTERM: 75, signal.SIGUSR1: 75, signal.SIGINT: 130}
-RESTART = "restart"
-"""File in which the next ranks find why they were started again."""
 PREEMPTED, UNEXPECTED = 75, 1
 
 
@@ -162,7 +160,7 @@ class Restarts:
     def _leave(self, about: Mapping[str, Any]) -> None:
         for path in self._folder.glob("*.json"):
             path.unlink()
-        (self._folder / RESTART).write_text(json.dumps(about), encoding="utf-8")
+        (self._folder / RESTART_FILE).write_text(json.dumps(about), encoding="utf-8")
 
     def _checkpoints(self) -> int:
         """Checkpoints saved so far, in all phases."""
@@ -175,17 +173,6 @@ def _crash_loop(error: GroundupError, starts: int) -> CrashLoopError:
         " the same command tries anew",
         details=[error.message, *error.details],
     )
-
-
-def restart_cause(folder: Path) -> dict[str, Any] | None:
-    """Why the ranks of this machine were started again, for the first that asks."""
-    path = folder / RESTART
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        path.unlink()
-    except OSError:
-        return None
-    return found
 
 
 def last_words(folder: Path) -> dict[int, LastWords]:
