@@ -25,6 +25,7 @@ from tests.pipeline.toys import (
     needs_encoder,
     with_kinds,
     with_preferences,
+    with_runtime,
     with_scaling,
     without_early_stopping,
 )
@@ -52,7 +53,7 @@ TUNING = ("conversations", "questions", "instruct")
 COMPARING = ("comparisons", "reference", "preferences")
 UNTOUCHED = {
     "corpus": {"questions"},
-    "preferences": {*TEXT, "conversations", "questions", "pretrain", "instruct"},
+    "preferences": {*TEXT, "conversations", "questions", "pretrain", "instruct"} - {"contamination"},
     "tokenizer": {"corpus", "contamination", "questions"},
     "model": {*TEXT, "questions"},
     "seed": {*TEXT, "conversations", "questions", "comparisons"},
@@ -112,11 +113,11 @@ def _model_folder(folder: Path) -> Path:
 
 WITHOUT_ANOTHER_VALUE = (
     *("kind", "hub", "base_hidden_size", "base_num_heads", "epochs"),
-    *("prompt", "completion", "system", "role", "content"),
+    *("prompt", "completion", "system", "role", "content", "chosen", "rejected", "label"),
 )
 """`hub` stands in place of a path and `epochs` of tokens, so they change alone never; tests/corpus/test_hub.py and
 `test_epochs_are_identity` have their identity. Width and heads of a base model change together only, and so do the
-fields of a conversation."""
+fields of a conversation or of a preference."""
 
 
 def test_the_tree_is_walked_to_its_ends() -> None:
@@ -149,9 +150,10 @@ def test_every_identity_field_changes_a_fingerprint(leaf: Leaf, values: dict[str
 
 @pytest.mark.parametrize("leaf", RUNTIME, ids=str)
 def test_no_runtime_field_changes_any_fingerprint(leaf: Leaf, values: dict[str, Any], folder: Path) -> None:
-    edited = changed(values, leaf, {})
+    base = with_runtime(values, leaf)
+    edited = changed(base, leaf, {"rendezvous": ["first-host:29500"]})
     assert edited is not None, f"no other valid value of {leaf} is known to this test"
-    assert fingerprints(edited, folder) == fingerprints(config.build(Recipe, values, "toy"), folder)
+    assert fingerprints(edited, folder) == fingerprints(config.build(Recipe, base, "toy"), folder)
 
 
 @pytest.mark.parametrize("section", ["optimizer", "schedule"])

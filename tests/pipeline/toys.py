@@ -98,7 +98,7 @@ def base_values(folder: Path) -> dict[str, Any]:
     }
     for phase in ("pretrain", "instruct", "preferences"):
         values[phase] |= CHOICES
-    values["instruct"]["layers"] = {}
+    values["instruct"]["layers"] = values["preferences"]["layers"] = {}
     return json.loads(json.dumps(config.to_dict(config.build(Recipe, values, "toy"))))
 
 
@@ -151,6 +151,17 @@ def with_preferences(values: dict[str, Any], leaf: Leaf) -> dict[str, Any]:
         return {**values, "preferences": {**values["preferences"], "tokens": 0, "epochs": 1.0}}
     if leaf.path[0] == "preferences" and leaf.path[-1] == "format":
         return with_kinds(values, ((("preferences", "objective"), "kto"),))
+    return values
+
+
+def with_runtime(values: dict[str, Any], leaf: Leaf) -> dict[str, Any]:
+    """`values` in which a field of the runtime can be another: what it goes with, and without what it does not."""
+    needs = {"recompute_every": {"recompute": "full"}, "recompute_budget": {"compile": "on"}}.get(
+        str(leaf.path[-1]), {}
+    )
+    values = {**values, "runtime": {**values["runtime"], **needs}}
+    if leaf.path[-1] in ("context", "pipeline"):
+        return {**values, "preferences": None, "instruct": {**values["instruct"], "layers": None}}
     return values
 
 
