@@ -53,7 +53,6 @@ from groundup.optim import (
 from groundup.parallel import ParallelConfig, check_layout, float8, shard
 from groundup.parallel.host import keep_freed_memory
 from groundup.parallel.mesh import data_rank, data_size
-from groundup.parallel.recompute import Kind as RecomputeKind
 from groundup.parallel.recompute import Recompute
 from groundup.tokens import Bigrams
 from groundup.train.average import AverageConfig, WeightAverage
@@ -141,7 +140,7 @@ class ExecutionConfig(Config):
     """torch.compile where the kernels do not serve; auto compiles when the phase is long enough to pay for it."""
     micro_batch_rows: int = Field(default=0, ge=0)
     """Rows of one forward and backward on a rank (0: as many as make about 8,192 tokens)."""
-    recompute: bool | RecomputeKind = False
+    recompute: Literal[False, True, "full", "selective"] = False
     """Recompute activations in the backward pass. full (or true): all, least memory for about a third more time;
     selective: all but what attention and every other matrix product gave, between that and false."""
     recompute_every: int = Field(default=1, ge=1)
