@@ -89,7 +89,8 @@ def type_text(annotation: Any) -> str:
         return plain[annotation]
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Literal:
-        return "one of " + ", ".join(f"`{choice}`" for choice in inner) if len(inner) > 1 else f"`{inner[0]}`"
+        words = [f"`{str(choice).lower() if isinstance(choice, bool) else choice}`" for choice in inner]
+        return "one of " + ", ".join(words) if len(words) > 1 else words[0]
     if origin is typing.Annotated:
         return type_text(inner[0])
     if origin in (typing.Union, types.UnionType):

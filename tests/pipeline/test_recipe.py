@@ -12,8 +12,8 @@ import yaml
 from groundup import config
 from groundup.corpus.augment import RewriteConfig
 from groundup.corpus.augment.methods import SynonymsConfig
-from groundup.errors import RecipeError, first_line
-from groundup.pipeline import Recipe, load_recipe, phases
+from groundup.errors import RecipeError, ResourceError, first_line
+from groundup.pipeline import Recipe, load_recipe, phases, run
 from tests.end_to_end import tiny
 from tests.pipeline.toys import fingerprints
 
@@ -223,3 +223,26 @@ def test_a_start_from_bigrams_needs_two_tables(project: Path) -> None:
 def test_the_fit_of_a_start_never_costs_much_of_the_phase(project: Path, vocab_size: int, expected: int) -> None:
     recipe = load_recipe(project / "recipes" / "toy.yaml", ["pretrain.tokens=1000000"])
     assert phases._fit_steps(recipe, vocab_size) == expected
+
+
+def test_fp8_is_refused_where_there_are_no_whole_matrices_for_it(project: Path) -> None:
+    values = tiny.recipe(Path("../data"))
+    values["pretrain"]["precision"] = "fp8"
+    found = faults(values, project / "recipes", "runtime.parallel.tensor=2", "runtime.devices=2")
+    assert any("precision: fp8 is for whole matrices, and runtime.parallel.tensor: 2" in line for line in found)
+    values["pretrain"]["precision"] = "bf16"
+    values["instruct"] |= {"precision": "fp8", "tune": {"kind": "lora"}}
+    assert any("precision: fp8 is not for tune.kind: lora" in line for line in faults(values, project / "recipes"))
+    del values["instruct"]
+    values["pretrain"]["precision"] = "fp8"
+    values["model"] = {"kind": "lstm", "context_length": 32, "num_layers": 2, "hidden_size": 32}
+    assert any("model.kind: lstm has none" in line for line in faults(values, project / "recipes"))
+
+
+def test_fp8_ends_a_run_before_it_begins_on_a_machine_without_it(project: Path) -> None:
+    values = tiny.recipe(Path("../data"))
+    values["pretrain"]["precision"] = "fp8"
+    recipe = load_recipe(write(project / "recipes", values), [f"runtime.workdir={project / 'work'}"])
+    with pytest.raises(ResourceError, match="fp8 needs a GPU that has it, and the device is cpu") as caught:
+        run(recipe, until="pretrain")
+    assert caught.value.exit_code == 6 and not list((project / "work").glob("stages/*"))

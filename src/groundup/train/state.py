@@ -59,7 +59,6 @@ from groundup.parallel.host import keep_freed_memory
 from groundup.parallel.mesh import PIPELINE, TENSOR, data_rank, data_size, degree
 from groundup.parallel.ordered import in_order
 from groundup.parallel.passes import Passes, one_after_another
-from groundup.parallel.recompute import Kind as RecomputeKind
 from groundup.parallel.recompute import Recompute
 from groundup.tokens import Bigrams
 from groundup.train.average import AverageConfig, WeightAverage
@@ -160,7 +159,7 @@ class ExecutionConfig(Config):
     micro_batch_rows: int = Field(default=0, ge=0)
     """Rows of one forward and backward on a rank (0: as many as make about 8,192 tokens). With `exact` other rows are
     another order of sums, and 0 leaves enough micro-batches for 8 ranks."""
-    recompute: bool | RecomputeKind = False
+    recompute: Literal[False, True, "full", "selective"] = False
     """Recompute activations in the backward pass. full (or true): all, least memory for about a third more time;
     selective: all but what attention and every other matrix product gave, between that and false."""
     recompute_every: int = Field(default=1, ge=1)
