@@ -127,17 +127,19 @@ def test_a_slow_rank_is_named_within_fifty_steps(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_machines_meet_by_the_command_and_one_that_is_lost_comes_back(tmp_path: Path) -> None:
     """Two commands on this machine stand for two machines; one is killed with its ranks, and started again."""
-    recipe = ranks.write_recipe(tmp_path, 250, optimizer=ranks.ADAMW)
+    recipe, slow = ranks.write_recipe(tmp_path, 200, optimizer=ranks.ADAMW), "slow_step=250"
     ranks.finish(recipe, "two", TWO)
     words = (
+        TEST,
         "runtime.nodes=2",
         "runtime.min_nodes=1",
         "runtime.step_timeout_seconds=20",
         f"runtime.rendezvous={_free()}",
     )
     ranks.command(recipe, "work")  # makes the folder that both share
-    first = start(recipe, "work", *words)
-    second = start(recipe, "work", *words)
+    # Slow steps: there is time for a machine to come back.
+    first = start(recipe, "work", *words, fault=slow)
+    second = start(recipe, "work", *words, fault=slow)
     wait_for(lambda: steps(recipe, "work") >= 30, first)
     second.kill()
     second.communicate()
@@ -145,7 +147,7 @@ def test_machines_meet_by_the_command_and_one_that_is_lost_comes_back(tmp_path: 
     lost = time.monotonic()
     wait_for(lambda: steps(recipe, "work") > reached, first)
     assert time.monotonic() - lost < 60
-    second = start(recipe, "work", *words)
+    second = start(recipe, "work", *words, fault=slow)
     wait_for(lambda: 2 in [each["world_size"] for each in events(recipe, "work", "resumed")], first)
     for process in (first, second):
         code, errors = end(process, 200)
