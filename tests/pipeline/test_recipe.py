@@ -230,6 +230,8 @@ def test_fp8_is_refused_where_there_are_no_whole_matrices_for_it(project: Path) 
     values["pretrain"]["precision"] = "fp8"
     found = faults(values, project / "recipes", "runtime.parallel.tensor=2", "runtime.devices=2")
     assert any("precision: fp8 is for whole matrices, and runtime.parallel.tensor: 2" in line for line in found)
+    found = faults(values, project / "recipes", "runtime.parallel.pipeline=2", "runtime.devices=2")
+    assert any("precision: fp8 does not go with runtime.parallel.pipeline: 2" in line for line in found)
     values["pretrain"]["precision"] = "bf16"
     values["instruct"] |= {"precision": "fp8", "tune": {"kind": "lora"}}
     assert any("precision: fp8 is not for tune.kind: lora" in line for line in faults(values, project / "recipes"))

@@ -484,6 +484,12 @@ def check_fp8(model: Network, tune: TuneConfig, parallel: ParallelConfig) -> Non
             f"precision: fp8 is for whole matrices, and runtime.parallel.tensor: {parallel.tensor} splits them;"
             " use tensor: 1, or precision: bf16"
         )
+    if parallel.pipeline > 1:
+        # Scales are made ahead of a forward of the whole model, which no rank of a pipeline does.
+        raise RecipeError(
+            f"precision: fp8 does not go with runtime.parallel.pipeline: {parallel.pipeline}; use pipeline: 1,"
+            " or precision: bf16"
+        )
     if not isinstance(tune, FullTuning):
         raise RecipeError(
             f"precision: fp8 is not for tune.kind: {tune.kind}; use precision: bf16, or tune: {{kind: full}}"
