@@ -34,7 +34,7 @@ def check(changes: dict[str, Any], rows: int = 0, model: Any = toys.MODEL, ranks
         ({"pipeline": 4}, {"ranks": 4}, "4 stages, but the model has 2 blocks"),
         ({"schedule": "interleaved"}, {}, "4 stages, but the model has 2 blocks"),
         ({}, {"rows": 8}, "makes 1 micro-batches a step, and pipeline: 2 needs at least as many"),
-        ({"tensor": 2}, {"ranks": 4}, "does not go with tensor or context"),
+        ({"context": 2}, {"ranks": 4}, "does not go with context"),
     ],
 )
 def test_what_a_pipeline_cannot_do_is_refused_by_name(changes: dict[str, Any], more: dict[str, Any], said: str) -> None:

@@ -25,6 +25,9 @@ class Lane(Protocol):
     parts: int
     """How many they are."""
 
+    def begin(self, time: int) -> None:
+        """Rows are so long from now on, for a stage whose rows were cut elsewhere."""
+
     def cut(self, x: Float[Tensor, "rows time size"]) -> Float[Tensor, "rows own size"]:
         """Own part of time of what all ranks have alike; the gradient is this rank's part of a sum."""
 

@@ -20,7 +20,7 @@ from groundup.models.context import RowContext
 from groundup.models.decoder import Decoder
 from groundup.models.network import Losses, Network
 
-States = Float[Tensor, "rows time hidden"]
+States = Float[Tensor, "rows own hidden"]
 
 
 class Stage(nn.Module):
@@ -54,10 +54,13 @@ class Stage(nn.Module):
         context = RowContext(keys)
         if self.is_first:
             x = model.entered(x, positions, context)
+        elif model.lane is not None:
+            model.lane.begin(positions.shape[1])
         x = model.through(x, self.numbers, segments, positions, context)
         if not self.is_last:
             return x
         x = model.norm(x)
+        x = x if model.lane is None else model.lane.gather(x)
         table = model.embedding.weight if model.head.weight is None else model.head.weight
         if targets is None:
             return model.head.logits(x, table)
@@ -77,7 +80,9 @@ class Stage(nn.Module):
 
     def _states(self, rows: int, time: int) -> Tensor:
         (model,) = self._model
-        shape = (rows, time, model.config.hidden_size)
+        # Ranks that share the layers pass on their own parts of time, each to the one in its place.
+        own = time if model.lane is None else -(-time // model.lane.parts)
+        shape = (rows, own, model.config.hidden_size)
         return torch.empty(shape, dtype=model.compute_dtype, device="meta", requires_grad=True)
 
 

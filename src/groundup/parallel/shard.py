@@ -77,7 +77,9 @@ def apply(
     if compile_blocks:
         compile_units(model.compile_units())
     # Of a stage that one rank holds alone nothing is to be gathered; its parameters may still be kept on the CPU.
-    if mesh is not None and (sharding_mesh(mesh).size() > 1 or degree(mesh, PIPELINE) == 1 or offload):
+    # What ranks share of a stage's layers is laid out by FSDP as well, so that there is one way for all layouts.
+    alone = mesh is None or (sharding_mesh(mesh).size() == 1 and degree(mesh, TENSOR) == 1)
+    if mesh is not None and (not alone or degree(mesh, PIPELINE) == 1 or offload):
         fully_shard_blocks(model, sharding_mesh(mesh), gather_dtype or compute_dtype, roots, offload=offload)
 
 

@@ -58,6 +58,10 @@ class Lane:
         self._group = line.get_group().group_name
         self._time: int | None = None
 
+    def begin(self, time: int) -> None:
+        """Rows are so long from now on."""
+        self._time = time
+
     def cut(self, x: Tensor) -> Tensor:
         """[rows, time, size] -> own part of time; each is equally long, with zeros behind the end of the row."""
         self._time = x.shape[1]

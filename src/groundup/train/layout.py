@@ -34,8 +34,8 @@ def check_phase(
     check_tensor(model, layout.tensor, tune)
     if layout.pipeline == 1:
         return
-    if layout.tensor > 1 or layout.context > 1:
-        raise RecipeError("runtime.parallel.pipeline: does not go with tensor or context yet; use 1 for all but one")
+    if layout.context > 1:
+        raise RecipeError("runtime.parallel.pipeline: does not go with context yet; use 1 for one of them")
     if obstacle := stages_obstacle(model, training, layers, tune):
         raise RecipeError(obstacle)
     assert isinstance(model, DecoderConfig), "as stages_obstacle found"
