@@ -127,7 +127,7 @@ def compare(folder: Path, world_size: int, layout: str) -> None:
         mine, theirs = one[f"one {case}"], ranks[0][f"{layout} {case}"]
         assert all(rank[f"{layout} {case}"] == theirs for rank in ranks), "every rank sees the same"
         # Ranks that share a layer add its products up in another order, and every update makes that larger.
-        tolerance = (1e-4 if layout == "tensor" else 1e-5) if rule == "adamw" else 1e-3
+        tolerance = (1e-5 if rule == "adamw" else 1e-3) * (10 if layout == "tensor" else 1)
         for what in ("before", "losses", "norms", "read"):
             assert theirs[what] == pytest.approx(mine[what], rel=1e-5 if what == "before" else tolerance), (case, what)
         for expected, found in zip(mine["sources"], theirs["sources"], strict=True):
