@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
-import socket
 import statistics
 import subprocess
 import sys
@@ -30,10 +28,10 @@ import torch
 import torch.multiprocessing
 from benchmarks.allocations import Allocations
 from benchmarks.guard import MODEL, VOCAB_SIZE
+from benchmarks.rank_processes import run_setting
 from benchmarks.ranks import RULES
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from groundup.launcher import settle_threads
 from groundup.parallel import ParallelConfig, Rank, join, leave
 from groundup.tokens import Batch
 from groundup.train.state import ExecutionConfig, TrainingConfig, TrainState, build_state
@@ -119,19 +117,6 @@ def rank(number: int, world_size: int, port: int, setting: dict[str, Any], folde
     leave()
 
 
-def child(setting: dict[str, Any], path: str) -> None:
-    """Run one setting in this process, or in processes that it starts."""
-    settle_threads()
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    if setting["ranks"] == 1:
-        rank(0, 1, 0, setting, path)
-        return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(rank, (setting["ranks"], port, setting, path), nprocs=setting["ranks"])
-
-
 def measured(setting: dict[str, Any]) -> dict[str, float]:
     """What one setting's first rank held."""
     RESULT.parent.mkdir(exist_ok=True)
@@ -156,7 +141,7 @@ def main() -> None:
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        child(json.loads(options.child[0]), options.child[1])
+        run_setting(rank, json.loads(options.child[0]), options.child[1])
         return
     shared = {key: getattr(options, key) for key in ("rows", "precision", "optimizer")}
     counts = [int(word) for word in options.ranks.split(",") if word]

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
-import socket
 import statistics
 import subprocess
 import sys
@@ -25,8 +23,8 @@ from typing import Any
 import torch
 import torch.multiprocessing
 from benchmarks.guard import MODEL, VOCAB_SIZE
+from benchmarks.rank_processes import run_setting
 
-from groundup.launcher import settle_threads
 from groundup.optim import AdamWConfig, MuonConfig, flat_state
 from groundup.parallel import ParallelConfig, Rank, join, leave, shard
 from groundup.tokens import Batch
@@ -81,19 +79,6 @@ def rank(number: int, world_size: int, port: int, setting: dict[str, Any], folde
     leave()
 
 
-def child(setting: dict[str, Any], path: str) -> None:
-    """Run one setting in this process, or in processes that it starts."""
-    settle_threads()
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    if setting["ranks"] == 1:
-        rank(0, 1, 0, setting, path)
-        return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(rank, (setting["ranks"], port, setting, path), nprocs=setting["ranks"])
-
-
 def main() -> None:
     """Run all settings in turn, print the ratios and write them down."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -106,7 +91,7 @@ def main() -> None:
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        child(json.loads(options.child[0]), options.child[1])
+        run_setting(rank, json.loads(options.child[0]), options.child[1])
         return
     shared = {key: getattr(options, key) for key in ("steps", "rows", "precision", "optimizer")}
     one = f"1 process x {options.ranks} threads"
