@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.profiler import ProfilerActivity, profile, record_function
 
 _MARK, _MEMORY = "mark: ", "[memory]"
@@ -96,7 +97,8 @@ class Allocations:
 
 def addresses() -> set[int]:
     """Where the tensors of this process, and their gradients, have their numbers."""
-    tensors = [found for found in gc.get_objects() if issubclass(type(found), torch.Tensor)]
+    real = (found for found in gc.get_objects() if issubclass(type(found), torch.Tensor))
+    tensors = [found for found in real if not isinstance(found, FakeTensor)]
     tensors += [found.grad for found in tensors if found.is_leaf and found.grad is not None]
     places = set()
     for tensor in tensors:

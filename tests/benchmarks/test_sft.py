@@ -22,13 +22,13 @@ def test_each_epoch_has_every_row_once_in_as_many_steps_as_trl_makes(
     assert all(0 < len(numbers) <= per_step for numbers in order)
 
 
-@given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=20))
-def test_rows_hold_every_target_with_the_token_before_it(lengths: list[tuple[int, int]]) -> None:
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=20), st.booleans())
+def test_rows_hold_every_target_with_the_token_before_it(lengths: list[tuple[int, int]], whole: bool) -> None:
     examples = []
     for number, (asked, said) in enumerate(lengths):
         ids = [100 * number + place for place in range(asked + said)]
         examples.append({"input_ids": ids, "labels": [IGNORE] * asked + ids[asked:]})
-    made = batch(packed(examples, 12))
+    made = batch(packed(examples, 12, whole=whole))
     wanted = sorted(label for each in examples for label in each["labels"] if label != IGNORE)
     hit = made.targets != IGNORE
     assert sorted(made.targets[hit].tolist()) == wanted
