@@ -29,7 +29,8 @@ from groundup.models import DecoderConfig
 from groundup.optim import AdamWConfig
 from groundup.parallel import ParallelConfig, Rank, join, leave
 from groundup.tokens import Batch
-from groundup.train.state import ExecutionConfig, TrainingConfig, build_state
+from groundup.train.settings import ExecutionConfig, TrainingConfig
+from groundup.train.state import build_state
 from groundup.train.step import Objectives, train_step
 
 RESULT = Path(__file__).resolve().parent / "results" / "context.json"

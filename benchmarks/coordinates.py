@@ -32,8 +32,10 @@ from groundup.optim import (
     learning_rate_factor,
 )
 from groundup.tokens import Batch
-from groundup.train.state import ExecutionConfig, TrainingConfig, TrainState, build_state, configure_threads
+from groundup.train.settings import ExecutionConfig, TrainingConfig
+from groundup.train.state import TrainState, build_state
 from groundup.train.step import Objectives, train_step
+from groundup.train.way import configure_threads
 
 VOCAB_SIZE, TIME, HEAD_DIM = 256, 32, 16
 BASE_WIDTH, BASE_LAYERS = 64, 2

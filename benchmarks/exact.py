@@ -30,8 +30,11 @@ from benchmarks.ranks import RULES
 from groundup.parallel import ParallelConfig, Rank, join, leave, shard
 from groundup.parallel.digest import digest
 from groundup.tokens import Batch
-from groundup.train.state import ExecutionConfig, TrainingConfig, build_state, configure_threads, rows_per_micro_batch
+from groundup.train.layout import rows_per_micro_batch
+from groundup.train.settings import ExecutionConfig, TrainingConfig
+from groundup.train.state import build_state
 from groundup.train.step import Objectives, train_step
+from groundup.train.way import configure_threads
 
 RESULT = Path(__file__).resolve().parent / "results" / "exact.json"
 WARM_UP = 1

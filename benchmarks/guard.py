@@ -30,8 +30,10 @@ from torch.nn import functional
 from groundup.launcher import settle_threads
 from groundup.models import DecoderConfig, NetworkConfig
 from groundup.tokens import Batch
-from groundup.train.state import ExecutionConfig, TrainingConfig, build_state, configure_threads, way_to_compute
+from groundup.train.settings import ExecutionConfig, TrainingConfig
+from groundup.train.state import build_state
 from groundup.train.step import Objectives, train_step
+from groundup.train.way import configure_threads, way_to_compute
 
 REFERENCES = Path(__file__).resolve().with_name("guard.json")
 MODEL = DecoderConfig(

@@ -34,7 +34,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from groundup.parallel import ParallelConfig, Rank, join, leave
 from groundup.tokens import Batch
-from groundup.train.state import ExecutionConfig, TrainingConfig, TrainState, build_state
+from groundup.train.settings import ExecutionConfig, TrainingConfig
+from groundup.train.state import TrainState, build_state
 from groundup.train.step import Objectives, train_step
 
 RESULT = Path(__file__).resolve().parent / "results" / "rank_memory.json"

@@ -28,7 +28,8 @@ from benchmarks.rank_processes import run_setting
 from groundup.optim import AdamWConfig, MuonConfig, flat_state
 from groundup.parallel import ParallelConfig, Rank, join, leave, shard
 from groundup.tokens import Batch
-from groundup.train.state import ExecutionConfig, TrainingConfig, build_state
+from groundup.train.settings import ExecutionConfig, TrainingConfig
+from groundup.train.state import build_state
 from groundup.train.step import Objectives, train_step
 
 RESULT = Path(__file__).resolve().parent / "results" / "ranks.json"

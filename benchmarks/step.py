@@ -34,8 +34,9 @@ def measure(recipe_path: str, compile_blocks: str, steps: int) -> dict[str, floa
 
     import groundup
     from groundup.tokens import Batch
-    from groundup.train.state import build_state, configure_threads
+    from groundup.train.state import build_state
     from groundup.train.step import Objectives, train_step
+    from groundup.train.way import configure_threads
 
     recipe = groundup.load_recipe(recipe_path, [f"runtime.compile={compile_blocks}"])
     configure_threads(recipe.runtime)

@@ -12,7 +12,8 @@ from groundup.parallel import ParallelConfig
 from groundup.parallel.fake import fake_world
 from groundup.pipeline import load_recipe
 from groundup.tokens import Batch
-from groundup.train.state import build_state, rows_per_micro_batch
+from groundup.train.layout import rows_per_micro_batch
+from groundup.train.state import build_state
 from groundup.train.step import Objectives, train_step
 
 RECIPES = Path(__file__).parents[1] / "recipes"

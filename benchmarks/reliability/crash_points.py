@@ -27,7 +27,8 @@ from groundup.models import DecoderConfig
 from groundup.optim import AdamWConfig
 from groundup.parallel import ParallelConfig, Rank, join
 from groundup.train import checkpoint
-from groundup.train.state import ExecutionConfig, TrainingConfig, TrainState, build_state
+from groundup.train.settings import ExecutionConfig, TrainingConfig
+from groundup.train.state import TrainState, build_state
 
 CALLS = (
     "write", "pwrite64", "fsync", "fdatasync", "rename", "renameat2", "unlink", "unlinkat", "rmdir", "mkdir", "chmod",

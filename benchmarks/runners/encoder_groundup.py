@@ -23,17 +23,12 @@ from groundup.models import (
 from groundup.parallel.compile import uncompiled
 from groundup.tokens import Batch, Mixture, MixtureSource, PackedExamples, Tokenizer
 from groundup.tokens.shards import read_index
-from groundup.train.state import (
-    ExecutionConfig,
-    TrainingConfig,
-    TrainState,
-    build_state,
-    configure_threads,
-    pick_device,
-    rows_per_micro_batch,
-    start_from_pretrained,
-)
+from groundup.train.layout import rows_per_micro_batch
+from groundup.train.settings import ExecutionConfig, TrainingConfig
+from groundup.train.start import start_from_pretrained
+from groundup.train.state import TrainState, build_state
 from groundup.train.step import Objectives, train_step
+from groundup.train.way import configure_threads, pick_device
 
 
 def main() -> None:

@@ -18,17 +18,13 @@ from groundup.models import DecoderConfig
 from groundup.optim import AdamWConfig, MuonConfig
 from groundup.parallel.compile import uncompiled
 from groundup.tokens import Batch, count_bigrams
+from groundup.train.layout import rows_per_micro_batch
 from groundup.train.meter import measured_peak_flops
-from groundup.train.state import (
-    ExecutionConfig,
-    TrainingConfig,
-    build_state,
-    configure_threads,
-    pick_device,
-    rows_per_micro_batch,
-    start_from_bigrams,
-)
+from groundup.train.settings import ExecutionConfig, TrainingConfig
+from groundup.train.start import start_from_bigrams
+from groundup.train.state import build_state
 from groundup.train.step import Objectives, train_step
+from groundup.train.way import configure_threads, pick_device
 
 OBJECTIVES = Objectives(("text",), (0,), ("pretrain",), (1.0,))
 LONG_JOB_TOKENS = 10**10

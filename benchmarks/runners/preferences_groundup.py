@@ -28,8 +28,10 @@ from groundup.tokens import (
 )
 from groundup.tokens.preference_rows import Answered, packed, row_of
 from groundup.tokens.tokenizer import Tokenizer
-from groundup.train.state import ExecutionConfig, TrainingConfig, build_state, configure_threads
+from groundup.train.settings import ExecutionConfig, TrainingConfig
+from groundup.train.state import build_state
 from groundup.train.step import Objectives, train_step
+from groundup.train.way import configure_threads
 
 
 def main() -> None:

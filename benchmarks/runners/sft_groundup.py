@@ -15,14 +15,11 @@ from groundup.parallel.compile import uncompiled
 from groundup.pipeline.recipe import InstructConfig
 from groundup.tokens import Batch
 from groundup.tokens.conversation_rows import best_fit_decreasing
-from groundup.train.state import (
-    ExecutionConfig,
-    build_state,
-    configure_threads,
-    pick_device,
-    rows_per_micro_batch,
-)
+from groundup.train.layout import rows_per_micro_batch
+from groundup.train.settings import ExecutionConfig
+from groundup.train.state import build_state
 from groundup.train.step import Objectives, train_step
+from groundup.train.way import configure_threads, pick_device
 
 OBJECTIVES = Objectives(("answers",), (0,), ("instruct",), (1.0,))
 

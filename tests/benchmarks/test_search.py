@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from benchmarks import harness, search
 from groundup.config import build
 from groundup.models import DecoderConfig
-from groundup.train.state import TrainingConfig
+from groundup.train.settings import TrainingConfig
 
 FILE = harness.HERE / "search.yaml"
 SIZE = parse_size("V512-d64-L2-H2-ff128-T64")

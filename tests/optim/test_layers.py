@@ -8,7 +8,8 @@ import torch
 from groundup.models import EncoderConfig, LabellerConfig
 from groundup.optim import AdamWConfig, LayersConfig, flat_state
 from groundup.tokens import IGNORE, Batch
-from groundup.train.state import ExecutionConfig, TrainingConfig, TrainState, build_state
+from groundup.train.settings import ExecutionConfig, TrainingConfig
+from groundup.train.state import TrainState, build_state
 from groundup.train.step import Objectives, train_step
 from tests.train import toys
 

@@ -30,7 +30,8 @@ from groundup.optim import LayersConfig
 from groundup.tokens import IGNORE, Masking, MaskingConfig, Mixture, MixtureSource, WordStarts
 from groundup.tokens.packing import Row, Rows, segments_and_positions
 from groundup.train.loop import Phase
-from groundup.train.state import FULL, TrainingConfig, TrainState, build_state
+from groundup.train.settings import FULL, TrainingConfig
+from groundup.train.state import TrainState, build_state
 from groundup.train.step import Objectives
 from tests.train import toys
 from tests.train.preference_toys import RULES, ToyPreferences, with_rule

@@ -8,7 +8,7 @@ from groundup.models import DPOConfig, IPOConfig, KTOConfig, ORPOConfig, Prefere
 from groundup.tokens import IGNORE
 from groundup.tokens.packing import Row
 from groundup.tokens.preference_rows import GROUPS, SEGMENTS, TOKENS, Answered, Item, packed, row_of
-from groundup.train.state import TrainingConfig
+from groundup.train.settings import TrainingConfig
 from tests.train import toys
 
 RULES: dict[str, PreferenceRule] = {

@@ -13,7 +13,8 @@ from torch.nn import functional
 from groundup.export.source import open_source
 from groundup.optim import AdamWConfig
 from groundup.tokens import IGNORE, Batch
-from groundup.train.state import TrainingConfig, build_state
+from groundup.train.settings import TrainingConfig
+from groundup.train.state import build_state
 from groundup.train.step import Objectives, train_step
 from tests.train import toys
 

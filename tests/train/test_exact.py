@@ -27,9 +27,12 @@ from groundup.train.average import AverageConfig
 from groundup.train.faults import parse_faults
 from groundup.train.guards import StopRequest
 from groundup.train.journal import Journal
+from groundup.train.layout import rows_per_micro_batch
 from groundup.train.loop import train as train_phase
-from groundup.train.state import ExecutionConfig, TrainState, build_state, configure_threads, rows_per_micro_batch
+from groundup.train.settings import ExecutionConfig
+from groundup.train.state import TrainState, build_state
 from groundup.train.step import train_step
+from groundup.train.way import configure_threads
 from tests.train import toys
 from tests.train.kinds import CASES as CASES_OF_ALL
 from tests.train.kinds import Case, decoder

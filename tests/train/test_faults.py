@@ -15,8 +15,9 @@ from groundup.log import read_lines
 from groundup.train import loop
 from groundup.train.faults import Fault, Faults, parse_faults
 from groundup.train.guards import StopRequest
+from groundup.train.settings import ExecutionConfig
 from groundup.train.spikes import SpikesConfig
-from groundup.train.state import ExecutionConfig, TrainState
+from groundup.train.state import TrainState
 from tests.train import toys
 from tests.train.test_loop import StopAfter
 

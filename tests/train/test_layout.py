@@ -12,8 +12,7 @@ from groundup.models import LoRAConfig
 from groundup.optim import LayersConfig
 from groundup.parallel import ParallelConfig
 from groundup.parallel.pipeline import spread
-from groundup.train.layout import check_phase
-from groundup.train.state import rows_per_micro_batch
+from groundup.train.layout import check_phase, rows_per_micro_batch
 from tests.train import toys
 
 

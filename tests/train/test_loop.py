@@ -17,7 +17,8 @@ from groundup.optim import PlateauConfig
 from groundup.train import loop
 from groundup.train.average import AverageConfig
 from groundup.train.guards import StopRequest
-from groundup.train.state import ExecutionConfig, TrainState
+from groundup.train.settings import ExecutionConfig
+from groundup.train.state import TrainState
 from groundup.train.stopping import EarlyStoppingConfig, ValidationConfig
 from tests.train import toys
 

@@ -20,7 +20,8 @@ from groundup.parallel import ParallelConfig, Rank, alone, float8, join, leave, 
 from groundup.parallel.mesh import mesh_of_one
 from groundup.parallel.recompute import Recompute
 from groundup.train import checkpoint
-from groundup.train.state import ExecutionConfig, TrainState, build_state
+from groundup.train.settings import ExecutionConfig
+from groundup.train.state import TrainState, build_state
 from groundup.train.step import clip_gradients, train_step
 from tests.train import toys
 

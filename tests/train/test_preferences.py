@@ -9,7 +9,8 @@ from torch import Tensor
 from groundup.kernels import ops
 from groundup.models import IGNORE, DPOConfig, KTOConfig, PreferenceLossConfig, PreferenceRule
 from groundup.tokens import Batch, collate
-from groundup.train.state import ExecutionConfig, TrainState, build_state
+from groundup.train.settings import ExecutionConfig
+from groundup.train.state import TrainState, build_state
 from groundup.train.step import Objectives, train_step
 from tests.models.test_preferences import Answer, by_formula
 from tests.train import toys

@@ -22,7 +22,8 @@ from groundup.parallel.compile import uncompiled
 from groundup.tokens import Batch, Mixture, MixtureSource, ordered_batches
 from groundup.train import loop
 from groundup.train.guards import StopRequest
-from groundup.train.state import ExecutionConfig, build_state
+from groundup.train.settings import ExecutionConfig
+from groundup.train.state import build_state
 from groundup.train.step import Objectives
 from tests.train import toys
 

@@ -11,15 +11,12 @@ from groundup.config import build as config_of
 from groundup.errors import ModelFileError, RecipeError, ResourceError
 from groundup.models import DecoderConfig
 from groundup.tokens import count_bigrams
-from groundup.train.state import (
-    ExecutionConfig,
-    build_state,
-    check_batch,
-    rows_per_micro_batch,
-    start_from_bigrams,
-    way_to_compute,
-)
+from groundup.train.layout import check_batch, rows_per_micro_batch
+from groundup.train.settings import ExecutionConfig
+from groundup.train.start import start_from_bigrams
+from groundup.train.state import build_state
 from groundup.train.step import train_step
+from groundup.train.way import way_to_compute
 from tests.train import toys
 
 

@@ -23,7 +23,9 @@ from groundup.parallel import ParallelConfig, Rank, join, leave, shard
 from groundup.parallel.fake import fake_world
 from groundup.train import checkpoint
 from groundup.train.average import AverageConfig
-from groundup.train.state import ExecutionConfig, TrainState, build_state, check_tensor
+from groundup.train.layout import check_tensor
+from groundup.train.settings import ExecutionConfig
+from groundup.train.state import TrainState, build_state
 from groundup.train.step import train_step
 from tests.train import toys
 from tests.train.kinds import CASES, Case, decoder

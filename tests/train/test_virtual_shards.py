@@ -6,7 +6,8 @@ import pytest
 
 from groundup.errors import FIRST_LINE_LIMIT, RecipeError
 from groundup.parallel import ParallelConfig
-from groundup.train.state import ExecutionConfig, rows_per_micro_batch
+from groundup.train.layout import rows_per_micro_batch
+from groundup.train.settings import ExecutionConfig
 from groundup.train.virtual_shards import check_exact, virtual_shard_rows
 
 COPIES = ParallelConfig(shard=1)

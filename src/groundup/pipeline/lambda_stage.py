@@ -46,7 +46,7 @@ from groundup.pipeline.recipe import REPLAY, InstructConfig
 from groundup.tokens import JoinedRows, PackedConversations, Rows, SelectedRows, write_folds
 from groundup.train import checkpoint, loop
 from groundup.train.journal import EVENTS, Journal
-from groundup.train.state import dtype_of
+from groundup.train.settings import dtype_of
 
 SEARCH_FILE = "lambda.json"
 _FOLDS, _TRIALS, _RESULT = "folds", "trials", "result.json"

@@ -48,18 +48,12 @@ from groundup.tokens import (
 )
 from groundup.train import checkpoint, loop
 from groundup.train.journal import Journal
-from groundup.train.state import (
-    FULL,
-    TrainingConfig,
-    TrainState,
-    build_state,
-    configure_threads,
-    load_weights,
-    pick_device,
-    start_from_bigrams,
-    way_to_compute,
-)
+from groundup.train.loading import load_weights
+from groundup.train.settings import FULL, TrainingConfig
+from groundup.train.start import start_from_bigrams
+from groundup.train.state import TrainState, build_state
 from groundup.train.step import Objectives
+from groundup.train.way import configure_threads, pick_device, way_to_compute
 
 BIGRAM_TOKENS = 2**24
 """Text that is counted for a start from bigrams, at most; enough for the pairs that matter."""

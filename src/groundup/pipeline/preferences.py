@@ -37,8 +37,9 @@ from groundup.tokens import (
     SelectedRows,
 )
 from groundup.train import loop
-from groundup.train.state import dtype_of, pick_device, way_to_compute
+from groundup.train.settings import dtype_of
 from groundup.train.step import Objectives
+from groundup.train.way import pick_device, way_to_compute
 
 TRAIN, HELDOUT = "train", "heldout"
 PHASE = "preferences"

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from groundup.models import DPOConfig, FullTuning, KTOConfig, ORPOConfig, PreferenceRule, TuneConfig
 from groundup.optim import AdamWConfig, LayersConfig, OptimizerConfig
 from groundup.tokens import PreferenceSourceConfig
-from groundup.train.state import TrainingConfig
+from groundup.train.settings import TrainingConfig
 
 
 class PreferencesConfig(TrainingConfig):

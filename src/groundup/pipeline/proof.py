@@ -23,7 +23,7 @@ from groundup.pipeline.stages import StageKind, listed
 from groundup.train import loop
 from groundup.train.checkpoint import folder_name
 from groundup.train.guards import StopRequest
-from groundup.train.state import TrainingConfig
+from groundup.train.settings import TrainingConfig
 
 STEPS, STOPPED_AT = 4, 2
 PHASES = tuple(name for name in TRAINED if name in Recipe.model_fields)

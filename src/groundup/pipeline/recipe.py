@@ -35,8 +35,8 @@ from groundup.pipeline.preferences_config import PreferencesConfig
 from groundup.pipeline.split_rows import check_split_rows
 from groundup.pipeline.start import described
 from groundup.tokens import InstructSourceConfig, MaskingConfig, TaskKind, TaskSourceConfig, TokenizerConfig
-from groundup.train.layout import check_phase
-from groundup.train.state import FULL, ExecutionConfig, TrainingConfig, check_fp8
+from groundup.train.layout import check_fp8, check_phase
+from groundup.train.settings import FULL, ExecutionConfig, TrainingConfig
 
 _PATHS = (
     "corpus.sources.path",

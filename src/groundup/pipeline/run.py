@@ -33,8 +33,8 @@ from groundup.report import build_report
 from groundup.train.faults import parse_faults
 from groundup.train.guards import StopRequest
 from groundup.train.journal import publish
-from groundup.train.state import pick_device
 from groundup.train.watchdog import end_at_once
+from groundup.train.way import pick_device
 
 VERBS: dict[str, str] = {
     "prepare": "questions",

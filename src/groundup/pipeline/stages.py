@@ -63,7 +63,7 @@ from groundup.pipeline.task import (
     task_identity,
 )
 from groundup.tokens import JoinedRows, Rows
-from groundup.train.state import dtype_of
+from groundup.train.settings import dtype_of
 
 FERTILITY_BYTES = 2_000_000
 """So much text of each source is enough to say how many tokens it needs."""

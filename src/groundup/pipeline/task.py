@@ -23,8 +23,11 @@ from groundup.pipeline.context import Context
 from groundup.pipeline.phases import rows_per_step, run_phase, trained_weights
 from groundup.pipeline.recipe import TaskConfig
 from groundup.tokens import Mixture, MixtureSource, PackedExamples
-from groundup.train.state import TrainState, configure_threads, load_weights, pick_device, start_from_pretrained
+from groundup.train.loading import load_weights
+from groundup.train.start import start_from_pretrained
+from groundup.train.state import TrainState
 from groundup.train.step import Objectives
+from groundup.train.way import configure_threads, pick_device
 
 TRAIN, HELDOUT = "train", "heldout"
 

@@ -37,9 +37,10 @@ from groundup.train.folders import (
     step_of,
     warn_of_others,
 )
+from groundup.train.loading import load_tensors
 from groundup.train.saving import Saver
 from groundup.train.snapshot import AVERAGE, MEMORY, OPTIMIZER, WEIGHTS
-from groundup.train.state import TrainState, load_tensors
+from groundup.train.state import TrainState
 from groundup.train.stored import read_tensors, stored_tensors
 from groundup.train.writing import STATE
 

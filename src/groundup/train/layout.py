@@ -6,18 +6,27 @@ Invariant: nothing is built here; what cannot be is refused by the name of its f
 from __future__ import annotations
 
 from groundup.errors import RecipeError
-from groundup.models import DecoderConfig, NetworkConfig, TuneConfig
-from groundup.optim import LayersConfig
-from groundup.parallel.pipeline import check_micro_batches, spread
-from groundup.train.state import (
-    FULL,
-    ExecutionConfig,
-    TrainingConfig,
-    check_ranks,
-    check_tensor,
-    rows_per_micro_batch,
-    stages_obstacle,
+from groundup.models import (
+    DecoderConfig,
+    FullTuning,
+    LowRankConfig,
+    Network,
+    NetworkConfig,
+    PreferenceLossConfig,
+    TuneConfig,
+    tuning,
 )
+from groundup.optim import (
+    LayersConfig,
+    ScheduleFreeConfig,
+)
+from groundup.parallel import ParallelConfig
+from groundup.parallel.pipeline import check_micro_batches, spread
+from groundup.train.settings import FULL, ExecutionConfig, TrainingConfig
+from groundup.train.virtual_shards import check_exact, virtual_shard_rows
+
+MICRO_BATCHES_PER_RANK = 4
+"""Micro-batches of a step for each rank of a pipeline, where rows allow it: less than a fifth of the time is lost."""
 
 
 def check_phase(
@@ -43,3 +52,92 @@ def check_phase(
     data_ranks = layout.data_ranks(max(ranks, layout.ranks_of_a_row))
     rows = training.global_batch_tokens // model.context_length // data_ranks
     check_micro_batches(layout, rows // rows_per_micro_batch(execution, model.context_length, rows))
+
+
+def check_fp8(model: Network, tune: TuneConfig, parallel: ParallelConfig) -> None:
+    """Raise RecipeError where products of this model, of what is tuned of it or of parts of it cannot be in fp8."""
+    if parallel.tensor > 1:
+        raise RecipeError(
+            f"precision: fp8 is for whole matrices, and runtime.parallel.tensor: {parallel.tensor} splits them;"
+            " use tensor: 1, or precision: bf16"
+        )
+    if parallel.pipeline > 1:
+        # Scales are made ahead of a forward of the whole model, which no rank of a pipeline does.
+        raise RecipeError(
+            f"precision: fp8 does not go with runtime.parallel.pipeline: {parallel.pipeline}; use pipeline: 1,"
+            " or precision: bf16"
+        )
+    if not isinstance(tune, FullTuning):
+        raise RecipeError(
+            f"precision: fp8 is not for tune.kind: {tune.kind}; use precision: bf16, or tune: {{kind: full}}"
+        )
+    if not any(tuning.linear_layers(model)):
+        raise RecipeError(
+            f"precision: fp8 is for the linear layers of blocks, and model.kind: {model.config.kind} has none;"
+            " use precision: bf16"
+        )
+
+
+def stages_obstacle(
+    model: NetworkConfig, training: TrainingConfig, layers: LayersConfig | None, tune: TuneConfig
+) -> str | None:
+    """Why a phase cannot be trained in stages, for people; None when it can."""
+    what = {
+        f"model.kind: {model.kind}": not isinstance(model, DecoderConfig),
+        "optimizer.kind: schedule_free_adamw": isinstance(training.optimizer, ScheduleFreeConfig),
+        "layers": layers is not None,
+        "tune": isinstance(tune, LowRankConfig),
+        "loss of preferences": isinstance(training.loss, PreferenceLossConfig),
+    }
+    asked = next((name for name, is_asked in what.items() if is_asked), None)
+    return f"{asked} does not go with stages; use runtime.parallel.pipeline=1" if asked else None
+
+
+def check_batch(context_length: int, global_batch_tokens: int, data_ranks: int) -> None:
+    """Raise RecipeError unless every group of ranks with rows of its own gets the same whole number of them."""
+    row_tokens = context_length * data_ranks
+    if global_batch_tokens % row_tokens:
+        suggestion = max(row_tokens, global_batch_tokens // row_tokens * row_tokens)
+        raise RecipeError(
+            f"global_batch_tokens: {global_batch_tokens} is no multiple of context_length {context_length}"
+            f" x {data_ranks} ranks; use {suggestion}"
+        )
+
+
+def check_ranks(execution: ExecutionConfig, context_length: int, global_batch_tokens: int, ranks: int) -> None:
+    """Raise RecipeError where so many ranks cannot share a step's rows, or not to the bit where that is asked for."""
+    # A recipe for a user's torchrun need not say how many ranks there will be, but never are there fewer.
+    layout = execution.parallel
+    check_batch(context_length, global_batch_tokens, layout.data_ranks(max(ranks, layout.ranks_of_a_row)))
+    if execution.exact:
+        check_exact(layout, execution.micro_batch_rows, context_length, global_batch_tokens, ranks)
+
+
+def check_tensor(model: NetworkConfig, ranks: int, tune: TuneConfig = FULL) -> None:
+    """Raise RecipeError where so many ranks cannot share every layer of the model (tensor parallel)."""
+    if ranks == 1:
+        return
+    if tune.kind != "full":
+        raise RecipeError(f"runtime.parallel.tensor: {ranks}: tune.kind: {tune.kind} is for whole layers so far; use 1")
+    if obstacle := model.tensor_obstacle(ranks):
+        fitting = [str(n) for n in range(1, 2 * ranks + 1) if n == 1 or model.tensor_obstacle(n) is None]
+        raise RecipeError(f"runtime.parallel.tensor: {ranks}: {obstacle}; use {' or '.join(fitting)}")
+
+
+def rows_per_micro_batch(
+    execution: ExecutionConfig, context_length: int, rows_of_rank: int, data_ranks: int = 1
+) -> int:
+    """Rows of one micro-batch: as asked for, else about 8,192 tokens; always a divisor of the rank's rows.
+
+    In a pipeline fewer where that makes several micro-batches for each rank: while it fills and empties, ranks wait.
+    """
+    if execution.exact:
+        return virtual_shard_rows(execution.micro_batch_rows, context_length, rows_of_rank * data_ranks)
+    wanted = execution.micro_batch_rows or max(1, 8192 // context_length)
+    ranks = execution.parallel.pipeline
+    if ranks > 1 and not execution.micro_batch_rows:
+        wanted = min(wanted, max(1, rows_of_rank // (MICRO_BATCHES_PER_RANK * ranks)))
+    wanted = min(wanted, rows_of_rank)
+    while rows_of_rank % wanted:
+        wanted -= 1
+    return wanted

@@ -33,11 +33,13 @@ from groundup.train.average import weights_for_use
 from groundup.train.faults import Fault, Faults
 from groundup.train.guards import DivergenceGuard, StopRequest
 from groundup.train.journal import Journal
+from groundup.train.layout import rows_per_micro_batch
 from groundup.train.meter import Stopwatch, measured_peak_flops, peak_memory_bytes
 from groundup.train.saving import Saver
+from groundup.train.settings import ExecutionConfig, TrainingConfig, dtype_of
 from groundup.train.shortage import MicroBatching
 from groundup.train.spikes import SpikeGuard
-from groundup.train.state import ExecutionConfig, TrainingConfig, TrainState, dtype_of, rows_per_micro_batch
+from groundup.train.state import TrainState
 from groundup.train.step import Objectives, StepResult, train_step
 from groundup.train.stopping import best_validation, is_over
 from groundup.train.watchdog import Watchdog, end_at_once

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from groundup.corpus.reading.wiki.options import WikiConfig
@@ -218,6 +218,7 @@ SOUP = st.lists(st.sampled_from(MARKUP), max_size=60).map("".join)
 
 @settings(max_examples=300)
 @given(SOUP, st.sampled_from(sorted(DIALECTS)))
+@example("<math><math>{</math><ref></math>", "ar")
 def test_any_markup_gives_clean_text(wikitext, language):
     text = shown(wikitext, language)
     assert not re.search("[\ufdd0-\ufdd8]", text)

@@ -114,7 +114,7 @@ class _Page:
         if "&" in text:
             text = unescaped(text)
         if self.literals:
-            text = _LITERAL.sub(lambda literal: self.literals[int(literal[1])], text).strip()
+            text = self._with_literals(text).strip()
         return Article(text, self.is_disambiguation)
 
     def _element(self, match: re.Match[str]) -> str:
@@ -152,8 +152,12 @@ class _Page:
             captions.append(caption[options.end() :] if options else caption)
         return "\n\n" + BREAK.join(caption for caption in captions if caption) + "\n\n"
 
+    def _with_literals(self, text: str) -> str:
+        return _LITERAL.sub(lambda literal: self.literals[int(literal[1])], text)
+
     def _literal(self, text: str) -> str:
-        self.literals.append(text)
+        # What lies in it may have been taken for a literal of its own, or for something dropped, before it.
+        self.literals.append(without_marks(self._with_literals(text)))
         return f"{LITERAL_START}{len(self.literals) - 1}{LITERAL_END}"
 
     def _render(self, sign: str, count: int, content: str) -> str:
