@@ -1,16 +1,20 @@
-"""Sharded matrices -> whole ones on every rank, those of one shape and layout in one message.
+"""Sharded matrices -> whole ones on every rank, those of one shape and layout in one message; and work on them shared.
 
     local parts [rows, columns] of n matrices --stacked--> one part [n, rows, columns] --all-gather--> n whole matrices
 
-Invariant: the numbers are those of `full_tensor` of each.
+    n whole matrices, the same on all ranks --each rank works on some--> all-gather --> n results on every rank
+
+Invariant: the numbers are those of `full_tensor` of each, and those of one rank that does all the work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Placement, Replicate, Shard
 from torch.distributed.tensor.placement_types import _StridedShard
 
@@ -39,6 +43,27 @@ def gather_into(matrices: Sequence[tuple[DTensor, Tensor]]) -> None:
             stacked = stacked.redistribute(placements=placements)
         for (_, whole), found in zip(members, stacked.full_tensor().unbind()):
             whole.copy_(found)
+
+
+def shared_out(work: Callable[[Tensor], Tensor], blocks: Tensor, mesh: DeviceMesh | None) -> Tensor:
+    """`work(blocks)` [count, ...], numbers of bfloat16, of which each rank does a part; all have the same `blocks`.
+
+    Shared along the mesh's longest dimension (a collective: all its ranks must call it alike); None: no other rank.
+    """
+    if mesh is None or max(mesh.shape) == 1:
+        return work(blocks)
+    dimension = mesh.shape.index(max(mesh.shape))
+    ranks, rank = mesh.size(dimension), mesh.get_local_rank(dimension)
+    each = -(-len(blocks) // ranks)
+    own = blocks[rank * each : (rank + 1) * each]
+    done = torch.zeros((each, *blocks.shape[1:]), dtype=torch.bfloat16, device=blocks.device)
+    if len(own):
+        done[: len(own)] = work(own)
+    found = done.new_empty((ranks * each, *blocks.shape[1:]))
+    # As bytes, since not every backend sends bfloat16.
+    given, taken = (tensor.view(torch.uint8).view(-1) for tensor in (done, found))
+    dist.all_gather_single(taken, given, group=mesh.get_group(dimension))
+    return found[: len(blocks)]
 
 
 def _behind_the_stack(placement: Placement) -> Placement:

@@ -7,6 +7,8 @@ would be most of the work. Hence `block_rows`: blocks of rows (a head's queries,
 orthogonalised by themselves, at a fraction of the cost, and blocks of one shape together: on a CPU by a kernel that
 keeps a block in a core's cache, elsewhere by batched products.
 
+Ranks that have the same matrices whole orthogonalise a part of them each and send each other the results.
+
 Invariant: only two-dimensional hidden matrices are given to Muon; sharded ones (DTensor) give the update of whole ones.
 """
 
@@ -23,7 +25,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from groundup.kernels import ops
 from groundup.optim.adamw import AdamRates, adamw
-from groundup.optim.gathering import gather_into
+from groundup.optim.gathering import gather_into, shared_out
 from groundup.optim.groups import Named, groups
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -98,7 +100,9 @@ class Muon(torch.optim.Optimizer):
             direction = self._direction(parameter, out=whole)
             sharded += [(direction, whole)] if isinstance(direction, DTensor) else []
         gather_into(sharded)
-        moved = torch.split(orthogonal(wanted, self.config.newton_schulz_steps), counts)
+        mesh = parameters[0].device_mesh if isinstance(parameters[0], DTensor) else None
+        found = shared_out(lambda blocks: orthogonal(blocks, self.config.newton_schulz_steps), wanted, mesh)
+        moved = torch.split(found.float(), counts)
         rate = learning_rate * rate_factor(shape, self.config.adjust_rate)
         for parameter, part in zip(parameters, moved):
             if weight_decay:
