@@ -134,11 +134,12 @@ def test_machines_meet_by_the_command_and_one_that_is_lost_comes_back(tmp_path: 
         "runtime.nodes=2",
         "runtime.min_nodes=1",
         "runtime.step_timeout_seconds=20",
-        f"runtime.rendezvous={_free()}",
+        f"runtime.rendezvous={(meeting := _free())}",
     )
     ranks.command(recipe, "work")  # makes the folder that both share
     # Slow steps: there is time for a machine to come back.
     first = start(recipe, "work", *words, fault=slow)
+    wait_for(lambda: _answers(meeting), first)  # on one machine, whoever comes first keeps the store
     second = start(recipe, "work", *words, fault=slow)
     wait_for(lambda: steps(recipe, "work") >= 30, first)
     second.kill()
@@ -157,6 +158,12 @@ def test_machines_meet_by_the_command_and_one_that_is_lost_comes_back(tmp_path: 
     assert [line["sample_ids_hash"] for line in parts] == [line["sample_ids_hash"] for line in whole]
     # Rounding grows on: after some hundred steps at this rate it would be seen.
     assert [line["loss"] for line in parts][:100] == pytest.approx([line["loss"] for line in whole][:100], rel=1e-5)
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.partition(":")
+    with socket.socket() as caller:
+        return caller.connect_ex((host, int(port))) == 0
 
 
 def _free() -> str:
