@@ -207,18 +207,22 @@ def run_script(folder: Path, body: str, signals: int) -> tuple[int, str]:
         assert process.stdout.readline() == "ready\n"
         for _ in range(signals):
             process.send_signal(10)
-        process.wait(timeout=60)
+        try:
+            process.wait(timeout=60)
+        finally:
+            process.kill()
     return process.returncode, calls.read_text()
 
 
 @pytest.mark.parametrize(
     ("ending", "signals", "code", "requeued"),
-    [("signal.pause(); time.sleep(0.3); sys.exit(75)", 1, 75, True), ("sys.exit(3)", 0, 3, False)],
+    [("signal.sigwait({10}); time.sleep(0.3); sys.exit(75)", 1, 75, True), ("sys.exit(3)", 0, 3, False)],
 )
 def test_the_sbatch_script_passes_the_warning_on_and_queues_a_saved_run_again(
     tmp_path: Path, ending: str, signals: int, code: int, requeued: bool
 ) -> None:
-    body = f"import signal, sys, time; signal.signal(10, lambda *_: None); print('ready', flush=True); {ending}"
+    # Blocked, the signal waits for `sigwait`, also when it comes right after the word.
+    body = f"import signal, sys, time; signal.pthread_sigmask(0, {{10}}); print('ready', flush=True); {ending}"
     found, calls = run_script(tmp_path, body, signals)
     assert found == code
     assert ("requeue 4711" in calls) == requeued
