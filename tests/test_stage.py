@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -390,6 +393,25 @@ def test_the_lock_holds_on_a_disk_that_has_no_room_for_its_words(
     path = tmp_path / "a.lock"
     with stage.lock(path), pytest.raises(LockedError, match="held by another process"), stage.lock(path):
         raise AssertionError("locked twice")
+
+
+def test_the_holder_is_waited_for_to_say_who_it_is(tmp_path: Path) -> None:
+    """Between taking the lock and writing its name it is nobody, or the one that was killed before it."""
+    path, gone = tmp_path / "a.lock", {"pid": 2**22 + 1, "host": socket.gethostname(), "started": "then"}
+    for left in (b"", json.dumps(gone).encode()):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+        os.pwrite(descriptor, left, 0)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        own = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": "now"}).ljust(len(left))
+        naming = threading.Timer(0.2, os.pwrite, (descriptor, own.encode(), 0))
+        naming.start()
+        with pytest.raises(LockedError, match=f"held by process {os.getpid()} on .* since now"), stage.lock(path):
+            raise AssertionError("locked twice")
+        naming.join()
+        os.close(descriptor)
+    with stage.lock(path):
+        pass
+    assert path.read_bytes() == b"", "nobody holds it"
 
 
 def test_what_others_have_hashed_is_taken_at_their_word_if_it_is_there(tmp_path: Path) -> None:

@@ -46,6 +46,8 @@ DIGEST = "digest"
 LOGS = "logs"
 FORMAT_VERSION = 1
 _HASH_BLOCK_BYTES = 1 << 20
+_NAME_SECONDS = 1.0
+"""What is waited for the holder of a lock to say who it is."""
 _HASH_THREADS = min(os.cpu_count() or 1, 8)
 _WORTH_THREADS_BYTES = 1 << 26
 _held_locks: set[int] = set()
@@ -179,12 +181,17 @@ def lock(path: Path) -> Iterator[None]:
     """Hold `path` exclusively; raises LockedError naming process, host and start time of the holder."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     _held_locks.add(descriptor)
+    held = False
     try:
         _acquire(descriptor, path)
+        held = True
         yield
     finally:
         if descriptor in _held_locks:  # not so in a forked child, which closed it already
             _held_locks.discard(descriptor)
+            if held:  # so that whoever meets the next holder before it has written its name does not read this one's
+                with suppress(OSError):
+                    os.ftruncate(descriptor, 0)
             fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
@@ -193,9 +200,9 @@ def _acquire(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = _holder(os.read(descriptor, 4096))
+        name, holder = f"{path.parent.name}/{path.name}", _holder(descriptor)
         raise LockedError(
-            f"{path.parent.name}/{path.name}: held by {holder}; wait for it or stop it, then run the same command again"
+            f"{name}: held by {holder}; wait for it or stop it, then run the same command again"
         ) from None
     except OSError as error:
         raise ResourceError(
@@ -218,12 +225,20 @@ def _close_inherited_locks() -> None:
 os.register_at_fork(after_in_child=_close_inherited_locks)
 
 
-def _holder(text: bytes) -> str:
-    try:
-        holder = json.loads(text)
-        return f"process {holder['pid']} on {holder['host']} since {holder['started']}"
-    except (ValueError, KeyError, TypeError):
-        return "another process"
+def _holder(descriptor: int) -> str:
+    """Who holds a lock. Its name comes a moment after the lock itself, in place of that of a holder that was killed."""
+    until = time.monotonic() + _NAME_SECONDS
+    while True:
+        try:
+            holder = json.loads(os.pread(descriptor, 4096, 0))
+            name = f"process {holder['pid']} on {holder['host']} since {holder['started']}"
+            if holder["host"] != socket.gethostname() or Path(f"/proc/{int(holder['pid'])}").exists():
+                return name
+        except (ValueError, KeyError, TypeError):
+            name = "another process"
+        if time.monotonic() > until:
+            return name
+        time.sleep(0.01)
 
 
 def hash_file(path: Path) -> str:
