@@ -44,8 +44,9 @@ from groundup.pipeline.phases import (
 )
 from groundup.pipeline.recipe import REPLAY, InstructConfig
 from groundup.tokens import JoinedRows, PackedConversations, Rows, SelectedRows, write_folds
-from groundup.train import checkpoint, loop
+from groundup.train import checkpoint
 from groundup.train.journal import EVENTS, Journal
+from groundup.train.phase import BEST, CHECKPOINTS
 from groundup.train.settings import dtype_of
 
 SEARCH_FILE = "lambda.json"
@@ -205,7 +206,7 @@ def _trial(trials: _Trials, weight: float, fold: int) -> Trial:
 
 
 def _remove_weights(folder: Path) -> None:
-    for leftover in (loop.CHECKPOINTS, loop.BEST):
+    for leftover in (CHECKPOINTS, BEST):
         shutil.rmtree(folder / leftover, ignore_errors=True)
 
 

@@ -49,6 +49,7 @@ from groundup.tokens import (
 from groundup.train import checkpoint, loop
 from groundup.train.journal import Journal
 from groundup.train.loading import load_weights
+from groundup.train.phase import CHECKPOINTS, Phase, Validate
 from groundup.train.settings import FULL, TrainingConfig
 from groundup.train.start import start_from_bigrams
 from groundup.train.state import TrainState, build_state
@@ -199,7 +200,7 @@ def rows_per_step(training: TrainingConfig, recipe: Recipe) -> int:
     return training.global_batch_tokens // recipe.model.context_length
 
 
-def _validation(context: Context, tokenizer: Tokenizer, training: TrainingConfig) -> loop.Validate:
+def _validation(context: Context, tokenizer: Tokenizer, training: TrainingConfig) -> Validate:
     """Bits per byte on an even selection of the validation rows of all sources."""
     parts = list(text_rows(context, "validation").values())
     if not parts:
@@ -222,7 +223,7 @@ def run_phase(
     training: TrainingConfig,
     data: tuple[Mixture, Objectives],
     start: Mapping[str, torch.Tensor] | Callable[[TrainState], None],
-    validate: loop.Validate | None = None,
+    validate: Validate | None = None,
     model: NetworkConfig | None = None,
     layers: LayersConfig | None = None,
     mirrored: bool = True,
@@ -256,10 +257,10 @@ def run_phase(
         layers=layers,
         tune=tune,
     )
-    if callable(start) and not checkpoint.are_there(work / loop.CHECKPOINTS):
+    if callable(start) and not checkpoint.are_there(work / CHECKPOINTS):
         start(state)
     del start  # whole weights, which are in the state now
-    phase = loop.Phase(
+    phase = Phase(
         name=name,
         training=training,
         mixture=mixture,
@@ -313,11 +314,11 @@ def _taken_as_it_is(context: Context, work: Path) -> Mapping[str, Any]:
     model.to_empty(device="cpu")
     weights, rows = foreign_start(recipe.pretrain.from_, recipe.model, vocab_size)
     load_weights(model, weights)
-    folder = work / loop.CHECKPOINTS
+    folder = work / CHECKPOINTS
     folder.mkdir(exist_ok=True)
     save_file({name: p.detach() for name, p in model.named_parameters()}, folder / checkpoint.WEIGHTS)
     return {
-        "weights": f"{loop.CHECKPOINTS}/{checkpoint.WEIGHTS}",
+        "weights": f"{CHECKPOINTS}/{checkpoint.WEIGHTS}",
         "steps": 0,
         "tokens": 0,
         "skipped_steps": 0,
@@ -369,7 +370,7 @@ def run_instruct(
     instruct: InstructConfig,
     mixture: Mixture,
     weight: Lambda,
-    validate: loop.Validate | None = None,
+    validate: Validate | None = None,
     mirrored: bool = True,
 ) -> Mapping[str, Any]:
     """Instruction tuning in `work` from the pretrained weights, for the phase itself and for trials of lambda alike."""
