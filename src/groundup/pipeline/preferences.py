@@ -24,8 +24,10 @@ from groundup.log import progress
 from groundup.models import KTOConfig, Network, PreferenceLossConfig
 from groundup.parallel.compile import uncompiled
 from groundup.pipeline.context import Context
-from groundup.pipeline.phases import rows_per_step, run_phase, text_rows, trained_model, trained_weights
+from groundup.pipeline.mixtures import rows_per_step, text_rows
+from groundup.pipeline.phases import run_phase
 from groundup.pipeline.preferences_config import PreferencesConfig
+from groundup.pipeline.trained import trained_model, trained_weights
 from groundup.tokens import (
     JoinedRows,
     Mixture,

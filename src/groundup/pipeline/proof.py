@@ -17,7 +17,8 @@ from typing import Any
 from groundup import stage
 from groundup.errors import DataError, Interrupted, ModelFileError, RecipeError, first_line
 from groundup.pipeline.context import Context
-from groundup.pipeline.recipe import Recipe, load_recipe
+from groundup.pipeline.recipe import Recipe
+from groundup.pipeline.recipe_file import load_recipe
 from groundup.pipeline.run import TRAINED, run_folder, workdir
 from groundup.pipeline.stages import StageKind, listed
 from groundup.train.checkpoint import folder_name
