@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from groundup import agent, cli, errors, launcher, log, torchrun
-from groundup.cli import rooms
+from groundup.cli import rooms, stages
 from groundup.errors import DataError, DivergedError, Interrupted, LockedError, ModelFileError
 from tests.report.toy_run import make_run
 
@@ -241,7 +241,7 @@ def test_a_rank_leaves_its_error_to_the_command_that_started_it(
     place = launcher.Place(1, 2, 1, 2, "127.0.0.1", 1, attempt=0, reports=tmp_path)
     monkeypatch.setattr(launcher, "place", lambda: place)
     monkeypatch.setattr(launcher, "end_with_parent", lambda: None)
-    monkeypatch.setattr(cli, "_meet", lambda place, layout: None)
+    monkeypatch.setattr(stages, "_meet", lambda place, layout: None)
     toy.runtime.parallel = None
     toy.failure = DataError("no document was kept", details=["3 x too short"])
     assert cli.main(["run", "toy.yaml"]) == 3
