@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from groundup import agent, cli, errors, launcher, log, torchrun
+from groundup.cli import rooms, stages
 from groundup.errors import DataError, DivergedError, Interrupted, LockedError, ModelFileError
 from tests.report.toy_run import make_run
 
@@ -91,8 +92,8 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ToyPipeline:
     talk = SimpleNamespace(
         generation=lambda options: options["temperature"], load_target=lambda target, words: (ToyModel(), list(words))
     )
-    real = cli._room
-    monkeypatch.setattr(cli, "_room", lambda name: {"pipeline": pipeline, "talk": talk}.get(name) or real(name))
+    real = rooms.room
+    monkeypatch.setattr(rooms, "room", lambda name: {"pipeline": pipeline, "talk": talk}.get(name) or real(name))
     return pipeline
 
 
@@ -220,8 +221,8 @@ def test_several_devices_are_ranks_of_the_same_command(
     def start(given: list[str], processes: int, meeting: Any, *, restarts: int, events: Path, lost: Any) -> None:
         started.append((given, processes, meeting.nodes, meeting.min_nodes, meeting.endpoint, restarts))
 
-    known, room = cli._room, SimpleNamespace(start=start, Meeting=agent.Meeting)
-    monkeypatch.setattr(cli, "_room", lambda name: room if name == "torchrun" else known(name))
+    known, room = rooms.room, SimpleNamespace(start=start, Meeting=agent.Meeting)
+    monkeypatch.setattr(rooms, "room", lambda name: room if name == "torchrun" else known(name))
     assert cli.main(["run", "toy.yaml", "-q"]) == 0
     assert started == [(["run", "toy.yaml", "-q"], 2, 1, 1, "", 3)] and toy.asked == [("toy.yaml", [])]
     assert cli.main(["prepare", "toy.yaml"]) == 0
@@ -240,7 +241,7 @@ def test_a_rank_leaves_its_error_to_the_command_that_started_it(
     place = launcher.Place(1, 2, 1, 2, "127.0.0.1", 1, attempt=0, reports=tmp_path)
     monkeypatch.setattr(launcher, "place", lambda: place)
     monkeypatch.setattr(launcher, "end_with_parent", lambda: None)
-    monkeypatch.setattr(cli, "_meet", lambda place, layout: None)
+    monkeypatch.setattr(stages, "_meet", lambda place, layout: None)
     toy.runtime.parallel = None
     toy.failure = DataError("no document was kept", details=["3 x too short"])
     assert cli.main(["run", "toy.yaml"]) == 3

@@ -65,7 +65,7 @@ class Groundup:
             self._start_from_bigrams(session, recipe["start_steps"])
 
     def _start_from_bigrams(self, session: Session, steps: int) -> None:
-        """As `pipeline.phases` does it: the pairs of one pass through the text, at most 2^24."""
+        """As `pipeline.pretraining` does it: the pairs of one pass through the text, at most 2^24."""
         rows = min(session.data.rows_per_epoch, 2**24 // session.size.context_length)
         parts = (range(at, min(at + ROWS_AT_ONCE, rows)) for at in range(0, rows, ROWS_AT_ONCE))
         batches = (self._batch(torch.from_numpy(np.stack([session.data.row(i) for i in part]))) for part in parts)

@@ -12,7 +12,7 @@ from benchmarks.runners.sft_session import IGNORE, Session
 from groundup.config import build
 from groundup.export import open_source
 from groundup.parallel.compile import uncompiled
-from groundup.pipeline.recipe import InstructConfig
+from groundup.pipeline.instruct_config import InstructConfig
 from groundup.tokens import Batch
 from groundup.tokens.conversation_rows import best_fit_decreasing
 from groundup.train.layout import rows_per_micro_batch

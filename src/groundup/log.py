@@ -1,6 +1,6 @@
 """One logger, one progress bar a stage, and metrics and events as JSON lines.
 
-Logs and progress go to stderr; results go to stdout and only `cli.py` writes those. On a terminal a stage shows one bar
+Logs and progress go to stderr; results go to stdout and only `cli` writes those. On a terminal a stage shows one bar
 with rate and time left, elsewhere a plain line every few seconds. Invariant: a JSON-lines file never holds NaN, and a
 line that a kill cut in half is dropped on the next `read_lines`.
 """

@@ -14,8 +14,8 @@ from groundup.errors import RecipeError
 from groundup.export import load_model, open_source, save_model, with_adapter
 from groundup.pipeline import Recipe, run
 from groundup.pipeline.context import Context
-from groundup.pipeline.phases import trained_model
 from groundup.pipeline.run import run_folder, status
+from groundup.pipeline.trained import trained_model
 from groundup.stage import Finished
 from groundup.train.guards import StopRequest
 from tests.end_to_end import tiny

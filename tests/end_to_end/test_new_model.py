@@ -20,7 +20,7 @@ from groundup import anatomy, stage
 from groundup.inference import GenerateConfig
 from groundup.models import DecoderConfig, EncoderConfig, LSTMConfig
 from groundup.models.layouts import own
-from groundup.pipeline import Recipe, RunResult, recipe
+from groundup.pipeline import Recipe, RunResult, recipe_file
 from tests.end_to_end import tiny
 
 PAGE = Path(__file__).parents[2] / "docs" / "guide" / "models.md"
@@ -55,7 +55,7 @@ def module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
             model: union  # type: ignore[valid-type]
 
         patch.setattr(own, "ModelConfig", union)
-        patch.setattr(recipe, "Recipe", Extended)
+        patch.setattr(recipe_file, "Recipe", Extended)
         yield module
         sys.modules.pop(module.__name__)
 

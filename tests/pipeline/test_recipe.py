@@ -13,7 +13,7 @@ from groundup import config
 from groundup.corpus.augment import RewriteConfig
 from groundup.corpus.augment.methods import SynonymsConfig
 from groundup.errors import RecipeError, ResourceError, first_line
-from groundup.pipeline import Recipe, load_recipe, phases, run
+from groundup.pipeline import Recipe, load_recipe, pretraining, run
 from tests.end_to_end import tiny
 from tests.pipeline.toys import fingerprints
 
@@ -222,7 +222,7 @@ def test_a_start_from_bigrams_needs_two_tables(project: Path) -> None:
 @pytest.mark.parametrize(("vocab_size", "expected"), [(300, 60), (200_000, 0)])
 def test_the_fit_of_a_start_never_costs_much_of_the_phase(project: Path, vocab_size: int, expected: int) -> None:
     recipe = load_recipe(project / "recipes" / "toy.yaml", ["pretrain.tokens=1000000"])
-    assert phases._fit_steps(recipe, vocab_size) == expected
+    assert pretraining._fit_steps(recipe, vocab_size) == expected
 
 
 def test_fp8_is_refused_where_there_are_no_whole_matrices_for_it(project: Path) -> None:

@@ -29,7 +29,7 @@ from groundup.models.scaling import ScalingConfig
 from groundup.optim import LayersConfig
 from groundup.tokens import IGNORE, Masking, MaskingConfig, Mixture, MixtureSource, WordStarts
 from groundup.tokens.packing import Row, Rows, segments_and_positions
-from groundup.train.loop import Phase
+from groundup.train.phase import Phase
 from groundup.train.settings import FULL, TrainingConfig
 from groundup.train.state import TrainState, build_state
 from groundup.train.step import Objectives

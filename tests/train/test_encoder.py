@@ -16,7 +16,7 @@ from groundup.tokens import IGNORE, Masking, MaskingConfig, Mixture, MixtureSour
 from groundup.tokens.packing import Row, segments_and_positions
 from groundup.train import loop
 from groundup.train.guards import StopRequest
-from groundup.train.loop import Phase
+from groundup.train.phase import Phase
 from groundup.train.settings import ExecutionConfig, TrainingConfig
 from groundup.train.state import TrainState, build_state
 from groundup.train.step import Objectives, train_step

@@ -14,12 +14,13 @@ from groundup.errors import DataError, DivergedError, Interrupted
 from groundup.log import read_lines
 from groundup.models import ModelConfig
 from groundup.optim import PlateauConfig
-from groundup.train import loop
+from groundup.train import loop, votes
 from groundup.train.average import AverageConfig
 from groundup.train.guards import StopRequest
 from groundup.train.settings import ExecutionConfig
 from groundup.train.state import TrainState
 from groundup.train.stopping import EarlyStoppingConfig, ValidationConfig
+from groundup.train.watchdog import Watchdog
 from tests.train import toys
 
 
@@ -230,12 +231,17 @@ def test_this_process_can_be_asked_by_a_real_signal(tmp_path: Path) -> None:
 
 def test_ranks_vote_where_a_time_out_applies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another rank may hang before its vote, and the others would wait for it between all sections."""
-    real, sections = loop._Loop._highest, set[str]()
+    real, sections, made = votes.highest, set[str](), list[Watchdog]()
 
-    def highest(self: Any, *values: int) -> list[int]:
-        sections.add(self.watchdog._section)
-        return real(self, *values)
+    def watchdog(*given: Any, **named: Any) -> Watchdog:
+        made.append(Watchdog(*given, **named))
+        return made[-1]
 
-    monkeypatch.setattr(loop._Loop, "_highest", highest)
+    def highest(state: TrainState, *values: int) -> list[int]:
+        sections.add(made[-1]._section)
+        return real(state, *values)
+
+    monkeypatch.setattr(loop, "Watchdog", watchdog)
+    monkeypatch.setattr(votes, "highest", highest)
     run(tmp_path)
     assert sections == {"start", "step"}

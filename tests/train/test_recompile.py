@@ -22,6 +22,7 @@ from groundup.parallel.compile import uncompiled
 from groundup.tokens import Batch, Mixture, MixtureSource, ordered_batches
 from groundup.train import loop
 from groundup.train.guards import StopRequest
+from groundup.train.phase import Phase
 from groundup.train.settings import ExecutionConfig
 from groundup.train.state import build_state
 from groundup.train.step import Objectives
@@ -83,7 +84,7 @@ def run(folder: Path, name: str, micro_batch_rows: int, precision: str, start: A
     execution = COMPILED.model_copy(update={"micro_batch_rows": micro_batch_rows})
     mixture, objectives = {"pretrain": pretrain_phase, "instruct": instruct_phase}[name](config)
     state = build_state(toys.MODEL, toys.VOCAB_SIZE, config, execution, seed=3, device=torch.device("cpu"), start=start)
-    phase = loop.Phase(name, config, mixture.watch(), objectives, validate, 1000.0)
+    phase = Phase(name, config, mixture.watch(), objectives, validate, 1000.0)
     loop.train(phase, state, execution, folder / name, toys.journal(folder / name), StopRequest())
     lines = read_lines(folder / name / "logs" / "metrics.jsonl")
     assert [line["step"] for line in lines if "validation" in line] == [2, 4, 6, 7]

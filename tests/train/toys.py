@@ -28,7 +28,7 @@ from groundup.tokens import IGNORE, Mixture, MixtureSource
 from groundup.tokens.mixture import Order
 from groundup.tokens.packing import Row, segments_and_positions
 from groundup.train.journal import Journal
-from groundup.train.loop import Phase, Validate
+from groundup.train.phase import Phase, Validate
 from groundup.train.settings import ExecutionConfig, TrainingConfig
 from groundup.train.state import TrainState, build_state
 from groundup.train.step import Objectives

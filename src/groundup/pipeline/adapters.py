@@ -20,8 +20,9 @@ from groundup.errors import ModelFileError
 from groundup.log import logger
 from groundup.models import LowRankConfig, NetworkConfig, TuneConfig, build_model, tuning
 from groundup.pipeline.context import Context
+from groundup.pipeline.instruct_config import InstructConfig
 from groundup.pipeline.preferences_config import PreferencesConfig
-from groundup.pipeline.recipe import ANY_VOCAB_SIZE, InstructConfig, Recipe
+from groundup.pipeline.recipe import ANY_VOCAB_SIZE, Recipe
 from groundup.train.state import TrainState
 
 

@@ -19,7 +19,7 @@ from groundup import config, stage
 from groundup.errors import DataError, GroundupError, ModelFileError, RecipeError
 from groundup.log import dispensable
 from groundup.train import checkpoint
-from groundup.train.loop import CHECKPOINTS
+from groundup.train.phase import CHECKPOINTS
 
 UNFINISHED = "unfinished.json"
 CODE = ("groundup", "torch")

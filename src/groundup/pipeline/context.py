@@ -11,7 +11,8 @@ from groundup import stage, tokens
 from groundup.errors import GroundupError
 from groundup.models import EncoderConfig
 from groundup.parallel import Ranks
-from groundup.pipeline.recipe import InstructConfig, Recipe
+from groundup.pipeline.instruct_config import InstructConfig
+from groundup.pipeline.recipe import Recipe
 from groundup.tokens import Tokenizer
 from groundup.train.faults import Fault
 from groundup.train.guards import StopRequest

@@ -7,8 +7,8 @@
         then the answers of its fold are judged, and held-out text is measured against that baseline
     all trials --lambda_choice--> lambda.json: the value, why, and every trial
 
-A trial goes through the same `phases.run_instruct` as instruction tuning. What it found is kept in its own file, so
-a search that was killed goes on in the trial where it was, from that trial's last checkpoint.
+A trial goes through the same `instruction.run_instruct` as instruction tuning. What it found is kept in its own file,
+so a search that was killed goes on in the trial where it was, from that trial's last checkpoint.
 Invariant: the choice is a function of the recipe; trials differ in lambda and in the fold left out, in nothing else.
 """
 
@@ -29,23 +29,16 @@ from groundup.log import logger, read_lines
 from groundup.models import CausalNetwork, Network
 from groundup.pipeline import adapters
 from groundup.pipeline.context import Context
+from groundup.pipeline.instruct_config import REPLAY, InstructConfig
+from groundup.pipeline.instruction import instruct_identity, run_instruct
 from groundup.pipeline.lambda_choice import Choice, Point, Rule, Trial, choose, survivors, trials_of_folds
 from groundup.pipeline.lambda_config import AutoLambda
-from groundup.pipeline.phases import (
-    conversations,
-    instruct_budget,
-    instruct_identity,
-    instruct_mixture,
-    model_with,
-    run_instruct,
-    text_rows,
-    trained_model,
-    trained_weights,
-)
-from groundup.pipeline.recipe import REPLAY, InstructConfig
+from groundup.pipeline.mixtures import conversations, instruct_budget, instruct_mixture, text_rows
+from groundup.pipeline.trained import model_with, trained_model, trained_weights
 from groundup.tokens import JoinedRows, PackedConversations, Rows, SelectedRows, write_folds
-from groundup.train import checkpoint, loop
+from groundup.train import checkpoint
 from groundup.train.journal import EVENTS, Journal
+from groundup.train.phase import BEST, CHECKPOINTS
 from groundup.train.settings import dtype_of
 
 SEARCH_FILE = "lambda.json"
@@ -205,7 +198,7 @@ def _trial(trials: _Trials, weight: float, fold: int) -> Trial:
 
 
 def _remove_weights(folder: Path) -> None:
-    for leftover in (loop.CHECKPOINTS, loop.BEST):
+    for leftover in (CHECKPOINTS, BEST):
         shutil.rmtree(folder / leftover, ignore_errors=True)
 
 

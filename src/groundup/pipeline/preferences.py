@@ -24,8 +24,10 @@ from groundup.log import progress
 from groundup.models import KTOConfig, Network, PreferenceLossConfig
 from groundup.parallel.compile import uncompiled
 from groundup.pipeline.context import Context
-from groundup.pipeline.phases import rows_per_step, run_phase, text_rows, trained_model, trained_weights
+from groundup.pipeline.mixtures import rows_per_step, text_rows
+from groundup.pipeline.phases import run_phase
 from groundup.pipeline.preferences_config import PreferencesConfig
+from groundup.pipeline.trained import trained_model, trained_weights
 from groundup.tokens import (
     JoinedRows,
     Mixture,
@@ -36,7 +38,7 @@ from groundup.tokens import (
     PreferenceReading,
     SelectedRows,
 )
-from groundup.train import loop
+from groundup.train.phase import Validate
 from groundup.train.settings import dtype_of
 from groundup.train.step import Objectives
 from groundup.train.way import pick_device, way_to_compute
@@ -226,7 +228,7 @@ def build_preferences(context: Context, work: Path) -> Mapping[str, Any]:
     return {**summary, "starts_from": start, "objective": config.to_dict(section.objective)}
 
 
-def _validation(context: Context) -> loop.Validate:
+def _validation(context: Context) -> Validate:
     """Bits per byte of held-out text, and loss, margin and accuracy on the first held-out preferences."""
     section, tokenizer = _section(context), context.tokenizer()
     limit = section.validation.rows if section.validation else context.recipe.runtime.validation_rows

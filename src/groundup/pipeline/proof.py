@@ -17,12 +17,13 @@ from typing import Any
 from groundup import stage
 from groundup.errors import DataError, Interrupted, ModelFileError, RecipeError, first_line
 from groundup.pipeline.context import Context
-from groundup.pipeline.recipe import Recipe, load_recipe
+from groundup.pipeline.recipe import Recipe
+from groundup.pipeline.recipe_file import load_recipe
 from groundup.pipeline.run import TRAINED, run_folder, workdir
 from groundup.pipeline.stages import StageKind, listed
-from groundup.train import loop
 from groundup.train.checkpoint import folder_name
 from groundup.train.guards import StopRequest
+from groundup.train.phase import CHECKPOINTS
 from groundup.train.settings import TrainingConfig
 
 STEPS, STOPPED_AT = 4, 2
@@ -127,7 +128,7 @@ def _prove(context: Context, kind: StageKind) -> Proof:
                     kind.build(trial, work)
                 except Interrupted:
                     continue
-            hashes.append(stage.verify(work / loop.CHECKPOINTS / folder_name(STEPS)))
+            hashes.append(stage.verify(work / CHECKPOINTS / folder_name(STEPS)))
     (one, _), (other, _) = hashes
     if one != other:
         raise ModelFileError(

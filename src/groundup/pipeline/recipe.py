@@ -5,189 +5,29 @@ Invariant: everything outside `name` and `runtime` is identity and enters a stag
 
 from __future__ import annotations
 
-import glob
-import math
-import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
 
-from groundup import config
 from groundup.config import Config, Name
 from groundup.corpus import CorpusConfig, EngineName
 from groundup.errors import RecipeError
 from groundup.evaluate import EvaluateConfig
 from groundup.export import ExportConfig
-from groundup.models import (
-    DecoderConfig,
-    EncoderConfig,
-    FullTuning,
-    ModelConfig,
-    TuneConfig,
-    build_model,
-)
+from groundup.models import DecoderConfig, EncoderConfig, ModelConfig, TuneConfig, build_model
 from groundup.optim import LayersConfig, require_transfer
-from groundup.pipeline.lambda_config import AutoLambda, LambdaConfig, also_a_word
+from groundup.pipeline.instruct_config import InstructConfig
 from groundup.pipeline.preferences_config import PreferencesConfig
+from groundup.pipeline.pretrain_config import PretrainConfig
 from groundup.pipeline.split_rows import check_split_rows
-from groundup.pipeline.start import described
-from groundup.tokens import InstructSourceConfig, MaskingConfig, TaskKind, TaskSourceConfig, TokenizerConfig
+from groundup.pipeline.task_config import TaskConfig
+from groundup.tokens import TokenizerConfig
 from groundup.train.layout import check_fp8, check_phase
 from groundup.train.settings import FULL, ExecutionConfig, TrainingConfig
 
-_PATHS = (
-    "corpus.sources.path",
-    "corpus.clean.word_lists.path",
-    "corpus.decontaminate.path",
-    "corpus.augment.path",
-    "corpus.augment.model_folder",
-    "corpus.augment.endpoint.api_key_file",
-    "tokenizer.path",
-    "tokenizer.chat_template",
-    "tokenizer.compare",
-    "pretrain.from",
-    "instruct.sources.path",
-    "instruct.heldout.path",
-    "preferences.sources.path",
-    "preferences.heldout.path",
-    "task.sources.path",
-    "task.heldout.path",
-    *("evaluate.tasks.path", "evaluate.tasks.few_shot.path", "evaluate.tasks.word_list"),
-)
-"""Where a recipe names files and folders to read; in each entry where a list is on the way."""
-
-
 ANY_VOCAB_SIZE = 256
 """Which layers a model has does not depend on its tokens."""
-REPLAY = "replay"
-"""Name of replayed text as a source."""
-
-
-class PretrainConfig(TrainingConfig):
-    """Next-token prediction (encoders: prediction of masked tokens) on the train split of the corpus."""
-
-    tokens: int = Field(ge=0)
-    """Budget: positions (padding included) that the phase trains on; with `from` also 0: the model as it is."""
-    from_: str | None = Field(default=None, alias="from")
-    """Start from a model: a folder (`model` and `tokenizer.path` follow from it), a run, or a .gguf file."""
-    mixture: dict[str, float] = Field(default_factory=dict)
-    """Share of each corpus source in every batch; empty: all documents as one stream, in proportion to their size."""
-    order: Literal["shuffled", "continuous"] = "shuffled"
-    """Rows in random order, or each row of a batch along its text from step to step: for models that carry a state."""
-    start: Literal["random", "bigrams"] = "random"
-    """Where the tables begin: random, or as the best bigram model of the text, counted and fitted in seconds."""
-    start_steps: int = Field(default=60, ge=0)
-    """Steps of that fit, 2.6 * vocab_size^2 * hidden_size FLOPs each; fewer where they were over 5% of the phase's."""
-    masking: MaskingConfig | None = None
-    """For encoders, which learn to say what is hidden instead of what comes next: how tokens are hidden."""
-
-    @property
-    def masked(self) -> MaskingConfig:
-        """How tokens are hidden, with the usual values where a model is taken as it is and nothing is said."""
-        return self.masking or MaskingConfig()
-
-    @model_validator(mode="after")
-    def _one_start(self) -> PretrainConfig:
-        if self.from_ is None and self.tokens == 0:
-            raise ValueError("tokens: 0 trains nothing; give a budget, or a model to take as it is by `from`")
-        if self.from_ is not None and self.start != "random":
-            raise ValueError(f"start: {self.start} makes new tables, `from` brings its own; leave one of them out")
-        return self
-
-
-class InstructConfig(TrainingConfig):
-    """Instruction tuning from the pretrained weights: loss = loss_pretrain + lambda * loss_instruct."""
-
-    sources: tuple[InstructSourceConfig, ...] = Field(min_length=1)
-    """Conversations to train on."""
-    heldout: tuple[InstructSourceConfig, ...] = ()
-    """Conversations that are only asked in evaluation."""
-    tokens: int = Field(default=0, ge=0)
-    """Budget: positions (padding included) that the phase trains on; or give `epochs`."""
-    epochs: float | None = Field(default=None, gt=0)
-    """Budget in passes over the packed conversations, all sources together; in place of `tokens`."""
-    lambda_: LambdaConfig = Field(default=1.0, alias="lambda", json_schema_extra=also_a_word)
-    """Weight of the instruction loss against the loss on replayed pretraining text: a number above 0, a course over the
-    steps, or `auto`.
-    """
-    mixture: dict[str, float] = Field(default_factory=dict)
-    """Share of each conversation source among them; empty: in proportion to its size."""
-    replay_fraction: float = Field(default=0.25, ge=0, lt=1)
-    """Share of each batch's rows that are replayed pretraining text."""
-    replay_mixture: dict[str, float] = Field(default_factory=dict)
-    """Share of each corpus source in the replayed text, each a source of its own then; empty: as in pretraining."""
-    tune: TuneConfig = FullTuning()
-    """Whether every weight learns, or small adapters beside frozen weights."""
-    layers: LayersConfig | None = None
-    """Which layers learn, from when on and how fast; left out: all alike."""
-
-    @property
-    def search(self) -> AutoLambda | None:
-        """How lambda is to be chosen, where it is."""
-        return self.lambda_ if isinstance(self.lambda_, AutoLambda) else None
-
-    @property
-    def replayed(self) -> tuple[str, ...]:
-        """Names of the sources of replayed text in the mixture and in the losses."""
-        if not self.replay_fraction:
-            return ()
-        return tuple(f"{REPLAY}_{name}" for name, share in self.replay_mixture.items() if share) or (REPLAY,)
-
-    @model_validator(mode="after")
-    def _one_budget(self) -> InstructConfig:
-        if (self.tokens > 0) == (self.epochs is not None):
-            raise ValueError("give the budget as tokens or as epochs, one of the two")
-        return self
-
-    @model_validator(mode="after")
-    def _something_to_weigh(self) -> InstructConfig:
-        for what, asked in (("lambda: auto", self.search is not None), ("replay_mixture", bool(self.replay_mixture))):
-            if asked and not self.replay_fraction:
-                raise ValueError(f"{what} is about replayed text, and replay_fraction: 0 replays none; raise it")
-        taken = sorted({source.name for source in self.sources} & set(self.replayed))
-        if taken:
-            raise ValueError(f"sources: {taken[0]!r} is the name of the replayed text; take another one")
-        return self
-
-
-class TaskConfig(TrainingConfig):
-    """A task for a pretrained encoder: labels of texts, pairs or words, numbers, or spans that answer questions."""
-
-    kind: TaskKind
-    """`sequence`: a label of each text or pair; `token`: of each word; `number`: a number; `span`: where the answer is.
-    """
-    sources: tuple[TaskSourceConfig, ...] = Field(min_length=1)
-    """Labelled records to train on."""
-    heldout: tuple[TaskSourceConfig, ...] = Field(min_length=1)
-    """Labelled records that are only evaluated on; the first is the headline."""
-    labels: tuple[str, ...] = ()
-    """Names of the labels in the order of their numbers; empty: those that occur, sorted."""
-    class_weights: Literal["balanced"] | dict[str, float] | None = None
-    """What a label's loss counts: `balanced` (the rarer the more, 1 on average) or a weight of each label."""
-    layers: LayersConfig = LayersConfig()
-    """Which layers of the body learn, from when on and how fast."""
-
-    @model_validator(mode="after")
-    def _of_labels_only(self) -> TaskConfig:
-        if self.kind in ("sequence", "token"):
-            if len(self.labels) == 1:
-                raise ValueError("labels: one label cannot be told from others; give two or more, or leave them out")
-            weights = self.class_weights if isinstance(self.class_weights, dict) else {}
-            if any(not 0 <= weight < math.inf for weight in weights.values()):
-                raise ValueError("class_weights: weights are numbers from 0 on")
-            return self
-        for what, asked in (
-            ("labels", self.labels),
-            ("class_weights", self.class_weights),
-            ("loss.label_smoothing", self.loss.label_smoothing),
-            ("loss.z_loss", self.loss.z_loss),
-        ):
-            if asked:
-                raise ValueError(f"{what}: a task of kind {self.kind} has no labels; leave it out")
-        return self
 
 
 class RuntimeConfig(ExecutionConfig):
@@ -357,53 +197,3 @@ def _check_training(recipe: Recipe) -> None:
                 require_transfer(phase.optimizer)
     except RecipeError as error:
         raise ValueError(error.message) from None
-
-
-def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
-    """Recipe file + `key.path=value` overrides -> Recipe.
-
-    Data paths that are not found from the current folder but from the recipe's become absolute, and what
-    `pretrain.from` says of the model is written out, so that a Recipe stands by itself. Raises RecipeError with all
-    faults, and ModelFileError when `pretrain.from` is no model.
-    """
-    path = Path(path)
-    values = config.apply_overrides(config.read_yaml(path), overrides)
-    values = described(anchored(values, path.resolve().parent))
-    if isinstance(values.get("model"), dict):
-        values["model"].setdefault("kind", "decoder")
-    return config.build(Recipe, values, str(path))
-
-
-def anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A recipe's values with the files that it names looked for in `folder` too, where they are not found from here."""
-    for keys in _PATHS:
-        _anchor_all(values, keys.split("."), folder)
-    return values
-
-
-def _anchor_all(values: Any, keys: Sequence[str], folder: Path) -> None:
-    """Anchor the path or list of paths under a chain of keys; other shapes are left for the check of the recipe."""
-    if isinstance(values, list):
-        for each in values:
-            _anchor_all(each, keys, folder)
-    elif isinstance(values, dict):
-        key, *inner = keys
-        found = values.get(key)
-        if inner:
-            _anchor_all(found, inner, folder)
-        elif isinstance(found, str):
-            values[key] = _anchor(found, folder)
-        elif isinstance(found, list):
-            values[key] = [_anchor(path, folder) if isinstance(path, str) else path for path in found]
-
-
-def _anchor(path: str, folder: Path) -> str:
-    """`path` below `folder` when it leads somewhere from there but not from the current folder; else as it is."""
-    if not path or "\0" in path or "://" in path or _leads_somewhere(path):
-        return path
-    below = str(folder / path)
-    return below if _leads_somewhere(below) else path
-
-
-def _leads_somewhere(path: str) -> bool:
-    return os.path.lexists(path) or next(glob.iglob(path, recursive=True), None) is not None

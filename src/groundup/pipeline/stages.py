@@ -31,18 +31,9 @@ from groundup.pipeline import adapters
 from groundup.pipeline.benchmarks import contaminated, evaluate_identity, task_sets
 from groundup.pipeline.completion import complete_with
 from groundup.pipeline.context import Context
+from groundup.pipeline.instruction import build_instruct, instruct_identity
 from groundup.pipeline.lambda_stage import build_lambda, lambda_identity
-from groundup.pipeline.phases import (
-    build_instruct,
-    build_pretrain,
-    instruct_identity,
-    learned_weights,
-    model_with,
-    pretrain_identity,
-    text_rows,
-    trained_model,
-    trained_weights,
-)
+from groundup.pipeline.mixtures import text_rows
 from groundup.pipeline.preferences import (
     build_comparisons,
     build_preferences,
@@ -53,6 +44,7 @@ from groundup.pipeline.preferences import (
     preferences_identity,
     reference_identity,
 )
+from groundup.pipeline.pretraining import build_pretrain, pretrain_identity
 from groundup.pipeline.recipe import Recipe
 from groundup.pipeline.task import (
     build_examples,
@@ -62,6 +54,7 @@ from groundup.pipeline.task import (
     measure_task,
     task_identity,
 )
+from groundup.pipeline.trained import learned_weights, model_with, trained_model, trained_weights
 from groundup.tokens import JoinedRows, Rows
 from groundup.train.settings import dtype_of
 

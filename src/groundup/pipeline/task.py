@@ -20,8 +20,10 @@ from groundup.log import logger
 from groundup.models import EncoderConfig, Labeller, LabellerConfig, WeightedLossConfig
 from groundup.parallel.compile import uncompiled
 from groundup.pipeline.context import Context
-from groundup.pipeline.phases import rows_per_step, run_phase, trained_weights
-from groundup.pipeline.recipe import TaskConfig
+from groundup.pipeline.mixtures import rows_per_step
+from groundup.pipeline.phases import run_phase
+from groundup.pipeline.task_config import TaskConfig
+from groundup.pipeline.trained import trained_weights
 from groundup.tokens import Mixture, MixtureSource, PackedExamples
 from groundup.train.loading import load_weights
 from groundup.train.start import start_from_pretrained
