@@ -122,7 +122,7 @@ def test_packed_conversations_learn_as_if_each_had_a_row(lengths: list[int], row
 def on_a_rank(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     mesh = join(
-        ParallelConfig(data_parallel=2),
+        ParallelConfig(),
         Rank(rank=rank, world_size=2, local_rank=rank, address="127.0.0.1", port=port),
         "cpu",
     )
