@@ -22,7 +22,15 @@ from groundup.config import digest
 from groundup.errors import ModelFileError
 from groundup.export.architecture import read_architecture
 from groundup.export.gguf import read_gguf
-from groundup.export.weights import TensorFacts, TensorFiles, fault, find_weights, read_json, require_weights
+from groundup.export.weights import (
+    TensorFacts,
+    TensorFiles,
+    fault,
+    find_weights,
+    read_json,
+    refuse_pickles,
+    require_weights,
+)
 from groundup.models import Decoder, Layout, NetworkConfig, check_shapes, full_names, gathered, holders, own_shapes
 from groundup.stage import hash_file
 
@@ -83,6 +91,7 @@ def model_folder(path: Path) -> Path:
     for folder in (path, path / "model"):
         if (folder / CONFIG).is_file():
             return folder
+    refuse_pickles(path)
     if not path.is_dir():
         what = "is a file" if path.exists() else "is not there"
         raise fault(path, f"{what}; give the folder of a Hugging Face model, or of a run (work/runs/<name>)")

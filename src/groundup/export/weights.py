@@ -66,10 +66,15 @@ def find_weights(folder: Path) -> dict[str, TensorFacts]:
         return read_header(folder / WEIGHTS)
     if (folder / INDEX).is_file():
         return _read_shards(folder)
-    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLE_ENDINGS)
-    if pickles:
-        raise fault(folder / pickles[0], f"a pickle can run code when opened, so it is not; convert it to {WEIGHTS}")
+    refuse_pickles(folder)
     raise fault(folder, f"no {WEIGHTS} here; give a folder with a Hugging Face model, or a run")
+
+
+def refuse_pickles(path: Path) -> None:
+    """Raise ModelFileError when `path` is a pickle, or a folder with one in it."""
+    for each in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if each.suffix in PICKLE_ENDINGS and each.is_file():
+            raise fault(each, f"a pickle can run code when opened, so it is not; convert it to {WEIGHTS}")
 
 
 def _read_shards(folder: Path) -> dict[str, TensorFacts]:
