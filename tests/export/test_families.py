@@ -125,17 +125,22 @@ def test_the_classic_transformer_is_exported(placement: str) -> None:
 
 
 @torch.no_grad()
-def test_files_of_a_bare_body_and_of_older_times_are_read(tmp_path: Path) -> None:
-    """As the files of GPT-2 are: no prefix, masks beside the weights."""
+@pytest.mark.parametrize("of_masks", [torch.float32, torch.uint8, torch.bool])
+def test_files_of_a_bare_body_and_of_older_times_are_read(of_masks: torch.dtype, tmp_path: Path) -> None:
+    """As the files of GPT-2 are: no prefix, masks beside the weights, in the format of their day."""
     model = native(random_values("gpt2", 2), 2)
     model.save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     bare = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
-    bare["h.0.attn.bias"] = torch.ones(1, 1, 4, 4)
+    bare["h.0.attn.bias"] = torch.ones(1, 1, 4, 4, dtype=of_masks)
     save_file(bare, tmp_path / "model.safetensors")
     loaded = load_model(tmp_path, need_tokenizer=False)
     tokens = tokens_of(loaded.model.config.context_length)
     same(loaded.logits(tokens), model(tokens).logits)
+    whole_numbers = torch.ones_like(bare["h.0.ln_1.weight"], dtype=torch.int64)
+    save_file({**bare, "h.0.ln_1.weight": whole_numbers}, tmp_path / "model.safetensors")
+    with pytest.raises(ModelFileError, match="is I64; read are F64, F32, F16, BF16"):
+        load_model(tmp_path, need_tokenizer=False)
 
 
 def test_the_switches_of_the_guide_are_the_families() -> None:

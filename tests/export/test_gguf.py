@@ -28,8 +28,8 @@ KINDS: dict[str, dict[str, Any]] = {
 VOCAB = 40
 
 
-def make(kind: str) -> Decoder:
-    model = build_model(DecoderConfig(**{**SIZES, **KINDS[kind]}), VOCAB)
+def make(kind: str, **switches: Any) -> Decoder:
+    model = build_model(DecoderConfig(**{**SIZES, **KINDS[kind], **switches}), VOCAB)
     model.initialise(4)
     random = torch.Generator().manual_seed(5)
     with torch.no_grad():
@@ -54,6 +54,16 @@ def test_a_file_gives_the_logits_of_its_model(kind: str, form: str, tolerance: f
     loaded = load_model(write(tmp_path, file_of(model, form, kind)), need_tokenizer=False)
     tokens = torch.randint(0, VOCAB, (2, 20), generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(loaded.logits(tokens), model(tokens), atol=tolerance, rtol=0.0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("kind", "switches"), [("llama", {"ffn_bias": True}), ("llama", {}), ("qwen3", {})])
+def test_biases_are_known_by_their_tensors(kind: str, switches: dict[str, Any], tmp_path: Path) -> None:
+    """llama.cpp turns the rows of biases as it turns those of matrices, and says of neither that it is there."""
+    model = make(kind, attention_bias="all", **switches)
+    loaded = load_model(write(tmp_path, file_of(model, architecture=kind)), need_tokenizer=False)
+    tokens = torch.arange(30)[None]
+    torch.testing.assert_close(loaded.logits(tokens), model(tokens), atol=1e-6, rtol=0.0)
 
 
 @torch.no_grad()

@@ -118,7 +118,8 @@ def test_a_run_goes_on_from_the_weights(tmp_path: Path, folder: Path) -> None:
 def test_a_model_that_cannot_be_exported_is_refused_before_any_work(tmp_path: Path) -> None:
     path = tiny.write_recipe(tmp_path)
     recipe = load_recipe(path, ["model.norm=layer"])
-    with pytest.raises(ModelFileError, match=r"no Hugging Face layout has such a model; .* does not know norm: layer"):
+    remedy = r"no Hugging Face layout has such a model; .* does not know norm: layer; change it, or stop at `evaluate`"
+    with pytest.raises(RecipeError, match=f"^model: {remedy}"):
         groundup.run(recipe)
     assert not (tmp_path / "work" / "stages").exists()
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from groundup.export.adapter import CONFIG, ENDINGS, PREFIX, WEIGHTS
 from groundup.export.source import ModelSource
-from groundup.export.weights import TensorFiles, fault, read_header, read_json
+from groundup.export.weights import TensorFiles, fault, read_header, read_json, require_weights
 from groundup.models import DoRAConfig, LoRAConfig, LowRankConfig, layout_of
 from groundup.models.adapters import Adapter
 
@@ -38,6 +38,7 @@ def with_adapter(source: ModelSource, folder: Path) -> ModelSource:
     if not path.is_file():
         raise fault(path, "not there; an adapter folder has it beside adapter_config.json")
     facts = read_header(path)
+    require_weights(facts)
     files = TensorFiles(facts)
     layout = layout_of(source.config)
     adapters: dict[str, Adapter] = {}

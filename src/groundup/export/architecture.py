@@ -26,16 +26,21 @@ NO_EFFECT = frozenset(
     | {"bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "sep_token_id", "tokenizer_class", "prefix"}
     | {"use_cache", "initializer_range", "attention_dropout", "sliding_window", "max_window_layers", "is_decoder"}
     | {"return_dict", "output_attentions", "output_hidden_states", "chunk_size_feed_forward", "id2label", "label2id"}
-    | {"problem_type", "finetuning_task", "task_specific_params", "cross_attention_hidden_size"}
+    | {"problem_type", "finetuning_task", "task_specific_params", "cross_attention_hidden_size", "num_labels"}
     | {"dropout", "activation_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_type", "summary_use_proj"}
-    | {
-        "summary_activation",
-        "summary_proj_to_labels",
-        "summary_first_dropout",
-    }
-    | {"is_llama_config"}
+    | {"summary_activation", "summary_proj_to_labels", "summary_first_dropout"}
+    | {"is_llama_config", "transformers.js_config", "unsloth_fixed", "unsloth_version", "max_sequence_length"}
+    | {"n_special", "predict_special_tokens", "output_past", "_num_labels", "pretraining_tp", "eos_token_ids"}
 )
-"""Keys that leave the logits as they are (dropout and such matter in training only)."""
+"""Keys that leave the logits as they are (dropout and such matter in training only); the last are of single makers."""
+OF_GENERATION = frozenset(
+    {"max_length", "max_new_tokens", "min_length", "min_new_tokens", "do_sample", "early_stopping", "temperature"}
+    | {"num_beams", "num_beam_groups", "num_return_sequences", "diversity_penalty", "length_penalty"}
+    | {"top_k", "top_p", "min_p", "typical_p", "repetition_penalty", "no_repeat_ngram_size", "bad_words_ids"}
+    | {"encoder_no_repeat_ngram_size", "forced_bos_token_id", "forced_eos_token_id", "suppress_tokens"}
+    | {"begin_suppress_tokens", "exponential_decay_length_penalty", "output_scores", "return_dict_in_generate"}
+)
+"""What older versions of transformers wrote into config.json and now have in generation_config.json."""
 
 
 def read_architecture(values: Mapping[str, Any], where: Path) -> tuple[NetworkConfig, int, Layout]:
@@ -74,7 +79,7 @@ def _build(values: ConfigValues, layout: Layout, where: Path) -> NetworkConfig:
     values.promise("add_cross_attention", False)
     values.promise("quantization_config")
     values.promise("rope_interleaved", False)
-    known = values.asked | NO_EFFECT | layout.no_effect | set(REMOTE_CODE) | {"vocab_size"}
+    known = values.asked | NO_EFFECT | OF_GENERATION | layout.no_effect | set(REMOTE_CODE) | {"vocab_size"}
     for key, value in values.values.items():
         if key not in known and value not in (None, False, [], {}):
             raise ModelFileError(

@@ -181,5 +181,8 @@ def _values(metadata: Mapping[str, Any], entries: Mapping[str, Entry], path: Pat
         "rms_norm_eps": float(f"{required('attention.layer_norm_rms_epsilon'):.6g}"),
         "rope_theta": float(metadata.get(f"{kind}.rope.freq_base", 10_000.0)),
         "tie_word_embeddings": "output.weight" not in entries,
+        # Known by their tensors only; Qwen2 has its biases without being told.
+        **({"attention_bias": "blk.0.attn_q.bias" in entries} if kind != "qwen2" else {}),
+        **({"mlp_bias": "blk.0.ffn_up.bias" in entries} if kind == "llama" else {}),
         **({} if factor is None else {"rope_scaling": {"rope_type": "linear", "factor": factor}}),
     }

@@ -22,7 +22,15 @@ from groundup.config import digest
 from groundup.errors import ModelFileError
 from groundup.export.architecture import read_architecture
 from groundup.export.gguf import read_gguf
-from groundup.export.weights import TensorFacts, TensorFiles, fault, find_weights, read_json
+from groundup.export.weights import (
+    TensorFacts,
+    TensorFiles,
+    fault,
+    find_weights,
+    read_json,
+    refuse_pickles,
+    require_weights,
+)
 from groundup.models import Decoder, Layout, NetworkConfig, check_shapes, full_names, gathered, holders, own_shapes
 from groundup.stage import hash_file
 
@@ -83,6 +91,7 @@ def model_folder(path: Path) -> Path:
     for folder in (path, path / "model"):
         if (folder / CONFIG).is_file():
             return folder
+    refuse_pickles(path)
     if not path.is_dir():
         what = "is a file" if path.exists() else "is not there"
         raise fault(path, f"{what}; give the folder of a Hugging Face model, or of a run (work/runs/<name>)")
@@ -96,6 +105,7 @@ def _open_folder(folder: Path) -> ModelSource:
     facts = find_weights(folder)
     _check_size(config, vocab_size, {name: fact.shape for name, fact in facts.items()}, folder / CONFIG)
     _check(config, vocab_size, {name: fact.shape for name, fact in facts.items()}, layout, folder)
+    require_weights(facts, layout.buffers)
     read = TensorFiles(facts).read
     _check_copies(config, facts, layout, read, folder)
     files = (folder / CONFIG, *sorted({fact.path for fact in facts.values()}))

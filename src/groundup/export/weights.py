@@ -31,7 +31,11 @@ from groundup.errors import ModelFileError
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 HEADER_LIMIT_BYTES = 100_000_000
-ELEMENT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+WEIGHT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+"""Number formats of weights, and bytes of a number."""
+BESIDE_BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "U16": 2, "I32": 4, "U32": 4, "I64": 8, "U64": 8}
+"""Of what older files hold beside weights: masks, numbers of positions."""
+ELEMENT_BYTES = {**WEIGHT_BYTES, **BESIDE_BYTES}
 PICKLE_ENDINGS = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".distcp")
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.safetensors")
 _PATH_CHARACTERS = 60
@@ -62,10 +66,15 @@ def find_weights(folder: Path) -> dict[str, TensorFacts]:
         return read_header(folder / WEIGHTS)
     if (folder / INDEX).is_file():
         return _read_shards(folder)
-    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLE_ENDINGS)
-    if pickles:
-        raise fault(folder / pickles[0], f"a pickle can run code when opened, so it is not; convert it to {WEIGHTS}")
+    refuse_pickles(folder)
     raise fault(folder, f"no {WEIGHTS} here; give a folder with a Hugging Face model, or a run")
+
+
+def refuse_pickles(path: Path) -> None:
+    """Raise ModelFileError when `path` is a pickle, or a folder with one in it."""
+    for each in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if each.suffix in PICKLE_ENDINGS and each.is_file():
+            raise fault(each, f"a pickle can run code when opened, so it is not; convert it to {WEIGHTS}")
 
 
 def _read_shards(folder: Path) -> dict[str, TensorFacts]:
@@ -123,7 +132,7 @@ def _tensor_facts(path: Path, name: str, entry: Any) -> tuple[TensorFacts, tuple
     if any(type(number) is not int or number < 0 for number in numbers):
         raise fault(path, f"tensor '{name[:50]}' has no usable shape or offsets; copy the file again")
     if not isinstance(dtype, str) or dtype not in ELEMENT_BYTES:
-        raise fault(path, f"tensor '{name[:50]}' is {str(dtype)[:12]}; read are {', '.join(ELEMENT_BYTES)}: convert it")
+        raise fault(path, f"tensor '{name[:50]}' is {str(dtype)[:12]}; read are {', '.join(WEIGHT_BYTES)}: convert it")
     if math.prod(shape) * ELEMENT_BYTES[dtype] != end - begin:
         raise fault(
             path, f"tensor '{name[:50]}': {str(shape)[:30]} x {dtype} is not {end - begin} bytes; copy it again"
@@ -143,6 +152,14 @@ def _check_spans(path: Path, spans: list[tuple[int, int, str]], data_bytes: int)
         raise fault(path, f"{position} bytes of weights declared, {data_bytes} are there; cut off, copy it again")
     if position < data_bytes:
         raise fault(path, f"{data_bytes - position} bytes behind the last tensor; refused, copy it again")
+
+
+def require_weights(facts: Mapping[str, TensorFacts], beside: tuple[str, ...] = ()) -> None:
+    """Raise ModelFileError unless all are in a number format of weights, but those whose names end in `beside`."""
+    for name, fact in facts.items():
+        if fact.dtype not in WEIGHT_BYTES and not name.endswith(beside):
+            known = ", ".join(WEIGHT_BYTES)
+            raise fault(fact.path, f"tensor '{name[:50]}' is {fact.dtype}; read are {known}: convert it")
 
 
 class TensorFiles:

@@ -35,7 +35,7 @@ def layout_of(config: NetworkConfig) -> Layout:
     nearest = min(of_kind, key=lambda layout: len(layout.obstacles(config)))
     raise ModelFileError(
         f"no Hugging Face layout has such a model; the nearest, {nearest.model_type}, does not know "
-        f"{', '.join(nearest.obstacles(config))[:90]}"
+        f"{', '.join(nearest.obstacles(config))[:70]}"
     )
 
 

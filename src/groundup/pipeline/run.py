@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup import config, stage, tokens
-from groundup.errors import GroundupError, RecipeError, ResourceError, resource_errors
+from groundup.errors import GroundupError, ModelFileError, RecipeError, ResourceError, resource_errors
 from groundup.log import dispensable, logger
 from groundup.models import DecoderConfig, layout_of
 from groundup.parallel import Ranks, check_layout, contact, float8
@@ -132,7 +132,15 @@ def _require(recipe: Recipe, until: str, ranks: Ranks | None) -> None:
     require_tune(recipe)
     require_tasks(recipe)
     if until == VERBS["export"] and isinstance(recipe.model, DecoderConfig):
-        layout_of(recipe.model)
+        _require_layout(recipe.model)
+
+
+def _require_layout(model: DecoderConfig) -> None:
+    """Raise RecipeError when the model can be trained, but not be written as other engines read it."""
+    try:
+        layout_of(model)
+    except ModelFileError as error:
+        raise RecipeError(f"model: {error.message}; change it, or stop at `evaluate`") from None
 
 
 def _require_ranks(recipe: Recipe, ranks: Ranks | None) -> None:

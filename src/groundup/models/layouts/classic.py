@@ -56,8 +56,13 @@ def _fields(
         "qk_norm": False,
         "attention_bias": "all",
         "ffn_bias": True,
-        "tied": values.get("tie_word_embeddings", True),
+        "tied": values.flag("tie_word_embeddings", True),
     }
+
+
+def _common(hidden: str, layers: str, heads: str) -> dict[str, str]:
+    """By the keys that a class has for them: what transformers takes from a file as well."""
+    return {hidden: "hidden_size", layers: "num_hidden_layers", heads: "num_attention_heads"}
 
 
 def _gpt2_parts(config: DecoderConfig) -> dict[str, Part]:
@@ -104,8 +109,10 @@ def _write_gpt2(config: DecoderConfig) -> dict[str, Any]:
 
 
 def _read_gpt2(values: ConfigValues) -> dict[str, Any]:
+    values.common = {"n_positions": "max_position_embeddings", **_common("n_embd", "n_layer", "n_head")}
     values.promise("scale_attn_weights", True)
     values.promise("scale_attn_by_inverse_layer_idx", False)
+    values.promise("reorder_and_upcast_attn", False, True)  # the same scores where all is float32
     fields = _fields(values, "n_positions", 1024, "n_embd", "n_layer", "n_head")
     values.promise("n_ctx", fields["context_length"])
     hidden = fields["hidden_size"]
@@ -161,6 +168,7 @@ def _write_xglm(config: DecoderConfig) -> dict[str, Any]:
 
 
 def _read_xglm(values: ConfigValues) -> dict[str, Any]:
+    values.common = _common("d_model", "num_layers", "attention_heads")
     fields = _fields(values, "max_position_embeddings", 2048, "d_model", "num_layers", "attention_heads")
     padding, context = values.get("pad_token_id", 0), fields["context_length"]
     if type(padding) is not int or type(context) is not int or 2 <= padding < 2 + context:
@@ -173,7 +181,7 @@ def _read_xglm(values: ConfigValues) -> dict[str, Any]:
         "ffn_size": values.required("ffn_dim"),
         "activation": values.activation("activation_function", "gelu"),
         "norm_epsilon": TORCH_EPSILON,
-        "scale_embedding": values.get("scale_embedding", True),
+        "scale_embedding": values.flag("scale_embedding", True),
     }
 
 
@@ -206,11 +214,11 @@ def _read_opt(values: ConfigValues) -> dict[str, Any]:
     values.promise("word_embed_proj_dim", fields["hidden_size"])
     values.promise("_remove_final_layer_norm", False)
     values.promise("layer_norm_elementwise_affine", True)
-    biases = values.get("enable_bias", True)
+    biases = values.flag("enable_bias", True)
     return {
         **fields,
         "positions": "learned",
-        "norm_placement": "before" if values.get("do_layer_norm_before", True) else "after",
+        "norm_placement": "before" if values.flag("do_layer_norm_before", True) else "after",
         "ffn_size": values.required("ffn_dim"),
         "activation": values.activation("activation_function", "relu"),
         "attention_bias": "all" if biases else "none",

@@ -26,6 +26,10 @@ def decoder_layout(
 ) -> Layout:
     """The layout of a decoder; a tied model may bring a copy of its table as output matrix."""
 
+    def read_causal(values: ConfigValues) -> dict[str, Any]:
+        values.promise("is_causal", True)  # false: transformers lets every position see later ones
+        return read(values)
+
     def all_limits(config: DecoderConfig) -> list[str]:
         folded = config.scale_embedding and config.tied and not scales_embedding
         return (["scale_embedding with tied: true"] if folded else []) + limits(config)
@@ -40,7 +44,7 @@ def decoder_layout(
         DecoderConfig,
         parts,
         write,
-        read,
+        read_causal,
         prefix,
         switches=switches,
         limits=all_limits,

@@ -87,9 +87,13 @@ class ConfigValues:
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.values = values
         self.asked: set[str] = set()
+        self.common: Mapping[str, str] = {}
+        """Key -> the name that other classes have for it, which a file may use as well."""
 
     def get(self, key: str, default: Any = None) -> Any:
         """A value, or what transformers takes where there is none."""
+        if key not in self.values:
+            key = self.common.get(key, key)
         self.asked.add(key)
         value = self.values.get(key)
         return default if value is None else value
@@ -101,11 +105,25 @@ class ConfigValues:
             raise ModelFileError(f"no '{key}', so the model's shape is not known; copy the model again")
         return value
 
+    def flag(self, key: str, default: bool) -> bool:
+        """True or false, or what transformers takes for a key that is missing. Raises ModelFileError.
+
+        A null is refused: older versions took it for false, newer ones refuse it too.
+        """
+        given = self.get(key) if key in self.values else default
+        if type(given) is not bool:
+            raise ModelFileError(f"{key} = {str(given)[:30]!r} is neither true nor false; copy the model again")
+        return given
+
     def promise(self, key: str, *allowed: Any) -> None:
-        """Raise ModelFileError unless the value is one that this decoder computes; none at all is that too."""
+        """Raise ModelFileError unless the value is one that this decoder computes; none at all is that too.
+
+        A null in place of true is not: transformers takes it for false.
+        """
         self.asked.add(key)
         value = self.values.get(key)
-        if value is not None and not any(value == one and type(value) is type(one) for one in allowed):
+        absent = value is None and (key not in self.values or allowed[:1] != (True,))
+        if not absent and not any(value == one and type(value) is type(one) for one in allowed):
             only = repr(allowed[0]) if allowed else "none"
             raise ModelFileError(f"{key} = {str(value)[:30]!r} is not supported, only {only}; use another model")
 

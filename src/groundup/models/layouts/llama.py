@@ -93,17 +93,14 @@ def _read(values: ConfigValues, context_length: int, absent_kv_heads: int | None
         "ffn_size": values.required("intermediate_size"),
         "activation": values.activation("hidden_act", "silu"),
         "qk_norm": False,
-        "tied": values.get("tie_word_embeddings", False),
+        "tied": values.flag("tie_word_embeddings", False),
         "norm_epsilon": values.get("rms_norm_eps", 1e-6),
         **read_rope(values),
     }
 
 
 def _bias(values: ConfigValues) -> str:
-    given = values.get("attention_bias", False)
-    if type(given) is not bool:
-        raise ModelFileError(f"attention_bias = {str(given)[:30]!r} is neither true nor false; copy the model again")
-    return "all" if given else "none"
+    return "all" if values.flag("attention_bias", False) else "none"
 
 
 def _write_llama(config: DecoderConfig) -> dict[str, Any]:
@@ -111,10 +108,9 @@ def _write_llama(config: DecoderConfig) -> dict[str, Any]:
 
 
 def _read_llama(values: ConfigValues) -> dict[str, Any]:
-    values.promise("pretraining_tp", 1)
     values.promise("use_sliding_window", False)
     _no_layer_types(values)
-    return {**_read(values, 2048), "attention_bias": _bias(values), "ffn_bias": values.get("mlp_bias", False)}
+    return {**_read(values, 2048), "attention_bias": _bias(values), "ffn_bias": values.flag("mlp_bias", False)}
 
 
 def _no_layer_types(values: ConfigValues) -> None:
@@ -157,25 +153,30 @@ def _write_windows(config: DecoderConfig) -> dict[str, Any]:
 
 
 def _read_windows(values: ConfigValues, num_layers: Any) -> dict[str, Any]:
-    used, window = values.get("use_sliding_window", False), values.get("sliding_window", 4096)
+    used = values.flag("use_sliding_window", False)
+    # A null here means no window; only where the key is missing is it transformers' default.
+    window = values.get("sliding_window") if "sliding_window" in values.values else 4096
     first, kinds = values.get("max_window_layers", 28), values.get("layer_types")
-    if type(num_layers) is not int or type(first) is not int or type(used) is not bool:
-        raise ModelFileError(
-            f"use_sliding_window {str(used)[:20]!r}, max_window_layers {str(first)[:20]!r}: copy the model again"
-        )
+    if type(num_layers) is not int or type(first) is not int:
+        raise ModelFileError(f"max_window_layers {str(first)[:20]!r} is no number of layers; copy the model again")
     if kinds is None:
         # Cut, so that a damaged number of layers is refused by its own check and not by memory.
         layers = range(min(num_layers, len(_SANE)))
-        kinds = ["sliding_attention" if used and layer >= first else "full_attention" for layer in layers]
+        slides = used and window is not None
+        kinds = ["sliding_attention" if slides and layer >= first else "full_attention" for layer in layers]
     if not isinstance(kinds, list) or any(kind not in ("full_attention", "sliding_attention") for kind in kinds):
         raise ModelFileError(
             f"layer_types {str(kinds)[:40]} are not full_attention or sliding_attention; not supported"
         )
+    if values.get("layer_types") is not None and len(kinds) != num_layers:
+        raise ModelFileError(f"layer_types names {len(kinds)} layers, num_hidden_layers {num_layers}; export it again")
     full = tuple(layer for layer, kind in enumerate(kinds) if kind == "full_attention")
     if len(full) == len(kinds):
         return {}
     if not used:
         raise ModelFileError("layer_types has sliding_attention, but use_sliding_window is false; export it again")
+    if window is None:
+        raise ModelFileError("layer_types has sliding_attention, but sliding_window is null; export it again")
     return {"sliding_window": window, "full_attention_layers": full}
 
 

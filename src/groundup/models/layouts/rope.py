@@ -59,11 +59,20 @@ def read_rope(values: ConfigValues) -> dict[str, Any]:
         )
     scaling = older or newer
     kind = _kind(scaling)
-    unknown = sorted(scaling.keys() - {"rope_type", "type", "rope_theta"} - _KEYS.get(kind, frozenset()))
+    values.promise("partial_rotary_factor", 1.0, 1)
+    values.get("original_max_position_embeddings")  # no way of scaling but those that ask for it looks at it
+    unknown = sorted(_telling(scaling) - {"rope_type", "type", "rope_theta"} - _KEYS.get(kind, frozenset()))
     if kind not in _KEYS or unknown:
         what = f"key {unknown[0][:30]!r} of {kind[:20]!r}" if kind in _KEYS else f"rope_type {kind[:30]!r}"
         raise ModelFileError(f"{what} in rope_parameters is not supported; known are {', '.join(_KEYS)}")
     return {"rope_theta": _theta(values, newer, older), "rope_scaling": _scaling(kind, scaling, values)}
+
+
+def _telling(scaling: dict[str, Any]) -> set[str]:
+    """Keys that may say something: not those without a value, that rotate all of a head, or that no kind looks at."""
+    whole = {"partial_rotary_factor"} if scaling.get("partial_rotary_factor") == 1 else set()
+    given = {key for key, value in scaling.items() if value is not None}
+    return given - whole - {"original_max_position_embeddings", "finetuned"}
 
 
 def _kind(scaling: dict[str, Any]) -> str:
@@ -72,19 +81,19 @@ def _kind(scaling: dict[str, Any]) -> str:
 
 def _theta(values: ConfigValues, newer: dict[str, Any], older: dict[str, Any]) -> Any:
     outside = values.get("rope_theta")
-    inside = newer.get("rope_theta", older.get("rope_theta"))
-    if inside is not None and outside is not None and inside != outside:
-        raise ModelFileError(f"two values of rope_theta, {inside} and {outside}; export the model again")
-    theta = inside if inside is not None else outside if outside is not None else FIRST_LLAMA_THETA
+    inside = (older or newer).get("rope_theta")  # of two mappings transformers reads the older one only
+    theta = next((value for value in (inside, outside) if value is not None), FIRST_LLAMA_THETA)
+    other = next((value for value in (outside, newer.get("rope_theta")) if value not in (None, theta)), None)
+    if other is not None:
+        raise ModelFileError(f"two values of rope_theta, {theta} and {other}; export the model again")
     return float(theta) if type(theta) is int else theta
 
 
 def _scaling(kind: str, scaling: dict[str, Any], values: ConfigValues) -> dict[str, Any] | None:
     if kind == "default":
         return None
-    found = {"kind": kind, **{key: value for key, value in scaling.items() if value is not None}}
-    for key in ("rope_type", "type", "rope_theta", "original_max_position_embeddings", "mscale", "mscale_all_dim"):
-        found.pop(key, None)
+    own = _KEYS[kind] - {"original_max_position_embeddings", "mscale", "mscale_all_dim"}
+    found = {"kind": kind, **{key: value for key, value in scaling.items() if key in own and value is not None}}
     if kind in ("yarn", "llama3"):
         # A key outside goes before one inside, as transformers has it.
         inside = scaling.get("original_max_position_embeddings") or values.get("max_position_embeddings")
