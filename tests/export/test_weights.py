@@ -80,6 +80,13 @@ def test_a_departure_from_the_format_is_refused(
     assert "\n" not in caught.value.message
 
 
+def test_whole_numbers_are_no_weights_but_may_lie_beside_them(tmp_path: Path) -> None:
+    save_file({"w": torch.ones(2), "x.ids": torch.arange(3)}, tmp_path / "model.safetensors")
+    assert find_weights(tmp_path, unread=("x.ids",))["w"].shape == (2,)
+    with pytest.raises(ModelFileError, match=r"tensor 'x\.ids' is I64"):
+        find_weights(tmp_path, unread=(".other",))
+
+
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 30])
 def test_a_stump_is_refused(tmp_path: Path, size: int) -> None:
     path = write(tmp_path / "model.safetensors", {"w": entry([2, 2], 0, 16)})

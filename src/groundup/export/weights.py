@@ -32,6 +32,8 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 HEADER_LIMIT_BYTES = 100_000_000
 ELEMENT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+WHOLE_BYTES = {"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+"""Numbers that no weight is of; older files hold positions and masks so."""
 PICKLE_ENDINGS = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".distcp")
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.safetensors")
 _PATH_CHARACTERS = 60
@@ -53,22 +55,22 @@ def fault(path: Path, text: str) -> ModelFileError:
     return ModelFileError(f"{shown}: {text}")
 
 
-def find_weights(folder: Path) -> dict[str, TensorFacts]:
+def find_weights(folder: Path, unread: tuple[str, ...] = ()) -> dict[str, TensorFacts]:
     """All tensors that the weight files of `folder` declare, headers checked.
 
-    Raises ModelFileError when there is no safetensors file, or one is damaged, truncated or contradictory.
+    `unread`: ends of names of tensors that say nothing, which may be whole numbers too. Raises ModelFileError when there is no safetensors file, or one is damaged, truncated or contradictory.
     """
     if (folder / WEIGHTS).is_file():
-        return read_header(folder / WEIGHTS)
+        return read_header(folder / WEIGHTS, unread)
     if (folder / INDEX).is_file():
-        return _read_shards(folder)
+        return _read_shards(folder, unread)
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLE_ENDINGS)
     if pickles:
         raise fault(folder / pickles[0], f"a pickle can run code when opened, so it is not; convert it to {WEIGHTS}")
     raise fault(folder, f"no {WEIGHTS} here; give a folder with a Hugging Face model, or a run")
 
 
-def _read_shards(folder: Path) -> dict[str, TensorFacts]:
+def _read_shards(folder: Path, unread: tuple[str, ...]) -> dict[str, TensorFacts]:
     """Tensors over all shard files that the index names; each must lie in the folder under a plain name."""
     index = folder / INDEX
     weight_map = read_json(index).get("weight_map")
@@ -80,7 +82,7 @@ def _read_shards(folder: Path) -> dict[str, TensorFacts]:
             raise fault(index, f"'{name[:50]}' is no plain name of a shard in this folder; refused, export it again")
         if not (folder / name).is_file():
             raise fault(index, f"shard {name[:50]} is missing; copy the whole folder again")
-        for tensor, found in read_header(folder / name).items():
+        for tensor, found in read_header(folder / name, unread).items():
             if tensor in facts:
                 raise fault(folder / name, f"tensor '{tensor[:50]}' is in two shards; export the model again")
             facts[tensor] = found
@@ -90,8 +92,11 @@ def _read_shards(folder: Path) -> dict[str, TensorFacts]:
     return facts
 
 
-def read_header(path: Path) -> dict[str, TensorFacts]:
-    """The tensors that one safetensors file declares. Raises ModelFileError on any departure from the format."""
+def read_header(path: Path, unread: tuple[str, ...] = ()) -> dict[str, TensorFacts]:
+    """The tensors that one safetensors file declares. Raises ModelFileError on any departure from the format.
+
+    `unread`: as `find_weights` has it.
+    """
     size = path.stat().st_size
     with path.open("rb") as handle:
         start = handle.read(8)
@@ -107,13 +112,16 @@ def read_header(path: Path) -> dict[str, TensorFacts]:
     facts = {}
     spans = []
     for name, entry in header.items():
-        facts[name], span = _tensor_facts(path, name, entry)
+        known = ELEMENT_BYTES | WHOLE_BYTES if name.endswith(unread) else ELEMENT_BYTES
+        facts[name], span = _tensor_facts(path, name, entry, known)
         spans.append((*span, name))
     _check_spans(path, sorted(spans), size - 8 - length)
     return facts
 
 
-def _tensor_facts(path: Path, name: str, entry: Any) -> tuple[TensorFacts, tuple[int, int]]:
+def _tensor_facts(
+    path: Path, name: str, entry: Any, element_bytes: Mapping[str, int]
+) -> tuple[TensorFacts, tuple[int, int]]:
     """One entry of a header, checked by itself: known dtype, shape x dtype = bytes."""
     try:
         dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -122,9 +130,9 @@ def _tensor_facts(path: Path, name: str, entry: Any) -> tuple[TensorFacts, tuple
     numbers = [*shape, begin, end] if isinstance(shape, list) else [None]
     if any(type(number) is not int or number < 0 for number in numbers):
         raise fault(path, f"tensor '{name[:50]}' has no usable shape or offsets; copy the file again")
-    if not isinstance(dtype, str) or dtype not in ELEMENT_BYTES:
+    if not isinstance(dtype, str) or dtype not in element_bytes:
         raise fault(path, f"tensor '{name[:50]}' is {str(dtype)[:12]}; read are {', '.join(ELEMENT_BYTES)}: convert it")
-    if math.prod(shape) * ELEMENT_BYTES[dtype] != end - begin:
+    if math.prod(shape) * element_bytes[dtype] != end - begin:
         raise fault(
             path, f"tensor '{name[:50]}': {str(shape)[:30]} x {dtype} is not {end - begin} bytes; copy it again"
         )
