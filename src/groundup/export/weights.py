@@ -58,7 +58,8 @@ def fault(path: Path, text: str) -> ModelFileError:
 def find_weights(folder: Path, unread: tuple[str, ...] = ()) -> dict[str, TensorFacts]:
     """All tensors that the weight files of `folder` declare, headers checked.
 
-    `unread`: ends of names of tensors that say nothing, which may be whole numbers too. Raises ModelFileError when there is no safetensors file, or one is damaged, truncated or contradictory.
+    `unread`: ends of names of tensors that say nothing, which may be whole numbers too. Raises ModelFileError when
+    there is no safetensors file, or one is damaged, truncated or contradictory.
     """
     if (folder / WEIGHTS).is_file():
         return read_header(folder / WEIGHTS, unread)
