@@ -55,17 +55,29 @@ def test_nested_questions(tmp_path: Path) -> None:
             "question": "Where?",
             "answers": ["Oslo", "in Oslo"],
             "answer": "Oslo",
+            "spans": {"text": ["Oslo", "in Oslo"], "answer_start": [14, 11]},
         }
     ]
     assert (account["total"], account["accepted"], sum(account["rejected"].values())) == (3, 1, 2)
     found, account = converted(tmp_path, "squad", SQUAD, no_answer="unknown")
     assert [record["answer"] for record in found] == ["Oslo", "unknown"]
+    assert found[1]["spans"] == {"text": [], "answer_start": []}
+
+
+def test_answers_are_where_they_stand(tmp_path: Path) -> None:
+    """A wrong place, and none at all, are that of the first; what stands nowhere is no span."""
+    answers = [{"text": "Oslo", "answer_start": 3}, {"text": "Anna"}, {"text": "Rome", "answer_start": 0}]
+    record = {"id": "7", "context": "Anna lives in Oslo.", "question": "?", "answers": answers}
+    found, _ = converted(tmp_path, "squad", [record])
+    assert found[0]["spans"] == {"text": ["Oslo", "Anna"], "answer_start": [14, 0]}
 
 
 @pytest.mark.parametrize(("values", "answer"), [([FLAT], "x"), (CMRC, "北京")])
 def test_flat_and_chinese_questions(tmp_path: Path, values: Any, answer: str) -> None:
     found, _ = converted(tmp_path, "squad", values)
     assert [(record["answer"], record["answers"]) for record in found] == [(answer, [answer])]
+    start = {"x": [], "北京": [0]}[answer]
+    assert found[0]["spans"] == {"text": [answer] * len(start), "answer_start": start}
 
 
 def test_parallel_files(tmp_path: Path) -> None:

@@ -97,7 +97,9 @@ def _records(inputs: Sequence[str], keys: tuple[str, ...], account: Account) -> 
 
 
 def squad(inputs: Sequence[str], account: Account, options: Options) -> Iterator[Record]:
-    """Questions with their passage: `id`, `context`, `question`, `answers` (all of them) and `answer` (the first)."""
+    """Questions with their passage: `id`, `context`, `question`, `answers` (all of them), `answer` (the first), and
+    `spans`, where they stand, as a task of spans reads them.
+    """
     for values in _records(inputs, ("paragraphs", "context", "context_text"), account):
         for passage in _list(values, "paragraphs") if "paragraphs" in values else [values]:
             context = passage.get("context", passage.get("context_text"))
@@ -114,15 +116,37 @@ def _question(context: Any, asked: Mapping[str, Any], no_answer: str) -> Record 
     question = asked.get("question", asked.get("query_text"))
     if not isinstance(context, str) or not isinstance(question, str) or not question.strip():
         return "a question without text or passage"
-    found = asked.get("answers", [])
-    texts = found.get("text") if isinstance(found, Mapping) else found
-    texts = [each.get("text") if isinstance(each, Mapping) else each for each in texts or ()]
-    answers = list(dict.fromkeys(text for text in texts if isinstance(text, str) and text.strip()))
+    found = _answers(asked.get("answers"))
+    answers = list(dict.fromkeys(text for text, _ in found))
     if not answers and not no_answer:
         return "no answer (say --no-answer TEXT to keep such questions)"
     answers = answers or [no_answer]
-    id = str(asked.get("id", asked.get("query_id", "")))
-    return {"id": id, "context": context, "question": question, "answers": answers, "answer": answers[0]}
+    id, spans = str(asked.get("id", asked.get("query_id", ""))), _spans(found, context)
+    record = {"id": id, "context": context, "question": question, "answers": answers, "answer": answers[0]}
+    return {**record, "spans": {"text": [text for text, _ in spans], "answer_start": [start for _, start in spans]}}
+
+
+def _answers(found: Any) -> list[tuple[str, Any]]:
+    """Answers that are no empty text, each with where it starts, as far as that is said."""
+    if isinstance(found, Mapping) and isinstance(found.get("text"), list):
+        starts = found.get("answer_start")
+        pairs = list(zip_longest(found["text"], starts if isinstance(starts, list) else ()))
+    else:
+        listed = found if isinstance(found, list) else [found]
+        each = (one if isinstance(one, Mapping) else {"text": one} for one in listed)
+        pairs = [(one.get("text"), one.get("answer_start")) for one in each]
+    return [(text, start) for text, start in pairs if isinstance(text, str) and text.strip()]
+
+
+def _spans(found: Sequence[tuple[str, Any]], context: str) -> list[tuple[str, int]]:
+    """The answers that stand in the passage, each once; one of which the place is not said, or wrong, where it stands
+    first.
+    """
+    spans = []
+    for text, start in found:
+        stands = type(start) is int and start >= 0 and context.startswith(text, start)
+        spans.append((text, start if stands else context.find(text)))
+    return [(text, start) for text, start in dict.fromkeys(spans) if start >= 0]
 
 
 def parallel(inputs: Sequence[str], account: Account, options: Options) -> Iterator[Record]:

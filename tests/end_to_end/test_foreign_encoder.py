@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 import groundup
 from groundup import cli
@@ -59,6 +62,52 @@ def test_a_model_taken_as_it_is_learns_a_task(bert: Path, tmp_path: Path, capsys
     assert said["predictions"][0]["label"] == "wet"
     assert sum(said["predictions"][0]["probabilities"].values()) == pytest.approx(1.0)
     ask_in_every_way(result.folder, tmp_path, capsys)
+
+
+def without_heads(bert: Path, folder: Path, prefix: str) -> tuple[Path, dict[str, torch.Tensor]]:
+    """A folder as of BertModel, by transformers without a prefix in the names: (folder, its tensors by such names)."""
+    shutil.copytree(bert, folder)
+    tensors = load_file(folder / "model.safetensors")
+    body = {name.removeprefix("bert."): tensor for name, tensor in tensors.items() if name.startswith("bert.")}
+    # Older files hold the numbers of positions too, which are no weights.
+    written = {**body, "embeddings.position_ids": torch.arange(48)[None]}
+    save_file({f"{prefix}{name}": tensor for name, tensor in written.items()}, folder / "model.safetensors")
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**values, "architectures": ["BertModel"]}))
+    return folder, body
+
+
+def test_a_body_without_heads_learns_a_task(bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, body = without_heads(bert, tmp_path / "body", "")
+    result = run(folder, tmp_path, tokens=0)
+    summary = next(entry["summary"] for entry in result.stages if entry["name"] == "pretrain")
+    assert {name.partition(".")[0] for name in summary["new"]} == {"masked", "next_sentence"}
+    assert not any("pooler" in name or name.startswith("layers") for name in summary["new"])
+    weights = load_file(result.folder / "stages" / "pretrain" / summary["weights"])
+    assert torch.equal(weights["next_sentence.pooler.weight"], body["pooler.dense.weight"])
+    assert torch.equal(weights["layers.0.ffn.up.weight"], body["encoder.layer.0.intermediate.dense.weight"])
+    evaluation = json.loads((result.folder / "stages" / "evaluate" / "evaluation.json").read_text())
+    assert evaluation["accuracy"]["value"] > 0.9
+    untold = ("bits_per_byte", "perplexity", "token_accuracy")
+    assert all(evaluation[name]["value"] is None for name in untold), "its head for masked words has learnt nothing"
+    assert "next_sentence_accuracy" not in evaluation
+    for verb in (["generate", str(folder), "--fill-mask", "a [MASK]"], ["import", str(folder), str(tmp_path / "new")]):
+        assert cli.main(verb) == 4
+        assert "a body without a head" in capsys.readouterr().err
+
+
+def test_a_body_goes_on_with_masked_words(bert: Path, tmp_path: Path) -> None:
+    """What is trained is measured."""
+    folder, _ = without_heads(bert, tmp_path / "body", "bert.")
+    changes = {
+        "tokenizer": {},
+        "model": {"context_length": 32, "next_sentence": False},
+        "pretrain": {**PHASE, "from": str(folder), "tokens": 10 * 512, "masking": {}},
+    }
+    recipe = groundup.load_recipe(tiny.write_recipe(tmp_path, instruct=None, **changes))
+    result = groundup.run(recipe, "evaluate")
+    evaluation = json.loads((result.folder / "stages" / "evaluate" / "evaluation.json").read_text())
+    assert evaluation["bits_per_token"]["value"] > 0
 
 
 def ask_in_every_way(run_folder: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

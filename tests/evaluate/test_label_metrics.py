@@ -51,19 +51,3 @@ def test_spearman_knows_only_order(values: list[float]) -> None:
     if len(set(rounded.tolist())) > 1:
         assert m.spearman(rounded, rounded**3 + 5) == pytest.approx(1.0)
         assert m.spearman(rounded, -rounded) == pytest.approx(-1.0)
-
-
-@pytest.mark.parametrize(
-    ("predicted", "answers", "exact", "f1"),
-    [
-        ("The Eiffel Tower!", ["eiffel tower"], 1.0, 1.0),
-        ("in the Eiffel Tower", ["Eiffel Tower"], 0.0, 0.8),
-        ("1912", ["in 1912", "1912"], 1.0, 1.0),
-        ("", [], 1.0, 1.0),
-        ("something", [], 0.0, 0.0),
-        ("", ["Paris"], 0.0, 0.0),
-    ],
-)
-def test_answers_by_the_rules_of_squad(predicted: str, answers: list[str], exact: float, f1: float) -> None:
-    assert m.squad_exact(predicted, answers) == exact
-    assert m.squad_f1(predicted, answers) == pytest.approx(f1)

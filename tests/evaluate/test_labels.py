@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from groundup.evaluate import measure_labels
+from groundup.evaluate.labels import _metrics
 from groundup.inference import LabelPrediction, NumberPrediction, WordsPrediction, predict
 from groundup.models import EncoderConfig, LabelKind, LabellerConfig, LossConfig, WeightedLossConfig
 from groundup.tokens import (
@@ -92,6 +93,22 @@ def test_evaluation_and_prediction_agree(kind: LabelKind, tokenizer: Tokenizer, 
     part = measure_labels(model, rows, tokenizer, max_rows=1)
     assert len(part.predictions) < len(examples), "of long texts only those whose windows are all seen"
     assert part.metrics["loss"].n > 0
+
+
+def test_spans_are_judged_by_the_best_of_their_answers(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    def metrics(predicted: list[str], answers: list[list[str]]) -> dict[str, float]:
+        text = "the river bank of 北京 and the sea"
+        found = [tuple((answer, text.index(answer)) for answer in each) for each in answers]
+        examples = [Example(f"x:{i}", text, "where?", answers=each) for i, each in enumerate(found)]
+        write_examples(examples, "span", [], tokenizer, tmp_path, 48)
+        rows = PackedExamples(tmp_path, "x", 48, tokenizer.vocab_size)
+        expected = [each["expected"] for each in rows.examples()]
+        return {name: metric.value for name, metric in _metrics(rows, predicted, expected).items()}
+
+    found = metrics(["The sea!", "", "river", "sea"], [["sea", "river bank"], [], [], ["river bank"]])
+    assert found == {"exact_match": 0.5, "f1": 0.5}
+    found = metrics(["river", "北"], [["sea", "river bank"], ["北京"]])
+    assert found == pytest.approx({"exact_match": 0, "f1": 1 / 3, "cmrc_exact_match": 0, "cmrc_f1": 2 / 3})
 
 
 def test_losses_of_classes_are_weighted_as_torch_weights_them() -> None:

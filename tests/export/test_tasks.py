@@ -15,7 +15,15 @@ from groundup.errors import ModelFileError, RecipeError
 from groundup.export import LoadedModel, import_model, load_model, save_model
 from groundup.inference import LabelPrediction, NumberPrediction, SpanPrediction, WordsPrediction, asked
 from groundup.models import EncoderConfig, LabelKind, LabellerConfig
-from groundup.tokens import CONTROL_TOKENS, ENCODER_TOKENS, Tokenizer, TokenizerConfig, train_tokenizer
+from groundup.tokens import (
+    CONTROL_TOKENS,
+    ENCODER_TOKENS,
+    Example,
+    Tokenizer,
+    TokenizerConfig,
+    encode_example,
+    train_tokenizer,
+)
 from tests.tokens.wordpieces import VOCAB, write_vocab
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed (extra 'hf')")
@@ -95,7 +103,7 @@ def labeller(task: LabelKind, tokenizer: Tokenizer, seed: int = 1) -> LoadedMode
     body = EncoderConfig(
         kind="encoder", context_length=24, num_layers=2, hidden_size=12, num_heads=3, ffn_size=20, next_sentence=True
     )
-    config = LabellerConfig.on(body, task, LABELS.get(task, ()))
+    config = LabellerConfig.on(body, task, LABELS.get(task, ()), answer_tokens=70)
     model = config.build(tokenizer.vocab_size)
     model.initialise(seed)
     return LoadedModel(model.eval().requires_grad_(False), Path("made"), tokenizer)
@@ -108,6 +116,7 @@ def test_our_folder_gives_our_scores_there(task: LabelKind, tokenizer: Tokenizer
     again = load_model(tmp_path)
     assert again.labeller.config.task == task
     assert again.labeller.config.labels == LABELS.get(task, ())
+    assert again.labeller.config.longest_answer_tokens == (70 if task == "span" else 30)
     save_model(again, tmp_path / "again", with_transformers=False)
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
@@ -117,6 +126,13 @@ def test_our_folder_gives_our_scores_there(task: LabelKind, tokenizer: Tokenizer
     assert (made.logits(tokens)[:, : expected.shape[1]] - expected).abs().max() <= TOLERANCE
     if task in LABELS:
         assert tuple(theirs.config.id2label.values()) == LABELS[task]
+    # What transformers makes of a pair: the same tokens, and which text each is of, or every second text is misread.
+    opened = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    example = Example("", "the river", "北京 is long", label="")
+    window = encode_example(example, "sequence", None, tokenizer, 24)[0]
+    both = opened(example.text, example.pair)
+    assert (both["input_ids"], both["token_type_ids"]) == (window.tokens, window.parts)
+    assert len(opened("long " * 99, truncation=True)["input_ids"]) == opened.model_max_length == 24
 
 
 def test_a_pooler_that_words_do_not_need_may_lie_in_the_file(tmp_path: Path) -> None:
@@ -141,6 +157,7 @@ def test_a_pooler_that_words_do_not_need_may_lie_in_the_file(tmp_path: Path) -> 
         ("sequence", {"id2label": {"0": "a", "1": "b"}}, "shape|parameters"),
         ("sequence", {"id2label": None, "num_labels": -3}, "num_labels '-3' is no number"),
         ("span", {"id2label": {"0": "a"}}, "1 labels, a span has a start and an end"),
+        ("span", {"task_specific_params": {"question-answering": {"max_answer_len": 0}}}, "max_answer_len '0' is no"),
         ("token", {"architectures": ["BertForMultipleChoice"]}, "architectures .* is not known; use BertForMaskedLM"),
         ("token", {"architectures": ["BertForSequenceClassification"]}, "missing|parameters"),
     ],

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from groundup.errors import ModelFileError, first_line
-from groundup.export.weights import INDEX, TensorFiles, find_weights, read_header, read_json
+from groundup.export.weights import INDEX, TensorFiles, find_weights, read_header, read_json, require_weights
 
 TWO_BY_TWO = struct.pack("<4f", 1, 2, 3, 4)
 
@@ -78,6 +78,14 @@ def test_a_departure_from_the_format_is_refused(
     assert "model.safetensors: " in caught.value.message
     assert not first_line(caught.value).endswith("...")
     assert "\n" not in caught.value.message
+
+
+def test_whole_numbers_are_no_weights_but_may_lie_beside_them(tmp_path: Path) -> None:
+    save_file({"w": torch.ones(2), "x.ids": torch.arange(3)}, tmp_path / "model.safetensors")
+    facts = find_weights(tmp_path)
+    require_weights(facts, ("x.ids",))
+    with pytest.raises(ModelFileError, match=r"tensor 'x\.ids' is I64"):
+        require_weights(facts, (".other",))
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 30])

@@ -109,8 +109,20 @@ def test_frozen_parameters_are_in_no_group() -> None:
         ("torch.nn.Linear", {}, "no class of torch optimizers"),
         ("torch.optim.NAdam", {"momentum": 0.5}, "refuses its arguments"),
         ("torch.optim.NAdam", {"eps": -1.0}, "refuses its arguments"),
+        ("torch.optim.SparseAdam", {}, "makes no plain step"),
+        ("torch.optim.LBFGS", {}, "refuses its arguments|makes no plain step"),
+        ("torch.optim.Muon", {}, "refuses its arguments"),
     ],
 )
 def test_names_that_are_no_optimizer_are_refused(name: str, arguments: dict[str, float], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         make(NamedConfig(name=name, arguments=arguments))
+
+
+def test_what_a_named_optimizer_would_pass_over_is_refused() -> None:
+    for name in ("lr", "weight_decay"):
+        with pytest.raises(ValidationError, match=f"{name} is a field of its own"):
+            NamedConfig(name="torch.optim.NAdam", arguments={name: 0.1})
+    assert make(NamedConfig(name="torch.optim.Rprop"))
+    with pytest.raises(RecipeError, match="has no weight_decay"):
+        make(NamedConfig(name="torch.optim.Rprop", weight_decay=0.1))

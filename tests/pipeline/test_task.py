@@ -35,6 +35,10 @@ PAIR = {**SOURCE, "pair_field": "b"}
         ({"kind": "sequence", "sources": [PAIR]}, {}, "some sources have a pair_field and others none"),
         ({"kind": "sequence", "sources": [PAIR]}, {"num_parts": 1, "next_sentence": False}, "num_parts of 2 or more"),
         ({"kind": "sequence", "sources": []}, {}, "task.sources"),
+        ({"kind": "number", "sources": [{**SOURCE, "label_field": ""}]}, {}, "'a' has no label_field"),
+        ({"kind": "span", "heldout": [{**PAIR, "label_field": ""}], "sources": [PAIR]}, {}, "'a' has no label_field"),
+        ({"kind": "sequence", "labels": [1, 1]}, {}, "two have the same name"),
+        ({"kind": "sequence", "labels": [0.5, 1]}, {}, "labels.0: should be a valid string"),
     ],
 )
 def test_contradictions_are_named(tmp_path: Path, task: dict[str, Any], model: dict[str, Any], fault: str) -> None:
@@ -44,6 +48,15 @@ def test_contradictions_are_named(tmp_path: Path, task: dict[str, Any], model: d
     with pytest.raises(RecipeError) as caught:
         groundup.load_recipe(path)
     assert fault in "\n".join([caught.value.message, *caught.value.details])
+
+
+def test_labels_may_be_written_as_numbers_and_as_true_and_false(tmp_path: Path) -> None:
+    for labels, names in (([2, 10, "x"], ("2", "10", "x")), ([True, False], ("true", "false")), (["yes", "no"],) * 2):
+        section = {"sources": [SOURCE], "heldout": [SOURCE], **PHASE, "kind": "sequence", "labels": labels}
+        changes = json.loads(json.dumps({"pretrain": {**PHASE, "masking": {}}, "task": section}))
+        path = tiny.write_recipe(tmp_path, model=MODEL, instruct=None, **changes)
+        task = groundup.load_recipe(path).task
+        assert task is not None and task.labels == tuple(names)
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 50), min_size=2).filter(lambda c: any(c.values())))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from groundup.errors import DataError
 from groundup.tokens import (
@@ -82,6 +83,28 @@ def test_numbers_words_and_spans(tmp_path: Path) -> None:
     found, account = read(lines(tmp_path / "s.jsonl", *spans), "span", pair_field="q")
     assert [e.answers for e in found] == [(("bank", 10),), ()]
     assert account["rejected"]["an answer that does not stand where answer_start says"] == 1
+
+
+def test_numbers_of_labels_that_the_recipe_names(tmp_path: Path) -> None:
+    path = lines(tmp_path / "x.jsonl", *({"text": "a", "label": label} for label in (0, 1.0, "pos", "1", 2, "odd")))
+
+    def found(*names: str) -> list[str]:
+        source = TaskSourceConfig(name="s", path=str(path))
+        return [each.label for each in ExampleReading(source, "sequence", tmp_path, names)]
+
+    assert found("neg", "pos") == ["neg", "pos", "pos", "pos", "2", "odd"]
+    assert found() == found("1", "0", "2") == ["0", "1", "pos", "1", "2", "odd"], "names that are numbers are names"
+
+
+def test_fields_within_fields(tmp_path: Path) -> None:
+    path = lines(tmp_path / "x.jsonl", {"data": {"text": "a", "mark": {"gold": 1}}, "a.b": "c"}, {"data": None})
+    found, account = read(path, "sequence", text_field="data.text", label_field="data.mark.gold")
+    assert [(each.text, each.label) for each in found] == [("a", "1")]
+    assert account["rejected"] == {"no field 'data.text'": 1}
+    found, _ = read(path, "sequence", text_field="a.b", label_field="data.mark.gold")
+    assert [each.text for each in found] == ["c"]
+    with pytest.raises(ValidationError, match="without braces"):
+        TaskSourceConfig(name="s", path="x", text_field="{a}")
 
 
 def test_nothing_usable_is_an_error(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from groundup.errors import ModelFileError, RecipeError, first_line
 from groundup.tokens import (
+    ENCODER_TOKENS,
     Tokenizer,
     TokenizerConfig,
     Turn,
@@ -134,6 +135,16 @@ def test_ids_that_are_missing_become_spare_tokens(tmp_path: Path) -> None:
     original = max(entry["id"] for entry in content["added_tokens"])
     assert tokenizer.vocab_size == original + 1, "the roles take three of them"
     assert len(tokenizer.control_ids) == 3 + 7
+
+
+def test_an_encoders_texts_and_pairs_are_framed_for_others_too(tmp_path: Path) -> None:
+    """Whoever reads the file alone gets [CLS] and [SEP], and which text of a pair each token is of."""
+    tokenizer, _ = load_foreign(foreign_files.gpt2(tmp_path / "x.json"), control=(*CONTROL_TOKENS, *ENCODER_TOKENS))
+    tokenizer.save(tmp_path)
+    ids = tokenizer.need_encoder_ids()
+    found = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode("the sea", "and")
+    first, second = [ids.cls, *tokenizer.encode("the sea"), ids.sep], [*tokenizer.encode("and"), ids.sep]
+    assert (found.ids, found.type_ids) == (first + second, [0] * len(first) + [1] * len(second))
 
 
 def test_a_folder_with_the_older_pair_of_files(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Model -> numbers, each with its standard error."""
 
 from groundup.evaluate.answers import ask
-from groundup.evaluate.evaluate import TASKS, Evaluation, evaluate, measure, side_by_side
+from groundup.evaluate.evaluate import TASKS, Evaluation, evaluate, measure, side_by_side, unmeasured
 from groundup.evaluate.forgetting import FORGETTING, TextSums, changes, lost_share, text_sums
 from groundup.evaluate.labels import Labelled, measure_labels
 from groundup.evaluate.language import TextMeasure, measure_language, measure_text
@@ -52,4 +52,5 @@ __all__ = [
     "side_by_side",
     "task_identity",
     "text_sums",
+    "unmeasured",
 ]

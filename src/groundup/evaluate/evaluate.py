@@ -12,6 +12,7 @@ cannot be judged and is refused.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from groundup.models import Network
 from groundup.tokens import Conversation, Rows, Tokenizer
 
 Task = Callable[[Subject, EvaluateConfig], Result]
+ALWAYS = ("bits_per_byte", "perplexity", "token_accuracy")
 TASKS: tuple[Task, ...] = (measure_language, measure_pairs, measure_answers, measure_continuations, measure_tasks)
 
 
@@ -73,6 +75,11 @@ def measure(subject: Subject, config: EvaluateConfig, tasks: Sequence[Task] = TA
             found.metrics.update(result.metrics)
             found.samples.update(result.samples)
     return found
+
+
+def unmeasured() -> Evaluation:
+    """Of a model whose heads have learnt nothing: the figures that are always there, without a value."""
+    return Evaluation({name: Metric(math.nan, None, 0) for name in ALWAYS})
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Predictions and what is right -> the usual figures of labelling, numbers and spans.
+"""Predictions and what is right -> the usual figures of labelling and numbers.
 
 Invariant: pure functions of two equally long sequences; what is not defined (a correlation with a constant) is NaN.
 """
@@ -6,16 +6,10 @@ Invariant: pure functions of two equally long sequences; what is not defined (a 
 from __future__ import annotations
 
 import math
-import re
-import string
-from collections import Counter
 from collections.abc import Sequence, Set
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = frozenset(string.punctuation)
 
 
 def confusion(predicted: Sequence[int], expected: Sequence[int], num_labels: int) -> NDArray[np.int64]:
@@ -80,26 +74,3 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     ends = np.cumsum(counts)
     means: NDArray[np.float64] = ends - (counts - 1) / 2
     return means[place]
-
-
-def squad_form(text: str) -> str:
-    """SQuAD's form of an answer: lower case, without punctuation and articles, single spaces."""
-    plain = "".join(character for character in text.lower() if character not in _PUNCTUATION)
-    return " ".join(_ARTICLES.sub(" ", plain).split())
-
-
-def squad_exact(predicted: str, answers: Sequence[str]) -> float:
-    """1 when the prediction has the form of one of the answers; without an answer, when it is empty."""
-    return max((float(squad_form(predicted) == squad_form(answer)) for answer in answers or [""]), default=0.0)
-
-
-def squad_f1(predicted: str, answers: Sequence[str]) -> float:
-    """Best F1 over words with one of the answers (Rajpurkar et al. 2016, arXiv 1606.05250)."""
-    return max(_word_f1(squad_form(predicted).split(), squad_form(answer).split()) for answer in answers or [""])
-
-
-def _word_f1(predicted: list[str], expected: list[str]) -> float:
-    if not predicted or not expected:
-        return float(predicted == expected)
-    common = sum((Counter(predicted) & Counter(expected)).values())
-    return 2 * common / (len(predicted) + len(expected))

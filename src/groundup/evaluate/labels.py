@@ -1,8 +1,8 @@
 """A model with a label head and labelled rows -> predictions -> accuracy, F1, correlation, exact match.
 
     sequence   accuracy, macro_f1, micro_f1, matthews          number   mse, pearson, spearman
-    token      the same over words; of entities                span     exact_match, f1 (SQuAD's rules)
-               entity_f1, entity_macro_f1 (as seqeval)
+    token      the same over words; of entities                span     exact_match, f1 (SQuAD's rules); of Chinese
+               entity_f1, entity_macro_f1 (as seqeval)                  answers cmrc_exact_match, cmrc_f1 too
 
 Standard errors are over texts where a figure is a mean over them, else None. Invariant: every example whose windows
 were all seen counts, also one that was cut, and is read as `predict` reads it.
@@ -10,7 +10,7 @@ were all seen counts, also one that was cut, and is read as `predict` reads it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from groundup.evaluate import label_metrics
 from groundup.evaluate.metrics import ClusterRatio, Metric
+from groundup.evaluate.scores import cmrc, squad
 from groundup.inference import (
     Answers,
     LabelPrediction,
@@ -97,12 +98,23 @@ def _metrics(examples: PackedExamples, predicted: Sequence[Any], expected: Seque
         correlations = {name: Metric(rule(predicted, expected), None, len(predicted)) for name, rule in plain.items()}
         return {"mse": _mean(errors), **correlations}
     if examples.kind == "span":
-        rules = {"exact_match": label_metrics.squad_exact, "f1": label_metrics.squad_f1}
-        return {name: _mean([rule(p, e) for p, e in zip(predicted, expected)]) for name, rule in rules.items()}
+        return _of_spans(predicted, expected)
     if examples.kind == "sequence":
         return _of_labels(examples.labels, [[each] for each in predicted], [[each] for each in expected])
     of_words = _of_labels(examples.labels, predicted, expected)
     return {**of_words, **_of_entities(predicted, expected)} if spells_entities(examples.labels) else of_words
+
+
+def _of_spans(predicted: Sequence[str], expected: Sequence[Sequence[str]]) -> dict[str, Metric]:
+    """The best over the right answers, by the rules of SQuAD, and of CMRC too where answers are in Chinese."""
+    rules: dict[str, Callable[[str, str], float]] = {"exact_match": squad.exact_match, "f1": squad.f1}
+    if any(cmrc.is_chinese(answer) for answers in expected for answer in answers):
+        rules |= {"cmrc_exact_match": cmrc.exact_match, "cmrc_f1": cmrc.f1}
+    asked = [(said, answers or [""]) for said, answers in zip(predicted, expected)]
+    return {
+        name: _mean([max(rule(said, answer) for answer in answers) for said, answers in asked])
+        for name, rule in rules.items()
+    }
 
 
 def _of_labels(

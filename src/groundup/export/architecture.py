@@ -56,14 +56,15 @@ def read_architecture(values: Mapping[str, Any], where: Path) -> tuple[NetworkCo
     kind = values.get("model_type")
     layout = find_layout(kind)
     if layout is None:
-        known = ", ".join(layout.model_type for layout in LAYOUTS)
+        known = ", ".join(dict.fromkeys(layout.model_type for layout in LAYOUTS))
         raise fault(
             where,
             f"model_type {str(kind)[:30]!r} is not known; use {known}, or with the extra hf another of transformers",
         )
     named = values.get("architectures")
     if named:
-        known = " or ".join(layout.architectures) or "none"
+        of_type = [each for each in LAYOUTS if each.model_type == kind] or [layout]
+        known = " or ".join(name for each in of_type for name in each.architectures) or "none"
         layout = find_layout(kind, named[0]) if isinstance(named, list) and len(named) == 1 else None
         if layout is None:
             raise fault(where, f"architectures {str(named)[:50]} is not known; use {known}")

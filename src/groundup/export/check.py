@@ -28,7 +28,7 @@ from groundup.errors import ModelFileError
 from groundup.export import transformers_reference
 from groundup.export.load import LoadedModel, load_model
 from groundup.export.weights import fault
-from groundup.models import Encoder, Labeller, Network, layout_of
+from groundup.models import Encoder, EncoderConfig, Labeller, Network, layout_of
 from groundup.tokens import Tokenizer, Turn
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
@@ -143,7 +143,8 @@ def _check_transformers(folder: Path, reloaded: LoadedModel, ids: list[int], tex
     dated = "strftime_now" in reloaded.tokenizer.template.text  # there it is another day
     chats = architecture == "AutoModelForCausalLM" and not dated
     messages = [{"role": "user", "content": question}] if chats else []
-    request = {"ids": ids, "text": text, "messages": messages, "architecture": architecture}
+    pair = question if _reads_pairs(reloaded) else ""
+    request = {"ids": ids, "text": text, "messages": messages, "pair": pair, "architecture": architecture}
     with tempfile.TemporaryDirectory() as scratch:
         done = _run_reference(folder, request, Path(scratch))
         last_line = (done.stderr.strip().splitlines() or ["no message"])[-1][:100]
@@ -156,6 +157,8 @@ def _check_transformers(folder: Path, reloaded: LoadedModel, ids: list[int], tex
     own_ids = {"text_ids": tokenizer.encode(text)}
     if chats:
         own_ids["chat_ids"] = tokenizer.prompt([Turn("user", question)])
+    if pair:
+        own_ids["pair_ids"], own_ids["pair_parts"] = _framed(tokenizer, text, pair)
     for name, wanted in own_ids.items():
         if answer[name].tolist() != wanted:
             raise fault(folder, f"transformers' tokenizer gives other {name.replace('_', ' ')}; a fault of the export")
@@ -163,6 +166,20 @@ def _check_transformers(folder: Path, reloaded: LoadedModel, ids: list[int], tex
     if isinstance(reloaded.model, Labeller) and reloaded.model.config.pooled:
         expected = expected[:1]  # transformers judges the whole text, which is what stands at [CLS]
     return _compare(folder, "transformers", expected, answer["logits"], ENGINE_TOLERANCE)
+
+
+def _reads_pairs(reloaded: LoadedModel) -> bool:
+    """Whether texts of a pair are told apart; by a tokenizer whose file does not frame texts they are nowhere."""
+    config = reloaded.model.config
+    return isinstance(config, EncoderConfig) and config.num_parts > 1 and reloaded.tokenizer.frames
+
+
+def _framed(tokenizer: Tokenizer, text: str, pair: str) -> tuple[list[int], list[int]]:
+    """[CLS] text [SEP] pair [SEP], and which of the two texts each token is of."""
+    ids = tokenizer.need_encoder_ids()
+    first = [ids.cls, *tokenizer.encode(text), ids.sep]
+    second = [*tokenizer.encode(pair), ids.sep]
+    return first + second, [0] * len(first) + [1] * len(second)
 
 
 def _auto_class(model: Network) -> str:

@@ -111,7 +111,7 @@ def _save_loaded(
 
 def write_descriptions(model: NetworkConfig, tokenizer: Tokenizer, folder: Path, config: ExportConfig) -> None:
     """Everything but the weights; config.json last."""
-    tokenizer.save(folder)
+    tokenizer.save(folder, model.context_length)
     if not isinstance(model, EncoderConfig):
         write_json(folder / "generation_config.json", _generation_config(model, tokenizer, config))
     write_json(folder / CONFIG, _model_config(model, tokenizer, config))

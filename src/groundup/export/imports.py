@@ -19,6 +19,7 @@ from groundup.export.check import check_folder
 from groundup.export.gguf import read_gguf
 from groundup.export.gguf_tokenizer import gguf_tokenizer
 from groundup.export.huggingface import TORCH_DTYPES, ExportConfig, write_descriptions
+from groundup.export.load import require_whole
 from groundup.export.source import CONFIG, GGUF_SUFFIX, FittedSource, ModelSource, open_source
 from groundup.export.write import write_weights
 from groundup.models import EncoderConfig, own_shapes
@@ -41,6 +42,7 @@ def import_model(
     can be read, or has no tokenizer; ResourceError when the disk refuses.
     """
     source, folder, config = open_source(Path(path)), Path(folder), config or ExportConfig()
+    require_whole(source)
     if adapter is not None:
         source = with_adapter(source, adapter)
     if folder.resolve() == source.path.resolve():

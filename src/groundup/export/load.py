@@ -76,7 +76,7 @@ class LoadedModel:
         if isinstance(self.model, Labeller):
             raise RecipeError("this model has a head for a task and fills no [MASK]; use the encoder it was made from")
         if not isinstance(self.model, Encoder):
-            raise RecipeError("this model is a decoder, which goes on with a text and fills no [MASK]; use an encoder")
+            raise RecipeError("this model goes on with a text and fills no [MASK]; use a model of kind: encoder")
         return fill_mask(self.model, self.tokenizer, text, top_k)
 
     def predict(self, text: str | Sequence[str], pair: str | None = None) -> Prediction:
@@ -121,6 +121,7 @@ def load_model(path: Path | str, *, device: torch.device | str = "cpu", need_tok
 def _load(path: Path, device: torch.device, need_tokenizer: bool) -> LoadedModel:
     source = open_source(path)
     folder = source.path
+    require_whole(source)
     if need_tokenizer and not folder.is_dir():
         raise fault(folder, "a GGUF file's tokenizer is not ours; make a model folder of it with `groundup import`")
     tokenizer = _read_tokenizer(source) if need_tokenizer else _tokenizer_if_ours(source)
@@ -129,6 +130,15 @@ def _load(path: Path, device: torch.device, need_tokenizer: bool) -> LoadedModel
     state = {name: source[name].to(device, torch.float32) for name in source}
     model.load_state_dict(state, assign=True)
     return LoadedModel(model.eval().requires_grad_(False), folder, tokenizer)
+
+
+def require_whole(source: ModelSource) -> None:
+    """Raise ModelFileError for a body without heads, which says nothing by itself."""
+    if source.lacking:
+        raise fault(
+            source.path,
+            "a body without a head (BertModel), which says nothing by itself; train one on it by pretrain.from",
+        )
 
 
 def _tokenizer_if_ours(source: ModelSource) -> Tokenizer | None:

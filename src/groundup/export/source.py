@@ -64,6 +64,11 @@ class ModelSource(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self.where)
 
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """Tensors of such a model that the file has not: the heads, where it is a body without them."""
+        return tuple(name for name in self.shapes if name not in self.where)
+
     def identity(self) -> str:
         """Hash over the content of all files that decide the model."""
         found = ((file, file.stat()) for file in self.files)
@@ -103,7 +108,7 @@ def model_folder(path: Path) -> Path:
 def _open_folder(folder: Path) -> ModelSource:
     config, vocab_size, layout = read_architecture(read_json(folder / CONFIG), folder / CONFIG)
     facts = find_weights(folder)
-    _check_size(config, vocab_size, {name: fact.shape for name, fact in facts.items()}, folder / CONFIG)
+    _check_size(config, vocab_size, {name: fact.shape for name, fact in facts.items()}, layout, folder / CONFIG)
     _check(config, vocab_size, {name: fact.shape for name, fact in facts.items()}, layout, folder)
     require_weights(facts, layout.buffers)
     read = TensorFiles(facts).read
@@ -115,7 +120,7 @@ def _open_folder(folder: Path) -> ModelSource:
 def _open_gguf(path: Path) -> ModelSource:
     found = read_gguf(path)
     config, vocab_size, layout = read_architecture(found.values, path)
-    _check_size(config, vocab_size, found.shapes, path)
+    _check_size(config, vocab_size, found.shapes, layout, path)
     _check(config, vocab_size, found.shapes, layout, path)
     return _source(path, config, vocab_size, (path,), list(found.shapes), layout, found.read)
 
@@ -140,12 +145,14 @@ def _source(
     return ModelSource(path, config, vocab_size, files, where, shapes, ours_in)
 
 
-def _check_size(config: NetworkConfig, vocab_size: int, found: Mapping[str, tuple[int, ...]], where: Path) -> None:
+def _check_size(
+    config: NetworkConfig, vocab_size: int, found: Mapping[str, tuple[int, ...]], layout: Layout, where: Path
+) -> None:
     """Compare what is described with what the headers declare; first by count, so a giant costs nothing."""
     layers = getattr(config, "num_layers", 0)
     if layers > len(found):
         raise fault(where, f"describes {layers:,} layers, the weight files hold {len(found)} tensors; copy them again")
-    declared, described = sum(map(math.prod, found.values())), config.num_parameters(vocab_size)
+    declared, described = sum(map(math.prod, found.values())), layout.parameters(config, vocab_size)
     if described > declared:
         raise fault(
             where, f"describes {described:.4g} parameters, the weight files hold {declared:.4g}; copy them again"
@@ -178,6 +185,8 @@ def _check_copies(
 class FittedSource(Mapping[str, Tensor]):
     """A source for another number of tokens, or a shorter context: rows added to its tables, or left out.
 
+    What the file lacks, it lacks too.
+
     New rows are the mean of the old ones (Hewitt 2021, "Initializing new word embeddings"): a token that was never
     seen is then no more likely than others.
     """
@@ -201,7 +210,7 @@ class FittedSource(Mapping[str, Tensor]):
         return torch.cat((tensor, mean.expand(rows - len(tensor), *tensor.shape[1:])))
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.shapes)
+        return (name for name in self.shapes if name not in self.source.lacking)
 
     def __len__(self) -> int:
-        return len(self.shapes)
+        return sum(1 for _ in self)

@@ -1,8 +1,9 @@
 """Run as a program: open an exported folder with transformers' Auto classes and write down what they make of it.
 
     python -P transformers_reference.py FOLDER REQUEST.json ANSWER.safetensors
-    request   {"ids": [...], "text": "...", "messages": [...], "architecture": "AutoModelFor..."}
-    answer    logits [time, vocab] of the ids; ids of the text; ids of the messages, if any, by the chat template
+    request   {"ids": [...], "text": "...", "messages": [...], "pair": "...", "architecture": "AutoModelFor..."}
+    answer    logits [time, vocab] of the ids; ids of the text; ids of the messages, if any, by the chat template;
+              ids of the text with its pair, if any, and which of the two each is of
 
 A process of its own, so that transformers' import costs memory and seconds only while it is needed, and so that the
 folder is proved to load where this package is not imported. Invariant: no code from the folder is run.
@@ -42,6 +43,10 @@ def main(folder: str, request_path: str, answer_path: str) -> None:
     if request["messages"]:
         prompt = tokenizer.apply_chat_template(request["messages"], add_generation_prompt=True, tokenize=False)
         answer["chat_ids"] = torch.tensor(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    if request["pair"]:
+        both = tokenizer(request["text"], request["pair"])
+        answer["pair_ids"] = torch.tensor(both["input_ids"])
+        answer["pair_parts"] = torch.tensor(both.get("token_type_ids", []), dtype=torch.int64)
     save_file({name: tensor.contiguous() for name, tensor in answer.items()}, answer_path)
 
 

@@ -23,9 +23,6 @@ from groundup.inference.entities import entities, spells_entities
 from groundup.models import LabellerConfig
 from groundup.tokens import Example, Tokenizer, spaced
 
-LONGEST_ANSWER_TOKENS = 30
-"""A span of more tokens is no answer, as in BERT's own evaluation."""
-
 
 @dataclass(frozen=True)
 class LabelPrediction:
@@ -157,7 +154,7 @@ class Answers:
         if length < 1:
             return
         pairs = scores[begin:stop, 0][:, None] + scores[begin:stop, 1][None]
-        allowed = torch.ones(length, length, dtype=torch.bool).triu().tril(LONGEST_ANSWER_TOKENS - 1)
+        allowed = torch.ones(length, length, dtype=torch.bool).triu().tril(self.config.longest_answer_tokens - 1)
         best = int(pairs.masked_fill(~allowed, -math.inf).argmax())
         start, end = divmod(best, length)
         if float(pairs[start, end]) > found.best:

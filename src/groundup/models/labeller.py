@@ -33,6 +33,8 @@ from groundup.models.network import Losses
 
 SHORTEST_TEXT = 2
 """Tokens of `[CLS] [SEP]`: so far apart are the [CLS] of texts in one row, at least."""
+LONGEST_ANSWER_TOKENS = 30
+"""A span of more tokens is no answer, as in BERT's own evaluation, unless training has longer ones."""
 
 
 class LabellerConfig(EncoderConfig):
@@ -45,6 +47,8 @@ class LabellerConfig(EncoderConfig):
     """Names of the labels in the order of their scores; none for numbers and spans."""
     texts_per_row: int = Field(default=0, ge=0)
     """Texts in a row, at most, where texts are judged as wholes and this is known (0: as many as could fit)."""
+    longest_answer_tokens: int = Field(default=LONGEST_ANSWER_TOKENS, ge=1)
+    """A span of more tokens is never taken for an answer."""
 
     @model_validator(mode="after")
     def _named(self) -> LabellerConfig:
@@ -56,11 +60,17 @@ class LabellerConfig(EncoderConfig):
 
     @classmethod
     def on(
-        cls, body: EncoderConfig, task: LabelKind, labels: Sequence[str] = (), texts_per_row: int = 0
+        cls,
+        body: EncoderConfig,
+        task: LabelKind,
+        labels: Sequence[str] = (),
+        texts_per_row: int = 0,
+        answer_tokens: int = 0,
     ) -> LabellerConfig:
-        """A head for a task on the body of `body`."""
-        fields = {**body.model_dump(), "kind": "labeller", "next_sentence": False}
-        return cls(**fields, task=task, labels=tuple(labels), texts_per_row=texts_per_row)
+        """A head for a task on the body of `body`; `answer_tokens`: of the longest answer in training."""
+        fields = {**body.model_dump(), "kind": "labeller", "next_sentence": False, "texts_per_row": texts_per_row}
+        longest = max(answer_tokens, LONGEST_ANSWER_TOKENS)
+        return cls(**fields, task=task, labels=tuple(labels), longest_answer_tokens=longest)
 
     @property
     def outputs(self) -> int:

@@ -57,9 +57,12 @@ def build_pretrain(context: Context, work: Path) -> Mapping[str, Any]:
 def _start_from_model(state: TrainState, path: str, recipe: Recipe) -> None:
     """The weights of a model from elsewhere, with a row for each token of this run's tokenizer."""
     vocab_size = state.model.vocab_size
-    weights, rows = foreign_start(path, recipe.model, vocab_size)
-    load_weights(state.model, weights)
+    start = foreign_start(path, recipe.model, vocab_size, recipe.seed)
+    load_weights(state.model, start)
+    rows = start.rows_in_file
     logger.info(f"pretrain: starts from {path}; its table has {rows:,} rows, the tokenizer {vocab_size:,} tokens")
+    if start.new:
+        logger.info(f"pretrain: the files have no heads; new are {', '.join(start.new)}")
 
 
 def _taken_as_it_is(context: Context, work: Path) -> Mapping[str, Any]:
@@ -69,8 +72,12 @@ def _taken_as_it_is(context: Context, work: Path) -> Mapping[str, Any]:
     with torch.device("meta"):
         model = build_model(recipe.model, vocab_size=vocab_size)
     model.to_empty(device="cpu")
-    weights, rows = foreign_start(recipe.pretrain.from_, recipe.model, vocab_size)
-    load_weights(model, weights)
+    start = foreign_start(recipe.pretrain.from_, recipe.model, vocab_size, recipe.seed)
+    load_weights(model, start)
+    if start.new:
+        logger.warning(
+            "pretrain: the files have no heads, and none is trained with tokens: 0, so nothing is said of masked words"
+        )
     folder = work / CHECKPOINTS
     folder.mkdir(exist_ok=True)
     save_file({name: p.detach() for name, p in model.named_parameters()}, folder / checkpoint.WEIGHTS)
@@ -81,7 +88,8 @@ def _taken_as_it_is(context: Context, work: Path) -> Mapping[str, Any]:
         "skipped_steps": 0,
         "validation": {},
         "train_seconds": 0.0,
-        "rows_in_file": rows,
+        "rows_in_file": start.rows_in_file,
+        "new": start.new,
         "parameters": recipe.model.num_parameters(vocab_size),
         "flops_per_token": recipe.model.flops_per_token(vocab_size),
         "epochs": {},

@@ -264,6 +264,10 @@ def _build_evaluate(context: Context, work: Path) -> Mapping[str, Any]:
     tuned = final_phase(context) != "pretrain"
     for label, phase in (("base", "pretrain"), ("instruct", "instruct"), ("preferences", "preferences")):
         if phase in context.done:
+            summary = context.done[phase].summary
+            if summary.get("new") and not summary.get("steps"):
+                found[label] = evaluate.unmeasured()
+                continue
             model = trained_model(context, phase, dtype)
             asked = (tokenizer, texts, questions, recipe.evaluate)
             found[label] = evaluate.evaluate(model, *asked, contaminated=known)

@@ -1,7 +1,8 @@
 """`pretrain.from`: a model from elsewhere as the start of a run.
 
     recipe's values + the files --described--> `model:` as the files have it, `tokenizer.path` of its folder
-    files --foreign_start--> weights for the recipe's model: a row for each token of its tokenizer, read one at a time
+    files --foreign_start--> weights for the recipe's model: a row for each token of its tokenizer, read one at a time,
+                             and heads that the files have not, at their starting values
 
 Invariant: what a recipe says of the model's shape is never changed silently: where files and recipe differ, both values
 are named. The identity of such a start is the content of the files, wherever they lie.
@@ -9,14 +10,26 @@ are named. The identity of such a start is the content of the files, wherever th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from groundup import config
 from groundup.errors import RecipeError
 from groundup.export import FittedSource, open_source
-from groundup.models import DecoderConfig, EncoderConfig, LabellerConfig, NetworkConfig, own_shapes
+from groundup.models import (
+    DecoderConfig,
+    EncoderConfig,
+    LabellerConfig,
+    Network,
+    NetworkConfig,
+    build_model,
+    own_shapes,
+)
 
 SHAPE = (
     *("kind", "num_layers", "hidden_size", "num_heads", "num_kv_heads", "head_dim", "ffn_size", "qk_norm", "positions"),
@@ -78,7 +91,39 @@ def start_identity(path: str) -> str:
     return open_source(Path(path)).identity()
 
 
-def foreign_start(path: str, model: NetworkConfig, vocab_size: int) -> tuple[Mapping[str, Any], int]:
-    """Weights for `model` by name, each read when asked for; and the rows of the file's own table."""
-    source = open_source(Path(path))
-    return FittedSource(source, own_shapes(model, vocab_size)), source.vocab_size
+@dataclass(frozen=True, eq=False)
+class ForeignStart(Mapping[str, Tensor]):
+    """Weights by name, each read when asked for; what the file lacks (a body's heads) begins as the seed says."""
+
+    found: FittedSource
+    model: Network
+    """On the device "meta"."""
+    seed: int
+
+    @property
+    def rows_in_file(self) -> int:
+        """Rows of the file's own table."""
+        return self.found.source.vocab_size
+
+    @property
+    def new(self) -> list[str]:
+        """Names of what begins anew."""
+        return [name for name in self.found.shapes if name in self.found.source.lacking]
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name in self.found.source.lacking:
+            return self.model.start(name, torch.Size(self.found.shapes[name]), self.seed)
+        return self.found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.found.shapes)
+
+    def __len__(self) -> int:
+        return len(self.found.shapes)
+
+
+def foreign_start(path: str, model: NetworkConfig, vocab_size: int, seed: int) -> ForeignStart:
+    """Weights for all of `model`, from the files as far as they have them."""
+    with torch.device("meta"):
+        built = build_model(model, vocab_size)
+    return ForeignStart(FittedSource(open_source(Path(path)), own_shapes(model, vocab_size)), built, seed)

@@ -58,7 +58,7 @@ def build_examples(context: Context, work: Path) -> Mapping[str, Any]:
     report: dict[str, Any] = {}
     for split, sources in ((TRAIN, task.sources), (HELDOUT, task.heldout)):
         for source in sources:
-            reading = tokens.ExampleReading(source, task.kind, Path.cwd())
+            reading = tokens.ExampleReading(source, task.kind, Path.cwd(), task.labels)
             found[split][source.name] = list(reading)
             report.setdefault(split, {})[source.name] = {"records": reading.account()}
     labels = list(task.labels)
@@ -103,7 +103,8 @@ def labeller_config(context: Context) -> LabellerConfig:
     texts = max(
         (each.get("windows_per_row", 0) for split in (TRAIN, HELDOUT) for each in found[split].values()), default=0
     )
-    return LabellerConfig.on(body, _task(context).kind, found["labels"], texts)
+    answer_tokens = max((each.get("answer_tokens", 0) for each in found[TRAIN].values()), default=0)
+    return LabellerConfig.on(body, _task(context).kind, found["labels"], texts, answer_tokens)
 
 
 def class_weights(asked: Literal["balanced"] | dict[str, float], counts: Mapping[str, int]) -> tuple[float, ...]:

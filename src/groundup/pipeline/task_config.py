@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from groundup.optim import LayersConfig
-from groundup.tokens import TaskKind, TaskSourceConfig
+from groundup.tokens import TaskKind, TaskSourceConfig, label_of
 from groundup.train.settings import TrainingConfig
+
+
+def _as_text(label: Any) -> Any:
+    """A label as records have it: YAML reads 1 and true as what they are, and both may be names of labels."""
+    return label_of(label) if isinstance(label, bool | int) else label
+
+
+Label = Annotated[str, BeforeValidator(_as_text)]
 
 
 class TaskConfig(TrainingConfig):
@@ -22,12 +30,20 @@ class TaskConfig(TrainingConfig):
     """Labelled records to train on."""
     heldout: tuple[TaskSourceConfig, ...] = Field(min_length=1)
     """Labelled records that are only evaluated on; the first is the headline."""
-    labels: tuple[str, ...] = ()
-    """Names of the labels in the order of their numbers; empty: those that occur, sorted."""
+    labels: tuple[Label, ...] = ()
+    """Names of the labels in the order of their numbers, which records may have instead (0 is the first); empty: those
+    that occur, sorted."""
     class_weights: Literal["balanced"] | dict[str, float] | None = None
     """What a label's loss counts: `balanced` (the rarer the more, 1 on average) or a weight of each label."""
     layers: LayersConfig = LayersConfig()
     """Which layers of the body learn, from when on and how fast."""
+
+    @model_validator(mode="after")
+    def _has_labels(self) -> TaskConfig:
+        for source in (*self.sources, *self.heldout):
+            if not source.labelled:
+                raise ValueError(f"'{source.name}' has no label_field, so nothing is to be learnt or judged; name it")
+        return self
 
     @model_validator(mode="after")
     def _of_labels_only(self) -> TaskConfig:

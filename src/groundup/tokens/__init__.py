@@ -15,6 +15,7 @@ from groundup.tokens.conversations import (
 from groundup.tokens.encoder_rows import NEXT_SENTENCE, EncoderText
 from groundup.tokens.example_encoding import Window, cut_words, encode_example, spaced
 from groundup.tokens.example_rows import PackedExamples, heads_of, labels_of, write_examples
+from groundup.tokens.example_values import label_of
 from groundup.tokens.examples import Example, ExampleReading, TaskKind, TaskSourceConfig, task_source_identity
 from groundup.tokens.fertility import OWN, measure_fertility
 from groundup.tokens.file_shards import write_file_shards
@@ -123,6 +124,7 @@ __all__ = [
     "foreign_identity",
     "heads_of",
     "instruct_identity",
+    "label_of",
     "labels_of",
     "load_foreign",
     "measure_fertility",

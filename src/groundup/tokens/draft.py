@@ -32,6 +32,7 @@ from groundup.tokens.tokenizer_file import (
     VOCAB_LIMIT,
     Unit,
 )
+from groundup.tokens.wordpiece import framing
 
 GAP_LIMIT = 4096
 """So many ids may be missing; a file with more is damaged, or wants a table for tokens that are not there."""
@@ -125,7 +126,7 @@ def finish(draft: Draft, control: Sequence[str] = CONTROL_TOKENS) -> tuple[str, 
         "added_tokens": [{"id": i, "content": text, **flags, "special": special} for i, text, special in added],
         "normalizer": None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps} if steps else None,
-        "post_processor": None,
+        "post_processor": framing(draft.control),
         "decoder": BYTE_LEVEL
         if to_bytes
         else {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},

@@ -148,8 +148,8 @@ def _number_of(label: str, numbers: Mapping[str, int] | None, example: Example) 
         return 0
     if label not in numbers:
         raise DataError(
-            f"{example.id[-60:]}: label {label[:30]!r} is none of those of training ({', '.join(numbers)[:50]}); "
-            "add it there, or take the record out"
+            f"{example.id[-50:]}: label {label[:30]!r} is none of those of training ({', '.join(numbers)[:50]}); "
+            "add it there or to task.labels, or take the record out"
         )
     return numbers[label]
 

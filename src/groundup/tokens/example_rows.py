@@ -22,6 +22,7 @@ from groundup.stage import write_json
 from groundup.tokens.arrays import StoredArrays, write_array
 from groundup.tokens.conversation_rows import best_fit_decreasing
 from groundup.tokens.example_encoding import Window, encode_example
+from groundup.tokens.example_values import is_whole
 from groundup.tokens.examples import Example, TaskKind
 from groundup.tokens.packing import IGNORE, Row, segments_and_positions
 from groundup.tokens.shards import INDEX_FILE, read_index
@@ -48,13 +49,9 @@ def labels_of(examples: Iterable[Example], kind: TaskKind) -> Counter[str]:
         raise DataError(
             f"only one label ({', '.join(found) or 'none'}) occurs, so nothing is to be told apart; add data"
         )
-    numeric = all(_is_whole(label) for label in found)
+    numeric = all(map(is_whole, found))
     ordered = sorted(found, key=lambda label: (int(label), label) if numeric else (0, label))
     return Counter({label: found[label] for label in ordered})
-
-
-def _is_whole(label: str) -> bool:
-    return label.removeprefix("-").isdecimal()
 
 
 def heads_of(kind: TaskKind) -> tuple[str, ...]:
@@ -72,7 +69,7 @@ def write_examples(
 ) -> dict[str, Any]:
     """Encode and pack `examples` into `folder`.
 
-    Returns {examples, windows, cut, rows, windows_per_row (at most), tokens, targets, padding_share}.
+    Returns {examples, windows, cut, rows, windows_per_row and answer_tokens (at most), tokens, targets, padding_share}.
 
     Raises DataError for a label that is not among `labels`.
     """
@@ -100,6 +97,7 @@ def write_examples(
         "cut": sum(any(window.was_cut for window in group) for group in encoded),
         "rows": len(rows),
         "windows_per_row": max(map(len, rows), default=0),
+        **({"answer_tokens": _longest_answer(window for _, window in windows)} if kind == "span" else {}),
         "tokens": tokens,
         "targets": int((block[:, FIRST_TARGETS] != IGNORE).sum()),
         "padding_share": round(1.0 - tokens / (len(rows) * context_length), 6),
@@ -107,6 +105,11 @@ def write_examples(
     shape = {"planes": block.shape[1], "context_length": context_length, "vocab_size": tokenizer.vocab_size}
     write_json(folder / INDEX_FILE, {**shape, "kind": kind, "labels": list(labels), "summary": summary})
     return summary
+
+
+def _longest_answer(windows: Iterable[Window]) -> int:
+    """Tokens of the longest span that is a target; a window without one counts as one token, its [CLS]."""
+    return max((end[0] - start[0] + 1 for start, end in (window.targets for window in windows)), default=0)
 
 
 def _fill(planes: NDArray[np.int32], members: Sequence[tuple[int, Window]], kind: TaskKind) -> None:

@@ -128,9 +128,17 @@ class Tokenizer:
         named = self.jinja.variables.get("eos_token", "") if self.jinja is not None else ""
         return frozenset({self.end_of_text_id, self.turn_end_id, self.control.get(named, self.end_of_text_id)})
 
-    def save(self, folder: Path) -> None:
-        """Write tokenizer.json as it was read, and what transformers reads beside it, into `folder`."""
-        write_tokenizer_files(folder, self.file.text, self.file.control, self.file.literal, self.jinja)
+    @property
+    def frames(self) -> bool:
+        """Whether its file says what stands around texts and pairs, for others who read it; we put [CLS] and [SEP]."""
+        return self.file.content.get("post_processor") is not None
+
+    def save(self, folder: Path, max_tokens: int | None = None) -> None:
+        """Write tokenizer.json as it was read, and what transformers reads beside it, into `folder`.
+
+        `max_tokens`: what the encoder that it is for reads at once.
+        """
+        write_tokenizer_files(folder, self.file.text, self.file.control, self.file.literal, self.jinja, max_tokens)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text. Raises DataError on lone surrogates, which are no text."""

@@ -43,10 +43,12 @@ def write_tokenizer_files(
     control: Mapping[str, int],
     literal: Mapping[str, int] | None = None,
     template: JinjaTemplate | None = None,
+    max_tokens: int | None = None,
 ) -> None:
     """Write tokenizer.json (`text`) and what transformers reads beside it; each file atomically.
 
-    `template`: the chat template, and the names of special tokens that it came with; our own when None.
+    `template`: the chat template, and the names of special tokens that it came with; our own when None. `max_tokens`:
+    what an encoder reads at once, where that is known.
     """
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
     added = {index: (name, True) for name, index in control.items()}
@@ -62,12 +64,18 @@ def write_tokenizer_files(
         "added_tokens_decoder": {
             str(index): {"content": name, **flags, "special": special} for index, (name, special) in added.items()
         },
-        **({} if encoder else {"chat_template": chat_template}),
+        **(_read_by_encoders(max_tokens) if encoder else {"chat_template": chat_template}),
     }
     if not encoder:
         write_text(folder / TEMPLATE_FILE, chat_template)
     write_text(folder / "tokenizer_config.json", json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
     write_text(folder / TOKENIZER_FILE, text)
+
+
+def _read_by_encoders(max_tokens: int | None) -> dict[str, Any]:
+    """What else transformers is to be told: without, it says nothing of which text of a pair a token is of."""
+    longest = {} if max_tokens is None else {"model_max_length": max_tokens}
+    return {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"], **longest}
 
 
 def _special(control: Mapping[str, int], encoder: bool, template: JinjaTemplate | None) -> dict[str, Any]:

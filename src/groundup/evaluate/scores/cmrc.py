@@ -15,6 +15,14 @@ _LEFT_OUT = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」�
 _PIECES = re.compile(r"[\u4e00-\u9fa5]|\d+(?:[.,]\d+)+|[^\W\u4e00-\u9fa5]+|[^\w\s]")
 
 
+_CHINESE = re.compile("[\u4e00-\u9fa5]")
+
+
+def is_chinese(text: str) -> bool:
+    """Whether a Chinese character is in it, so that these rules are the ones to count by."""
+    return _CHINESE.search(text) is not None
+
+
 def plain(text: str) -> str:
     """What exact match compares."""
     return "".join(character for character in text.lower().strip() if character not in _LEFT_OUT)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from groundup.errors import ModelFileError
-from groundup.models.layouts.bert import BERT, bert_name
+from groundup.models.layouts.bert import BERT, BERT_BODY, bert_name
 from groundup.models.layouts.bert_tasks import SEQUENCE_LABELS, SPANS, WORD_LABELS
 from groundup.models.layouts.classic import GPT2, OPT, XGLM
 from groundup.models.layouts.layout import ConfigValues, Layout, Part, gathered, holders
@@ -13,7 +13,10 @@ from groundup.models.layouts.own import own_kind, own_layout
 from groundup.models.network import NetworkConfig
 from groundup.models.transformers_model import TransformersConfig
 
-LAYOUTS: tuple[Layout, ...] = (LLAMA, MISTRAL, QWEN2, QWEN3, GPT2, XGLM, OPT, BERT, SEQUENCE_LABELS, WORD_LABELS, SPANS)
+LAYOUTS: tuple[Layout, ...] = (
+    *(LLAMA, MISTRAL, QWEN2, QWEN3, GPT2, XGLM, OPT),
+    *(BERT, BERT_BODY, SEQUENCE_LABELS, WORD_LABELS, SPANS),
+)
 """Those of transformers; the first that can say a config is the one it is exported in."""
 
 

@@ -6,13 +6,14 @@ Invariant: transformers' BertForPreTraining (BertForMaskedLM without a head for 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from groundup.errors import ModelFileError
 from groundup.models.encoder import EncoderConfig
 from groundup.models.layouts.layout import ConfigValues, Layout, Part
 
-WITHOUT_PAIRS, WITH_PAIRS = "BertForMaskedLM", "BertForPreTraining"
+WITHOUT_PAIRS, WITH_PAIRS, BODY = "BertForMaskedLM", "BertForPreTraining", "BertModel"
 _OUTER = {
     "embedding": "bert.embeddings.word_embeddings",
     "positions": "bert.embeddings.position_embeddings",
@@ -36,7 +37,8 @@ _INNER = {
     "ffn_norm": "output.LayerNorm",
 }
 _TABLES = ("embedding.weight", "positions.weight", "parts.weight")
-_PAIRS = tuple(f"next_sentence.{part}.{kind}" for part in ("pooler", "output") for kind in ("weight", "bias"))
+_POOLER = ("next_sentence.pooler.weight", "next_sentence.pooler.bias")
+_PAIRS = (*_POOLER, "next_sentence.output.weight", "next_sentence.output.bias")
 _OLD_ENDINGS = ((".gamma", ".weight"), (".beta", ".bias"))
 """How norms were called by the first converters of BERT."""
 
@@ -156,3 +158,26 @@ BERT = Layout(
     ),
 )
 """The pooler's sizes are of older BERTs and were never read."""
+
+
+def _body_parts(config: EncoderConfig) -> dict[str, Part]:
+    pooler = _POOLER if config.next_sentence else ()
+    return {bert_name(name): Part((name,)) for name in (*body_names(config), *pooler)}
+
+
+def _body_parameters(config: EncoderConfig, vocab_size: int) -> int:
+    pooler = config.hidden_size * (config.hidden_size + 1) if config.next_sentence else 0
+    return config.body_parameters(vocab_size) + pooler
+
+
+BERT_BODY = replace(
+    BERT,
+    architectures=(BODY,),
+    parts=_body_parts,
+    read=lambda values: {**_read(values), "next_sentence": True},
+    heads=(),
+    copies=lambda config: {},
+    spare=lambda config: () if config.next_sentence else {bert_name(name) for name in _POOLER},
+    parameters=_body_parameters,
+)
+"""What is below the heads, with the pooler that stands before that for pairs: something to start from."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from groundup.errors import ModelFileError
 from groundup.models.encoder_heads import LabelKind
-from groundup.models.labeller import LabellerConfig
+from groundup.models.labeller import LONGEST_ANSWER_TOKENS, LabellerConfig
 from groundup.models.layouts.bert import BERT, bert_name, body_names
 from groundup.models.layouts.layout import ConfigValues, Layout, Part
 
@@ -22,6 +22,8 @@ PROBLEMS: Mapping[LabelKind, str] = {"sequence": "single_label_classification", 
 """What transformers calls these tasks, which share one class."""
 _POOLER = {f"label.pooler.{kind}": bert_name(f"next_sentence.pooler.{kind}") for kind in ("weight", "bias")}
 LABEL_LIMIT = 1 << 20
+_OWN, _QUESTIONS, _LONGEST = "task_specific_params", "question-answering", "max_answer_len"
+"""Where transformers keeps what a pipeline is to be told, and its name for the longest answer in tokens."""
 
 
 def _layout(architecture: str, head: str, tasks: tuple[LabelKind, ...]) -> Layout:
@@ -39,6 +41,7 @@ def _layout(architecture: str, head: str, tasks: tuple[LabelKind, ...]) -> Layou
             "id2label": {str(index): name for index, name in enumerate(names)},
             "label2id": {name: index for index, name in enumerate(names)},
             **({"problem_type": PROBLEMS[config.task]} if config.task in PROBLEMS else {}),
+            **({_OWN: {_QUESTIONS: {_LONGEST: config.longest_answer_tokens}}} if config.task == "span" else {}),
         }
 
     def read(values: ConfigValues) -> dict[str, Any]:
@@ -46,7 +49,8 @@ def _layout(architecture: str, head: str, tasks: tuple[LabelKind, ...]) -> Layou
         if task == "span" and len(labels) != 2:
             raise ModelFileError(f"id2label has {len(labels)} labels, a span has a start and an end; export it again")
         named = labels if task in ("sequence", "token") else ()
-        return {**BERT.read(values), "kind": "labeller", "task": task, "labels": named}
+        longest = {"longest_answer_tokens": _longest_answer(values)} if task == "span" else {}
+        return {**BERT.read(values), "kind": "labeller", "task": task, "labels": named, **longest}
 
     def spare(config: LabellerConfig) -> set[str]:
         return set() if config.pooled else set(_POOLER.values())
@@ -76,6 +80,16 @@ def _judged(values: ConfigValues) -> tuple[LabelKind, tuple[str, ...]]:
         )
     number = problem == PROBLEMS["number"] or (problem is None and len(labels) == 1)
     return ("number" if number else "sequence"), labels
+
+
+def _longest_answer(values: ConfigValues) -> int:
+    """In tokens; config.json need not say it."""
+    found = values.get(_OWN)
+    inner = found.get(_QUESTIONS) if isinstance(found, Mapping) else None
+    longest = inner.get(_LONGEST, LONGEST_ANSWER_TOKENS) if isinstance(inner, Mapping) else LONGEST_ANSWER_TOKENS
+    if type(longest) is not int or longest < 1:
+        raise ModelFileError(f"{_LONGEST} {str(longest)[:20]!r} is no number of tokens; export the model again")
+    return longest
 
 
 def _labels(values: ConfigValues) -> tuple[str, ...]:

@@ -170,6 +170,8 @@ class Layout:
     """A name in an older file -> the name of today."""
     no_effect: frozenset[str] = frozenset()
     """Keys of its config.json that leave the scores as they are."""
+    parameters: Callable[[Any, int], int] = field(default=lambda config, vocab_size: config.num_parameters(vocab_size))
+    """Numbers in such a file, for a config and a vocabulary: those of the model, or of the part of it that is there."""
     scales_embedding: bool = False
     """It can multiply the embedding itself; elsewhere the factor is folded into the table."""
 
