@@ -150,6 +150,8 @@ def test_every_verb_has_help_of_its_own(verb: str) -> None:
     [
         (["rum", "x.yaml"], "did you mean 'run'?"),
         (["\x1b[31mx"], "is no verb"),
+        (["q" * 60], "`groundup --help` lists them"),
+        (["recipes/smoke.yaml"], "groundup run recipes/smoke.yaml"),
         (["run"], "give a recipe"),
         (["run", "x.yaml", "--jsn"], "did you mean --json?"),
         (["run", "x.yaml", "--temperature", "1"], "unrecognized arguments"),

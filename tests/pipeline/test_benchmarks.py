@@ -129,6 +129,17 @@ def test_an_encoder_has_no_tasks(tmp_path: Path) -> None:
         groundup.load_recipe(path)
 
 
+def test_conversations_that_are_not_there_are_said_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_recipe(tmp_path)
+    assert cli.main(["run", str(path), "instruct.sources.0.path=gone.jsonl"]) == 3
+    assert "gone.jsonl: no such file" in capsys.readouterr().err
+    assert cli.main(["run", str(path), "runtime.device=cuda"]) == 6
+    assert "runtime.device is cuda" in capsys.readouterr().err
+    assert not (tmp_path / "work" / "stages").exists()
+
+
 def test_a_file_that_is_not_there_is_said_before_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_recipe(tmp_path, evaluate={"tasks": TASKS})
     assert cli.main(["evaluate", str(path)]) == 3

@@ -174,6 +174,14 @@ def test_exact_and_compiled_exclude_each_other(tmp_path: Path) -> None:
     assert "exact" in found[0]
 
 
+def test_fields_that_do_not_fit_together_are_named_without_the_whole_section(tmp_path: Path) -> None:
+    values = tiny.recipe(tmp_path)
+    values["model"] = {**values["model"], "hidden_size": 30, "num_heads": 4}
+    text = "\n".join(faults(values, tmp_path))
+    assert "model: hidden_size 30 is not divisible by num_heads 4" in text
+    assert "got {" not in text
+
+
 def test_five_faults_are_told_at_once_with_their_key_paths(tmp_path: Path) -> None:
     values = tiny.recipe(tmp_path)
     values["pretrain"] = {**values["pretrain"], "tokens": "many", "learning_rate": 1e-3}

@@ -91,6 +91,19 @@ FORMS: dict[str, tuple[dict[str, Any], Pairs, str]] = {
         ASKED,
         "messages",
     ),
+    "columns of other records": (
+        {
+            "messages": None,
+            "prompt": None,
+            "instruction": "q",
+            "output": None,
+            "response": "a",
+            "chosen": None,
+            "rejected": None,
+        },
+        ASKED,
+        "alpaca",
+    ),
     "letter case": ({"Question": "q", "Answer": "a"}, ASKED, "question_answer"),
 }
 
@@ -125,6 +138,8 @@ PREFERENCES = [
     {"prompt": "q", "chosen": "a", "rejected": "b"},
     {"conversations": [{"from": "human", "value": "q"}], "chosen": {}, "rejected": {}},
     {"prompt": "q", "completion": "a", "label": True},
+    {"prompt": "q", "completion": "a", "label": "False"},
+    {"prompt": "q", "completion": "a", "chosen": "a", "rejected": None},
     {"messages": [message("user", "q"), message("assistant", "a")], "kto_tag": False},
 ]
 
@@ -132,7 +147,7 @@ PREFERENCES = [
 def test_preferences_are_refused_by_name(tmp_path: Path) -> None:
     found = reading(write(tmp_path / "a.jsonl", [*PREFERENCES, {"question": "q", "answer": "a", "label": True}]))
     assert len(list(found)) == 1, "a label beside a question is metadata"
-    assert found.account()["rejected"] == {"preference record: list it under preferences.sources": 4}
+    assert found.account()["rejected"] == {"preference record: list it under preferences.sources": 6}
     with pytest.raises(DataError) as caught:
         list(reading(write(tmp_path / "b.jsonl", PREFERENCES)))
     assert "preferences.sources" in first_line(caught.value)

@@ -90,6 +90,7 @@ BAD: dict[str, Any] = {
     "system turn not at the start": {"messages": [USER, {"role": "system", "content": "x"}, ASSISTANT]},
     "lone surrogate (not a character)": {"messages": [{"role": "user", "content": "\ud800"}, ASSISTANT]},
     "no output": {"instruction": "x"},
+    "empty answer": {"question": "x", "answer": "\u200b\ufeff\u3000"},
     "empty instruction": {**ALPACA, "instruction": ""},
     "output is not a string": {**ALPACA, "output": 42},
     "input is not a string": {**ALPACA, "input": {"a": 1}},

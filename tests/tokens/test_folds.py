@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from groundup.tokens import Encoded, PackedConversations, Tokenizer, Turn, examples_of, write_conversations, write_folds
 from groundup.tokens import folds as module
 from groundup.tokens.folds import fold_of, prompt_of
+from groundup.tokens.foreign import load_foreign
+from tests.tokens.chat_templates import write_folder
 
 RELAXED = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SAID = st.text(max_size=12).map(lambda text: text.strip() or "x")
@@ -59,6 +61,25 @@ def test_prompts_that_are_nearly_the_same_are_in_one_fold() -> None:
     assert len({fold_of(prompt, 1000) for prompt in alike}) == 1
     assert len({fold_of(f"What is the capital of {name}?", 1000) for name in ("France", "Peru", "Fiji")}) > 1
     assert len({fold_of(prompt, 1000) for prompt in ("???", "!!!", "...")}) > 1, "what has no letter is told apart too"
+
+
+def test_a_conversation_of_several_examples_is_in_one_fold(tmp_path: Path) -> None:
+    """Qwen3 leaves out old thoughts, so its template needs an example for each answer, all with another prompt."""
+    tokenizer, _ = load_foreign(write_folder(tmp_path / "model", "thinking"), chat_template="auto")
+    said = [(role, word) for word in ("first", "second", "third") for role in ("user", "assistant")]
+    talks = [Talk([Turn(role, f"{word} {number}") for role, word in said]) for number in range(12)]
+    talks += [Talk([Turn("user", f"First {number}!"), Turn("assistant", "another answer")]) for number in range(12)]
+    write_conversations(talks, tokenizer, tmp_path / "all", 512)
+    rows = PackedConversations(tmp_path / "all", "talks", 512)
+    counts = write_folds(rows, tokenizer, tmp_path / "folds", 3)
+    assert sum(counts) == 12 * 3 + 12 and min(counts) > 0
+    folds_of: dict[str, set[int]] = {}
+    for fold in range(3):
+        held = PackedConversations(tmp_path / "folds" / str(fold), "talks", 512)
+        for example in (each for index in range(held.num_rows) for each in examples_of(held.row(index))):
+            beginning = tokenizer.decode(example.ids, skip_control=False).split("<|im_end|>")[0].lower().rstrip("!")
+            folds_of.setdefault(beginning, set()).add(fold)
+    assert len(folds_of) == 12 and all(len(folds) == 1 for folds in folds_of.values())
 
 
 def test_a_search_that_goes_on_finds_the_same_folds(

@@ -55,6 +55,19 @@ def test_every_form_of_a_judged_answer(name: str, key: str) -> None:
     assert preference_of({**KTO[name], key: False}) == Preference(ASKED, None, BETTER)
 
 
+@pytest.mark.parametrize(
+    ("value", "is_good"), [("true", True), (" False", False), ("1", True), (0, False), (1.0, True)]
+)
+def test_verdicts_of_tables_are_texts_or_numbers(value: Any, is_good: bool) -> None:
+    found = preference_of({**KTO["texts"], "label": value})
+    assert (found.chosen, found.rejected) == ((BETTER, None) if is_good else (None, BETTER))
+
+
+def test_a_verdict_that_is_none_is_refused() -> None:
+    with pytest.raises(Refused, match="label is neither true nor false"):
+        preference_of({**KTO["texts"], "label": "maybe"})
+
+
 def test_a_prompt_of_several_turns() -> None:
     prompt = [SYSTEM, USER, GOOD, USER]
     found = preference_of({"prompt": prompt, "chosen": [GOOD], "rejected": [BAD]})

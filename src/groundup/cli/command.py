@@ -63,7 +63,9 @@ def _dispatch(given: list[str], in_process: bool) -> None:
     verb = VERBS.get(given[0])
     if verb is None:
         close = difflib.get_close_matches(given[0], VERBS, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"verbs: {', '.join(VERBS)}"
+        hint = f"did you mean '{close[0]}'?" if close else "`groundup --help` lists them"
+        if given[0].endswith((".yaml", ".yml")):
+            hint = f"give one before the recipe: groundup run {given[0][-80:]}"
         raise RecipeError(f"'{given[0][:40]}' is no verb; {hint}")
     options = parser_of(given[0], verb).parse_intermixed_args(given[1:])
     options.verb, options.given = given[0], given

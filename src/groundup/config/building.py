@@ -92,6 +92,8 @@ def _describe(cls: type[Config], values: Mapping[str, Any], fault: Any) -> str:
     message = message.replace("Input should be ", "should be ", 1)
     if fault["type"] == "string_pattern_mismatch" and fault["ctx"]["pattern"] == NAME_PATTERN:
         message = "should be 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
+    if fault["type"] == "value_error" and isinstance(fault.get("input"), Mapping):
+        return f"{key or 'recipe'}: {message}"  # a section whose fields do not fit together; the message names them
     value = json.dumps(fault.get("input"), ensure_ascii=False, default=str)
     shown = value if len(value) <= 60 else value[:57] + "..."
     hint = "; write true or false" if fault["type"].startswith("bool") else ""

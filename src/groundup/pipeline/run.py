@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup import config, stage, tokens
+from groundup.corpus.reading.files import find_files
 from groundup.errors import GroundupError, ModelFileError, RecipeError, ResourceError, resource_errors
 from groundup.log import dispensable, logger
 from groundup.models import DecoderConfig, layout_of
@@ -127,6 +128,8 @@ def _require(recipe: Recipe, until: str, ranks: Ranks | None) -> None:
     if until != VERBS["prepare"]:
         _require_ranks(recipe, ranks)
         _require_precision(recipe)
+        pick_device(recipe.runtime)
+    _require_sources(recipe)
     tokens.require_tokenizer(recipe.tokenizer)
     require_start(recipe.pretrain.from_, recipe.tokenizer.path)
     require_tune(recipe)
@@ -155,6 +158,13 @@ def _require_ranks(recipe: Recipe, ranks: Ranks | None) -> None:
     if ranks is None:  # where there are several, they have looked already
         check_layout(recipe.runtime.parallel.model_copy(update={"shard": 0}), started)
     check_layouts(recipe, started)
+
+
+def _require_sources(recipe: Recipe) -> None:
+    """Raise DataError when files of conversations, preferences or labelled records are not there."""
+    for section in (recipe.instruct, recipe.preferences, recipe.task):
+        for source in (*section.sources, *section.heldout) if section is not None else ():
+            find_files(source.path, Path.cwd())
 
 
 def _require_precision(recipe: Recipe) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from groundup.tokens.conversation_messages import Rules, some_text, text_of, turns_of_messages
+from groundup.tokens.conversation_messages import Rules, says_nothing, some_text, text_of, turns_of_messages
 from groundup.tokens.record_reading import Refused
 from groundup.tokens.template import TOOL, Turn
 
@@ -46,7 +46,7 @@ class Format:
 
     def is_whole(self, values: Mapping[str, Any]) -> bool:
         """Whether a record has all that the format needs."""
-        return all(any(key in values for key in group) for group in self.needs)
+        return all(any(values.get(key) is not None for key in group) for group in self.needs)
 
 
 def system_turn(values: Mapping[str, Any]) -> list[Turn]:
@@ -56,8 +56,12 @@ def system_turn(values: Mapping[str, Any]) -> list[Turn]:
 
 
 def first_of(values: Mapping[str, Any], *keys: str) -> str:
-    """The first of `keys` that a record has; the first of all when it has none."""
-    return next((key for key in keys if key in values), keys[0])
+    """The first of `keys` that a record has; the first of all when it has none.
+
+    One that is null is there only if no other is: tables have every column in every record.
+    """
+    there = [key for key in keys if key in values]
+    return next((key for key in there if values[key] is not None), there[0] if there else keys[0])
 
 
 def _turns_in_a_list(key: str) -> Callable[[Mapping[str, Any], Rules], list[Turn]]:
@@ -89,7 +93,7 @@ def _history(value: Any) -> Sequence[Sequence[str]]:
     for pair in value:
         if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(said, str) for said in pair):
             raise Refused("history is not of pairs of strings", pair)
-        if not all(said.strip() for said in pair):
+        if any(says_nothing(said) for said in pair):
             raise Refused("empty turn in history", pair)
     return value
 
@@ -142,13 +146,18 @@ MARKERS = tuple(known.marker for known in FORMATS.values())
 
 def is_preference(values: Mapping[str, Any]) -> bool:
     """Whether a record says which answer is better, or whether one is good (KTO), rather than what to say."""
-    if "chosen" in values and "rejected" in values:
+    if "chosen" in values and "rejected" in values and (values["chosen"], values["rejected"]) != (None, None):
         return True
     whole = any(known.is_whole(values) for known in FORMATS.values())
-    judged = isinstance(values.get("kto_tag"), bool) or (
-        isinstance(values.get("label"), bool) and FORMATS["prompt_completion"].is_whole(values)
+    judged = _is_verdict(values.get("kto_tag")) or (
+        _is_verdict(values.get("label")) and FORMATS["prompt_completion"].is_whole(values)
     )
     return whole and judged
+
+
+def _is_verdict(value: object) -> bool:
+    """Whether a value is true or false, in a table as a text; a number may be any label."""
+    return isinstance(value, bool) or (isinstance(value, str) and value.strip().lower() in ("true", "false"))
 
 
 def recognised(values: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:

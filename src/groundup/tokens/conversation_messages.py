@@ -11,6 +11,7 @@ Invariant: a key that would be ignored refuses the record, unless its value is e
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,8 @@ _CALLERS = frozenset({"function_call"})
 """Speakers of ShareGPT whose text is a call."""
 _BESIDE_TOOLS = frozenset({"tool_calls", "tool_call_id", "name"})
 """Keys of messages that only say which call an answer belongs to, or hold the calls."""
+_UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
+"""Categories of Unicode of which nothing is to be seen."""
 TOOLS_REFUSED = "tool turns (set tools: keep to train on them)"
 
 
@@ -64,9 +67,14 @@ def text_of(values: Mapping[str, Any], key: str) -> str:
     if values.get(key) is None:
         raise Refused(f"no {key}", f"found: {', '.join(map(str, values))}")
     value = some_text(values, key)
-    if not value.strip():
+    if says_nothing(value):
         raise Refused(f"empty {key}")
     return value
+
+
+def says_nothing(text: str) -> bool:
+    """Whether a text has nothing to be seen: white space, or zero-width and control characters."""
+    return all(unicodedata.category(character) in _UNSEEN for character in text)
 
 
 def turns_of_messages(messages: Any, key: str, rules: Rules) -> list[Turn]:

@@ -16,7 +16,7 @@ from pydantic import model_validator
 from groundup.config import Config
 from groundup.corpus.reading.sources import template_fields
 from groundup.tokens.conversation_fields import value_of
-from groundup.tokens.record_reading import Refused
+from groundup.tokens.record_reading import Refused, truth_of
 
 LABEL = "label"
 
@@ -34,7 +34,7 @@ class PreferenceFieldsConfig(Config):
     completion: str = ""
     """Field of a single judged answer."""
     label: str = ""
-    """Field that says whether it is good: true or 1, else false or 0."""
+    """Field that says whether it is good: true or 1, else false or 0; in a table the same as a text."""
     system: str = ""
     """Field of the system turn, or a text with fields in braces; a record where it is empty has none."""
 
@@ -75,6 +75,7 @@ def mapped(values: Mapping[str, Any], fields: PreferenceFieldsConfig) -> Mapping
 
 
 def _judged(value: Any) -> bool:
-    if isinstance(value, int | float) and value in (0, 1):
-        return bool(value)
-    raise Refused("label is neither true nor false", value)
+    found = truth_of(value)
+    if found is None:
+        raise Refused("label is neither true nor false", value)
+    return found

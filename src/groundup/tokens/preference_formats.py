@@ -27,9 +27,11 @@ from groundup.tokens.conversation_formats import (
     system_turn,
 )
 from groundup.tokens.conversation_messages import Rules, text_of, turns_of_messages
-from groundup.tokens.record_reading import Refused
+from groundup.tokens.record_reading import Refused, truth_of
 from groundup.tokens.template import Turn
 
+JUDGEMENTS = ("label", "kto_tag")
+"""Fields that say whether a single answer is good."""
 _SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
 
@@ -45,15 +47,18 @@ class Preference(NamedTuple):
 def preference_of(values: Mapping[str, Any], rules: Rules | None = None) -> Preference:
     """The preference of a record. Raises Refused with a reason for what is none."""
     rules = rules or Rules()
-    judged = next((values[key] for key in ("label", "kto_tag") if isinstance(values.get(key), bool)), None)
+    said = {key: truth_of(values[key]) for key in JUDGEMENTS if values.get(key) is not None}
+    judged = next((found for found in said.values() if found is not None), None)
     if "chosen" in values and "rejected" in values:
         prompt, chosen, rejected = _pair(values, rules)
         if chosen.text.strip() == rejected.text.strip():
             raise Refused("chosen and rejected are the same", chosen.text)
         return _checked(prompt, chosen, rejected)
+    if said and judged is None:
+        raise Refused("label is neither true nor false", next(values[key] for key in said))
     if judged is None:
         raise Refused("no preference: none of chosen and rejected, label, kto_tag", ", ".join(map(str, values)))
-    name, values = recognised({key: value for key, value in values.items() if key not in ("label", "kto_tag")})
+    name, values = recognised({key: value for key, value in values.items() if key not in JUDGEMENTS})
     turns = FORMATS[name].turns(values, rules)
     if not turns:
         raise Refused("no turns")

@@ -122,6 +122,13 @@ class RecordReading(Generic[Item]):
         }
 
 
+def truth_of(value: object) -> bool | None:
+    """Whether a value says yes (true, 1) or no (false, 0), in a table as a text; None: neither."""
+    if isinstance(value, str):
+        return {"true": True, "1": True, "false": False, "0": False}.get(value.strip().lower())
+    return bool(value) if isinstance(value, int | float) and value in (0, 1) else None
+
+
 def counted(number: int, noun: str) -> str:
     """`1 record`, `2 records`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

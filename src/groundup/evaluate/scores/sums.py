@@ -16,6 +16,7 @@ _LEFT_OUT = re.compile(r"[\s,$€£¥+]")
 
 def final_number(text: str) -> Decimal | None:
     """The number behind `####`, else the last number of the text, else None. A dash behind a digit is no sign."""
+    text = text.replace("\u2212", "-")  # the sign of minus that is not on keyboards
     marked = _MARKED.findall(text)
     found = marked[-1:] or _ANY.findall(re.sub(r"(?<=\d)-", " ", text))[-1:]
     if not found:
