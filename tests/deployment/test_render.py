@@ -161,6 +161,7 @@ def test_ray_and_torchrun_scripts_can_be_read_by_what_runs_them(tmp_path: Path, 
     fewest, nodes = given.get("min_nodes", 0), given.get("nodes", 1)
     assert f"--nnodes={f'{fewest}:{nodes}' if fewest else nodes} --nproc-per-node={given['devices']} " in line
     assert f"--max-restarts={given.get('restarts', 3)} " in script
+    assert ("TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1" in script) == bool(fewest), "else no machine can come back"
 
 
 def test_the_verb_writes_the_file_and_refuses_what_it_cannot_make(
