@@ -120,7 +120,9 @@ def test_kubernetes_objects_fit_their_schemas(tmp_path: Path, layout: str) -> No
     inside.write_text(recipe["data"]["recipe.yaml"])
     assert groundup.load_recipe(inside).seed == 3, "the recipe in the object is one"
     work = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]
-    assert work["backoffLimit"] >= 100 * given.get("nodes", 1), "weeks have many failures, each of which may end all pods"
+    assert work["backoffLimit"] >= 100 * given.get("nodes", 1), (
+        "weeks have many failures, each of which may end all pods"
+    )
     mounted = {each["name"] for each in container["volumeMounts"]}
     pod = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
     assert mounted == {each["name"] for each in pod["volumes"]}

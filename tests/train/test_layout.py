@@ -13,6 +13,7 @@ from groundup.optim import LayersConfig
 from groundup.parallel import ParallelConfig
 from groundup.parallel.pipeline import spread
 from groundup.train.layout import check_phase, rows_per_micro_batch
+from groundup.train.settings import ExecutionConfig
 from tests.train import toys
 
 
@@ -95,3 +96,13 @@ def test_what_needs_whole_parameters_has_them_in_a_stage_of_its_own() -> None:
     check({}, optimizer="adamw_8bit")
     with pytest.raises(RecipeError, match="adamw_8bit is for one rank, and here are 4"):
         check({}, optimizer="adamw_8bit", ranks=4)
+
+
+@pytest.mark.parametrize(
+    "place", ["host", "host:", ":29500", "host:0", "host:99999", "a b:1", "[::1]:295"]
+)
+def test_a_place_to_meet_is_a_host_with_a_port(place: str) -> None:
+    with pytest.raises(ValidationError, match="give HOST:PORT"):
+        ExecutionConfig(rendezvous=place)
+    for fine in ("", "first-host.lan:65535", "10.0.0.1:1"):
+        assert ExecutionConfig(rendezvous=fine).rendezvous == fine
