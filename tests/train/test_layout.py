@@ -98,9 +98,7 @@ def test_what_needs_whole_parameters_has_them_in_a_stage_of_its_own() -> None:
         check({}, optimizer="adamw_8bit", ranks=4)
 
 
-@pytest.mark.parametrize(
-    "place", ["host", "host:", ":29500", "host:0", "host:99999", "a b:1", "[::1]:295"]
-)
+@pytest.mark.parametrize("place", ["host", "host:", ":29500", "host:0", "host:99999", "a b:1", "[::1]:295"])
 def test_a_place_to_meet_is_a_host_with_a_port(place: str) -> None:
     with pytest.raises(ValidationError, match="give HOST:PORT"):
         ExecutionConfig(rendezvous=place)
