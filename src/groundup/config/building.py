@@ -92,6 +92,8 @@ def _describe(cls: type[Config], values: Mapping[str, Any], fault: Any) -> str:
     message = message.replace("Input should be ", "should be ", 1)
     if fault["type"] == "string_pattern_mismatch" and fault["ctx"]["pattern"] == NAME_PATTERN:
         message = "should be 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
+    if isinstance(fault.get("input"), Mapping) and fault["type"] == "value_error":
+        return f"{key or 'recipe'}: {message}"  # a rule between several fields: a whole section would say nothing
     value = json.dumps(fault.get("input"), ensure_ascii=False, default=str)
     shown = value if len(value) <= 60 else value[:57] + "..."
     hint = "; write true or false" if fault["type"].startswith("bool") else ""
