@@ -135,7 +135,7 @@ class _Agent(LocalElasticAgent):
         self._rounds_without = self._rounds_without + 1 if missing > 0 else 0
         return self._rounds_without > ROUNDS_WITHOUT
 
-    def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = STOP_SECONDS) -> None:
+    def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = 30) -> None:
         if isinstance(sys.exception(), SignalException):
             # Ranks that were asked to stop are saving: asked twice, as by a scheduler and by its script, they go on.
             for number in ASKS_ONCE:
