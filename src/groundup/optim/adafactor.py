@@ -73,7 +73,7 @@ class Adafactor(torch.optim.Optimizer):
             row, column = state["row_var"], state["col_var"]
             row.lerp_(_mean(gradient.square(), -1), new)
             column.lerp_(_mean(gradient.square(), -2), new)
-            variance = row @ column / added_up(_mean(row, -2)).clamp(min=tiny)
+            variance = row @ added_up(column) / added_up(_mean(row, -2)).clamp(min=tiny)
         else:
             variance = state["variance"].lerp_(gradient.square(), new)
         update = gradient * variance.clamp(min=tiny * tiny).rsqrt()
