@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.rendezvous import (
     RendezvousClosedError,
     RendezvousConnectionError,
@@ -111,3 +114,27 @@ def test_a_machine_is_gone_when_the_others_have_missed_it_for_long(machines: int
     group: Any = SimpleNamespace(spec=SimpleNamespace(rdzv_handler=Handler(present)), group_world_size=machines)
     assert not any(watching._machine_is_gone(group) for _ in range(agent.ROUNDS_WITHOUT)), "it may only be between two"
     assert watching._machine_is_gone(group) == gone
+
+
+def test_ranks_that_were_asked_to_stop_are_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheduler and the script that it started both ask; the second word must not end the wait for a checkpoint."""
+    asking, earlier = agent._Agent.__new__(agent._Agent), {each: signal.getsignal(each) for each in agent.ASKS_ONCE}
+    waited: list[Any] = []
+
+    def saving(self: LocalElasticAgent, death_sig: signal.Signals, timeout: int) -> None:
+        waited.append((death_sig, [signal.getsignal(each) for each in agent.ASKS_ONCE]))
+
+    monkeypatch.setattr(LocalElasticAgent, "_shutdown", saving)
+    try:
+        asking._shutdown(signal.SIGTERM)  # to start the ranks again: a first word must still be heard
+        try:
+            raise SignalException("asked", signal.SIGTERM)
+        except SignalException as stopped:
+            asking._shutdown(stopped.sigval)
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+    assert waited == [
+        (signal.SIGTERM, list(earlier.values())),
+        (signal.SIGTERM, [signal.SIG_IGN] * len(agent.ASKS_ONCE)),
+    ]

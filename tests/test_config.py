@@ -366,3 +366,28 @@ def test_a_fault_in_the_only_item_of_a_list_does_not_make_the_list_too_short() -
     assert "1 fault: sources.0.pth" in caught.value.message
     with pytest.raises(RecipeError, match="sources"):
         config.build(Listed, {"sources": []}, "r")
+
+
+class Pair(Config):
+    """Two numbers that know each other."""
+
+    low: int = 0
+    high: int = 1
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Pair:
+        if self.low > self.high:
+            raise ValueError(f"low: {self.low} is above high: {self.high}; lower it")
+        return self
+
+
+class OfPairs(Config):
+    """A section of several."""
+
+    name: str = "n"
+    pair: Pair = Pair()
+
+
+def test_a_rule_between_fields_is_told_without_the_whole_section() -> None:
+    with pytest.raises(RecipeError, match=r"pair: low: 3 is above high: 1; lower it$"):
+        config.build(OfPairs, {"name": "x" * 300, "pair": {"low": 3}}, "recipe.yaml")

@@ -142,3 +142,13 @@ def test_where_fewer_machines_go_on_a_preempted_one_is_no_end(tmp_path: Path, ev
         assert restarts.failed({1: 75}), "its state is saved, so this does not count"
     restarts.joined()
     assert told_why(tmp_path) == {"cause": "another machine came"}
+
+
+def test_who_waits_for_another_machine_is_told_so(
+    tmp_path: Path, events: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "words").mkdir()
+    for machines in (1, 2):
+        assert Restarts(tmp_path / "words", 3, events, machines=machines).failed(KILLED)
+    alone, several = (record.getMessage() for record in caplog.records)
+    assert alone.endswith("(1 of 3)") and several.endswith("(1 of 3), as soon as 2 machines are there")

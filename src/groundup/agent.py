@@ -55,6 +55,8 @@ ROUNDS_WITHOUT = 30
 """Looks at the ranks in a row, 0.1 s each, at which a machine is missing, before the others believe it."""
 ANSWER_SECONDS = 20
 """Longest wait for one answer of the store."""
+ASKS_ONCE = (signal.SIGTERM, signal.SIGUSR1)
+"""Signals that say no more the second time; a second Ctrl-C ends at once."""
 LOST_SECONDS = 20.0
 """An agent that has not come round for so long hangs in a call to a store that is out of reach."""
 FAREWELL_SECONDS = 5.0
@@ -132,6 +134,13 @@ class _Agent(LocalElasticAgent):
         missing = machines - len(handler._state_holder.state.participants)
         self._rounds_without = self._rounds_without + 1 if missing > 0 else 0
         return self._rounds_without > ROUNDS_WITHOUT
+
+    def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = 30) -> None:
+        if isinstance(sys.exception(), SignalException):
+            # Ranks that were asked to stop are saving: asked twice, as by a scheduler and by its script, they go on.
+            for number in ASKS_ONCE:
+                signal.signal(number, signal.SIG_IGN)
+        super()._shutdown(death_sig, timeout)
 
     def _restart_workers(self, worker_group: WorkerGroup) -> None:
         self._rounds_without = 0

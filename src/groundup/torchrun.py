@@ -96,7 +96,7 @@ def start(
     with tempfile.TemporaryDirectory(prefix="groundup-ranks-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         prepare_ranks(folder, _address(meeting), SIGNALS)
-        rule = Restarts(folder, restarts, events, elastic=meeting.elastic)
+        rule = Restarts(folder, restarts, events, elastic=meeting.elastic, machines=meeting.min_nodes)
         try:
             done = agent.run(arguments, processes, meeting, folder / "agent", rule, lost)
         except SignalException as stopped:
@@ -124,8 +124,9 @@ def _vague(failure: Failure) -> bool:
 class Restarts:
     """Decides whether ranks that failed are started again, and leaves the next ones word of it."""
 
-    def __init__(self, folder: Path, limit: int, events: Path, *, elastic: bool = False) -> None:
+    def __init__(self, folder: Path, limit: int, events: Path, *, elastic: bool = False, machines: int = 1) -> None:
         self._folder, self._limit, self._events, self._elastic = folder, limit, events, elastic
+        self._when = f", as soon as {machines} machines are there" if machines > 1 else ""
         self._in_a_row, self._saved = 0, self._checkpoints()
         self.last: Failure | None = None
         """Why the ranks ended last."""
@@ -148,9 +149,8 @@ class Restarts:
             return False
         self._in_a_row += 1
         self._leave({**self.last.about(), "number": self._in_a_row, "of": self._limit})
-        logger.warning(
-            f"{first_line(error).split(';')[0]}: starting the ranks again ({self._in_a_row} of {self._limit})"
-        )
+        which = f"{self._in_a_row} of {self._limit}"
+        logger.warning(f"{first_line(error).split(';')[0]}: starting the ranks again ({which}){self._when}")
         return True
 
     def joined(self) -> None:

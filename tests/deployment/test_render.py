@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,7 @@ SBATCH = {
     "gpus-per-node": r"\d+",
     "cpus-per-task": r"\d+",
     "exclusive": None,
+    "mem": r"0|\d+[MG]",
     "time": r"(\d+-)?\d+:\d\d:\d\d",
     "partition": r"\w+",
     "account": r"\w+",
@@ -117,6 +119,10 @@ def test_kubernetes_objects_fit_their_schemas(tmp_path: Path, layout: str) -> No
     inside = tmp_path / "inside.yaml"
     inside.write_text(recipe["data"]["recipe.yaml"])
     assert groundup.load_recipe(inside).seed == 3, "the recipe in the object is one"
+    work = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]
+    assert work["backoffLimit"] >= 100 * given.get("nodes", 1), (
+        "weeks have many failures, each of which may end all pods"
+    )
     mounted = {each["name"] for each in container["volumeMounts"]}
     pod = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
     assert mounted == {each["name"] for each in pod["volumes"]}
@@ -157,6 +163,7 @@ def test_ray_and_torchrun_scripts_can_be_read_by_what_runs_them(tmp_path: Path, 
     fewest, nodes = given.get("min_nodes", 0), given.get("nodes", 1)
     assert f"--nnodes={f'{fewest}:{nodes}' if fewest else nodes} --nproc-per-node={given['devices']} " in line
     assert f"--max-restarts={given.get('restarts', 3)} " in script
+    assert ("TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1" in script) == bool(fewest), "else no machine can come back"
 
 
 def test_the_verb_writes_the_file_and_refuses_what_it_cannot_make(
@@ -189,8 +196,8 @@ STUBS = {
 }
 
 
-def run_script(folder: Path, body: str, signals: int) -> tuple[int, str]:
-    """An sbatch script whose command is `body`, under a scheduler of two lines; sends it USR1 so many times."""
+def run_script(folder: Path, body: str, sent: list[signal.Signals]) -> tuple[int, str]:
+    """An sbatch script whose command is `body`, under a scheduler of two lines, that gets some signals."""
     script = rendered(folder, "slurm", "one machine")
     python = shlex.quote(sys.executable)
     command = next(line for line in script.splitlines() if line.strip().startswith(python))
@@ -205,8 +212,8 @@ def run_script(folder: Path, body: str, signals: int) -> tuple[int, str]:
     with subprocess.Popen(["bash", "-c", script], env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        for _ in range(signals):
-            process.send_signal(10)
+        for number in sent:
+            process.send_signal(number)
         try:
             process.wait(timeout=60)
         finally:
@@ -215,15 +222,21 @@ def run_script(folder: Path, body: str, signals: int) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(
-    ("ending", "signals", "code", "requeued"),
-    [("signal.sigwait({10}); time.sleep(0.3); sys.exit(75)", 1, 75, True), ("sys.exit(3)", 0, 3, False)],
+    ("ending", "sent", "code", "requeued"),
+    [
+        ("time.sleep(0.3); sys.exit(75)", [signal.SIGUSR1], 75, True),
+        ("time.sleep(0.3); sys.exit(75)", [signal.SIGTERM], 75, False),
+        ("sys.exit(3)", [], 3, False),
+    ],
 )
 def test_the_sbatch_script_passes_the_warning_on_and_queues_a_saved_run_again(
-    tmp_path: Path, ending: str, signals: int, code: int, requeued: bool
+    tmp_path: Path, ending: str, sent: list[signal.Signals], code: int, requeued: bool
 ) -> None:
     # Blocked, the signal waits for `sigwait`, also when it comes right after the word.
-    body = f"import signal, sys, time; signal.pthread_sigmask(0, {{10}}); print('ready', flush=True); {ending}"
-    found, calls = run_script(tmp_path, body, signals)
+    numbers = "{" + ", ".join(str(int(number)) for number in sent) + "}"
+    waiting = f"signal.sigwait({numbers}); " if sent else ""
+    blocked = "import signal, sys, time; signal.pthread_sigmask(0, {10, 15}); print('ready', flush=True); "
+    found, calls = run_script(tmp_path, blocked + waiting + ending, sent)
     assert found == code
     assert ("requeue 4711" in calls) == requeued
     assert "--cpus-per-task=8" in calls

@@ -168,6 +168,19 @@ def test_ranks_save_when_the_command_is_asked_to_stop(tmp_path: Path, number: si
 
 
 @pytest.mark.slow
+def test_ranks_save_when_the_command_is_asked_twice(tmp_path: Path) -> None:
+    def ask_twice(process: subprocess.Popen[str]) -> None:
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGTERM):
+            process.send_signal(number)
+            time.sleep(0.05)
+
+    recipe = write_recipe(tmp_path, 150)
+    code, errors, ranks = act_after_steps(recipe, "work", 20, ask_twice, "runtime.devices=2")
+    assert code == 75 and "pretrain saved at step" in errors and len(errors.splitlines()) == 1, errors
+    assert len(ranks) == 2 and not alive(ranks)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("rule", "tolerance"), [(ADAMW, 1e-5), ({"kind": "muon"}, 1e-3)])
 def test_one_two_one_ranks_go_on_with_the_same_samples_and_losses(
     tmp_path: Path, rule: dict[str, Any], tolerance: float

@@ -29,7 +29,8 @@ def test_how_attempts_end_is_recorded_and_told(tmp_path: Path) -> None:
     journal = toys.journal(tmp_path)
     Attempts(journal, 5)
     steps_to(journal, 3)
-    for error, step in ((Interrupted("", 75), 5), (DivergedError(""), 6), (ValueError(), 7)):
+    lost = RuntimeError("[gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer")
+    for error, step in ((Interrupted("", 75), 5), (DivergedError(""), 6), (ValueError(), 7), (lost, 7)):
         with pytest.raises(type(error)), Attempts(journal, 5).recorded():
             steps_to(journal, step)
             raise error
@@ -37,14 +38,15 @@ def test_how_attempts_end_is_recorded_and_told(tmp_path: Path) -> None:
     with last.recorded():
         steps_to(journal, 8)
     expected = [
-        ("killed", 3), ("preempted", 5), ("DivergedError (exit code 7)", 6), ("unexpected error", 7), ("done", 8),
+        ("killed", 3), ("preempted", 5), ("DivergedError (exit code 7)", 6), ("unexpected error", 7),
+        ("lost another rank", 7), ("done", 8),
     ]  # fmt: skip
     assert ends(tmp_path) == expected
     told = [event for event in read_lines(tmp_path / "logs/events.jsonl") if event["event"] == "restarted"]
-    assert [(event["cause"], event["step"]) for event in told] == expected[:4]
+    assert [(event["cause"], event["step"]) for event in told] == expected[:5]
     summary = last.summary()
-    assert summary["attempts"] == 5 and summary["productive_seconds"] <= summary["wall_seconds"]
-    assert [each["ended"] for each in summary["restarts"]] == [cause for cause, _ in expected[:4]]
+    assert summary["attempts"] == 6 and summary["productive_seconds"] <= summary["wall_seconds"]
+    assert [each["ended"] for each in summary["restarts"]] == [cause for cause, _ in expected[:5]]
 
 
 def test_effective_time_is_that_of_steps_that_stayed_over_all_since_the_beginning(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from groundup.optim import LayersConfig
 from groundup.parallel import ParallelConfig
 from groundup.parallel.pipeline import spread
 from groundup.train.layout import check_phase, rows_per_micro_batch
+from groundup.train.settings import ExecutionConfig
 from tests.train import toys
 
 
@@ -75,3 +76,31 @@ def test_a_pipeline_takes_smaller_micro_batches_unless_told() -> None:
     assert rows_per_micro_batch(execution, 16, 2) == 1
     assert rows_per_micro_batch(execution.model_copy(update={"micro_batch_rows": 16}), 16, 64) == 16
     assert rows_per_micro_batch(toys.EAGER, 16, 64) == 64
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"optimizer": "adamw_8bit"}, "optimizer.kind: adamw_8bit is for one rank, and here are 2"),
+        ({"tune": LoRAConfig(base="nf4")}, "tune.base: nf4 is for one rank"),
+    ],
+)
+def test_what_needs_whole_parameters_is_refused_with_the_recipe(more: dict[str, Any], said: str) -> None:
+    for layout in ({"pipeline": 1}, {"pipeline": 1, "shard": 1}):
+        with pytest.raises(RecipeError, match=said):
+            check(layout, **more)
+    check({"pipeline": 1}, ranks=1, **more)
+
+
+def test_what_needs_whole_parameters_has_them_in_a_stage_of_its_own() -> None:
+    check({}, optimizer="adamw_8bit")
+    with pytest.raises(RecipeError, match="adamw_8bit is for one rank, and here are 4"):
+        check({}, optimizer="adamw_8bit", ranks=4)
+
+
+@pytest.mark.parametrize("place", ["host", "host:", ":29500", "host:0", "host:99999", "a b:1", "[::1]:295"])
+def test_a_place_to_meet_is_a_host_with_a_port(place: str) -> None:
+    with pytest.raises(ValidationError, match="give HOST:PORT"):
+        ExecutionConfig(rendezvous=place)
+    for fine in ("", "first-host.lan:65535", "10.0.0.1:1"):
+        assert ExecutionConfig(rendezvous=fine).rendezvous == fine

@@ -10,6 +10,7 @@ import torch
 from groundup.config import build as config_of
 from groundup.errors import ModelFileError, RecipeError, ResourceError
 from groundup.models import DecoderConfig
+from groundup.parallel import ParallelConfig
 from groundup.tokens import count_bigrams
 from groundup.train.layout import check_batch, rows_per_micro_batch
 from groundup.train.settings import ExecutionConfig
@@ -91,6 +92,8 @@ def test_kernels_that_cannot_serve_are_refused_only_when_asked_for() -> None:
     assert way_to_compute(eager, narrow, toys.training(), 64, device) == "eager"
     with pytest.raises(ResourceError, match=r"runtime\.kernels is on, but .*; use runtime\.kernels=auto"):
         way_to_compute(ExecutionConfig(kernels="on"), narrow, toys.training(), 64, device)
+    with pytest.raises(ValueError, match=r"kernels: on is for whole layers, and parallel\.tensor is 2"):
+        ExecutionConfig(kernels="on", parallel=ParallelConfig(tensor=2))
     with pytest.raises(ValueError, match="kernels: on goes with compile: off or auto"):
         ExecutionConfig(kernels="on", compile="on")
 

@@ -6,12 +6,15 @@ import shlex
 
 from groundup.deployment.job import OFFLINE, Job
 
+ALONE_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+"""Without it torchrun 2.13 hands out the address of the first store for ever, and a machine that comes back waits."""
+
 
 def torchrun(job: Job) -> str:
     """The script; `bash FILE FIRST_HOST` on every machine starts it."""
     python, *words = job.command
     counts = f"{job.min_nodes}:{job.nodes}" if job.elastic else str(job.nodes)
-    exports = " ".join(f"{name}={value}" for name, value in OFFLINE.items())
+    exports = " ".join(f"{name}={value}" for name, value in {**OFFLINE, **(ALONE_STORE if job.elastic else {})}.items())
     return f"""\
 #!/bin/bash
 # Written by `groundup deploy --for torchrun`. On each machine: bash THIS_FILE FIRST_HOST [PORT]

@@ -22,7 +22,8 @@ SHARED, RECIPE = "/shared", "/recipe"
 FINAL_CODES = (2, 3, 4, 7, 8)
 """Ends that another pod cannot mend: recipe, data, checkpoint, diverged, crash loop."""
 STEP_LABEL = f"{GROUP}/trainjob-ancestor-step"
-FAILED_PODS = 10
+FAILED_PODS_A_NODE = 100
+"""Pods that may fail over a run of weeks. What is hopeless ends by its exit code, and loops of crashes by code 8."""
 CONTAINER = "node"
 """Name that Trainer looks for."""
 
@@ -72,7 +73,7 @@ def _runtime(job: Job, cluster: Cluster) -> dict[str, Any]:
             {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         ]
     }
-    work = {"backoffLimit": FAILED_PODS, "podFailurePolicy": policy, "template": {"spec": pod}}
+    work = {"backoffLimit": FAILED_PODS_A_NODE * job.nodes, "podFailurePolicy": policy, "template": {"spec": pod}}
     replicated = {"name": CONTAINER, "template": {"metadata": {"labels": {STEP_LABEL: "trainer"}}, "spec": work}}
     return {"mlPolicy": {"numNodes": job.nodes, "torch": {}}, "template": {"spec": {"replicatedJobs": [replicated]}}}
 

@@ -15,7 +15,7 @@ def sbatch(job: Job, cluster: Cluster) -> str:
         "nodes": nodes,
         "ntasks-per-node": "1",
         **({"gpus-per-node": str(job.devices)} if job.gpu else {}),
-        **({"cpus-per-task": str(job.cpus)} if job.cpus else {"exclusive": ""}),
+        **({"cpus-per-task": str(job.cpus)} if job.cpus else {"exclusive": "", "mem": "0"}),
         "time": cluster.time,
         **({"partition": cluster.partition} if cluster.partition else {}),
         **({"account": cluster.account} if cluster.account else {}),
@@ -43,8 +43,9 @@ first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 port=$((20000 + SLURM_JOB_ID % 20000))
 
 # The signal ahead of the end comes to this shell alone; srun passes it on, the run saves its state and ends with 75.
-asked=1
-trap 'asked=1; kill -USR1 "$step"' USR1 TERM
+asked=1 cancelled=0
+trap 'asked=1; kill -USR1 "$!"' USR1
+trap 'asked=1; cancelled=1; kill -TERM "$!"' TERM
 srun --ntasks-per-node=1 --cpus-per-task={cores} --kill-on-bad-exit=0{gone} \\
   {shlex.join(job.command)}{meeting} &
 step=$!
@@ -53,7 +54,8 @@ while [ "$asked" -eq 1 ]; do
   wait "$step"
   code=$?
 done
-if [ "$code" -eq 75 ]; then
+# Who cancels a job does not want it back, and one that was preempted SLURM queues again by itself.
+if [ "$code" -eq 75 ] && [ "$cancelled" -eq 0 ]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

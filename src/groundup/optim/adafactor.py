@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from groundup.optim.gathering import added_up
 from groundup.optim.groups import OneRule
 from groundup.optim.transfer import Updates
 
@@ -72,7 +73,7 @@ class Adafactor(torch.optim.Optimizer):
             row, column = state["row_var"], state["col_var"]
             row.lerp_(_mean(gradient.square(), -1), new)
             column.lerp_(_mean(gradient.square(), -2), new)
-            variance = row @ column / _mean(row, -2).clamp(min=tiny)
+            variance = row @ added_up(column) / added_up(_mean(row, -2)).clamp(min=tiny)
         else:
             variance = state["variance"].lerp_(gradient.square(), new)
         update = gradient * variance.clamp(min=tiny * tiny).rsqrt()
@@ -100,4 +101,4 @@ def _mean(tensor: Tensor, dim: int) -> Tensor:
 
 
 def _rms(tensor: Tensor) -> Tensor:
-    return (tensor.square().sum() / tensor.numel()).sqrt()
+    return (added_up(tensor.square().sum()) / tensor.numel()).sqrt()

@@ -28,6 +28,7 @@ class AdamW8bitConfig(AdamRates, OneRule):
 
     kind: Literal["adamw_8bit"] = "adamw_8bit"
     updates: ClassVar[Updates] = "elementwise"
+    needs_whole_parameters: ClassVar[bool] = True
     learning_rate: float = Field(default=2e-3, gt=0)
     """Peak learning rate of the hidden matrices; the other parts multiply it."""
     weight_decay: float = Field(default=0.1, ge=0)

@@ -45,6 +45,19 @@ def gather_into(matrices: Sequence[tuple[DTensor, Tensor]]) -> None:
             whole.copy_(found)
 
 
+def added_up(tensor: Tensor) -> Tensor:
+    """A sum of which several ranks have parts each, on all of them (a collective then); others as they are."""
+    if not isinstance(tensor, DTensor):
+        return tensor
+    # One dimension of the mesh after the other, as torch would do too, and warn of it on every rank.
+    for dimension, placement in enumerate(tensor.placements):
+        if placement.is_partial():
+            placements = [*tensor.placements]
+            placements[dimension] = Replicate()
+            tensor = tensor.redistribute(placements=placements)
+    return tensor
+
+
 def shared_out(work: Callable[[Tensor], Tensor], blocks: Tensor, mesh: DeviceMesh | None) -> Tensor:
     """`work(blocks)` [count, ...], numbers of bfloat16, of which each rank does a part; all have the same `blocks`.
 

@@ -58,6 +58,8 @@ class Rates(Config):
     """Learning rate of gains and biases over the optimizer's rate."""
     rules: tuple[GroupRule, ...] = ()
     """Other rates and decays for parameters by name; the first that fits a name counts."""
+    needs_whole_parameters: ClassVar[bool] = False
+    """The rule cannot do with parameters of which each rank holds a part."""
 
     def parts(self, named: Sequence[Named]) -> list[torch.optim.Optimizer]:
         """The torch optimizers that together own all of `named`."""

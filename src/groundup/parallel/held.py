@@ -60,6 +60,10 @@ def added_up(tensor: Tensor) -> Tensor:
     """A tensor whose parts are still to be added up, added up (a collective then); others as they are."""
     if not isinstance(tensor, DTensor) or not any(placement.is_partial() for placement in tensor.placements):
         return tensor
-    return tensor.redistribute(
-        placements=[Replicate() if placement.is_partial() else placement for placement in tensor.placements]
-    )
+    # One dimension of the mesh after the other: torch would do the same, and warn of it on every rank.
+    for dimension, placement in enumerate(tensor.placements):
+        if placement.is_partial():
+            placements = [*tensor.placements]
+            placements[dimension] = Replicate()
+            tensor = tensor.redistribute(placements=placements)
+    return tensor

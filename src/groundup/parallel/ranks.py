@@ -123,7 +123,7 @@ def contact(ranks: Ranks | None) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if ranks is None or not _is_of_contact(error):
+        if ranks is None or not is_of_contact(error):
             raise
         place = ranks.place
         raise LostRankError(
@@ -133,6 +133,7 @@ def contact(ranks: Ranks | None) -> Iterator[None]:
         ) from error
 
 
-def _is_of_contact(error: RuntimeError) -> bool:
-    """Gloo has no class of its own for it; its messages name the file that they come from."""
-    return isinstance(error, dist.DistError) or "gloo/" in str(error)
+def is_of_contact(error: BaseException) -> bool:
+    """Whether torch complains of a rank that is gone or silent."""
+    # Gloo has no class of its own for it; its messages name the file that they come from.
+    return isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or "gloo/" in str(error))

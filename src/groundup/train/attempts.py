@@ -21,12 +21,13 @@ from typing import Any
 
 from groundup.errors import CrashLoopError, GroundupError, Interrupted
 from groundup.log import JsonLines, read_lines
+from groundup.parallel.ranks import is_of_contact
 from groundup.train.journal import Journal
 from groundup.train.watchdog import HEARTBEATS
 
 ATTEMPTS = "attempts.jsonl"
-KILLED, HUNG, UNEXPECTED = "killed", "hung", "unexpected error"
-WITHOUT_REASON = (KILLED, HUNG, UNEXPECTED)
+KILLED, HUNG, LOST, UNEXPECTED = "killed", "hung", "lost another rank", "unexpected error"
+WITHOUT_REASON = (KILLED, HUNG, LOST, UNEXPECTED)
 _STAMP = "%Y-%m-%dT%H:%M:%SZ"
 _SHOWN = 50
 
@@ -92,8 +93,8 @@ class Attempts:
         except GroundupError as error:
             self.end(f"{type(error).__name__} (exit code {error.exit_code})")
             raise
-        except BaseException:
-            self.end(UNEXPECTED)
+        except BaseException as error:
+            self.end(LOST if is_of_contact(error) else UNEXPECTED)
             raise
         self.end("done")
 

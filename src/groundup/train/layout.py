@@ -41,6 +41,7 @@ def check_phase(
     layout = execution.parallel
     check_ranks(execution, model.context_length, training.global_batch_tokens, ranks)
     check_tensor(model, layout.tensor, tune)
+    check_whole(training, execution, ranks, tune)
     if layout.pipeline == 1:
         return
     if layout.context > 1:
@@ -52,6 +53,22 @@ def check_phase(
     data_ranks = layout.data_ranks(max(ranks, layout.ranks_of_a_row))
     rows = training.global_batch_tokens // model.context_length // data_ranks
     check_micro_batches(layout, rows // rows_per_micro_batch(execution, model.context_length, rows))
+
+
+def check_whole(training: TrainingConfig, execution: ExecutionConfig, ranks: int, tune: TuneConfig) -> None:
+    """Raise RecipeError where ranks would hold parts of what the optimizer or adapters must have whole."""
+    check_base(tune, is_alone=ranks == 1)
+    layout = execution.parallel
+    a_stage_each = layout.ranks_of_a_row == layout.pipeline == ranks
+    if ranks > 1 and training.optimizer.needs_whole_parameters and not execution.exact and not a_stage_each:
+        kind = getattr(training.optimizer, "kind", "")
+        raise RecipeError(f"optimizer.kind: {kind} is for one rank, and here are {ranks}; use adamw or adafactor")
+
+
+def check_base(tune: TuneConfig, *, is_alone: bool) -> None:
+    """Raise RecipeError where other ranks, or a CPU for a GPU's weights, have to do with a base in few bits."""
+    if isinstance(tune, LowRankConfig) and tune.base != "unchanged" and not is_alone:
+        raise RecipeError(f"tune.base: {tune.base} is for one rank without offload so far; use base: unchanged")
 
 
 def check_fp8(model: Network, tune: TuneConfig, parallel: ParallelConfig) -> None:

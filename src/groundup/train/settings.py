@@ -5,10 +5,11 @@ Invariant: nothing of `ExecutionConfig` changes a result beyond rounding.
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from groundup.config import Config
 from groundup.errors import RecipeError
@@ -33,6 +34,7 @@ Precision = Literal["bf16", "fp32", "fp8"]
 """Number formats of a phase; fp8 is that of the products of hidden matrices, with bf16 around them."""
 
 
+_HOST = re.compile(r"[A-Za-z0-9_.-]+")
 FULL = FullTuning()
 """The usual way to tune: every weight learns."""
 
@@ -97,7 +99,7 @@ class ExecutionConfig(Config):
     """Machines that train together; the command is started on each of them, by itself or by torchrun."""
     min_nodes: int = Field(default=0, ge=0)
     """Machines with which it goes on where others were lost, until they come back (0: all `nodes`, no fewer)."""
-    rendezvous: str = Field(default="", pattern=r"^(|[A-Za-z0-9_.-]+:[1-9][0-9]{0,4})$")
+    rendezvous: str = ""
     """HOST:PORT of one of several machines, at which all meet; empty: something like torchrun starts the ranks."""
     restarts: int = Field(default=3, ge=0)
     """Times in a row, without a checkpoint saved in between, that ranks are started again after one of them was killed,
@@ -148,6 +150,14 @@ class ExecutionConfig(Config):
     """Attempts in a row that may end at the same step without a reason, before one is refused (0: any number)."""
     test_faults: bool = False
     """Let the environment's FAULT make faults on purpose, for tests."""
+
+    @field_validator("rendezvous")
+    @classmethod
+    def _leads_somewhere(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if value and not (_HOST.fullmatch(host) and port.isdecimal() and 0 < int(port) < 2**16):
+            raise ValueError("give HOST:PORT, a name or IPv4 address of one of the machines and a port of 1 to 65535")
+        return value
 
     @property
     def ranks(self) -> int:
@@ -201,6 +211,10 @@ class ExecutionConfig(Config):
             raise ValueError("exact: true needs compile: off or auto, compiled kernels may round differently")
         if self.kernels == "on" and (self.exact or self.compile == "on"):
             raise ValueError("kernels: on goes with compile: off or auto, and without exact; use kernels: auto")
+        if self.kernels == "on" and self.parallel.tensor > 1:
+            raise ValueError(
+                f"kernels: on is for whole layers, and parallel.tensor is {self.parallel.tensor}; use auto"
+            )
         if self.exact and self.parallel.offload:
             raise ValueError("exact: true keeps parameters where it computes; leave parallel.offload out")
         if self.parallel.context > 1 and self.compile == "on":

@@ -38,7 +38,7 @@ from groundup.parallel.mesh import PIPELINE, TENSOR, data_rank, data_size, degre
 from groundup.parallel.ordered import in_order
 from groundup.parallel.passes import Passes, one_after_another
 from groundup.train.average import WeightAverage
-from groundup.train.layout import check_batch, check_fp8, check_ranks, check_tensor, stages_obstacle
+from groundup.train.layout import check_base, check_batch, check_fp8, check_ranks, check_tensor, stages_obstacle
 from groundup.train.loading import load_tensors
 from groundup.train.settings import FULL, ExecutionConfig, TrainingConfig, dtype_of
 from groundup.train.way import way_to_compute
@@ -116,8 +116,7 @@ def build_state(
         check_ranks(execution, model_config.context_length, training.global_batch_tokens, mesh.size())
     check_tensor(model_config, degree(mesh, TENSOR), tune)
     low_rank = tune if isinstance(tune, LowRankConfig) else None
-    if mesh is not None and low_rank is not None and low_rank.base != "unchanged":
-        raise RecipeError(f"tune.base: {low_rank.base} is for one rank without offload so far; use base: unchanged")
+    check_base(tune, is_alone=mesh is None)
     way = way_to_compute(execution, model_config, training, vocab_size, device)
     with torch.device("meta"):
         model = build_model(model_config, vocab_size)
