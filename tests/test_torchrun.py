@@ -142,3 +142,11 @@ def test_where_fewer_machines_go_on_a_preempted_one_is_no_end(tmp_path: Path, ev
         assert restarts.failed({1: 75}), "its state is saved, so this does not count"
     restarts.joined()
     assert told_why(tmp_path) == {"cause": "another machine came"}
+
+
+def test_words_that_a_full_disk_cut_are_none(tmp_path: Path) -> None:
+    (tmp_path / "0.json").write_text(json.dumps(vars(FULL)), encoding="utf-8")
+    (tmp_path / "1.json").write_text(json.dumps(vars(LOST))[:30], encoding="utf-8")
+    (tmp_path / "2.json").write_text("", encoding="utf-8")
+    (tmp_path / "3.json").write_text('{"exit_code": 6}', encoding="utf-8")
+    assert list(last_words(tmp_path)) == [0]

@@ -238,7 +238,10 @@ def rewrite_lines(path: Path, records: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(finite(record), ensure_ascii=False, allow_nan=False) + "\n" for record in records)
     try:
-        temporary.write_text("".join(lines), encoding="utf-8")
+        with temporary.open("w", encoding="utf-8") as handle:
+            handle.writelines(lines)
+            handle.flush()
+            os.fsync(handle.fileno())  # else a power cut may leave an empty file under the old one's name
         os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)

@@ -1,16 +1,19 @@
 """Closing files: what says that some work is done, and that its files are still as they were written.
 
-Invariant: a closing file is written last and atomically, so work with an intact one need not be done again.
+Invariant: a closing file is written last and atomically, and neither it nor what it names may change unseen, so work
+with an intact one need not be done again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from groundup import stage
+from groundup.errors import OF_THE_PROCESS
 
 
 def finish(
@@ -25,15 +28,32 @@ def finish(
     `hashed`: further files, whose hashes are known.
     """
     values = {**content, "files": {**{name: stage.hash_file(folder / name) for name in names}, **(hashed or {})}}
-    stage.write_text(folder / marker, json.dumps(values, allow_nan=False))
+    text = json.dumps(values, allow_nan=False)
+    stage.write_text(folder / marker, f"{text}\n{_digest(text)}\n")
     return values
 
 
 def finished(folder: Path, marker: str) -> dict[str, Any] | None:
-    """What an intact closing file holds; None when it is not there or a file it names is missing or changed."""
+    """What an intact closing file holds; None when it or a file it names is missing or changed."""
     try:
-        values: dict[str, Any] = json.loads((folder / marker).read_text(encoding="utf-8"))
-        intact = all(stage.hash_file(folder / name) == expected for name, expected in values["files"].items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        text, digest = (folder / marker).read_text(encoding="utf-8").splitlines()
+        values: dict[str, Any] = json.loads(text)
+        intact = digest == _digest(text)
+        intact = intact and all(stage.hash_file(folder / name) == it for name, it in values["files"].items())
+    except OSError as error:
+        if error.errno in OF_THE_PROCESS:
+            raise
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return values if intact else None
+
+
+def told(folder: Path, marker: str) -> dict[str, Any]:
+    """What a closing file holds that was written, or found intact, by this process."""
+    values: dict[str, Any] = json.loads((folder / marker).read_text(encoding="utf-8").splitlines()[0])
+    return values
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -66,6 +66,8 @@ def require_intact(inputs: Iterable[stage.Finished]) -> None:
         if not faults:
             continue
         where = f"{found.path.parent.name}/{found.path.name}: {faults[0][:80]}"
+        if all(fault.endswith(stage.FOREIGN) for fault in faults):
+            raise DataError(f"{where}; move it elsewhere, nothing of ours is damaged", details=faults)
         if (found.path / CHECKPOINTS).is_dir():
             raise ModelFileError(f"{where}; restore it, or delete that folder to train again", details=faults)
         raise DataError(f"{where}; delete that folder, and the same command makes it again", details=faults)
