@@ -31,7 +31,7 @@ def scratch_folder(purpose: str, place: Path | None = None) -> Iterator[Path]:
         place = place or Path(tempfile.gettempdir())
     except FileNotFoundError as error:
         raise ResourceError(
-            "no folder for temporary files can be written (TMPDIR, /tmp, /var/tmp); free some space there or set TMPDIR",
+            "no folder for temporary files can be written (TMPDIR, /tmp, /var/tmp); free some space or set TMPDIR",
             details=[str(error)],
         ) from None
     prefix = f"groundup-{purpose}-"

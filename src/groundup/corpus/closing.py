@@ -6,14 +6,17 @@ with an intact one need not be done again.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from groundup import stage
+from groundup.config import digest
 from groundup.errors import OF_THE_PROCESS
+
+_DIGEST = "digest"
+"""Key of a closing file's hash over the rest of it."""
 
 
 def finish(
@@ -28,17 +31,16 @@ def finish(
     `hashed`: further files, whose hashes are known.
     """
     values = {**content, "files": {**{name: stage.hash_file(folder / name) for name in names}, **(hashed or {})}}
-    text = json.dumps(values, allow_nan=False)
-    stage.write_text(folder / marker, f"{text}\n{_digest(text)}\n")
+    read_back = json.loads(json.dumps(values, allow_nan=False))
+    stage.write_text(folder / marker, json.dumps({**read_back, _DIGEST: digest(read_back)}))
     return values
 
 
 def finished(folder: Path, marker: str) -> dict[str, Any] | None:
     """What an intact closing file holds; None when it or a file it names is missing or changed."""
     try:
-        text, digest = (folder / marker).read_text(encoding="utf-8").splitlines()
-        values: dict[str, Any] = json.loads(text)
-        intact = digest == _digest(text)
+        values: dict[str, Any] = json.loads((folder / marker).read_text(encoding="utf-8"))
+        intact = values.pop(_DIGEST) == digest(values)
         intact = intact and all(stage.hash_file(folder / name) == it for name, it in values["files"].items())
     except OSError as error:
         if error.errno in OF_THE_PROCESS:
@@ -47,13 +49,3 @@ def finished(folder: Path, marker: str) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return values if intact else None
-
-
-def told(folder: Path, marker: str) -> dict[str, Any]:
-    """What a closing file holds that was written, or found intact, by this process."""
-    values: dict[str, Any] = json.loads((folder / marker).read_text(encoding="utf-8").splitlines()[0])
-    return values
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

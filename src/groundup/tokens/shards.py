@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.corpus.closing import finish, finished, told
+from groundup.corpus.closing import finish, finished
 from groundup.errors import OF_THE_PROCESS, DataError
 from groundup.log import Progress, progress
 from groundup.stage import fsync_file, write_json
@@ -146,7 +146,7 @@ class _ShardWriter:
         temporary = self.folder / f"{DOCUMENTS_FILE}.tmp"
         with temporary.open("wb") as handle:
             for number in range(self.shards):
-                begun = told(self.folder, _mark(number))["documents"]
+                begun = json.loads((self.folder / _mark(number)).read_text())["documents"]
                 np.array(begun, dtype="<i8").reshape(-1, 2).tofile(handle)
         fsync_file(temporary)
         os.replace(temporary, self.folder / DOCUMENTS_FILE)
