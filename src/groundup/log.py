@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -122,13 +122,19 @@ def _rich_bar(name: str, total: float | None, unit: str) -> Iterator[Progress]:
         BarColumn(bar_width=24),
         TextColumn("{task.fields[line]}", markup=False),
     )
-    with RichProgress(*columns, console=Console(stderr=True), transient=True) as rich:
-        task = rich.add_task(name, total=total, line="")
+    rich = RichProgress(*columns, console=Console(stderr=True), transient=True)
+    task = rich.add_task(name, total=total, line="")
 
-        def update(bar: Progress) -> None:
-            rich.update(task, completed=bar.done, line=printable(bar.line().removeprefix(f"{name}: ")))
+    def update(bar: Progress) -> None:
+        rich.update(task, completed=bar.done, line=printable(bar.line().removeprefix(f"{name}: ")))
 
+    with suppress(OSError):  # a terminal that was closed takes nothing more; the work goes on, or stops for SIGHUP
+        rich.start()
+    try:
         yield _TerminalProgress(name, total, unit, update)
+    finally:
+        with suppress(OSError):
+            rich.stop()
 
 
 def _short(number: float | None) -> str:
