@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
+import pty
 import resource
 import signal
 import subprocess
@@ -437,3 +439,24 @@ sys.exit(cli.main(["doctor"]))
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert error == "groundup: interrupted; the same command goes on from what is finished\n"
+
+
+@pytest.mark.parametrize("words", [["nonsense"], ["nonsense", "--json"]])
+def test_a_closed_pipe_or_terminal_changes_no_exit_code(words: list[str]) -> None:
+    there, here = os.pipe()
+    os.close(there)
+    main_side, terminal = pty.openpty()
+    os.close(main_side)
+    for nobody in (here, terminal):
+        command = [sys.executable, "-m", "groundup", *words]
+        done = subprocess.run(command, stdout=nobody, stderr=nobody, timeout=60, check=False)
+        assert done.returncode == 2
+        os.close(nobody)
+
+
+def test_another_broken_pipe_than_that_of_the_results_is_an_error(
+    toy: ToyPipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.failure = BrokenPipeError(errno.EPIPE, "Broken pipe")
+    assert cli.main(["run", "recipe.yaml"]) == 1
+    assert "BrokenPipeError" in capsys.readouterr().err

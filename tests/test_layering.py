@@ -13,11 +13,12 @@ import pytest
 import groundup
 
 PACKAGE = Path(groundup.__file__).parent
-BASE = {"config", "errors", "log", "stage"}
+BASE = {"config", "errors", "log", "scratch", "stage"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
     "log": {"errors"},
+    "scratch": {"errors"},
     "sharded": {"errors"},
     "stage": {"config", "errors", "sharded"},
     "corpus": BASE,
@@ -35,15 +36,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"corpus", "tokens", "models", "optim", "parallel", "inference", "evaluate", "train", "export", "report"},
     "launcher": set(),
     "agent": {"errors", "log"},
-    "torchrun": {"errors", "log", "launcher", "agent"},
+    "torchrun": {"errors", "log", "scratch", "launcher", "agent"},
     "deployment": {"config", "errors", "pipeline"},
     "verification": {"config", "errors", "stage"},
     "doctor": {"kernels", "launcher"},
     "reference": {"config"},
     "anatomy": {"models", "export", "pipeline"},
     "talk": {"config", "errors", "log", "tokens", "inference", "export", "pipeline"},
-    "inspection": {"errors", "log", "corpus", "tokens", "pipeline"},
-    "scoring": {"config", "errors", "stage", "tokens", "models", "evaluate", "export", "pipeline", "inspection"},
+    "inspection": {"errors", "log", "scratch", "corpus", "tokens", "pipeline"},
+    "scoring": BASE | {"tokens", "models", "evaluate", "export", "pipeline", "inspection"},
     "conversion": {"errors", "corpus"},
     "compare": BASE | {"corpus", "tokens", "models", "evaluate", "export", "pipeline", "report", "talk"},
     "harness": {"errors", "models", "tokens", "inference", "evaluate", "export"},
@@ -52,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
 }
 """Rooms in the order in which text passes through; the command reaches the others by name, so it starts at once."""
-WITHOUT_TORCH = ("errors", "config", "log", "sharded", "stage", "corpus", "report", "doctor", "cli")
+WITHOUT_TORCH = ("errors", "config", "log", "scratch", "sharded", "stage", "corpus", "report", "doctor", "cli")
 HOMELESS_NAMES = ("util", "common", "helper", "manager", "misc")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -177,11 +178,10 @@ def test_rewriting_on_a_full_disk_leaves_the_file_and_nothing_beside_it(
     path = tmp_path / "metrics.jsonl"
     rewrite_lines(path, [{"step": 1}])
 
-    def full(self: Path, text: str, **named: Any) -> None:
-        self.write_bytes(b"{")
+    def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         rewrite_lines(path, [{"step": 1}, {"step": 2}])
     assert read_lines(path) == [{"step": 1}] and list(tmp_path.iterdir()) == [path]

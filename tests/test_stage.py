@@ -438,3 +438,46 @@ def test_the_work_of_hashing_can_be_shared_out(tmp_path: Path) -> None:
     manifest = stage.read_manifest(tmp_path)
     shares = [stage.faults_of(tmp_path, manifest, (rank, 2)) for rank in range(2)]
     assert all(shares) and sorted(shares[0] + shares[1]) == stage.faults_of(tmp_path, manifest)
+
+
+def test_no_flipped_bit_of_a_manifest_is_believed(tmp_path: Path) -> None:
+    done = bring(TOY, tmp_path, build_toy)
+    path = done.path / "manifest.json"
+    content = path.read_bytes()
+    for bit in random.Random(4).sample(range(8 * len(content)), 500):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises((DataError, ModelFileError)):
+            stage.finished(TOY, tmp_path)
+    path.write_bytes(content)
+    assert stage.finished(TOY, tmp_path) is not None
+
+
+def test_what_file_systems_leave_behind_is_no_part_of_a_stage(tmp_path: Path) -> None:
+    def build(work: Path) -> dict[str, int]:
+        (work / ".nfs0000").write_text("removed while it was open")
+        return build_toy(work)
+
+    done = bring(TOY, tmp_path, build)
+    (done.path / ".nfs0000").unlink()
+    (done.path / "inner" / ".DS_Store").write_text("x")
+    assert verify(done.path)[1] == []
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM])
+def test_what_this_process_may_not_open_is_no_fault_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    done = bring(TOY, tmp_path, build_toy)
+
+    def refused(path: Path, *_: object, **__: object) -> str:
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "hash_file", refused)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            verify(done.path)
+    monkeypatch.setattr(Path, "read_text", refused)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        stage.finished(TOY, tmp_path)

@@ -152,3 +152,11 @@ def test_who_waits_for_another_machine_is_told_so(
         assert Restarts(tmp_path / "words", 3, events, machines=machines).failed(KILLED)
     alone, several = (record.getMessage() for record in caplog.records)
     assert alone.endswith("(1 of 3)") and several.endswith("(1 of 3), as soon as 2 machines are there")
+
+
+def test_words_that_a_full_disk_cut_are_none(tmp_path: Path) -> None:
+    (tmp_path / "0.json").write_text(json.dumps(vars(FULL)), encoding="utf-8")
+    (tmp_path / "1.json").write_text(json.dumps(vars(LOST))[:30], encoding="utf-8")
+    (tmp_path / "2.json").write_text("", encoding="utf-8")
+    (tmp_path / "3.json").write_text('{"exit_code": 6}', encoding="utf-8")
+    assert list(last_words(tmp_path)) == [0]

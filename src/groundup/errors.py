@@ -164,6 +164,8 @@ FEW_INODES = 16
 """A disk with fewer left has no room for the files of a checkpoint, however many bytes are free."""
 SHORTAGES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """Refusals that come in the middle of work and may pass."""
+OF_THE_PROCESS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Refusals of opening or reading that say nothing of the file."""
 _IN_WORDS = re.compile(r"os error (\d+)|Os \{ code: (\d+)")
 """How libraries written in Rust tell the system's error."""
 _NOT_ALL_WRITTEN = re.compile(r"\d+ requested and \d+ written|Not enough free space to write")

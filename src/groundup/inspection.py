@@ -7,7 +7,6 @@ Invariant: nothing is trained or changed here; a run without a tokenizer says wh
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from groundup.corpus.reading.readers import Reading
 from groundup.errors import ModelFileError
 from groundup.log import logger
 from groundup.pipeline import load_recipe, run_folder
+from groundup.scratch import scratch_folder
 from groundup.tokens import OWN, Tokenizer, load_foreign, measure_fertility
 
 RECIPE_SUFFIXES = (".yaml", ".yml")
@@ -67,8 +67,8 @@ def _shown(data: bytes) -> str:
 
 def fertility_of_files(tokenizer: Tokenizer, paths: Sequence[str]) -> dict[str, Any]:
     """`measure_fertility` of files, each as a source; all formats that `prepare` reads, rejected records left out."""
-    with tempfile.TemporaryDirectory() as scratch:
-        sources = {path: documents_of(path, Path(scratch)) for path in paths}
+    with scratch_folder("inspection") as scratch:
+        sources = {path: documents_of(path, scratch) for path in paths}
         return measure_fertility(sources, {OWN: tokenizer})
 
 

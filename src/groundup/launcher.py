@@ -214,10 +214,11 @@ def end_with_parent() -> None:
 def prepare_ranks(reports: Path, address: str, signals: Sequence[str]) -> None:
     """Set what ranks on this machine inherit: their starter, where their words go, on which network they talk.
 
-    `address`: this machine's own on that network. `signals`: those that their starter passes on.
+    `address`: this machine's own on that network. `signals`: those that their starter passes on; under nohup no SIGHUP.
     """
     os.environ[STARTED_BY_VARIABLE] = f"{os.getpid()}:{reports}"
-    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = ",".join(signals)
+    passed_on = [name for name in signals if name != "SIGHUP" or signal.getsignal(signal.SIGHUP) != signal.SIG_IGN]
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = ",".join(passed_on)
     settle_warnings()
     if (name := interface_with(address)) is not None:
         # Else gloo takes the address that the machine's name stands for, which is often one that others cannot reach.

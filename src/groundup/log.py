@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -122,13 +122,19 @@ def _rich_bar(name: str, total: float | None, unit: str) -> Iterator[Progress]:
         BarColumn(bar_width=24),
         TextColumn("{task.fields[line]}", markup=False),
     )
-    with RichProgress(*columns, console=Console(stderr=True), transient=True) as rich:
-        task = rich.add_task(name, total=total, line="")
+    rich = RichProgress(*columns, console=Console(stderr=True), transient=True)
+    task = rich.add_task(name, total=total, line="")
 
-        def update(bar: Progress) -> None:
-            rich.update(task, completed=bar.done, line=printable(bar.line().removeprefix(f"{name}: ")))
+    def update(bar: Progress) -> None:
+        rich.update(task, completed=bar.done, line=printable(bar.line().removeprefix(f"{name}: ")))
 
+    with suppress(OSError):  # a terminal that was closed takes nothing more; the work goes on, or stops for SIGHUP
+        rich.start()
+    try:
         yield _TerminalProgress(name, total, unit, update)
+    finally:
+        with suppress(OSError):
+            rich.stop()
 
 
 def _short(number: float | None) -> str:
@@ -238,7 +244,10 @@ def rewrite_lines(path: Path, records: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(finite(record), ensure_ascii=False, allow_nan=False) + "\n" for record in records)
     try:
-        temporary.write_text("".join(lines), encoding="utf-8")
+        with temporary.open("w", encoding="utf-8") as handle:
+            handle.writelines(lines)
+            handle.flush()
+            os.fsync(handle.fileno())  # else a power cut may leave an empty file under the old one's name
         os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)

@@ -10,7 +10,6 @@ is known of the text it was trained on, so contamination is not looked for.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -23,6 +22,7 @@ from groundup.export import LoadedModel
 from groundup.inspection import documents_of
 from groundup.models import causal
 from groundup.pipeline import anchored
+from groundup.scratch import scratch_folder
 from groundup.tokens import PackedText, Rows
 
 TEXT = "text"
@@ -48,8 +48,8 @@ def score(model: LoadedModel, settings: EvaluateConfig, texts: Sequence[str] = (
     if not settings.tasks and not texts:
         raise RecipeError("groundup evaluate: nothing to measure; give --tasks FILE with tasks, or --text FILE")
     causal(model.model)
-    with tempfile.TemporaryDirectory() as folder:
-        rows = {TEXT: _rows(model, texts, Path(folder))} if texts else {}
+    with scratch_folder("scoring") as folder:
+        rows = {TEXT: _rows(model, texts, folder)} if texts else {}
         measures = [evaluate.measure_language] if texts else []
         subject = Subject(model.model, model.tokenizer, rows)
         return evaluate.measure(subject, settings, [*measures, evaluate.measure_tasks])

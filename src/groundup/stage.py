@@ -31,6 +31,7 @@ from typing import Any
 from groundup import config
 from groundup.errors import (
     FEW_INODES,
+    OF_THE_PROCESS,
     DataError,
     LockedError,
     ModelFileError,
@@ -43,6 +44,8 @@ from groundup.sharded import whole_files
 MANIFEST = "manifest.json"
 DIGEST = "digest"
 """Key of a manifest's hash over the rest of it."""
+FOREIGN = "not in the manifest"
+"""Fault of a file that somebody else put into a finished folder."""
 LOGS = "logs"
 FORMAT_VERSION = 1
 _HASH_BLOCK_BYTES = 1 << 20
@@ -98,11 +101,16 @@ class Finished:
 
 
 def finished(stage: Stage, workdir: Path) -> Finished | None:
-    """The finished stage if it is there, else None."""
+    """The finished stage if it is there, else None. Raises DataError where its manifest is damaged."""
     folder = stage.folder(workdir)
     if not (folder / MANIFEST).is_file():
         return None
-    return Finished(folder, read_manifest(folder))
+    manifest = read_manifest(folder)
+    if not _is_sound(manifest):
+        raise DataError(
+            f"{folder / MANIFEST}: differs from its own hash; restore it, or remove the folder and run again"
+        )
+    return Finished(folder, manifest)
 
 
 def bring(
@@ -275,8 +283,7 @@ def seal(folder: Path, content: Mapping[str, Any], known: Mapping[str, Mapping[s
     for name, facts in known.items():
         if not (folder / name).is_file() or (folder / name).stat().st_size != facts["bytes"]:
             raise ResourceError(f"{folder / name}: not there as it was written; all ranks must share one folder")
-    found = {path for path in folder.rglob("*") if path.is_file()} - {folder / MANIFEST}
-    for path in sorted(found | {folder / name for name in known}):  # a listing may come late over a network
+    for path in sorted(_files_in(folder) | {folder / name for name in known}):  # a listing may come late over a network
         name = path.relative_to(folder).as_posix()
         files[name] = known.get(name) or facts_of(path)
     for sub in sorted(p for p in folder.rglob("*") if p.is_dir()):
@@ -284,6 +291,13 @@ def seal(folder: Path, content: Mapping[str, Any], known: Mapping[str, Mapping[s
     whole = {"format": FORMAT_VERSION, **content, "files": files}
     write_json(folder / MANIFEST, {**whole, DIGEST: _digest(whole)})
     fsync_folder(folder)
+
+
+def _is_sound(manifest: Mapping[str, Any]) -> bool:
+    """Whether a manifest is as it was written. Older ones have no hash of their own, and end with the files."""
+    if DIGEST in manifest:
+        return bool(manifest[DIGEST] == _digest(manifest))
+    return list(manifest)[-1] == "files"
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:
@@ -333,9 +347,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{folder}: no {MANIFEST}, so this is no finished stage, checkpoint or export") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        if error.errno in OF_THE_PROCESS:
+            raise
+        raise DataError(f"{path}: cannot be read ({error.strerror}); mend the disk or the permissions") from None
+    except (ValueError, RecursionError) as error:
         problem = str(error)[:60]
-        raise DataError(f"{path}: unreadable manifest ({problem}); remove the folder and run again") from None
+        raise DataError(
+            f"{path}: unreadable manifest ({problem}); restore it, or remove the folder and run again"
+        ) from None
     if not isinstance(content, dict) or not _are_files(content.get("files")):
         raise DataError(f"{path}: not a manifest (no 'files'); remove the folder and run the same command again")
     if content.get("format") != FORMAT_VERSION:
@@ -366,9 +386,7 @@ def verify(folder: Path) -> tuple[str, list[str]]:
 def faults_of(folder: Path, manifest: Mapping[str, Any], share: tuple[int, int] = (0, 1)) -> list[str]:
     """What does not hold of a manifest. `share` (i, n): hash only one of n equal parts of the files."""
     files = manifest["files"]
-    # Older manifests have no hash of their own.
-    sound = manifest.get(DIGEST) in (None, _digest(manifest))
-    faults = [] if sound else [f"{MANIFEST}: differs from its own hash"]
+    faults = [] if _is_sound(manifest) else [f"{MANIFEST}: differs from its own hash"]
     largest_first = sorted(files, key=lambda name: (-files[name]["bytes"], name))
     hashed = set(largest_first[share[0] :: share[1]])
     names = sorted(files)
@@ -376,9 +394,15 @@ def faults_of(folder: Path, manifest: Mapping[str, Any], share: tuple[int, int] 
     with ThreadPoolExecutor(_HASH_THREADS) if large else nullcontext() as threads:
         found = (threads.map if threads else map)(partial(_fault, folder, files, hashed), names)
         faults += [f"{name}: {fault}" for name, fault in zip(names, found) if fault]
-    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {MANIFEST}
-    faults.extend(f"{name}: not in the manifest" for name in sorted(present - files.keys()))
+    present = {path.relative_to(folder).as_posix() for path in _files_in(folder)}
+    faults.extend(f"{name}: {FOREIGN}" for name in sorted(present - files.keys()))
     return faults
+
+
+def _files_in(folder: Path) -> set[Path]:
+    """What a manifest is about. Hidden files are nobody's: file systems and browsers of files leave them anywhere."""
+    found = {path for path in folder.rglob("*") if path.is_file()} - {folder / MANIFEST}
+    return {path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)}
 
 
 def _fault(folder: Path, files: Mapping[str, Mapping[str, Any]], hashed: Collection[str], name: str) -> str | None:
@@ -394,6 +418,8 @@ def _fault(folder: Path, files: Mapping[str, Mapping[str, Any]], hashed: Collect
         same = name not in hashed or hash_file(path) == expected["sha256"]
         return None if same else "content differs from its recorded SHA-256"
     except OSError as error:
+        if error.errno in OF_THE_PROCESS:
+            raise
         return f"cannot be read ({error.strerror})"
 
 

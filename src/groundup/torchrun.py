@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import json
 import signal
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,10 @@ from groundup.errors import (
 )
 from groundup.launcher import RESTART_FILE, prepare_ranks
 from groundup.log import logger, read_lines
+from groundup.scratch import scratch_folder
 
-SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")
-STOPPED = {signal.SIGTERM: 75, signal.SIGUSR1: 75, signal.SIGINT: 130}
+SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
+STOPPED = {signal.SIGTERM: 75, signal.SIGUSR1: 75, signal.SIGHUP: 75, signal.SIGINT: 130}
 PREEMPTED, UNEXPECTED = 75, 1
 
 
@@ -93,8 +94,7 @@ def start(
     to stop, CrashLoopError when further starts were of no use, ResourceError when the machines do not meet.
     """
     agent.silence()
-    with tempfile.TemporaryDirectory(prefix="groundup-ranks-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    with scratch_folder("ranks") as folder:
         prepare_ranks(folder, _address(meeting), SIGNALS)
         rule = Restarts(folder, restarts, events, elastic=meeting.elastic, machines=meeting.min_nodes)
         try:
@@ -176,11 +176,11 @@ def _crash_loop(error: GroundupError, starts: int) -> CrashLoopError:
 
 
 def last_words(folder: Path) -> dict[int, LastWords]:
-    """What ranks left behind, by rank, the earliest first."""
+    """What ranks left behind, by rank, the earliest first; words that were cut are none."""
     found: dict[int, LastWords] = {}
     for path in folder.glob("*.json"):
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found[int(path.stem)] = LastWords(**content)
+        with suppress(ValueError, TypeError):  # cut by a full disk, or by what killed the rank
+            found[int(path.stem)] = LastWords(**json.loads(path.read_text(encoding="utf-8")))
     return dict(sorted(found.items(), key=lambda entry: entry[1].seconds))
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 import groundup
-from groundup import cli, pipeline
+from groundup import cli, pipeline, stage
 from groundup.errors import DataError, DivergedError, ModelFileError, RecipeError, first_line
 from groundup.log import read_lines
+from groundup.pipeline import changes
 from groundup.train import checkpoint
 from tests.end_to_end import tiny
 
@@ -153,3 +154,25 @@ def test_weights_that_were_damaged_since_are_not_tuned(half_done: Path) -> None:
             pipeline.run(recipe, "instruct")
     finally:
         file.write_bytes(before)
+
+
+def test_a_damaged_log_or_a_foreign_file_costs_no_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def build(work: Path) -> dict[str, Any]:
+        for name in ("logs/metrics.jsonl", "checkpoints/model.safetensors"):
+            (work / name).parent.mkdir()
+            (work / name).write_text("{}\n")
+        return {}
+
+    done = stage.bring(stage.Stage("pretrain", {}), tmp_path, build)
+    (done.path / "logs" / "metrics.jsonl").write_text("{]\n")
+    with caplog.at_level("WARNING", logger="groundup"):
+        changes.require_intact([done])
+    assert "logs/metrics.jsonl: content differs" in caplog.text and "going on" in caplog.text
+    (done.path / "notes.txt").write_text("mine")
+    with pytest.raises(
+        DataError, match=r"notes\.txt: not in the manifest; move it elsewhere, nothing of ours is damaged"
+    ):
+        changes.require_intact([done])
+    (done.path / "checkpoints" / "model.safetensors").write_text("[}\n")
+    with pytest.raises(ModelFileError, match=r"model\.safetensors: content differs"):
+        changes.require_intact([done])

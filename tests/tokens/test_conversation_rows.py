@@ -233,3 +233,24 @@ def test_a_turn_of_two_megabytes_and_long_dialogues_behind_a_foreign_template(
     kept = {"drop": 3, "truncate": 5, "cut_turns": 4}[overlong]
     assert (summary["conversations"], summary["dropped_too_long"]) == (kept, 5 - kept)
     assert summary["truncated"] == kept - 3
+
+
+@pytest.mark.parametrize("victim", ["rows-00001.bin", "rows-00001.json"])
+def test_a_bit_that_flips_between_two_attempts_is_found(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: str
+) -> None:
+    monkeypatch.setattr("groundup.tokens.conversation_rows.BATCH_CONVERSATIONS", 4)
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    write_conversations(talks(), tokenizer, whole, 64, look_ahead_tokens=200)
+
+    def until_killed() -> Iterator[Talk]:
+        yield from talks()[:48]
+        raise Killed
+
+    with pytest.raises(Killed):
+        write_conversations(until_killed(), tokenizer, resumed, 64, look_ahead_tokens=200)
+    content = bytearray((resumed / victim).read_bytes())
+    content[len(content) // 2] ^= 1
+    (resumed / victim).write_bytes(content)
+    write_conversations(talks(), tokenizer, resumed, 64, look_ahead_tokens=200)
+    assert contents(resumed) == contents(whole)

@@ -227,3 +227,26 @@ def test_the_index_is_plain_json(tokenizer: Tokenizer, tmp_path: Path) -> None:
     index = json.loads((tmp_path / INDEX_FILE).read_text())
     assert index["dtype"] == "<u2"
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".bin"] * (index["shards"] + 1) + [".json"]
+
+
+@pytest.mark.parametrize("victim", ["tokens-00001.bin", "tokens-00001.json"])
+def test_a_bit_that_flips_between_two_attempts_costs_the_shard_and_no_more(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: str
+) -> None:
+    monkeypatch.setattr("groundup.tokens.encoding.BATCH_DOCUMENTS", 2)
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    write_shards(texts(), tokenizer, whole, 100)
+
+    def until_killed() -> Iterator[Text]:
+        yield from texts()[:30]
+        raise Killed
+
+    with pytest.raises(Killed):
+        write_shards(until_killed(), tokenizer, resumed, 100)
+    content = bytearray((resumed / victim).read_bytes())
+    content[len(content) // 2] ^= 1
+    (resumed / victim).write_bytes(content)
+    first = (resumed / "tokens-00000.bin").stat().st_mtime_ns
+    write_shards(texts(), tokenizer, resumed, 100)
+    assert contents(resumed) == contents(whole)
+    assert (resumed / "tokens-00000.bin").stat().st_mtime_ns == first

@@ -94,3 +94,22 @@ def test_a_clock_that_jumps_between_attempts_changes_no_duration(
     (told,) = [event for event in read_lines(tmp_path / "logs/events.jsonl") if event["event"] == "restarted"]
     assert told["down_seconds"] < 60
     assert second.summary()["wall_seconds"] < 60
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_no_flipped_bit_of_a_log_keeps_a_training_from_going_on(tmp_path: Path, bit: int) -> None:
+    journal = toys.journal(tmp_path)
+    Attempts(journal, 5)
+    steps_to(journal, 3)
+    Attempts(journal, 5).end("preempted")
+    for file in (ATTEMPTS, "metrics.jsonl"):
+        path = journal.logs / file
+        whole = path.read_bytes()
+        for at in range(0, len(whole), 3):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+            third = Attempts(journal, 5)
+            third.end("preempted")
+            summary = third.summary()
+            assert summary["attempts"] >= 2 and 0 <= summary["effective_share"] <= 1
+            journal.take_back_after(3)
+            path.write_bytes(whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
@@ -11,7 +12,10 @@ from groundup.errors import DivergedError, Interrupted
 from groundup.train.guards import DivergenceGuard, StopRequest
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [*((number, 75) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)), (signal.SIGINT, 130)],
+)
 def test_a_signal_is_remembered_while_deferred(number: signal.Signals, code: int) -> None:
     with StopRequest().installed() as stop, stop.deferred():
         os.kill(os.getpid(), number)
@@ -44,3 +48,32 @@ def test_only_too_many_skipped_steps_in_a_row_stop_the_run() -> None:
     assert guard.total == 4
     with pytest.raises(DivergedError, match="3 steps in a row"):
         guard.observe(5, False)
+
+
+def test_a_library_that_takes_any_error_for_one_of_its_input_does_not_swallow_a_signal() -> None:
+    went_on = False
+    with pytest.raises(Interrupted) as caught, StopRequest().installed():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except Exception:
+            went_on = True
+    assert not went_on and caught.value.exit_code == 75
+
+
+def test_a_signal_that_nothing_answered_ends_the_work_before_the_next_part() -> None:
+    with pytest.raises(Interrupted) as caught, StopRequest().installed() as stop:
+        stop.answer()
+        with contextlib.suppress(BaseException):  # as a destructor does
+            os.kill(os.getpid(), signal.SIGINT)
+        stop.answer()
+    assert caught.value.exit_code == 130
+
+
+def test_a_closed_terminal_stops_the_run_but_under_nohup(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest().installed() as stop, stop.deferred():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,7 @@ from typing import Any
 import pytest
 
 from groundup.errors import GroundupError
+from groundup.train import watchdog as watchdog_module
 from groundup.train.watchdog import FIRST_SECONDS, HEARTBEATS, SHORTEST_SECONDS, Watchdog
 
 
@@ -130,3 +135,15 @@ def test_a_section_that_ends_while_all_are_compared_is_no_hang(tmp_path: Path, m
                 time.sleep(0.001)
         time.sleep(0.2)
     assert not ends
+
+
+def test_a_rank_that_is_paused_is_woken_to_end_with_the_others() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as paused:
+        try:
+            os.kill(paused.pid, signal.SIGSTOP)
+            os.waitpid(paused.pid, os.WUNTRACED)
+            watchdog_module._wake([{"pid": None}, {"pid": paused.pid}])
+            _, status = os.waitpid(paused.pid, os.WCONTINUED)
+            assert os.WIFCONTINUED(status)
+        finally:
+            paused.kill()

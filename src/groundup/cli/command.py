@@ -7,14 +7,13 @@ argv -> verb (its own parser) -> handler -> result -> text, or one JSON object w
 from __future__ import annotations
 
 import difflib
-import os
 import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from groundup.cli import rooms
-from groundup.cli.failure import fail
+from groundup.cli.failure import fail, is_broken, let_go
 from groundup.cli.output import show
 from groundup.cli.parser import parser_of
 from groundup.cli.verbs import VERBS
@@ -35,15 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if sys.stdout is not None:
                 sys.stdout.flush()
         return 0
-    except BrokenPipeError:
-        # The reader had enough (`| head`). Point stdout elsewhere, or Python complains when it closes it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except GroundupError as error:
         return fail(error, error.exit_code, verbose, as_json)
     except KeyboardInterrupt:
         return fail(GroundupError("interrupted; the same command goes on from what is finished"), 130, False, as_json)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and is_broken(sys.stdout):  # the reader had enough (`| head`)
+            let_go(sys.stdout)
+            return 0
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             message = "out of memory: lower runtime.micro_batch_rows or the model's size, or free memory"
             return fail(GroundupError(message), 6, verbose, as_json)

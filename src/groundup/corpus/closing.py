@@ -1,6 +1,7 @@
 """Closing files: what says that some work is done, and that its files are still as they were written.
 
-Invariant: a closing file is written last and atomically, so work with an intact one need not be done again.
+Invariant: a closing file is written last and atomically, and neither it nor what it names may change unseen, so work
+with an intact one need not be done again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from groundup import stage
+from groundup.config import digest
+from groundup.errors import OF_THE_PROCESS
+
+_DIGEST = "digest"
+"""Key of a closing file's hash over the rest of it."""
 
 
 def finish(
@@ -25,15 +31,21 @@ def finish(
     `hashed`: further files, whose hashes are known.
     """
     values = {**content, "files": {**{name: stage.hash_file(folder / name) for name in names}, **(hashed or {})}}
-    stage.write_text(folder / marker, json.dumps(values, allow_nan=False))
+    read_back = json.loads(json.dumps(values, allow_nan=False))
+    stage.write_text(folder / marker, json.dumps({**read_back, _DIGEST: digest(read_back)}))
     return values
 
 
 def finished(folder: Path, marker: str) -> dict[str, Any] | None:
-    """What an intact closing file holds; None when it is not there or a file it names is missing or changed."""
+    """What an intact closing file holds; None when it or a file it names is missing or changed."""
     try:
         values: dict[str, Any] = json.loads((folder / marker).read_text(encoding="utf-8"))
-        intact = all(stage.hash_file(folder / name) == expected for name, expected in values["files"].items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        intact = values.pop(_DIGEST) == digest(values)
+        intact = intact and all(stage.hash_file(folder / name) == it for name, it in values["files"].items())
+    except OSError as error:
+        if error.errno in OF_THE_PROCESS:
+            raise
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return values if intact else None

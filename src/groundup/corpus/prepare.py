@@ -43,7 +43,8 @@ from groundup.corpus.explanation.listing import LISTING, list_duplicates, publis
 from groundup.corpus.frequent_lines import lines_folder, with_frequent_lines
 from groundup.corpus.part_reader import read_part
 from groundup.corpus.parts import Part, part_bytes, plan_parts, with_line_numbers
-from groundup.corpus.reading.files import Found, RawFile, find_files
+from groundup.corpus.reading.compressed import is_of_machine
+from groundup.corpus.reading.files import Found, RawFile, find_files, named_fault
 from groundup.corpus.reading.hub import find_source, with_license
 from groundup.corpus.reading.sources import SourceConfig
 from groundup.corpus.report import log_report, make_report, refuse_nothing, report_text, summary_of
@@ -148,6 +149,8 @@ def _hash_or_reason(file: RawFile) -> str:
     try:
         return stage.hash_file(file.path)
     except OSError as error:
+        if is_of_machine(error):
+            raise named_fault(error, file.path) from error
         return f"unreadable: {os.strerror(error.errno or 0)}"
 
 

@@ -15,7 +15,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from groundup.export import transformers_reference
 from groundup.export.load import LoadedModel, load_model
 from groundup.export.weights import fault
 from groundup.models import Encoder, EncoderConfig, Labeller, Network, layout_of
+from groundup.scratch import scratch_folder
 from groundup.tokens import Tokenizer, Turn
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
@@ -145,14 +145,14 @@ def _check_transformers(folder: Path, reloaded: LoadedModel, ids: list[int], tex
     messages = [{"role": "user", "content": question}] if chats else []
     pair = question if _reads_pairs(reloaded) else ""
     request = {"ids": ids, "text": text, "messages": messages, "pair": pair, "architecture": architecture}
-    with tempfile.TemporaryDirectory() as scratch:
-        done = _run_reference(folder, request, Path(scratch))
+    with scratch_folder("check") as scratch:
+        done = _run_reference(folder, request, scratch)
         last_line = (done.stderr.strip().splitlines() or ["no message"])[-1][:100]
         if done.returncode == transformers_reference.WITHOUT_TRANSFORMERS:
             return {"skipped": f"transformers cannot be imported: {last_line}"}
         if done.returncode:
             raise fault(folder, f"transformers cannot open it ({last_line}); a fault of the export")
-        answer = load_file(Path(scratch) / "answer.safetensors")
+        answer = load_file(scratch / "answer.safetensors")
     tokenizer = reloaded.tokenizer
     own_ids = {"text_ids": tokenizer.encode(text)}
     if chats:

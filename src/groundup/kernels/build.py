@@ -15,8 +15,10 @@ import ctypes
 import functools
 import hashlib
 import os
+import stat
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -86,7 +88,12 @@ def _cache_folder() -> Path:
         folder = Path.home() / ".cache" / "groundup" / "kernels"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except (OSError, RuntimeError):
-        folder = Path(tempfile.mkdtemp(prefix="groundup-kernels-"))
+        folder = Path(tempfile.gettempdir(), f"groundup-kernels-{os.getuid()}")
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+            folder = Path(tempfile.mkdtemp(prefix="groundup-kernels-"))  # somebody else's under our name
     return folder
 
 

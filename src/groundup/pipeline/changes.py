@@ -17,7 +17,7 @@ from typing import Any
 
 from groundup import config, stage
 from groundup.errors import DataError, GroundupError, ModelFileError, RecipeError
-from groundup.log import dispensable
+from groundup.log import dispensable, logger
 from groundup.train import checkpoint
 from groundup.train.phase import CHECKPOINTS
 
@@ -60,12 +60,21 @@ def forget(run_folder: Path, name: str) -> None:
 
 
 def require_intact(inputs: Iterable[stage.Finished]) -> None:
-    """Re-hash what a stage is to be made from. Raises DataError, or ModelFileError of weights, naming the file."""
+    """Re-hash what a stage is to be made from. Raises DataError, or ModelFileError of weights, naming the file.
+
+    A damaged log is only warned of: nothing is made from it, and a training is not to be done again for it.
+    """
     for found in inputs:
         _, faults = stage.verify(found.path)
+        logs = [fault for fault in faults if fault.startswith(f"{stage.LOGS}/")]
+        for fault in logs:
+            logger.warning(f"{found.path.parent.name}/{found.path.name}: {fault}; going on, since it is a log")
+        faults = [fault for fault in faults if fault not in logs]
         if not faults:
             continue
         where = f"{found.path.parent.name}/{found.path.name}: {faults[0][:80]}"
+        if all(fault.endswith(stage.FOREIGN) for fault in faults):
+            raise DataError(f"{where}; move it elsewhere, nothing of ours is damaged", details=faults)
         if (found.path / CHECKPOINTS).is_dir():
             raise ModelFileError(f"{where}; restore it, or delete that folder to train again", details=faults)
         raise DataError(f"{where}; delete that folder, and the same command makes it again", details=faults)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from groundup.pipeline.context import Context
 from groundup.pipeline.recipe import Recipe
 from groundup.pipeline.run import run_folder, workdir
 from groundup.pipeline.stages import heldout_sets, listed
+from groundup.scratch import scratch_folder
 from groundup.train.guards import StopRequest
 
 
@@ -22,7 +22,7 @@ def explain(recipe: Recipe, document_id: str) -> dict[str, Any]:
     wanted = next(kind for kind in listed(recipe) if kind.name == "corpus").stage(context)
     finished = stage.finished(wanted, root)
     place = root if root.is_dir() else None  # unpacked text may be too much for the system's temporary folder
-    with tempfile.TemporaryDirectory(dir=place, prefix="explain-") as scratch:
+    with scratch_folder("explain", place) as scratch:
         corpus = finished.path if finished else None
-        explainer = Explainer(recipe.corpus, Path.cwd(), corpus, Path(scratch), heldout_sets(context))
+        explainer = Explainer(recipe.corpus, Path.cwd(), corpus, scratch, heldout_sets(context))
         return {"corpus": str(corpus) if corpus else None, **explainer.explain(document_id)}

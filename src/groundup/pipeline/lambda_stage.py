@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from groundup import evaluate, stage
+from groundup.corpus import closing
 from groundup.errors import DataError, DivergedError
 from groundup.log import logger, read_lines
 from groundup.models import CausalNetwork, Network
@@ -145,14 +146,14 @@ def _with_baseline(trials: _Trials) -> _Trials:
     if trials.search.baseline == "before":
         return trials
     folder = trials.work / _TRIALS / REPLAY
-    kept = folder / _RESULT
-    if not kept.is_file():
+    values = closing.finished(folder, _RESULT)
+    if values is None:
         folder.mkdir(parents=True, exist_ok=True)
         model = _tuned(trials, folder, 0.0, 0)
         found = evaluate.text_sums(model, trials.text, trials.context.tokenizer())
-        stage.write_json(kept, {"rows": found.rows.tolist(), "documents": found.documents.tolist()})
+        content = {"rows": found.rows.tolist(), "documents": found.documents.tolist()}
+        values = closing.finish(folder, _RESULT, content, [])
     _remove_weights(folder)
-    values = json.loads(kept.read_text(encoding="utf-8"))
     sums = evaluate.TextSums(np.array(values["rows"]), np.array(values["documents"]))
     lost = 100 * evaluate.lost_share(trials.before, sums).value
     logger.info(f"lambda: replayed text alone changes held-out bits per byte by {lost:+.2f}% in such a short training")
@@ -189,12 +190,12 @@ def _points(trials: _Trials, rule: Rule) -> list[Point]:
 def _trial(trials: _Trials, weight: float, fold: int) -> Trial:
     """One short tuning and what came of it; found in its file when an earlier attempt finished it."""
     folder = trials.work / _TRIALS / f"lambda-{weight}-fold-{fold}"
-    kept = folder / _RESULT
-    if not kept.is_file():
+    values = closing.finished(folder, _RESULT)
+    if values is None:
         folder.mkdir(parents=True, exist_ok=True)
-        stage.write_json(kept, _outcome(trials, folder, weight, fold).as_dict())
+        values = closing.finish(folder, _RESULT, {"trial": _outcome(trials, folder, weight, fold).as_dict()}, [])
     _remove_weights(folder)
-    return Trial.from_dict(json.loads(kept.read_text(encoding="utf-8")))
+    return Trial.from_dict(values["trial"])
 
 
 def _remove_weights(folder: Path) -> None:

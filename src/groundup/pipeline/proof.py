@@ -9,7 +9,6 @@ Invariant: it trains by `loop.train` on the run's own data and runtime, and leav
 from __future__ import annotations
 
 import signal
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from groundup.pipeline.recipe import Recipe
 from groundup.pipeline.recipe_file import load_recipe
 from groundup.pipeline.run import TRAINED, run_folder, workdir
 from groundup.pipeline.stages import StageKind, listed
+from groundup.scratch import scratch_folder
 from groundup.train.checkpoint import folder_name
 from groundup.train.guards import StopRequest
 from groundup.train.phase import CHECKPOINTS
@@ -117,10 +117,10 @@ def _shortened(phase: TrainingConfig) -> TrainingConfig:
 
 def _prove(context: Context, kind: StageKind) -> Proof:
     root = workdir(context.recipe)
-    with tempfile.TemporaryDirectory(prefix="verify-", dir=root) as scratch:
+    with scratch_folder("verify", root) as scratch:
         hashes = []
         for name, stops in (("whole", [STEPS + 1]), ("parts", [STOPPED_AT, STEPS + 1])):
-            work = Path(scratch, name)
+            work = scratch / name
             work.mkdir()
             for steps in stops:
                 trial = Context(context.recipe, work / "run", _StopAfter(steps), done=dict(context.done))

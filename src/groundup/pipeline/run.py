@@ -203,6 +203,7 @@ def _bring_all(context: Context, until: str) -> None:
     names = [kind.name for kind in kinds]
     last = names.index(until) if until in names and until != VERBS["prepare"] else _last_before(until, names)
     for kind in kinds[: last + 1]:
+        context.stop.answer()
         _bring(context, kind)
 
 
@@ -254,7 +255,8 @@ def _refresh(context: Context) -> None:
 def _link(link: Path, target: Path) -> None:
     """Make `link` point to `target` (relatively, so that the work folder can be moved)."""
     link.parent.mkdir(parents=True, exist_ok=True)
-    relative = os.path.relpath(target, link.parent)
+    # From where the link really lies: `runs` may itself be a link to another disk.
+    relative = os.path.relpath(target.resolve(), link.parent.resolve())
     if link.is_symlink() and os.readlink(link) == relative:
         return
     temporary = link.with_name(link.name + ".tmp")

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from groundup.errors import OF_THE_PROCESS
 from groundup.sharded.boxes import Box
 from groundup.sharded.index import DTYPE_BYTES, Entry, Part, fault, is_sharded, key_of, read_index
 
@@ -37,6 +38,8 @@ class Mapped:
             with path.open("rb") as handle:
                 content = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in OF_THE_PROCESS:
+                raise
             raise fault(path, f"cannot be read as safetensors ({str(error)[:60]})") from None
         self._bytes: Bytes = np.frombuffer(content, dtype=np.uint8)
         self._first, self._facts = self._header()

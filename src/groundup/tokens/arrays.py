@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.errors import DataError
+from groundup.errors import OF_THE_PROCESS, DataError
 from groundup.stage import fsync_file, fsync_folder
 
 
@@ -57,6 +57,8 @@ class StoredArrays:
         try:
             content = _read_at(path, first * width, count * width)
         except OSError as error:
+            if error.errno in OF_THE_PROCESS:
+                raise
             where = f"{path}: cannot be read from byte {first * width} on ({error.strerror})"
             raise DataError(f"{where}; mend the disk, or remove the folder") from None
         if len(content) < count * width:
@@ -67,7 +69,7 @@ class StoredArrays:
 def _check_size(path: str, expected: int) -> None:
     try:
         size = os.stat(path).st_size
-    except OSError:
+    except FileNotFoundError:
         raise DataError(f"{path}: missing, but the index lists it; remove the stage's folder and run again") from None
     if size != expected:
         raise DataError(f"{path}: {size} bytes, the index says {expected}; remove the stage's folder and run again")

@@ -15,7 +15,6 @@ or counted in the summary as too long or refused.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from groundup.corpus.closing import finish, finished
 from groundup.errors import DataError
 from groundup.log import logger, progress
 from groundup.stage import write_json
@@ -154,7 +154,7 @@ def _write_files(conversations: Iterator[HasTurns], packing: Packing) -> None:
                 break
             name = f"rows-{len(marks):05d}"
             write_array(packing.folder / f"{name}.bin", pack_items(items, packing, counts))
-            write_json(packing.folder / f"{name}.json", counts)
+            finish(packing.folder, f"{name}.json", {"counts": counts}, [f"{name}.bin"])
             marks.append(counts)
             bar.advance(counts["read"])
     write_index(marks, packing)
@@ -162,8 +162,8 @@ def _write_files(conversations: Iterator[HasTurns], packing: Packing) -> None:
 
 def _finished_marks(folder: Path) -> list[Counts]:
     marks: list[Counts] = []
-    while (mark := folder / f"rows-{len(marks):05d}.json").is_file():
-        marks.append(Counter(json.loads(mark.read_text())))
+    while mark := finished(folder, f"rows-{len(marks):05d}.json"):
+        marks.append(Counter(mark["counts"]))
     return marks
 
 

@@ -137,12 +137,13 @@ def _packings(
 
 
 def _pack_shard(task: _Packing) -> None:
-    """Write a shard, unless it is there."""
-    dtype, tokens = np.dtype(task.dtype), sum(count for _, _, count in task.pieces)
-    if task.target.exists() and task.target.stat().st_size == tokens * dtype.itemsize:
+    """Write a shard, unless it is there and intact."""
+    folder, dtype, mark = task.target.parent, np.dtype(task.dtype), f"packed-{task.target.stem}.json"
+    if finished(folder, mark):
         return
     read = [np.fromfile(path, dtype, count, offset=first * dtype.itemsize) for path, first, count in task.pieces]
     write_array(task.target, np.concatenate(read))
+    finish(folder, mark, {}, [task.target.name])
 
 
 def _write_documents(tasks: Sequence[_Encoding], counts: Sequence[dict[str, Any]], folder: Path) -> None:

@@ -23,7 +23,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.errors import DataError
+from groundup.corpus.closing import finish, finished
+from groundup.errors import OF_THE_PROCESS, DataError
 from groundup.log import Progress, progress
 from groundup.stage import fsync_file, write_json
 from groundup.tokens.arrays import StoredArrays, token_dtype, write_array
@@ -81,9 +82,8 @@ class _ShardWriter:
         self._resume()
 
     def _resume(self) -> None:
-        """Take over finished shards: a mark says how many documents began before its shard's end."""
-        while (mark := self.folder / f"tokens-{self.shards:05d}.json").is_file():
-            content = json.loads(mark.read_text())
+        """Take over finished, intact shards: a mark says how many documents began before its shard's end."""
+        while content := finished(self.folder, _mark(self.shards)):
             if content["shard_tokens"] != self.shard_tokens or content["tokens"] != self.shard_tokens:
                 break
             self.shards += 1
@@ -132,9 +132,10 @@ class _ShardWriter:
     def _flush(self) -> None:
         """Write the shard, then its mark: a shard counts as finished only with its mark."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_array(shard_file(self.folder, self.shards), self._buffer[: self._filled])
-        mark = {"shard_tokens": self.shard_tokens, "tokens": self._filled, "documents": self._begun}
-        write_json(shard_file(self.folder, self.shards).with_suffix(".json"), mark)
+        file = shard_file(self.folder, self.shards)
+        write_array(file, self._buffer[: self._filled])
+        content = {"shard_tokens": self.shard_tokens, "tokens": self._filled, "documents": self._begun}
+        finish(self.folder, _mark(self.shards), content, [file.name])
         self.shards += 1
         self._filled, self._begun = 0, []
 
@@ -142,11 +143,11 @@ class _ShardWriter:
         """Write what is left, gather the document index, then the index file."""
         if self._filled:
             self._flush()
-        marks = (json.loads((self.folder / f"tokens-{i:05d}.json").read_text()) for i in range(self.shards))
         temporary = self.folder / f"{DOCUMENTS_FILE}.tmp"
         with temporary.open("wb") as handle:
-            for mark in marks:
-                np.array(mark["documents"], dtype="<i8").reshape(-1, 2).tofile(handle)
+            for number in range(self.shards):
+                begun = json.loads((self.folder / _mark(number)).read_text())["documents"]
+                np.array(begun, dtype="<i8").reshape(-1, 2).tofile(handle)
         fsync_file(temporary)
         os.replace(temporary, self.folder / DOCUMENTS_FILE)
         write_index(self.folder, {key: getattr(self, key) for key in _COUNTS}, self.shard_tokens, self.tokenizer)
@@ -179,6 +180,10 @@ def counts_of(folder: Path) -> dict[str, Any]:
     return {key: index[key] for key in _COUNTS}
 
 
+def _mark(number: int) -> str:
+    return f"tokens-{number:05d}.json"
+
+
 def shard_file(folder: Path, number: int) -> Path:
     """Where the ids of a shard lie."""
     return folder / f"tokens-{number:05d}.bin"
@@ -186,7 +191,7 @@ def shard_file(folder: Path, number: int) -> Path:
 
 def remove_marks(folder: Path) -> None:
     """Remove what tells of finished shards, once all are."""
-    for mark in folder.glob("tokens-*.json"):
+    for mark in [*folder.glob("tokens-*.json"), *folder.glob("packed-*.json")]:
         mark.unlink()
 
 
@@ -198,6 +203,8 @@ def read_index(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise DataError(f"{folder}: no {INDEX_FILE}, so no finished token data; run `groundup prepare`") from None
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in OF_THE_PROCESS:
+            raise
         reason = str(error)[:60]
         raise DataError(
             f"{path}: unreadable ({reason}); remove the stage's folder and run the same command again"

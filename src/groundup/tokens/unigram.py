@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 from tokenizers import Regex, pre_tokenizers
 
 from groundup.errors import DataError, RecipeError
+from groundup.scratch import scratch_folder
 from groundup.tokens.patterns import PATTERNS
 from groundup.tokens.tokenizer_file import BYTE_ALPHABET
 from groundup.tokens.words import parts_of, splitter
@@ -46,10 +46,10 @@ def train_pieces(texts: Iterable[str], pattern: str, vocab_size: int, max_piece_
     absent = sorted(set(BYTE_ALPHABET.values()) - {character for word in words for character in word})
     if not words:
         return []
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".tsv") as file:
-        file.writelines(f"{word}\t{count}\n" for word, count in sorted(words.items()))
-        file.flush()
-        pieces = _trained(Path(file.name), vocab_size - len(absent), max_piece_bytes)
+    with scratch_folder("unigram") as folder:
+        with (folder / "words.tsv").open("w", encoding="utf-8") as file:
+            file.writelines(f"{word}\t{count}\n" for word, count in sorted(words.items()))
+        pieces = _trained(folder / "words.tsv", vocab_size - len(absent), max_piece_bytes)
     least = min(score for _, score in pieces)
     known = {piece for piece, _ in pieces}
     rest = [character for character in BYTE_ALPHABET.values() if character not in known]

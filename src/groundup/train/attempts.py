@@ -22,7 +22,8 @@ from typing import Any
 from groundup.errors import CrashLoopError, GroundupError, Interrupted
 from groundup.log import JsonLines, read_lines
 from groundup.parallel.ranks import is_of_contact
-from groundup.train.journal import Journal
+from groundup.train.guards import StopNow
+from groundup.train.journal import Journal, number_of, step_of
 from groundup.train.watchdog import HEARTBEATS
 
 ATTEMPTS = "attempts.jsonl"
@@ -47,12 +48,12 @@ class Attempts:
         if earlier and "ended" not in earlier[-1]:
             self._close(earlier[-1])
         self._earlier = earlier
-        self.number = len(earlier) + 1
+        self.number = max((each["attempt"] for each in earlier), default=0) + 1
         self._about = {"began": _now(), "clock": _clock()}
         self._started = time.monotonic()
         self._begin(earlier)
         if limit and _in_a_row(earlier) >= limit:
-            cause, step = earlier[-1]["ended"], earlier[-1]["step"]
+            cause, step = earlier[-1]["ended"], step_of(earlier[-1])
             self.end("crash loop", step)
             raise CrashLoopError(
                 f"{journal.phase} ended at step {step} in {limit} attempts in a row (last: {cause}); see"
@@ -66,19 +67,19 @@ class Attempts:
         seconds = min(seconds, _elapsed(left, {"began": _now(), "clock": _clock()}))
         end = {"ended": KILLED, "step": self._journal.last_step(), "seconds": seconds}
         left |= end
-        self._lines.write({"attempt": left.get("attempt"), **end})
+        self._lines.write({"attempt": left["attempt"], **end})
 
     def _begin(self, earlier: list[dict[str, Any]]) -> None:
         about = {"attempt": self.number, **self._about, "pid": os.getpid(), "host": socket.gethostname()}
         self._lines.write(about)
         if earlier:
             last = earlier[-1]
-            down = _elapsed(last, self._about) - float(last.get("seconds") or 0.0)
+            down = _elapsed(last, self._about) - number_of(last, "seconds")
             self._journal.event(
                 "restarted",
                 attempt=self.number,
                 cause=last["ended"],
-                step=last["step"],
+                step=step_of(last),
                 down_seconds=round(max(down, 0.0), 1),
             )
 
@@ -87,7 +88,7 @@ class Attempts:
         """Inside, the attempt is worked on; how it ends is recorded, whatever comes out of the block."""
         try:
             yield
-        except Interrupted as error:
+        except (Interrupted, StopNow) as error:
             self.end("preempted" if error.exit_code == 75 else "interrupted")
             raise
         except GroundupError as error:
@@ -107,7 +108,7 @@ class Attempts:
     def summary(self) -> dict[str, Any]:
         """Effective training time so far: seconds of steps that stayed over those since the first attempt began."""
         own = time.monotonic() - self._started
-        worked = own + sum(float(each.get("seconds") or 0.0) for each in self._earlier)
+        worked = own + sum(number_of(each, "seconds") for each in self._earlier)
         first = self._earlier[0] if self._earlier else self._about
         # Between two boots only the wall clock goes on; where it was set back, the attempts' own time counts.
         wall = max(worked, _elapsed(first, self._about) + own)
@@ -126,10 +127,12 @@ class Attempts:
 
 
 def _joined(path: Path) -> list[dict[str, Any]]:
-    """The lines of each attempt as one, in their order."""
-    found: dict[Any, dict[str, Any]] = {}
+    """The lines of each attempt as one, in their order; what a damaged line does not say is left out."""
+    found: dict[int, dict[str, Any]] = {}
     for line in read_lines(path):
-        found.setdefault(line.get("attempt"), {}).update(line)
+        number = line.get("attempt")
+        if isinstance(number, int):
+            found.setdefault(number, {}).update(line)
     return list(found.values())
 
 
@@ -137,7 +140,7 @@ def _in_a_row(attempts: list[dict[str, Any]]) -> int:
     """How many of the last attempts ended at the same step without a reason."""
     count = 0
     for each in reversed(attempts):
-        if each.get("ended") not in WITHOUT_REASON or each.get("step") != attempts[-1].get("step"):
+        if each.get("ended") not in WITHOUT_REASON or step_of(each) != step_of(attempts[-1]):
             break
         count += 1
     return count
@@ -174,7 +177,7 @@ def _clock() -> dict[str, Any]:
 
 def _elapsed(first: dict[str, Any], last: dict[str, Any]) -> float:
     """Seconds from the beginning of an attempt to that of another, or to now."""
-    one, other = (each.get("clock") or {} for each in (first, last))
-    if one and one.get("boot") == other.get("boot"):
-        return max(float(other["seconds"]) - float(one["seconds"]), 0.0)
+    one, other = (clock if isinstance(clock := each.get("clock"), dict) else {} for each in (first, last))
+    if one and other and one.get("boot") == other.get("boot"):
+        return max(number_of(other, "seconds") - number_of(one, "seconds"), 0.0)
     return _seconds_between(first.get("began"), last.get("began"))

@@ -2,7 +2,8 @@
 
 A first SIGTERM or Ctrl-C while a phase trains is remembered and answered after the current step with a saved
 checkpoint; outside of training it stops at once, since what is finished is on the disk. A second Ctrl-C stops at once
-everywhere. Invariant: after `Interrupted` the same command goes on where the run stopped.
+everywhere. A terminal that is closed (SIGHUP) counts as SIGTERM, but under nohup. Invariant: after `Interrupted` the
+same command goes on where the run stopped.
 """
 
 from __future__ import annotations
@@ -14,8 +15,21 @@ from types import FrameType
 
 from groundup.errors import DivergedError, Interrupted
 
-EXIT_CODE_OF_SIGNAL = {signal.SIGTERM: 75, signal.SIGINT: 130, signal.SIGUSR1: 75}
-"""SIGUSR1: what batch systems send ahead of the end of a job's time."""
+EXIT_CODE_OF_SIGNAL = {signal.SIGTERM: 75, signal.SIGINT: 130, signal.SIGUSR1: 75, signal.SIGHUP: 75}
+"""SIGUSR1: what batch systems send ahead of the end of a job's time. SIGHUP: the terminal is gone."""
+_FINISHED = "what is finished is on the disk"
+
+
+class StopNow(KeyboardInterrupt):
+    """A signal that ends the work at once, raised wherever that is; `StopRequest.installed` makes `Interrupted` of it.
+
+    It is no `Exception`: a library that takes any of those for a fault of its input would count a file as damaged and
+    go on.
+    """
+
+    def __init__(self, came: signal.Signals) -> None:
+        super().__init__(came.name)
+        self.exit_code = EXIT_CODE_OF_SIGNAL[came]
 
 
 class StopRequest:
@@ -27,10 +41,16 @@ class StopRequest:
 
     @contextmanager
     def installed(self) -> Iterator[StopRequest]:
-        """Handle SIGTERM, SIGUSR1 and Ctrl-C inside this block; the earlier handlers come back after it."""
-        earlier = {number: signal.signal(number, self._handle) for number in EXIT_CODE_OF_SIGNAL}
+        """Handle these signals inside this block; the earlier handlers come back after it.
+
+        Raises Interrupted for one that stopped the work at once.
+        """
+        handled = [number for number in EXIT_CODE_OF_SIGNAL if not _left_to_nohup(number)]
+        earlier = {number: signal.signal(number, self._handle) for number in handled}
         try:
             yield self
+        except StopNow:
+            raise self.interrupted(_FINISHED) from None
         finally:
             for number, handler in earlier.items():
                 signal.signal(number, handler)
@@ -49,6 +69,11 @@ class StopRequest:
         """True once a signal has come."""
         return self.signal is not None
 
+    def answer(self) -> None:
+        """Raise Interrupted where a signal came that nothing has answered: its error was lost in a destructor."""
+        if self.requested:
+            raise self.interrupted(_FINISHED)
+
     def interrupted(self, what_is_saved: str, came: signal.Signals | None = None) -> Interrupted:
         """The error to raise once the state is saved. `came`: the signal, where another rank got it."""
         came = came or self.signal
@@ -60,7 +85,11 @@ class StopRequest:
         again = self.requested
         self.signal = signal.Signals(number)
         if not self._deferred or (again and self.signal is signal.SIGINT):
-            raise self.interrupted("what is finished is on the disk")
+            raise StopNow(self.signal)
+
+
+def _left_to_nohup(number: signal.Signals) -> bool:
+    return number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
 
 
 HOPELESS_TIMES = 100.0

@@ -6,6 +6,7 @@ will do again.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,14 +53,14 @@ class Journal:
 
     def last_step(self) -> int:
         """The last step that has a line; 0 without any."""
-        return max((int(line.get("step") or 0) for line in read_lines(self.logs / METRICS)), default=0)
+        return max((step_of(line) for line in read_lines(self.logs / METRICS)), default=0)
 
     def productive_seconds(self) -> float:
         """Seconds of the steps that have a line: what was done again or lost does not count."""
         found = 0.0
         for line in read_lines(self.logs / METRICS):
-            rate = float(line.get("tokens_per_second") or 0.0)
-            found += float(line["tokens_seen"]) / int(line["step"]) / rate if rate and line.get("step") else 0.0
+            step, rate = step_of(line), number_of(line, "tokens_per_second")
+            found += number_of(line, "tokens_seen") / step / rate if rate and step else 0.0
         return found
 
     def announced_checkpoint(self) -> bool:
@@ -70,13 +71,24 @@ class Journal:
         """Remove the lines of steps beyond `step`, which will be written again; returns the seconds up to it."""
         if not self.writes:
             return 0.0
-        own = [line for line in read_lines(self._folders[0] / METRICS) if int(line.get("step", 0)) <= step]
+        own = [line for line in read_lines(self._folders[0] / METRICS) if step_of(line) <= step]
         rewrite_lines(self._folders[0] / METRICS, own)
         for folder in self._folders[1:]:
             with dispensable(folder / METRICS):
                 others = [line for line in read_lines(folder / METRICS) if line.get("phase") != self.phase]
                 rewrite_lines(folder / METRICS, others + own)
-        return max((float(line.get("seconds") or 0.0) for line in own), default=0.0)
+        return max((number_of(line, "seconds") for line in own), default=0.0)
+
+
+def number_of(line: Mapping[str, Any], key: str) -> float:
+    """A number of a line; 0 where it is missing or none: a log that is damaged must not end a training."""
+    found = line.get(key)
+    return float(found) if isinstance(found, int | float) and math.isfinite(found) else 0.0
+
+
+def step_of(line: Mapping[str, Any]) -> int:
+    """The step that a line is about, 0 where it does not say."""
+    return int(number_of(line, "step"))
 
 
 def publish(stage_folders: list[Path], run_folder: Path) -> None:

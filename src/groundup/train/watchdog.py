@@ -17,12 +17,13 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
+import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,7 @@ class Watchdog:
         finally:
             self._section = ENDED
             self._beat()
+            _wake(each for each in found if each["silent"] and each["host"] == self._about["host"])
             self._end(HungError(_first_words(found, where, seconds, own, self._world_size)))
         return True
 
@@ -229,6 +231,16 @@ class Watchdog:
             handle.write(title)
             handle.flush()
             faulthandler.dump_traceback(handle, all_threads=True)
+
+
+def _wake(silent: Iterable[Mapping[str, Any]]) -> None:
+    """Let ranks of this machine that are paused go on: they find the others gone, and end at once.
+
+    Else whoever started them waits half a minute for an answer to SIGTERM.
+    """
+    for each in silent:
+        with suppress(OSError, TypeError):  # ended by now, or never begun
+            os.kill(each["pid"], signal.SIGCONT)
 
 
 def _blamed(found: Sequence[Mapping[str, Any]]) -> str:

@@ -1,8 +1,10 @@
 """Nothing of a compressed file is used before its end was seen, and no file makes memory or disk grow without bound."""
 
 import bz2
+import errno
 import gzip
 import io
+import random
 
 import pytest
 import zstandard
@@ -71,3 +73,15 @@ def test_a_large_zstd_window_is_refused(tmp_path):
     packed = writer.compress(TEXT) + writer.flush()
     with pytest.raises(DamagedFile, match="zstd window too large"):
         spool(io.BytesIO(packed), "zstd", tmp_path, 1 << 20)
+
+
+@pytest.mark.parametrize("kind", PACK)
+def test_a_disk_that_does_not_give_the_bytes_is_no_fault_of_the_file(kind, tmp_path):
+    class Failing(io.BytesIO):
+        def read(self, size=-1):
+            if self.tell() > 0:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().read(size)
+
+    with pytest.raises(OSError, match="Input/output error"):
+        spool(Failing(PACK[kind](random.Random(1).randbytes(1 << 19))), kind, tmp_path, 1 << 24)

@@ -11,6 +11,7 @@ import mmap
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from groundup.corpus.reading.compressed import is_of_machine
 from groundup.corpus.reading.records import Rejected, Row, columns_hint, needed_fields, outer_fields
 from groundup.corpus.reading.sources import SourceConfig
 
@@ -36,6 +37,8 @@ def read_parquet(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejec
                 read += 1
                 yield Row(read, values)
     except (pa.ArrowException, OSError, ValueError) as error:
+        if is_of_machine(error):
+            raise
         yield Rejected("damaged Parquet", 0, _fault(read, error), max(total - read, 1))
 
 
@@ -62,6 +65,8 @@ def read_arrow(handle: BinaryIO, source: SourceConfig) -> Iterator[Row | Rejecte
         if not _is_ended(buffer):
             yield Rejected("truncated Arrow", 0, f"after row {read}: its end mark is missing")
     except (pa.ArrowException, OSError, ValueError) as error:
+        if is_of_machine(error):
+            raise
         yield Rejected("damaged Arrow", 0, _fault(read, error))
 
 

@@ -28,10 +28,17 @@ XZ_MEMORY_LIMIT_BYTES = 1 << 28
 RATIO_LIMIT = 250
 RATIO_FREE_BYTES = 256 << 20
 """A file may expand by any factor up to this size; beyond it by RATIO_LIMIT at most (text rarely exceeds 20)."""
-MACHINE_FAULTS = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "EMFILE", "ENFILE", "ENOMEM", "EFBIG")}
-"""Not a file's fault: these stop the run, so that it can go on where it was once they are mended."""
+_MACHINE = ("ENOSPC", "EDQUOT", "EROFS", "EMFILE", "ENFILE", "ENOMEM", "EFBIG", "EIO")
+MACHINE_FAULTS = {getattr(errno, name) for name in _MACHINE}
+"""Not a file's fault: these stop the run, so that it can go on where it was once they are mended. Were the file left
+out, another result would lie under the fingerprint of the one with it."""
 _MEMORY_BYTES = 16 << 20
 _BLOCK_BYTES = 16 << 20
+
+
+def is_of_machine(error: Exception) -> bool:
+    """Whether an error says nothing of the file that it was met in."""
+    return isinstance(error, OSError) and error.errno in MACHINE_FAULTS
 
 
 class DamagedFile(Exception):
@@ -92,6 +99,8 @@ def expand(handle: BinaryIO, kind: str) -> Iterator[bytes]:
                 while data and not (data := data.lstrip(b"\0")):
                     data = handle.read(slice_bytes)
     except (zlib.error, zstandard.ZstdError, lzma.LZMAError, OSError, ValueError, RuntimeError) as error:
+        if is_of_machine(error):
+            raise
         if ended and not begun:
             raise DamagedFile(
                 f"foreign bytes behind {kind}", f"cut them off, or recompress it ({error})"[:120]

@@ -18,6 +18,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
+from groundup.corpus.reading.compressed import is_of_machine
 from groundup.corpus.reading.detect import (
     ARCHIVE_SUFFIXES,
     COMPRESSED_SUFFIXES,
@@ -189,6 +190,13 @@ def _find(path: str, base: Path, include: tuple[str, ...], exclude: tuple[str, .
     return Found(tuple(sorted(files)), tuple(sorted(skipped)))
 
 
+def named_fault(error: OSError, path: Path) -> Exception:
+    """What to raise of a fault of the machine that was met in a file: a DataError where its disk does not give it."""
+    if error.errno != errno.EIO:
+        return error
+    return DataError(f"{path}: cannot be read ({error.strerror}); mend the disk, or take the file from elsewhere")
+
+
 def escaped_name(path: Path, root: Path) -> str:
     """Name of `path` below `root` with `/`, in which control characters and undecodable bytes are escaped."""
     return printable(path.relative_to(root).as_posix()).replace("\n", "\\n")
@@ -224,8 +232,8 @@ def _walk(folder: Path) -> Iterator[Path]:
             status = os.stat(current)
             entries = list(os.scandir(current))
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM):
-                raise  # of the machine, not of this folder
+            if is_of_machine(error):
+                raise
             yield current
             continue
         if (status.st_dev, status.st_ino) in seen:
@@ -245,6 +253,8 @@ def _reason_to_skip(path: Path) -> str:
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
+        if is_of_machine(error):
+            raise
         reasons = {errno.ELOOP: "symlink loop", errno.ENOENT: "broken symlink"}
         return reasons.get(error.errno or 0, os.strerror(error.errno or 0).lower())
     kinds = (

@@ -19,7 +19,7 @@ from typing import Any
 
 from groundup.corpus.optional import load
 from groundup.corpus.reading import layouts
-from groundup.corpus.reading.compressed import MACHINE_FAULTS
+from groundup.corpus.reading.compressed import is_of_machine
 from groundup.corpus.reading.files import Found, RawFile, Remote, Skipped, find_files
 from groundup.corpus.reading.layouts import CARD, Wanted
 from groundup.corpus.reading.sources import SourceConfig
@@ -159,6 +159,6 @@ def _hub_errors(repository: str) -> Iterator[None]:
         yield
     except (errors.HfHubHTTPError, errors.EntryNotFoundError, transport, OSError) as error:
         remedy = next((text for kind, text in remedies if isinstance(error, kind)), unreachable)
-        if isinstance(error, OSError) and error.errno in MACHINE_FAULTS:
+        if is_of_machine(error):
             raise
         raise DataError(f"hub {repository}: {remedy}", details=[str(error).splitlines()[0][:200]]) from None

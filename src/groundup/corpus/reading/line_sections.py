@@ -13,7 +13,7 @@ from itertools import accumulate, pairwise
 from typing import Any, BinaryIO
 
 from groundup.corpus.reading import detect
-from groundup.corpus.reading.compressed import DamagedFile
+from groundup.corpus.reading.compressed import DamagedFile, is_of_machine
 from groundup.corpus.reading.encodings import find_encoding
 from groundup.corpus.reading.files import LineSection, RawFile
 from groundup.corpus.reading.json_records import BLOCK_BYTES, read_json_lines
@@ -41,8 +41,10 @@ def in_line_sections(file: RawFile, source: SourceConfig) -> list[RawFile]:
             if not is_utf8 or detect.format_of(head[mark_bytes:], file.name, source.format) != "jsonl":
                 return [file]
             borders = [mark_bytes, *_line_starts(handle, size), size]
-    except (OSError, DamagedFile):  # for its reader to say
-        return [file]
+    except (OSError, DamagedFile) as error:
+        if is_of_machine(error):
+            raise
+        return [file]  # for its reader to say
     spans = [(start, stop) for start, stop in pairwise(borders) if stop > start]
     return [replace(file, lines=LineSection(start, stop)) for start, stop in spans]
 
@@ -67,7 +69,9 @@ def count_lines(file: RawFile) -> int:
                 while left > 0 and (block := handle.read(min(BLOCK_BYTES, left))):
                     count += block.count(b"\n")
                     left -= len(block)
-        except OSError:
+        except OSError as error:
+            if is_of_machine(error):
+                raise
             return 0
     return count
 

@@ -22,11 +22,11 @@ from typing import BinaryIO
 
 from groundup.corpus.documents import Document
 from groundup.corpus.reading import archives, compressed, detect, warc
-from groundup.corpus.reading.compressed import MACHINE_FAULTS, DamagedFile
+from groundup.corpus.reading.compressed import DamagedFile, is_of_machine
 from groundup.corpus.reading.detect import Detected
 from groundup.corpus.reading.encoding_names import UTF_8
 from groundup.corpus.reading.encodings import Transcoder, declared_in_xml, find_encoding
-from groundup.corpus.reading.files import RawFile, find_files, resolve_path
+from groundup.corpus.reading.files import RawFile, find_files, named_fault, resolve_path
 from groundup.corpus.reading.formats import READERS, page_row
 from groundup.corpus.reading.hub import fetched
 from groundup.corpus.reading.json_records import BLOCK_BYTES
@@ -77,8 +77,8 @@ class Reading:
             except DamagedFile as error:
                 yield Rejected(error.reason, 0, error.detail)
             except OSError as error:
-                if error.errno in MACHINE_FAULTS:
-                    raise
+                if is_of_machine(error):
+                    raise named_fault(error, self.file.path) from error
                 yield Rejected("not readable", 0, os.strerror(error.errno or 0))
 
     def _whole(self, handle: BinaryIO, stack: ExitStack) -> Iterator[Row | Rejected]:

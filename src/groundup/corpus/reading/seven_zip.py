@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, cast
 from groundup.corpus.optional import load
 from groundup.corpus.reading.archive_members import Budget, Choose, Member, damaged, reason_by_place, shown_name
 from groundup.corpus.reading.compressed import DamagedFile, spool_blocks
+from groundup.errors import GroundupError
 
 
 def seven_zip_members(handle: BinaryIO, choose: Choose, folder: Path, budget: Budget) -> Iterator[Member]:
@@ -30,7 +31,7 @@ def seven_zip_members(handle: BinaryIO, choose: Choose, folder: Path, budget: Bu
             with unpacked.file:
                 archive.extract(targets=wanted, factory=unpacked)
                 yield from unpacked.members()
-    except DamagedFile:
+    except (DamagedFile, GroundupError):
         raise
     except Exception as error:  # it has a dozen decoders, each with errors of its own
         raise damaged("7z", error) from None
