@@ -50,11 +50,12 @@ class Stage(nn.Module):
     ) -> States | Losses | Float[Tensor, "rows time vocab"]:
         """Tokens (first stage) or the states of the stage before -> states; from the last stage as `Decoder.forward`.
 
-        `segments`: of whole rows, also where ranks share their positions (`model.line`). `keys`: of the rows, for
-        dropout.
+        `segments`: of whole rows, also where this rank has some of their positions only (`model.line`). `keys`: of the
+        rows, for dropout.
         """
         (model,) = self._model
-        context = RowContext(keys, part=RowPart.of(model.line, segments))
+        split = positions.shape[1] < segments.shape[1]  # else a caller reads whole rows, as it may with a line too
+        context = RowContext(keys, part=RowPart.of(model.line, segments) if split else None)
         tell_rows(self, context)
         found = self._computed(model, x, segments, positions, context, targets, row_weights)
         first = found[0] if isinstance(found, tuple) else found
