@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
 from groundup import config
@@ -68,34 +65,6 @@ def test_the_folder_beside_the_model_merges_to_it(done: tuple[Recipe, Path], tmp
     for name in source:
         torch.testing.assert_close(source[name], exported[name], rtol=1e-5, atol=1e-6)
     assert whole, "the merged model is whole"
-
-
-@pytest.mark.slow
-def test_ranks_that_share_layers_leave_the_folder_of_one(tmp_path: Path) -> None:
-    values = recipe(tmp_path).model_dump(mode="json", by_alias=True)
-    for phase in ("pretrain", "instruct"):
-        values[phase]["optimizer"] = {"kind": "adamw", "learning_rate": 0.01}
-    tiny.write_data(tmp_path)
-    path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    found = []
-    for name, words in {"one": [], "two": ["runtime.devices=2", "runtime.parallel.tensor=2"]}.items():
-        words = [f"runtime.workdir={tmp_path / name}", *words]
-        done = subprocess.run(
-            [sys.executable, "-m", "groundup", "run", str(path), "-q", *words],
-            capture_output=True, text=True, timeout=400,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        (folder,) = (tmp_path / name).glob("runs/*/model")
-        found.append(folder)
-    one, two = found
-    configs = [json.loads((folder / "adapter" / "adapter_config.json").read_text()) for folder in found]
-    assert configs[0] == configs[1]
-    for file in ("adapter/adapter_model.safetensors", "model.safetensors"):
-        expected, ours = load_file(one / file), load_file(two / file)
-        assert ours.keys() == expected.keys()
-        for name, tensor in expected.items():
-            torch.testing.assert_close(ours[name], tensor, rtol=1e-2, atol=1e-3, msg=f"{file}: {name}")
 
 
 def test_a_way_that_the_model_does_not_have_is_refused_before_any_work(tmp_path: Path) -> None:

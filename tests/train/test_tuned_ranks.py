@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing
+from safetensors.torch import load_file
 
+from groundup.export.adapter import WEIGHTS, save_adapter
 from groundup.models import DoRAConfig, LoRAConfig, LowRankConfig, build_model, tuning
 from groundup.parallel import ParallelConfig, Rank, data_mesh, join, leave
 from groundup.train import checkpoint
@@ -123,6 +125,13 @@ def check(folder: Path, layout: str, case: str, one: dict[str, Any], many: dict[
     whole = [tuning.merged(model, toys.VOCAB_SIZE, tune, base, each["end"]) for each in (expected, found)]
     for name, weight in whole[0].items():
         torch.testing.assert_close(whole[1][name], weight, rtol=1e-4, atol=1e-5, msg=f"{said}: {name}")
+    if not tune.also:
+        for name, each in (("one", expected), (layout, found)):
+            save_adapter(model, toys.VOCAB_SIZE, tune, each["end"], folder / name / case / "peft")
+        one_file, other = (load_file(folder / name / case / "peft" / WEIGHTS) for name in ("one", layout))
+        assert other.keys() == one_file.keys()
+        for name, weight in one_file.items():
+            torch.testing.assert_close(other[name], weight, rtol=1e-4, atol=1e-5, msg=f"{said}: {name}")
     assert any(not torch.equal(weight, base[name]) for name, weight in whole[0].items()), "else nothing was learnt"
 
 
