@@ -15,7 +15,7 @@ from groundup.models.adapters import MARK
 from groundup.optim import LayersConfig, MuonConfig
 from groundup.parallel.fake import fake_world
 from groundup.train import checkpoint
-from groundup.train.state import TrainState, build_state
+from groundup.train.state import TrainState
 from groundup.train.step import train_step
 from tests.train import toys
 
@@ -106,24 +106,13 @@ def test_a_base_in_few_bits_is_refused_on_several_ranks() -> None:
         toys.state(toys.training(), mesh=mesh, **WAYS["nf4"])
 
 
-def test_dora_in_bfloat16_runs_where_weights_are_gathered_in_it() -> None:
-    """FSDP gathers A and B in bfloat16, as on GPUs; the lengths of rows are float32 all the same."""
-    with fake_world(2) as mesh:
-        execution = toys.EAGER.model_copy(update={"kernels": "off"})
-        state = build_state(
-            toys.MODEL, toys.VOCAB_SIZE, toys.training(precision="bf16"), execution, 3, device=torch.device("cpu"),
-            mesh=mesh, start=start(), tune=DoRAConfig(rank=2),
-        )  # fmt: skip
-        batch = toys.mixture().batch(0, 0, 4)
-        train_step(state, [batch], toys.objectives(), learning_rate_factor=1.0, max_grad_norm=1.0)
-    assert state.step == 1
-
-
 @pytest.mark.filterwarnings("ignore")  # of torch among its own parts
 def test_a_compiled_block_computes_what_an_eager_one_does() -> None:
     losses = []
     for way in ("off", "on"):
         execution = toys.EAGER.model_copy(update={"compile": way, "kernels": "off"})
+        from groundup.train.state import build_state
+
         state = build_state(
             toys.MODEL, toys.VOCAB_SIZE, toys.training(), execution, 3, device=torch.device("cpu"),
             start=start(), tune=DoRAConfig(rank=2, base="int8", dropout=0.1),
