@@ -75,8 +75,10 @@ def test_a_pipeline_that_cannot_be_is_refused_with_the_recipe(tmp_path: Path) ->
     for word, said in (
         ("runtime.micro_batch_rows=8", "makes 1 micro-batches a step"),
         ("runtime.parallel.schedule=interleaved", "4 stages, but the model has 2 blocks"),
-        ("instruct.tune.kind=lora", "tune does not go with stages"),
         ("runtime.parallel.stages_per_rank=2", "schedule 1f1b needs 1"),
     ):
         with pytest.raises(RecipeError, match=said):
             groundup.load_recipe(recipe, [*IN_STAGES, word])
+    lora = ["instruct.tune.kind=lora", "instruct.tune.targets=[layers.0.*.query]"]
+    with pytest.raises(RecipeError, match="no adapter in blocks 1 to 1, stage 1 of"):
+        groundup.load_recipe(recipe, [*IN_STAGES, *lora])

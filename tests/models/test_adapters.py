@@ -104,7 +104,7 @@ def test_gradients_are_those_of_the_formula(config: LowRankConfig) -> None:
 
     layer.requires_grad_(False)
     layer.adapter = Adapter(6, 5, config, 0)
-    layer.adapter.begin("x", 1, layer.weight)
+    layer.adapter.begin("x", 1, lambda: layer.weight)
     torch.nn.init.normal_(layer.adapter.up, generator=generator)
     if config.base != "unchanged":
         layer.quantise(config.base)

@@ -29,8 +29,6 @@ def test_what_cannot_share_rows_is_refused_by_name(tmp_path: Path) -> None:
     told = faults(tmp_path, two, "model.context_length=62", "pretrain.global_batch_tokens=620", instruct=None)
     assert "model.context_length 62 is no multiple of that; use 64" in told
     assert "compile: off or auto; ranks talk" in faults(tmp_path, two, "runtime.compile=on")
-    together = faults(tmp_path, two, "runtime.parallel.pipeline=2", "runtime.devices=4")
-    assert "context 2 and pipeline 2 do not go together yet" in together
     assert "preferences judge rows as wholes" in faults(tmp_path, two, preferences=PREFERENCES)
 
 
@@ -40,3 +38,8 @@ def test_ranks_that_share_rows_need_no_rows_of_their_own(tmp_path: Path) -> None
     assert load_recipe(path, words).runtime.parallel.data_ranks(4) == 1
     with pytest.raises(RecipeError, match="64 is no multiple of context_length 64 x 2 ranks"):
         load_recipe(path, [*words, "runtime.devices=8"])
+
+
+def test_rows_are_shared_by_the_ranks_of_each_stage(tmp_path: Path) -> None:
+    words = ["runtime.parallel.context=2", "runtime.parallel.pipeline=2", "runtime.devices=4"]
+    assert load_recipe(tiny.write_recipe(tmp_path), words).runtime.parallel.ranks_of_a_row == 4

@@ -33,6 +33,8 @@ LAYOUTS: dict[int, list[dict[str, Any]]] = {
         {"context": 2, "shard": 2},
         {"context": 2, "tensor": 2, "context_attention": "gather"},
         {"context": 2, "tensor": 2, "context_attention": "ring"},
+        {"context": 2, "pipeline": 2, "context_attention": "gather"},
+        {"context": 2, "pipeline": 2, "context_attention": "ring", "schedule": "gpipe"},
     ],
 }
 
@@ -76,10 +78,10 @@ def train(rank: int, world_size: int, port: int, folder: Path, layouts: list[dic
         after = whole(state)
         told["losses"] += steps(state, 1, STEPS - 1)
         told["validated"] = validated(state)
-        told["names"] = sorted(dict(state.model.named_parameters()))
+        told["names"] = sorted({*dict(state.model.named_parameters()), *state.model.elsewhere})
         checkpoint.save(folder / str(number), state, {}, keep=1)
+        save_file(after, folder / f"{number}-{rank}.safetensors")  # in a pipeline each has its own stage
         if rank == 0:
-            save_file(after, folder / f"{number}.safetensors")
             (folder / f"{number}.json").write_text(json.dumps(told), encoding="utf-8")
     leave()
 
@@ -102,7 +104,9 @@ def test_ranks_that_share_rows_train_like_one(tmp_path: Path, world_size: int) -
         assert told["names"] == expected["names"], layout
         assert told["losses"] == pytest.approx(expected["losses"], rel=1e-5), layout
         assert told["validated"] == pytest.approx(expected["validated"], rel=1e-4, abs=1e-5), layout
-        for name, found in load_file(tmp_path / f"{number}.safetensors").items():
+        files = [load_file(tmp_path / f"{number}-{rank}.safetensors") for rank in range(world_size)]
+        assert {name for file in files for name in file} == after.keys()
+        for name, found in (entry for file in files for entry in file.items()):
             torch.testing.assert_close(found, after[name], rtol=1e-5, atol=1e-6, msg=f"{layout}: {name}")
         again = built(None, ParallelConfig())
         checkpoint.resume(tmp_path / str(number), again, True, lambda path, fault: None)

@@ -30,11 +30,10 @@ def check(changes: dict[str, Any], rows: int = 0, model: Any = toys.MODEL, ranks
         ({}, {"model": toys.LSTM}, "model.kind: lstm does not go with stages"),
         ({}, {"optimizer": "schedule_free_adamw"}, "schedule_free_adamw does not go with stages"),
         ({}, {"layers": LayersConfig(trained_layers=1)}, "layers does not go with stages"),
-        ({}, {"tune": LoRAConfig()}, "tune does not go with stages"),
+        ({}, {"tune": LoRAConfig(targets=("layers.1.*.query",))}, "no adapter in blocks 0 to 0, stage 0 of"),
         ({"pipeline": 4}, {"ranks": 4}, "4 stages, but the model has 2 blocks"),
         ({"schedule": "interleaved"}, {}, "4 stages, but the model has 2 blocks"),
         ({}, {"rows": 8}, "makes 1 micro-batches a step, and pipeline: 2 needs at least as many"),
-        ({"context": 2}, {"ranks": 4}, "does not go with context"),
     ],
 )
 def test_what_a_pipeline_cannot_do_is_refused_by_name(changes: dict[str, Any], more: dict[str, Any], said: str) -> None:
@@ -47,6 +46,8 @@ def test_what_fits_passes_whether_the_recipe_names_its_ranks_or_not() -> None:
     for ranks in (1, 2, 4):
         check({}, ranks=ranks)
     check({"schedule": "gpipe"}, rows=4)
+    check({"context": 2, "tensor": 2}, ranks=8)
+    check({"tensor": 2}, ranks=4, tune=LoRAConfig())
 
 
 def test_interleaved_micro_batches_come_in_rounds() -> None:

@@ -161,7 +161,14 @@ def test_stages_with_data_ranks_train_like_one_rank(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ranks", "layout"), [(2, {}), (4, {"schedule": "interleaved"}), (4, {"schedule": "gpipe", "shard": 1})]
+    ("ranks", "layout"),
+    [
+        (2, {}),
+        (4, {"schedule": "interleaved"}),
+        (4, {"schedule": "gpipe", "shard": 1}),
+        (4, {"context": 2}),
+        (8, {"context": 2, "tensor": 2}),
+    ],
 )
 def test_a_step_of_the_first_stage_runs_on_ranks_that_are_not_there(ranks: int, layout: dict[str, Any]) -> None:
     config = ParallelConfig(pipeline=2, **layout)

@@ -17,7 +17,7 @@ import torch.multiprocessing
 from torch._dynamo.utils import counters
 
 from groundup.errors import RecipeError
-from groundup.models import LoRAConfig, LossConfig
+from groundup.models import LossConfig
 from groundup.optim import flat_state
 from groundup.parallel import ParallelConfig, Rank, join, leave, shard
 from groundup.parallel.fake import fake_world
@@ -180,11 +180,6 @@ def test_what_cannot_be_shared_is_refused_by_name(model: Any, ranks: int, says: 
     check_tensor(model, 1)
     with pytest.raises(RecipeError, match=says):
         check_tensor(model, ranks)
-
-
-def test_adapters_are_refused() -> None:
-    with pytest.raises(RecipeError, match=r"tensor: 2: tune\.kind: lora is for whole layers"):
-        check_tensor(toys.MODEL, 2, LoRAConfig())
 
 
 def test_a_rank_holds_its_part_only_and_the_sums_are_few() -> None:

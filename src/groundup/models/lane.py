@@ -55,3 +55,9 @@ def local(parameter: Tensor) -> Tensor:
     if not isinstance(parameter, DTensor):
         return parameter
     return parameter.to_local(grad_placements=[Partial() if p.is_replicate() else p for p in parameter.placements])
+
+
+def local_rows(parameter: Tensor, rows: tuple[int, int] | None) -> Tensor:
+    """As `local`; of a parameter that each rank has whole, only the rows that this one uses (None: all)."""
+    found = local(parameter)
+    return found if rows is None else found[rows[0] : rows[1]]

@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 from groundup.kernels import ops, postnorm
 from groundup.models.activations import ACTIVATIONS, Activation
 from groundup.models.adapters import Adapter, adapted_linear
-from groundup.models.lane import Lane, local
+from groundup.models.lane import Lane, local, local_rows
 from groundup.models.quantised import Format, QuantisedMatrix
 from groundup.models.vocabulary import look_up
 
@@ -49,20 +49,20 @@ class Linear(nn.Module):
         """[..., in_size] -> [..., out_size] in the dtype of `x`."""
         if self.adapter is not None or self.quantised is not None:
             return adapted_linear(x, (self,))
-        weight = self._own(self.weight, x.dtype)
-        bias = None if self.bias is None else self._own(self.bias, x.dtype)
+        weight, bias = self.matrix(x.dtype), self.own_bias()
+        bias = None if bias is None else bias.to(x.dtype)
         if self.lane is None:
             return F.linear(x, weight, bias)
         y = self.lane.scatter(F.linear(x, weight))
         return y if bias is None else y + bias
 
-    def _own(self, parameter: Tensor, dtype: torch.dtype) -> Tensor:
-        found = local(parameter)
-        return (found if self.rows is None else found[self.rows[0] : self.rows[1]]).to(dtype)
-
     def matrix(self, dtype: torch.dtype) -> Float[Tensor, "out_size in_size"]:
-        """The weights, whatever they are kept in."""
-        return self.weight.to(dtype) if self.quantised is None else self.quantised.matrix(dtype)
+        """The weights, whatever they are kept in; of several ranks what this one uses."""
+        return local_rows(self.weight, self.rows).to(dtype) if self.quantised is None else self.quantised.matrix(dtype)
+
+    def own_bias(self) -> Float[Tensor, " out_size"] | None:
+        """The bias; of several ranks what this one uses."""
+        return None if self.bias is None else local_rows(self.bias, self.rows)
 
     def quantise(self, kind: Format) -> None:
         """Keep the weights in few bits from now on; they can no longer learn."""

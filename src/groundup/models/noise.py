@@ -88,19 +88,26 @@ def dropout(
     place: int,
     rate: float,
     columns: Int[Tensor, " time"] | None = None,
+    within: tuple[int, int] | None = None,
 ) -> Float[Tensor, "rows ..."]:
     """`x` with a share `rate` of each row's numbers set to zero and the others made larger by as much.
 
     `columns`: `x` [rows, columns, ...] is a part of its rows, these numbers of their first dimension (positions, or
-    heads); it drops what the whole rows would there.
+    heads); it drops what the whole rows would there. `within` (first, size): of a last dimension of `size` numbers `x`
+    [rows, columns, numbers] has those from `first` on.
     """
     if keys is None or rate == 0:
         return x
-    if columns is None:
+    whole = within is None or within[1] == x.shape[-1]
+    if columns is None and whole:
         mask = kept(keys, place, x.shape[1:], rate)
     else:
         inner = torch.arange(x.shape[2:].numel(), device=keys.device, dtype=torch.int32).view(x.shape[2:])
-        first = columns.to(torch.int32).view(-1, *[1] * inner.ndim) * inner.numel()
+        size = inner.numel()
+        if within is not None:
+            inner, size = inner + within[0], within[1]
+        at = torch.arange(x.shape[1], device=keys.device) if columns is None else columns
+        first = at.to(torch.int32).view(-1, *[1] * inner.ndim) * size
         mask = kept_at(keys, place, first + inner, rate)
     return torch.where(mask, x * (1 / (1 - rate)), 0.0)
 

@@ -16,9 +16,11 @@ from jaxtyping import Float, Int, Int32
 from torch import Tensor, nn
 
 from groundup.errors import RecipeError
+from groundup.models.adapters import tell_rows
 from groundup.models.context import RowContext
 from groundup.models.decoder import Decoder
 from groundup.models.network import Losses, Network
+from groundup.models.row_part import RowPart
 
 States = Float[Tensor, "rows own hidden"]
 
@@ -40,7 +42,7 @@ class Stage(nn.Module):
     def forward(
         self,
         x: Int[Tensor, "rows time"] | States,
-        segments: Int[Tensor, "rows time"],
+        segments: Int[Tensor, "rows length"],
         positions: Int[Tensor, "rows time"],
         keys: Int32[Tensor, " rows"] | None = None,
         targets: Int[Tensor, "rows time"] | None = None,
@@ -48,10 +50,30 @@ class Stage(nn.Module):
     ) -> States | Losses | Float[Tensor, "rows time vocab"]:
         """Tokens (first stage) or the states of the stage before -> states; from the last stage as `Decoder.forward`.
 
-        `keys`: of the rows, for dropout.
+        `segments`: of whole rows, also where this rank has some of their positions only (`model.line`). `keys`: of the
+        rows, for dropout.
         """
         (model,) = self._model
-        context = RowContext(keys)
+        split = positions.shape[1] < segments.shape[1]  # else a caller reads whole rows, as it may with a line too
+        context = RowContext(keys, part=RowPart.of(model.line, segments) if split else None)
+        tell_rows(self, context)
+        found = self._computed(model, x, segments, positions, context, targets, row_weights)
+        first = found[0] if isinstance(found, tuple) else found
+        if first.requires_grad:
+            # Other micro-batches may have passed when this one comes back, and blocks compute again what they forgot.
+            first.register_hook(lambda gradient: tell_rows(self, context))  # type: ignore[no-untyped-call]
+        return found
+
+    def _computed(
+        self,
+        model: Decoder,
+        x: Tensor,
+        segments: Tensor,
+        positions: Tensor,
+        context: RowContext,
+        targets: Tensor | None,
+        row_weights: Tensor | None,
+    ) -> States | Losses | Float[Tensor, "rows time vocab"]:
         if self.is_first:
             x = model.entered(x, positions, context)
         elif model.lane is not None:

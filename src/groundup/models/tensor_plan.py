@@ -5,8 +5,8 @@
     table     a row for each token of the vocabulary
     shared    no parameters of its own, but it speaks with the other ranks
 
-Whatever is not named, every rank has whole. Invariant: the plan is read off the kinds of modules, so it fits a part of
-a model too.
+An adapter is laid out as its layer is. Whatever is not named, every rank has whole. Invariant: the plan is read off the
+kinds of modules, so it fits a part of a model too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import nn
 
 from groundup.models.attention import Attention
 from groundup.models.heads import ChunkLoss, LanguageModelHead
-from groundup.models.layers import Embedding, FeedForward, SwiGLU
+from groundup.models.layers import Embedding, FeedForward, Linear, SwiGLU
 
 How = Literal["column", "row", "table", "shared"]
 
@@ -33,6 +33,7 @@ class Layout(NamedTuple):
 def tensor_plan(model: nn.Module) -> dict[str, Layout]:
     """The plan of everything in `model` that is built of our own layers."""
     plan: dict[str, Layout] = {}
+    # What a layer is part of comes before it, so the layer is planned by then.
     for name, module in model.named_modules():
         if isinstance(module, Attention):
             plan[name] = Layout("shared")
@@ -48,4 +49,6 @@ def tensor_plan(model: nn.Module) -> dict[str, Layout]:
             plan[name] = Layout("table")
         elif isinstance(module, ChunkLoss):
             plan[name] = Layout("shared")
+        elif isinstance(module, Linear) and module.adapter is not None and name in plan:
+            plan[f"{name}.adapter"] = plan[name]
     return plan

@@ -11,15 +11,15 @@ Invariant: names of the model's own parameters do not change; adapters are `<lay
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from groundup.errors import RecipeError
-from groundup.models.adapters import MARK, Adapter, LowRankConfig
+from groundup.models.adapters import MARK, Adapter, LowRankConfig, tell_rows
 from groundup.models.context import RowContext
 from groundup.models.layers import Embedding, Linear
 from groundup.models.network import Network, NetworkConfig, build_model
@@ -58,16 +58,12 @@ def attach(model: Network, config: LowRankConfig, trained_layers: int | None = N
     if not any(MARK in name for name, _ in model.named_parameters()):
         raise RecipeError("layers.trained_layers: 0 leaves no layer for adapters; raise it, or use tune: {kind: full}")
     _train_also(model, config)
-    model.register_forward_pre_hook(_tell_keys, with_kwargs=True)
+    model.register_forward_pre_hook(_tell_of_call, with_kwargs=True)
 
 
-def _tell_keys(model: nn.Module, inputs: tuple[object, ...], named: dict[str, object]) -> None:
-    """Every adapter is told the keys of the rows at hand; without, nothing is dropped."""
+def _tell_of_call(model: nn.Module, inputs: tuple[object, ...], named: dict[str, object]) -> None:
     found = named.get("context")
-    context = found if isinstance(found, RowContext) else RowContext()
-    for module in model.modules():
-        if isinstance(module, Adapter):
-            module.keys, module.columns = context.keys, context.part.columns if context.part else None
+    tell_rows(model, found if isinstance(found, RowContext) else RowContext())
 
 
 def _train_also(model: Network, config: LowRankConfig) -> None:
@@ -123,18 +119,21 @@ def narrow(model: Network, dtype: torch.dtype) -> None:
             setattr(module, inner, nn.Parameter(parameter.data.to(dtype), requires_grad=False))
 
 
-def begin(model: Network, config: LowRankConfig, seed: int) -> None:
-    """Quantise what is to be, once the model has its weights, and start every adapter."""
+def begin(
+    model: Network, config: LowRankConfig, seed: int, whole: Callable[[Tensor], Tensor] = lambda matrix: matrix
+) -> None:
+    """Quantise what is to be, once the model has its weights, and start every adapter.
+
+    `whole`: what makes a matrix whole of which this rank has a part (a collective then, for all ranks alike).
+    """
     for name in list(linear_layers(model)):
         if config.base != "unchanged":
             _own_linear(model, name).quantise(config.base)
         layer = model.get_submodule(name)
         if isinstance(layer, Linear) and layer.adapter is not None:
-            layer.adapter.begin(f"{name}.adapter", seed, _whole(layer.matrix(torch.float32)))
-
-
-def _whole(matrix: Tensor) -> Tensor:
-    return matrix.full_tensor() if isinstance(matrix, DTensor) else matrix
+            quantised = layer.quantised is not None  # which is never in parts
+            base = partial(layer.matrix, torch.float32) if quantised else partial(whole, layer.weight)
+            layer.adapter.begin(f"{name}.adapter", seed, base)
 
 
 def merged(

@@ -121,11 +121,6 @@ def check_layout(config: ParallelConfig, world_size: int) -> None:
         raise RecipeError(
             f"runtime.parallel: {product} does not divide {world_size} ranks; their product must be a divisor"
         )
-    if config.context > 1 and config.pipeline > 1:
-        raise RecipeError(
-            f"runtime.parallel: context {config.context} and pipeline {config.pipeline} do not go together yet;"
-            " set one of them to 1"
-        )
     with_rows = config.data_ranks(world_size)
     if config.shard and with_rows % config.shard:
         raise RecipeError(

@@ -16,12 +16,24 @@ from torch import Tensor, nn
 from groundup.parallel import shard
 
 
+class RowPart(Protocol):
+    """This rank's part of rows that several share."""
+
+    @property
+    def segments(self) -> Tensor | None:
+        """Of the whole rows."""
+
+
 class KeyedRows(Protocol):
     """What a model is told of a micro-batch's rows."""
 
     @property
     def keys(self) -> Tensor | None:
         """Of each row, for what is dropped."""
+
+    @property
+    def part(self) -> RowPart | None:
+        """Which positions of its rows it has, where ranks share them."""
 
 
 @dataclass(frozen=True)

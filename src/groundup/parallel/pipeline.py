@@ -130,7 +130,8 @@ class Pipeline:
         Raises RecipeError for fewer micro-batches than the schedule needs.
         """
         tokens = torch.cat([each.inputs["tokens"] for each in passes])
-        named = {name: torch.cat([each.inputs[name] for each in passes]) for name in ("segments", "positions")}
+        named = {"positions": torch.cat([each.inputs["positions"] for each in passes])}
+        named["segments"] = torch.cat([_whole_segments(each.inputs["segments"], each.context) for each in passes])
         named["keys"] = torch.cat([_keys(each.context) for each in passes])
         named["targets"] = torch.cat([each.targets for each in passes])
         weights = torch.cat([each.weights for each in passes])
@@ -181,7 +182,10 @@ class Pipeline:
         """Sum up the gradients of what both ends of the line have, to the same bits at both, so that it stays equal."""
         other = {0: self.size - 1, self.size - 1: 0}.get(self.place)
         for name in sorted(model.shared):
-            own = local_tensor(model.get_parameter(name).grad)
+            parameter = model.get_parameter(name)
+            if not parameter.requires_grad:
+                continue
+            own = local_tensor(parameter.grad)
             theirs = torch.empty_like(own)
             exchange = [
                 dist.P2POp(dist.isend, own, group=self.group, group_peer=other),
@@ -196,7 +200,7 @@ class Pipeline:
 
         In place of the model's own forward. Every rank of the line must call it, with the same rows.
         """
-        x, keys = tokens, None if context is None else context.keys
+        x, keys, segments = tokens, None if context is None else context.keys, _whole_segments(segments, context)
         for number in range(self.config.stages):
             if number % self.size != self.place:
                 continue
@@ -218,6 +222,12 @@ class Pipeline:
 def _keys(context: KeyedRows) -> Tensor:
     assert context.keys is not None, "rows of a step have keys"
     return context.keys
+
+
+def _whole_segments(segments: Tensor, context: KeyedRows | None) -> Tensor:
+    """The segments of whole rows; `segments`: of those positions that this rank has."""
+    part = None if context is None else context.part
+    return segments if part is None or part.segments is None else part.segments
 
 
 def _weighed(found: tuple[Tensor, Tensor], weights: Tensor) -> Tensor:

@@ -22,11 +22,12 @@ from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distr
 from groundup.errors import RecipeError
 
 _PLACEMENTS: dict[str, dict[str, Placement]] = {
-    "column": {"weight": Shard(0), "bias": Shard(0)},
-    "row": {"weight": Shard(1)},
+    "column": {"weight": Shard(0), "bias": Shard(0), "up": Shard(0), "magnitude": Shard(0)},
+    "row": {"weight": Shard(1), "down": Shard(1)},
     "table": {"weight": Shard(0)},
 }
-"""Of the parameters of a module, by how it is laid out; what is not named, every rank has whole."""
+"""Of the parameters of a module (a layer, or the adapter on one), by how it is laid out; what is not named, every rank
+has whole."""
 
 
 class Layout(Protocol):
@@ -128,7 +129,7 @@ def apply(model: Splittable, line: DeviceMesh) -> None:
         placements: Mapping[str, Placement] = _PLACEMENTS.get(layout.how, {})
         if layout.how == "column" and layout.pieces % lane.parts:
             placements = {}
-            module.rows = _rows_of_own_piece(len(module.weight), layout.pieces, lane)
+            module.rows = _rows_of_own_piece(module.out_size, layout.pieces, lane)
         if layout.how == "table":
             placements = _of_table(module.weight, lane)
         _distribute(module, line, placements)

@@ -5,6 +5,10 @@ Invariant: nothing is built here; what cannot be is refused by the name of its f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
+
 from groundup.errors import RecipeError
 from groundup.models import (
     DecoderConfig,
@@ -14,6 +18,7 @@ from groundup.models import (
     NetworkConfig,
     PreferenceLossConfig,
     TuneConfig,
+    build_model,
     tuning,
 )
 from groundup.optim import (
@@ -40,16 +45,16 @@ def check_phase(
     """Raise RecipeError unless `ranks` can train a phase by this layout."""
     layout = execution.parallel
     check_ranks(execution, model.context_length, training.global_batch_tokens, ranks)
-    check_tensor(model, layout.tensor, tune)
+    check_tensor(model, layout.tensor)
     check_whole(training, execution, ranks, tune)
     if layout.pipeline == 1:
         return
-    if layout.context > 1:
-        raise RecipeError("runtime.parallel.pipeline: does not go with context yet; use 1 for one of them")
-    if obstacle := stages_obstacle(model, training, layers, tune):
+    if obstacle := stages_obstacle(model, training, layers):
         raise RecipeError(obstacle)
     assert isinstance(model, DecoderConfig), "as stages_obstacle found"
-    spread(model.num_layers, layout.stages)
+    stages = spread(model.num_layers, layout.stages)
+    if isinstance(tune, LowRankConfig):
+        _check_adapters(model, tune, stages)
     data_ranks = layout.data_ranks(max(ranks, layout.ranks_of_a_row))
     rows = training.global_batch_tokens // model.context_length // data_ranks
     check_micro_batches(layout, rows // rows_per_micro_batch(execution, model.context_length, rows))
@@ -95,15 +100,26 @@ def check_fp8(model: Network, tune: TuneConfig, parallel: ParallelConfig) -> Non
         )
 
 
-def stages_obstacle(
-    model: NetworkConfig, training: TrainingConfig, layers: LayersConfig | None, tune: TuneConfig
-) -> str | None:
+def _check_adapters(model: NetworkConfig, tune: LowRankConfig, stages: Sequence[range]) -> None:
+    """Raise RecipeError where a stage would have nothing to learn, and so no gradient to make."""
+    with torch.device("meta"):
+        built = build_model(model, vocab_size=1)
+        tuning.attach(built, tune)
+    learns = [any(parameter.requires_grad for parameter in block.parameters()) for block in built.blocks()]
+    for number, stage in enumerate(stages):
+        if not any(learns[block] for block in stage):
+            raise RecipeError(
+                f"tune.targets: no adapter in blocks {stage.start} to {stage.stop - 1}, stage {number} of"
+                " runtime.parallel.pipeline; each stage needs one, so name layers of all blocks, or use pipeline=1"
+            )
+
+
+def stages_obstacle(model: NetworkConfig, training: TrainingConfig, layers: LayersConfig | None) -> str | None:
     """Why a phase cannot be trained in stages, for people; None when it can."""
     what = {
         f"model.kind: {model.kind}": not isinstance(model, DecoderConfig),
         "optimizer.kind: schedule_free_adamw": isinstance(training.optimizer, ScheduleFreeConfig),
         "layers": layers is not None,
-        "tune": isinstance(tune, LowRankConfig),
         "loss of preferences": isinstance(training.loss, PreferenceLossConfig),
     }
     asked = next((name for name, is_asked in what.items() if is_asked), None)
@@ -130,12 +146,10 @@ def check_ranks(execution: ExecutionConfig, context_length: int, global_batch_to
         check_exact(layout, execution.micro_batch_rows, context_length, global_batch_tokens, ranks)
 
 
-def check_tensor(model: NetworkConfig, ranks: int, tune: TuneConfig = FULL) -> None:
+def check_tensor(model: NetworkConfig, ranks: int) -> None:
     """Raise RecipeError where so many ranks cannot share every layer of the model (tensor parallel)."""
     if ranks == 1:
         return
-    if tune.kind != "full":
-        raise RecipeError(f"runtime.parallel.tensor: {ranks}: tune.kind: {tune.kind} is for whole layers so far; use 1")
     if obstacle := model.tensor_obstacle(ranks):
         fitting = [str(n) for n in range(1, 2 * ranks + 1) if n == 1 or model.tensor_obstacle(n) is None]
         raise RecipeError(f"runtime.parallel.tensor: {ranks}: {obstacle}; use {' or '.join(fitting)}")

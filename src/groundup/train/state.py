@@ -1,6 +1,6 @@
 """One `build_state` for every phase, for real and simulated runs: configs -> model, optimizer and where they live.
 
-    build on meta -> cut into stages -> fp8 -> tensor parallel -> recompute -> compile per block -> FSDP2
+    build on meta -> adapters -> cut into stages -> fp8 -> tensor parallel -> recompute -> compile per block -> FSDP2
     -> materialise -> initialise by name -> optimizer
 
 Invariant: the state depends on (model config, training config, seed) only; `runtime` decides place and speed. The same
@@ -114,16 +114,16 @@ def build_state(
     check_batch(model_config.context_length, training.global_batch_tokens, data_size(mesh))
     if execution.exact and mesh is not None:
         check_ranks(execution, model_config.context_length, training.global_batch_tokens, mesh.size())
-    check_tensor(model_config, degree(mesh, TENSOR), tune)
+    check_tensor(model_config, degree(mesh, TENSOR))
     low_rank = tune if isinstance(tune, LowRankConfig) else None
     check_base(tune, is_alone=mesh is None)
     way = way_to_compute(execution, model_config, training, vocab_size, device)
     with torch.device("meta"):
         model = build_model(model_config, vocab_size)
-    if degree(mesh, PIPELINE) > 1 and (obstacle := stages_obstacle(model_config, training, layers, tune)):
+    if degree(mesh, PIPELINE) > 1 and (obstacle := stages_obstacle(model_config, training, layers)):
         raise RecipeError(obstacle)
-    division = pipeline.divided(model, divide, mesh, execution.parallel, device)
     depths = _learning(model, layers, low_rank)
+    division = pipeline.divided(model, divide, mesh, execution.parallel, device)
     sharded_over = None if execution.exact else mesh
     if training.precision == "fp8":
         check_fp8(model, tune, execution.parallel)
@@ -151,7 +151,7 @@ def build_state(
         own = {name: p for name, p in model.named_parameters() if MARK not in name}
         load_tensors(own, start, model.elsewhere)
     if low_rank is not None:
-        tuning.begin(model, low_rank, seed)
+        tuning.begin(model, low_rank, seed, shard.full_tensor)
     learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     optimizer = build_optimizer(
         training.optimizer,
