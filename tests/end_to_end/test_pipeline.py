@@ -37,7 +37,7 @@ def test_a_killed_pipeline_goes_on_as_one_process_and_back(tmp_path: Path) -> No
     finish(recipe, "stages", *IN_STAGES)
     finish(recipe, "again", *IN_STAGES)
     assert state_hash(recipe, "stages") == state_hash(recipe, "again"), "the same layout gives the same bits"
-    code, errors, _ = act_after_steps(recipe, "work", 15, kill_rank, *IN_STAGES)
+    code, errors, _ = act_after_steps(recipe, "work", 15, kill_rank, *IN_STAGES, "runtime.restarts=0")
     assert code == 6 and "rank 1 was killed by SIGKILL" in errors, errors
     code, errors, _ = act_after_steps(recipe, "work", 35, subprocess.Popen.terminate)
     assert code == 75, errors

@@ -14,6 +14,7 @@ import pytest
 
 from groundup.log import read_lines
 from tests.end_to_end import test_ranks as ranks
+from tests.ports import free_port
 
 TWO = "runtime.devices=2"
 TEST = "runtime.test_faults=true"
@@ -167,6 +168,4 @@ def _answers(address: str) -> bool:
 
 
 def _free() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"

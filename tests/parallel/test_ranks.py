@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 
@@ -11,14 +10,9 @@ import torch.distributed
 
 from groundup.errors import LostRankError, RecipeError
 from groundup.parallel import ParallelConfig, Rank, Ranks, contact
+from tests.ports import free_port
 
 WORDS = [{"done": "corpus", "folder": "a b"}, {"train": "pretrain"}, {"end": "run"}]
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def place(rank: int, port: int, attempt: int = 0) -> Rank:

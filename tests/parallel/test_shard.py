@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from torch.distributed.tensor import DTensor
 from groundup.models import DecoderConfig, build_model
 from groundup.optim import MuonConfig, build_optimizer, flat_state, load_flat_state
 from groundup.parallel import ParallelConfig, Rank, data_mesh, join, leave, shard
+from tests.ports import free_port
 
 CONFIG = DecoderConfig(
     context_length=16,
@@ -91,9 +91,7 @@ def train_in(rank: int, world_size: int, of_a_copy: int) -> dict[str, object]:
 
 
 def test_two_real_ranks_train_like_one(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     train(0, 1, 0, str(tmp_path))
     torch.multiprocessing.spawn(train, (2, port, str(tmp_path)), nprocs=2)
     one, sharded, copied = (

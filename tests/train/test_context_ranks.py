@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from groundup.parallel import ParallelConfig, Rank, data_mesh, join, leave, shar
 from groundup.train import checkpoint
 from groundup.train.state import TrainState, build_state
 from groundup.train.step import train_step
+from tests.ports import free_port
 from tests.train import toys
 
 MODEL = toys.MODEL.model_copy(
@@ -92,9 +92,7 @@ def test_ranks_that_share_rows_train_like_one(tmp_path: Path, world_size: int) -
     losses = steps(one, 0, 1)
     after = whole(one)
     losses += steps(one, 1, STEPS - 1)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     layouts = LAYOUTS[world_size]
     torch.multiprocessing.spawn(train, (world_size, port, tmp_path, layouts), nprocs=world_size)
     expected = {"losses": losses, "validated": validated(one), "names": sorted(after)}

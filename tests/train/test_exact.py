@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +32,7 @@ from groundup.train.settings import ExecutionConfig
 from groundup.train.state import TrainState, build_state
 from groundup.train.step import train_step
 from groundup.train.way import configure_threads
+from tests.ports import free_port
 from tests.train import toys
 from tests.train.kinds import CASES as CASES_OF_ALL
 from tests.train.kinds import Case, decoder
@@ -195,9 +195,7 @@ def on_a_rank(rank: int, world_size: int, port: int, folder: str) -> None:
 
 
 def ranks(world_size: int, folder: Path) -> dict[str, Any]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     torch.multiprocessing.spawn(on_a_rank, (world_size, port, str(folder)), nprocs=world_size)
     found: dict[str, Any] = json.loads((folder / f"{world_size}.json").read_text(encoding="utf-8"))
     return found

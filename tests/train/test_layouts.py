@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import socket
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +29,7 @@ from groundup.train import checkpoint, partition
 from groundup.train.average import AverageConfig, WeightAverage, weights_for_use
 from groundup.train.snapshot import take
 from groundup.train.state import TrainState
+from tests.ports import free_port
 
 LAYOUTS = {
     "one": (1, ParallelConfig()),
@@ -152,12 +152,6 @@ def world(ranks: int, act: Callable[[int], None]) -> None:
         child.join(120)
     said = "" if told.empty() else told.get()
     assert all(child.exitcode == 0 for child in children), said
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def in_layouts(ranks: int, act: Callable[[str, DeviceMesh | None], None]) -> None:

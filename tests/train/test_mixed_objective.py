@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from groundup.train.guards import StopRequest
 from groundup.train.loop import train
 from groundup.train.state import TrainState, build_state
 from groundup.train.step import Objectives, train_step
+from tests.ports import free_port
 from tests.train import toys
 
 MODELS = {"decoder": toys.MODEL, "lstm": toys.LSTM}
@@ -139,9 +139,7 @@ def on_a_rank(rank: int, port: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_ranks_have_the_sum_of_the_two_gradients(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     torch.multiprocessing.spawn(on_a_rank, (port, str(tmp_path)), nprocs=2)
     for name, model in MODELS.items():
         found = torch.load(tmp_path / f"{name}.pt")

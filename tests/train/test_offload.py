@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from groundup.train import checkpoint
 from groundup.train.settings import ExecutionConfig
 from groundup.train.state import TrainState, build_state
 from groundup.train.step import clip_gradients, train_step
+from tests.ports import free_port
 from tests.train import toys
 
 OFFLOAD = ParallelConfig(offload=True)
@@ -126,9 +126,7 @@ def train(rank: int, world_size: int, port: int, folder: str) -> None:
 
 def test_two_ranks_offload_recompute_and_compute_in_fp8_as_one_does(tmp_path: Path) -> None:
     pytest.importorskip("torchao")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     train(0, 1, 0, str(tmp_path))
     torch.multiprocessing.spawn(train, (2, port, str(tmp_path)), nprocs=2)
     one, two = (json.loads((tmp_path / f"{n}.json").read_text(encoding="utf-8")) for n in (1, 2))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from groundup.train.average import AverageConfig
 from groundup.train.faults import Fault, Faults
 from groundup.train.state import TrainState, build_state
 from groundup.train.step import StepResult, train_step
+from tests.ports import free_port
 from tests.train import toys
 
 STEPS = 3
@@ -104,12 +104,6 @@ def work(rank: int, world_size: int, port: int, folder: str) -> None:
             found[f"{layout} refused"] = bool(step(state, STEPS).updated)
     Path(folder, f"{world_size}-{rank}.json").write_text(json.dumps(found), encoding="utf-8")
     leave()
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:

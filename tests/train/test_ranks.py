@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from groundup.train import checkpoint
 from groundup.train.average import AverageConfig
 from groundup.train.state import TrainState, build_state
 from groundup.train.step import train_step
+from tests.ports import free_port
 from tests.train import toys
 from tests.train.kinds import CASES as CASES_OF_ALL
 from tests.train.kinds import Case
@@ -73,9 +73,7 @@ def train(rank: int, world_size: int, port: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_ranks_train_like_one_and_one_goes_on_from_their_checkpoint(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     train(0, 1, 0, str(tmp_path))
     torch.multiprocessing.spawn(train, (2, port, str(tmp_path)), nprocs=2)
     one, two = (json.loads((tmp_path / f"{n}.json").read_text(encoding="utf-8")) for n in (1, 2))

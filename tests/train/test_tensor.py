@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from groundup.train.layout import check_tensor
 from groundup.train.settings import ExecutionConfig
 from groundup.train.state import TrainState, build_state
 from groundup.train.step import train_step
+from tests.ports import free_port
 from tests.train import toys
 from tests.train.kinds import CASES, Case, decoder
 
@@ -43,12 +43,6 @@ TRIED = {
 RULES = [name for name in toys.RULES if name != "adamw_8bit"]
 STEPS = 2
 ODD_VOCABULARY = toys.VOCAB_SIZE + 1
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def steps(state: TrainState, case: Case, count: int = STEPS) -> list[list[float]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from groundup.parallel import ParallelConfig, Rank, data_mesh, join, leave
 from groundup.train import checkpoint
 from groundup.train.state import TrainState, build_state
 from groundup.train.step import train_step
+from tests.ports import free_port
 from tests.train import toys
 from tests.train.kinds import decoder
 
@@ -96,9 +96,7 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
 def compare(folder: Path, ranks: int) -> None:
     """Several ranks in all their layouts beside one."""
     work(0, 1, 0, str(folder))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = free_port()
     torch.multiprocessing.spawn(work, (ranks, port, str(folder)), nprocs=ranks)
     one = json.loads((folder / "1-0.json").read_text(encoding="utf-8"))
     many = [json.loads((folder / f"{ranks}-{rank}.json").read_text(encoding="utf-8")) for rank in range(ranks)]
