@@ -159,9 +159,10 @@ def test_layers_that_cannot_be_shared_are_refused(tmp_path: Path) -> None:
     ranks = ["runtime.devices=3", "runtime.parallel.tensor=3"]
     found = faults(tiny.recipe(tmp_path), tmp_path, *ranks)
     assert any("tensor: 3: it does not divide model.num_heads 2; use 1 or 2" in fault for fault in found), found
-    lora = ["runtime.devices=2", "runtime.parallel.tensor=2", "instruct.tune.kind=lora"]
-    assert "tune.kind: lora is for whole layers" in faults(tiny.recipe(tmp_path), tmp_path, *lora)[0]
+    quantised = ["runtime.devices=2", "runtime.parallel.tensor=2", "instruct.tune.kind=lora", "instruct.tune.base=int8"]
+    assert "tune.base: int8 is for one rank" in faults(tiny.recipe(tmp_path), tmp_path, *quantised)[0]
     path = tiny.write_recipe(tmp_path)
+    load_recipe(path, quantised[:-1])
     four = ["runtime.devices=4", "runtime.parallel.tensor=2", "pretrain.global_batch_tokens=128"]
     shared = load_recipe(path, four)
     assert shared.runtime.parallel.data_ranks(4) == 2, "rows are for two groups of ranks"

@@ -5,11 +5,27 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from groundup.errors import DivergedError, Interrupted
 from groundup.train.guards import DivergenceGuard, StopRequest
+
+
+@pytest.fixture(autouse=True)
+def terminal() -> Iterator[None]:
+    """As started by a terminal: under nohup, as tests may run, SIGHUP is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_under_nohup_a_closed_terminal_is_nothing() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with StopRequest().installed() as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert not stop.requested
 
 
 @pytest.mark.parametrize(
