@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +247,25 @@ def test_ranks_vote_where_a_time_out_applies(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(votes, "highest", highest)
     run(tmp_path)
     assert sections == {"start", "step"}
+
+
+def test_every_section_has_a_time_out_that_a_recipe_can_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, float] = {}
+
+    class Watching(Watchdog):
+        def __init__(
+            self, folder: Path, phase: str, rank: int, timeouts: Mapping[str, float], *given: Any, **named: Any
+        ):
+            asked.update(timeouts)
+            super().__init__(folder, phase, rank, timeouts, *given, **named)
+
+        @contextmanager
+        def section(self, name: str, step: int) -> Iterator[None]:
+            assert asked[name] > 0, name
+            with super().section(name, step):
+                yield
+
+    monkeypatch.setattr(loop, "Watchdog", Watching)
+    limits = {"step_timeout_seconds": 50.0, "checkpoint_timeout_seconds": 60.0, "validation_timeout_seconds": 70.0}
+    run(tmp_path, execution=toys.EAGER.model_copy(update=limits))
+    assert asked == {"step": 50, "agreement": 50, "checkpoint": 60, "rollback": 60, "validation": 70}

@@ -39,6 +39,15 @@ from groundup.train.step import StepResult, train_step
 from groundup.train.validation import Validation
 from groundup.train.watchdog import Watchdog, end_at_once
 
+TIMEOUTS = {
+    "step": "step",
+    "agreement": "step",
+    "checkpoint": "checkpoint",
+    "rollback": "checkpoint",
+    "validation": "validation",
+}
+"""Section that the watchdog looks at -> whose time-out a recipe sets for it."""
+
 
 def train(
     phase: Phase,
@@ -63,7 +72,7 @@ def train(
             journal.event("watchdog", by_any_rank=True, **facts)
         attempts.end(HUNG)
 
-    timeouts = {name: getattr(execution, f"{name}_timeout_seconds") for name in ("step", "checkpoint", "validation")}
+    timeouts = {section: getattr(execution, f"{asked}_timeout_seconds") for section, asked in TIMEOUTS.items()}
     watchdog = Watchdog(
         journal.folder,
         phase.name,

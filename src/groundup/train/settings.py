@@ -137,10 +137,10 @@ class ExecutionConfig(Config):
     asynchronous_checkpoints: bool = True
     """Write checkpoints while training goes on, from a copy in memory; false: wait for each, without the copy."""
     step_timeout_seconds: float = Field(default=0.0, ge=0)
-    """A step that takes longer hangs: stacks are written, the process ends. 0: 20 times the longest seen, 600 or more.
-    """
+    """A step that takes longer hangs: stacks are written, the process ends; so does a comparison of the ranks' copies.
+    0: 20 times the longest seen, 600 or more."""
     checkpoint_timeout_seconds: float = Field(default=0.0, ge=0)
-    """As for a step: the copy for a checkpoint, and the wait for the one before."""
+    """As for a step: the copy for a checkpoint, and the wait for the one before; a way back to one."""
     validation_timeout_seconds: float = Field(default=0.0, ge=0)
     """As for a step: a validation."""
     check_ranks_every_steps: int = Field(default=100, ge=0)
