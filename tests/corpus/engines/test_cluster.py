@@ -128,6 +128,7 @@ if __name__ == "__main__":
         print(error)
 """
 WAITS = """
+import signal
 import time
 from pathlib import Path
 from groundup.corpus.engines.cluster import RayEngine
@@ -135,6 +136,7 @@ def wait(number):
     Path("begun").write_text("")
     time.sleep(600)
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     with RayEngine("", 1, Path("shared")) as engine:
         engine.run_all(wait, [1])
 """
