@@ -249,7 +249,8 @@ def test_killed_at_any_call_of_a_save_or_a_consolidation_a_whole_one_is_there(
             act(ranks, folder, whole)
             assert [path.name for path in folder.iterdir()] == [f"step-0000000{1 if whole else 2}"]
     act(ranks, folder, whole)
-    assert len(found) > 20 and found == sorted(found) and set(found) == ({1} if whole else {1, 2})
+    # Two ranks write at once, so the same point may lie before the seal in one attempt and behind it in another.
+    assert len(found) > 20 and found[0] == 1 and set(found) == ({1} if whole else {1, 2})
     assert [path.name for path in folder.iterdir()] == [f"step-0000000{1 if whole else 2}"]
     assert resumed(ranks, folder)[0] == (1 if whole else 2)
 
