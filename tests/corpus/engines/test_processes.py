@@ -50,7 +50,7 @@ def test_workers_end_with_their_parent(tmp_path):
         "import os, time\n"
         "from groundup.corpus.engines.processes import LocalEngine\n"
         "def wait(_):\n"
-        "    print(os.getpid(), flush=True)\n"
+        "    os.write(1, f'{os.getpid()}\\n'.encode())\n"  # whole, where two write at once
         "    time.sleep(60)\n"
         "if __name__ == '__main__':\n"
         "    LocalEngine(2).run_all(wait, [1, 2])\n"
