@@ -29,6 +29,7 @@ from groundup.train.way import configure_threads, pick_device
 OBJECTIVES = Objectives(("text",), (0,), ("pretrain",), (1.0,))
 LONG_JOB_TOKENS = 10**10
 ROWS_AT_ONCE = 64
+COUNTED_STARTS = ("bigrams", "induction")
 MACHINE_SHARE = 0.5
 """Part of the machine's peak that is assumed when a budget of seconds is said in tokens (for `compile: auto`)."""
 
@@ -61,16 +62,16 @@ class Groundup:
             session.job["seed"],
             device=pick_device(self.execution),
         )
-        if recipe.get("start") == "bigrams":
-            self._start_from_bigrams(session, recipe["start_steps"])
+        if recipe.get("start") in COUNTED_STARTS:
+            self._start_from_bigrams(session, recipe["start_steps"], induction=recipe["start"] == "induction")
 
-    def _start_from_bigrams(self, session: Session, steps: int) -> None:
+    def _start_from_bigrams(self, session: Session, steps: int, *, induction: bool) -> None:
         """As `pipeline.pretraining` does it: the pairs of one pass through the text, at most 2^24."""
         rows = min(session.data.rows_per_epoch, 2**24 // session.size.context_length)
         parts = (range(at, min(at + ROWS_AT_ONCE, rows)) for at in range(0, rows, ROWS_AT_ONCE))
         batches = (self._batch(torch.from_numpy(np.stack([session.data.row(i) for i in part]))) for part in parts)
         counted = count_bigrams(batches, session.size.vocab_size)
-        start_from_bigrams(self.state, counted, steps, session.job["seed"], self.training)
+        start_from_bigrams(self.state, counted, steps, session.job["seed"], self.training, induction=induction)
 
     def step(self, tokens: torch.Tensor, factor: float, progress: float) -> object:
         """As `train.loop` does it, losses read included."""

@@ -228,6 +228,14 @@ def test_a_start_from_bigrams_needs_two_tables(project: Path) -> None:
     assert any("pretrain.start: bigrams needs model.tied: false" in line for line in faults(values, project))
 
 
+def test_a_start_with_induction_heads_needs_heads_that_can_look_back(project: Path) -> None:
+    values = tiny.recipe(project / "data")
+    values["pretrain"]["start"] = "induction"
+    values["model"] |= {"tied": False, "num_layers": 1}
+    said = "pretrain.start: induction needs model.num_layers of 2 or more"
+    assert any(said in line and "or use start: bigrams" in line for line in faults(values, project))
+
+
 @pytest.mark.parametrize(("vocab_size", "expected"), [(300, 60), (200_000, 0)])
 def test_the_fit_of_a_start_never_costs_much_of_the_phase(project: Path, vocab_size: int, expected: int) -> None:
     recipe = load_recipe(project / "recipes" / "toy.yaml", ["pretrain.tokens=1000000"])

@@ -11,7 +11,7 @@ from groundup.config import build as config_of
 from groundup.errors import ModelFileError, RecipeError, ResourceError
 from groundup.models import DecoderConfig
 from groundup.parallel import ParallelConfig
-from groundup.tokens import count_bigrams
+from groundup.tokens import Batch, count_bigrams
 from groundup.train.layout import check_batch, rows_per_micro_batch
 from groundup.train.settings import ExecutionConfig
 from groundup.train.start import start_from_bigrams
@@ -70,6 +70,25 @@ def test_a_start_from_bigrams_predicts_like_them_and_leaves_the_rest_alone() -> 
     changed = {name for name, p in state.model.named_parameters() if not torch.equal(p, plain[name])}
     assert changed == {"embedding.weight", "head.weight"}
     assert float(state.model.embedding.weight.detach().square().mean().sqrt()) == pytest.approx(0.5, rel=0.01)
+
+
+def test_a_start_with_induction_heads_predicts_what_repeats_itself_better_than_pairs_of_tokens() -> None:
+    """Rows of random tokens, each row twice: of their pairs nothing is to be learnt."""
+    model = toys.MODEL.model_copy(
+        update={"zero_init": True, "embedding_init_std": 0.5, "hidden_size": 64, "head_dim": 32}
+    )
+    random = torch.Generator().manual_seed(2)
+    rows = torch.stack([torch.randperm(toys.VOCAB_SIZE, generator=random)[:8] for _ in range(200)]).repeat(1, 2)
+    places = torch.arange(16).expand_as(rows)
+    batch = Batch(rows, rows.roll(-1, 1), torch.zeros_like(rows), places, torch.zeros(200, dtype=torch.int64))
+    losses = {}
+    for induction in (False, True):
+        state = build_state(model, toys.VOCAB_SIZE, toys.training(), toys.EAGER, 1, device=torch.device("cpu"))
+        start_from_bigrams(state, count_bigrams([batch], toys.VOCAB_SIZE), 30, 1, toys.training(), induction=induction)
+        scores = state.model(rows)[:, 8:-1].detach().float()
+        losses[induction] = float(torch.nn.functional.cross_entropy(scores.flatten(0, 1), rows[:, 9:].flatten()))
+        assert float(state.model.embedding.weight.detach().square().mean().sqrt()) == pytest.approx(0.5, rel=0.01)
+    assert losses[True] < losses[False] - 0.05
 
 
 @pytest.mark.parametrize(

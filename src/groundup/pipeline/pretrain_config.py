@@ -21,12 +21,18 @@ class PretrainConfig(TrainingConfig):
     """Share of each corpus source in every batch; empty: all documents as one stream, in proportion to their size."""
     order: Literal["shuffled", "continuous"] = "shuffled"
     """Rows in random order, or each row of a batch along its text from step to step: for models that carry a state."""
-    start: Literal["random", "bigrams"] = "random"
-    """Where the tables begin: random, or as the best bigram model of the text, counted and fitted in seconds."""
+    start: Literal["random", "bigrams", "induction"] = "random"
+    """Random; or tables as the best bigram model of the text, fitted in seconds; or these and two heads that find what
+    followed a token before."""
     start_steps: int = Field(default=60, ge=0)
     """Steps of that fit, 2.6 * vocab_size^2 * hidden_size FLOPs each; fewer where they were over 5% of the phase's."""
     masking: MaskingConfig | None = None
     """For encoders, which learn to say what is hidden instead of what comes next: how tokens are hidden."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether the start is made from counted pairs of tokens."""
+        return self.start != "random"
 
     @property
     def masked(self) -> MaskingConfig:
@@ -37,6 +43,6 @@ class PretrainConfig(TrainingConfig):
     def _one_start(self) -> PretrainConfig:
         if self.from_ is None and self.tokens == 0:
             raise ValueError("tokens: 0 trains nothing; give a budget, or a model to take as it is by `from`")
-        if self.from_ is not None and self.start != "random":
+        if self.from_ is not None and self.counted:
             raise ValueError(f"start: {self.start} makes new tables, `from` brings its own; leave one of them out")
         return self

@@ -46,7 +46,7 @@ def build_pretrain(context: Context, work: Path) -> Mapping[str, Any]:
         return _taken_as_it_is(context, work)
 
     def start(state: TrainState) -> None:
-        if recipe.pretrain.start == "bigrams":
+        if recipe.pretrain.counted:
             _start_from_bigrams(state, data[0], recipe)
         if recipe.pretrain.from_ is not None:
             _start_from_model(state, recipe.pretrain.from_, recipe)
@@ -103,7 +103,8 @@ def _start_from_bigrams(state: TrainState, mixture: Mixture, recipe: Recipe) -> 
     steps = min(whole, max(1, BIGRAM_TOKENS // recipe.pretrain.global_batch_tokens))
     batches = (mixture.batch(step, 0, mixture.rows_per_step) for step in range(steps))
     counted = tokens.count_bigrams(batches, state.model.vocab_size)
-    start_from_bigrams(state, counted, _fit_steps(recipe, state.model.vocab_size), recipe.seed, recipe.pretrain)
+    fit_steps, induction = _fit_steps(recipe, state.model.vocab_size), recipe.pretrain.start == "induction"
+    start_from_bigrams(state, counted, fit_steps, recipe.seed, recipe.pretrain, induction=induction)
     logger.info(
         f"pretrain: starts from {int(counted.counts.sum()):,} pairs of tokens ({len(counted.counts):,} distinct), "
         f"counted and fitted in {time.monotonic() - began:.1f} s"

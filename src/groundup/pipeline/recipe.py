@@ -15,7 +15,7 @@ from groundup.corpus import CorpusConfig, EngineName
 from groundup.errors import RecipeError
 from groundup.evaluate import EvaluateConfig
 from groundup.export import ExportConfig
-from groundup.models import DecoderConfig, EncoderConfig, ModelConfig, TuneConfig, build_model
+from groundup.models import DecoderConfig, EncoderConfig, ModelConfig, TuneConfig, build_model, induction
 from groundup.optim import LayersConfig, require_transfer
 from groundup.pipeline.instruct_config import InstructConfig
 from groundup.pipeline.preferences_config import PreferencesConfig
@@ -86,10 +86,8 @@ class Recipe(Config):
             _check_mixture("instruct.mixture", self.instruct.mixture, [source.name for source in self.instruct.sources])
             _check_mixture("instruct.replay_mixture", self.instruct.replay_mixture, sources)
         _check_objective(self)
-        if self.pretrain.start == "bigrams" and not isinstance(self.model, DecoderConfig):
-            raise ValueError("pretrain.start: bigrams needs model.kind: decoder; its blocks can begin as the identity")
-        if self.pretrain.start == "bigrams" and self.model.tied:
-            raise ValueError("pretrain.start: bigrams needs model.tied: false; a token's two tables differ in it")
+        if self.pretrain.counted:
+            _check_start(self.pretrain.start, self.model)
         if self.task is not None:
             _check_distinct("task.sources", [source.name for source in self.task.sources])
             _check_distinct("task.heldout", [source.name for source in self.task.heldout])
@@ -102,6 +100,16 @@ class Recipe(Config):
         check_split_rows(self.runtime.parallel.context, self.model, judges=self.preferences is not None)
         _check_training(self)
         return self
+
+
+def _check_start(start: str, model: ModelConfig) -> None:
+    """Raise ValueError for a model that cannot begin with what is counted of the text."""
+    if not isinstance(model, DecoderConfig):
+        raise ValueError(f"pretrain.start: {start} needs model.kind: decoder; its blocks can begin as the identity")
+    if model.tied:
+        raise ValueError(f"pretrain.start: {start} needs model.tied: false; a token's two tables differ in it")
+    if start == "induction" and (needed := induction.obstacle(model)) is not None:
+        raise ValueError(f"pretrain.start: induction needs {needed}; or use start: bigrams")
 
 
 def _check_mixture(where: str, mixture: dict[str, float], sources: Sequence[str]) -> None:

@@ -13,22 +13,36 @@ from groundup.models import (
     Labeller,
 )
 from groundup.models.bigrams import PairCounts, bigram_tables
+from groundup.models.induction import InductionStart, reserved_columns, with_reserved
 from groundup.parallel import shard
 from groundup.tokens import Bigrams
 from groundup.train.settings import TrainingConfig, dtype_of
 from groundup.train.state import TrainState
 
 
-def start_from_bigrams(state: TrainState, counted: Bigrams, steps: int, seed: int, training: TrainingConfig) -> None:
-    """Replace embedding and output matrix by those of the best bigram model of the counted pairs (models.bigrams)."""
+def start_from_bigrams(
+    state: TrainState, counted: Bigrams, steps: int, seed: int, training: TrainingConfig, *, induction: bool = False
+) -> None:
+    """Replace embedding and output matrix by those of the best bigram model of the counted pairs (models.bigrams).
+
+    `induction`: and make two heads that find what followed a token before (models.induction).
+    """
     model = state.model
     assert isinstance(model, Decoder), "a recipe that starts from pairs of tokens is checked to have a decoder"
     first, second, numbers = map(torch.from_numpy, (counted.first, counted.second, counted.counts))
     counts = PairCounts.of(first, second, numbers, model.vocab_size)
-    size, scale = model.config.hidden_size, model.config.embedding_init_std
-    embedding, head = bigram_tables(counts, size, steps, seed, dtype_of(training.precision))
+    config, dtype = model.config, dtype_of(training.precision)
+    reserved = reserved_columns(config) if induction else 0
+    embedding, head = bigram_tables(counts, config.hidden_size - reserved, steps, seed, dtype)
     parameters = dict(model.named_parameters())
-    for name, table in ((model.embedding_name, embedding * scale), (model.head_name, head)):
+    if induction:
+        embedding, head = with_reserved(config, embedding, head)
+        heads = InductionStart(config, embedding, head, counts.first, seed)
+        for name, parameter in parameters.items():
+            made = heads.start(name, model.start(name, parameter.shape, seed))
+            if made is not None:
+                shard.copy_full(parameter, made)
+    for name, table in ((model.embedding_name, embedding * config.embedding_init_std), (model.head_name, head)):
         if name in parameters:  # else it is another stage's
             shard.copy_full(parameters[name], table)
 
