@@ -37,6 +37,8 @@ PAIR = {**SOURCE, "pair_field": "b"}
         ({"kind": "sequence", "sources": []}, {}, "task.sources"),
         ({"kind": "number", "sources": [{**SOURCE, "label_field": ""}]}, {}, "'a' has no label_field"),
         ({"kind": "span", "heldout": [{**PAIR, "label_field": ""}], "sources": [PAIR]}, {}, "'a' has no label_field"),
+        ({"kind": "sequence", "layers": {"trained_layers": 9}}, {}, "task.layers.trained_layers: 9 is more than the m"),
+        ({"kind": "sequence", "layers": {"unfreeze_every_steps": 10**6}}, {}, "learn from step 2000000 on"),
         ({"kind": "sequence", "labels": [1, 1]}, {}, "two have the same name"),
         ({"kind": "sequence", "labels": [0.5, 1]}, {}, "labels.0: should be a valid string"),
     ],
