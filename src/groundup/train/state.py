@@ -192,5 +192,6 @@ def _learning(model: Network, layers: LayersConfig | None, low_rank: LowRankConf
         raise RecipeError(obstacle)
     lowest = layers.lowest(top)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(parameter.requires_grad if low_rank else depths[name] >= lowest)
+        learns = low_rank is not None or depths[name] >= lowest
+        parameter.requires_grad_(parameter.requires_grad and learns)
     return depths
