@@ -234,6 +234,38 @@ def test_integers_are_taken_for_floats_and_lists_for_tuples() -> None:
     assert built.train.lambda_ == 2.0
 
 
+class Sizes(Config):
+    steps: int = Field(default=10, ge=1)
+    rate: float = 1.0
+    many: tuple[int, ...] = ()
+    named: dict[str, int] = {}
+    either: int | Literal["auto"] | None = None
+    anything: dict[str, Any] = {}
+
+
+class Nested(Config):
+    sizes: Annotated[Adamw | Muon, Field(discriminator="kind")] | Sizes = Sizes()
+
+
+def test_whole_numbers_may_be_written_with_an_exponent() -> None:
+    text = "steps: 1e6, rate: 1e6, many: [2, 1.5e3, 1E+2], named: {int: 1e1}, either: 2e0, anything: {theta: 1e6}"
+    values = config.apply_overrides(parse(f"sizes: {{{text}}}"), ["sizes.steps=2e6"])
+    sizes = config.build(Nested, values, "toy.yaml").sizes
+    assert isinstance(sizes, Sizes)
+    assert (sizes.steps, sizes.many, sizes.named, sizes.either) == (2_000_000, (2, 1500, 100), {"int": 10}, 2)
+    assert all(type(number) is int for number in (sizes.steps, *sizes.many, *sizes.named.values(), sizes.either))
+    assert (type(sizes.rate), type(sizes.anything["theta"])) == (float, float), "only where an integer is wanted"
+    spelt = [config.build(Toy, parse(f"train: {{steps: {steps}}}"), "toy.yaml") for steps in ("1e3", "1000", "1_000")]
+    assert len({config.digest(each) for each in spelt}) == 1, "it is the same recipe"
+
+
+def test_what_is_no_whole_number_is_none_with_an_exponent_either() -> None:
+    assert faults("seed: 1.5e0") == ["toy.yaml: 1 fault: seed: should be a valid integer, got 1.5"]
+    assert faults("seed: 1e300")[0].endswith("seed: should be a valid integer, got 1e+300"), "no float is exact there"
+    assert faults("seed: 1e1\ntrain: {steps: 25e-1, lambd: 1}")[0].startswith("toy.yaml: 2 faults: train.")
+    assert faults("train: {steps: -1e3}")[0].endswith("train.steps: should be greater than or equal to 1, got -1000")
+
+
 def test_overrides_reach_nested_keys_lists_and_missing_sections() -> None:
     values = {"sources": [{"name": "a", "path": "x"}], "note": None}
     overrides = ["sources.0.path=other.txt", "train.optimizer.kind=muon", "seed=7", "note=no", "train.lambda=1e-1"]

@@ -17,7 +17,7 @@ from typing import Any
 from groundup import config
 from groundup.errors import DataError, ModelFileError, RecipeError
 from groundup.export import LoadedModel, load_model
-from groundup.inference import GenerateConfig, Prediction, asked
+from groundup.inference import GenerateConfig, Prediction, asked, check_threshold
 from groundup.log import logger
 from groundup.pipeline import Recipe, load_recipe, run_folder
 from groundup.tokens import Example, ExampleReading, TaskSourceConfig
@@ -54,11 +54,14 @@ def _of_task(folder: Path) -> Path:
     return next((path for path in beside if (path / "config.json").is_file()), folder)
 
 
-def predictions(model: LoadedModel, examples: Iterable[Example]) -> Iterator[tuple[Example, Prediction]]:
+def predictions(
+    model: LoadedModel, examples: Iterable[Example], threshold: float | None = None
+) -> Iterator[tuple[Example, Prediction]]:
     """Each example with what the model says of it, some hundred computed together. Raises RecipeError."""
+    check_threshold(model.labeller.config.task, threshold)
     given = iter(examples)
     while group := list(islice(given, PREDICTED_AT_ONCE)):
-        yield from zip(group, model.predict_all(group))
+        yield from zip(group, model.predict_all(group, threshold))
 
 
 def of_texts(model: LoadedModel, texts: Sequence[str], pair: str | None) -> list[Example]:

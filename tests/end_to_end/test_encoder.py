@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import groundup
-from groundup import cli, stage
+from groundup import cli, config, stage
 from groundup.errors import RecipeError
 from groundup.log import read_lines
 from groundup.pipeline import RunResult
@@ -111,6 +111,43 @@ def test_the_exported_model_fills_gaps(finished: tuple[Path, RunResult], capsys:
     assert "no [MASK] in the text" in capsys.readouterr().err
     assert cli.main(["generate", str(result.folder), "Once"]) == 2
     assert "--fill-mask" in capsys.readouterr().err
+
+
+def test_texts_with_several_labels_are_learnt_and_labelled(
+    finished: tuple[Path, RunResult], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _ = finished
+    recipe = config.read_yaml(path)
+    draw = random.Random(4)
+    for name, count in (("many", 600), ("many-dev", 60)):
+        texts = [[draw.choice(tiny.WORDS) for _ in range(5)] for _ in range(count)]
+        rows = (f"{' '.join(words)},{'|'.join(w for w in ('river', 'garden') if w in words)}" for words in texts)
+        (path.parent / f"{name}.csv").write_text("text,label\n" + "".join(f"{row}\n" for row in rows))
+    files = [{"name": name, "path": str(path.parent / f"{name}.csv")} for name in ("many", "many-dev")]
+    more = {"kind": "multilabel", "sources": files[:1], "heldout": files[1:], "class_weights": "balanced"}
+    recipe["task"] = {**recipe["task"], **more, "tokens": 200 * 512}
+    recipe["name"] = "labels"
+    path = path.with_name("labels.yaml")
+    path.write_text(json.dumps(recipe))
+    result = groundup.run(groundup.load_recipe(path))
+    assert [entry["state"] for entry in result.stages if entry["name"] == "pretrain"] == ["done"]
+    evaluation = json.loads((result.folder / "stages" / "evaluate" / "evaluation.json").read_text())
+    assert evaluation["exact_match"]["value"] > 0.9 and evaluation["exact_match"]["n"] == 60
+    assert evaluation["micro_f1"]["value"] > 0.9 and {"macro_f1", "f1/river", "f1/garden"} <= evaluation.keys()
+    written = json.loads((result.folder / "model" / "task" / "config.json").read_text())
+    assert written["problem_type"] == "multi_label_classification"
+    texts = [
+        "stone river winter garden letter",
+        "stone story winter captain letter",
+        "stone story river captain letter",
+    ]
+    assert cli.main(["predict", str(path), *(f"--text={text}" for text in texts), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["task"] == "multilabel"
+    assert [each["labels"] for each in said["predictions"]] == [["garden", "river"], [], ["river"]]
+    assert cli.main(["predict", str(path), "--text", texts[1], "--threshold", "0.0001"]) == 0
+    assert capsys.readouterr().out.count("%") == 2, "all that reach the threshold"
+    assert cli.main(["predict", str(path), "--text", texts[1], "--threshold", "2"]) == 2
 
 
 @pytest.mark.parametrize(

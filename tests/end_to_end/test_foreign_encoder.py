@@ -13,13 +13,16 @@ from safetensors.torch import load_file, save_file
 
 import groundup
 from groundup import cli
-from groundup.errors import RecipeError
-from groundup.export import save_model
-from groundup.models import EncoderConfig
+from groundup.errors import ModelFileError, RecipeError
+from groundup.export import open_source, save_model
+from groundup.models import EncoderConfig, own_shapes
+from groundup.pipeline.start import foreign_start
 from groundup.tokens import CONTROL_TOKENS, ENCODER_TOKENS, load_foreign
 from tests.end_to_end import tiny
 from tests.end_to_end.test_encoder import PHASE, write_task
 from tests.tokens.wordpieces import VOCAB
+
+POOLER = {f"next_sentence.pooler.{kind}" for kind in ("weight", "bias")}
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +97,26 @@ def test_a_body_without_heads_learns_a_task(bert: Path, tmp_path: Path, capsys: 
     for verb in (["generate", str(folder), "--fill-mask", "a [MASK]"], ["import", str(folder), str(tmp_path / "new")]):
         assert cli.main(verb) == 4
         assert "a body without a head" in capsys.readouterr().err
+
+
+def test_a_body_without_a_pooler_gets_a_new_one(bert: Path, tmp_path: Path) -> None:
+    folder, body = without_heads(bert, tmp_path / "body", "")
+    without = {name: tensor for name, tensor in body.items() if not name.startswith("pooler.")}
+    save_file(without, folder / "model.safetensors")
+    source = open_source(folder)
+    assert {name for name in source.lacking if "pooler" in name} == POOLER
+    config = source.config.model_copy(update={"context_length": 32})
+    start = foreign_start(str(folder), config, 90, seed=4)
+    with torch.device("meta"):
+        model = config.build(90)
+    drawn = start["next_sentence.pooler.weight"]
+    assert torch.equal(drawn, model.start("next_sentence.pooler.weight", drawn.shape, 4)) and drawn.std() > 0
+    assert torch.equal(start["layers.0.ffn.up.weight"], body["encoder.layer.0.intermediate.dense.weight"])
+    assert start.keys() == own_shapes(config, 90).keys()
+    half = {**without, "pooler.dense.bias": body["pooler.dense.bias"]}
+    save_file(half, folder / "model.safetensors")
+    with pytest.raises(ModelFileError, match=r"tensor 'bert.pooler.dense.weight' is missing"):
+        open_source(folder)
 
 
 def test_a_body_goes_on_with_masked_words(bert: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 import groundup
-from groundup.errors import ModelFileError, RecipeError
+from groundup.errors import ModelFileError, RecipeError, first_line
 from groundup.export import import_model, load_model
 from groundup.models import TransformersModel
 from groundup.pipeline import RunResult, load_recipe
@@ -94,6 +94,19 @@ def test_what_does_not_fit_is_refused(folder: Path, tmp_path: Path) -> None:
         groundup.run(load_recipe(recipe_file(tmp_path, folder), ["model.context_length=128"]), until="pretrain")
     with pytest.raises(RecipeError, match=r"model\.kind: decoder, but pretrain\.from has transformers"):
         load_recipe(recipe_file(tmp_path, folder, kind="decoder"))
+
+
+def test_a_class_that_mixes_documents_is_refused_before_anything_is_prepared(tmp_path: Path) -> None:
+    tiny.write_data(tmp_path)
+    values = tiny.recipe(tmp_path)
+    sizes = {"model_type": "bloom", "hidden_size": 32, "n_layer": 4, "n_head": 4}
+    values["model"] = {"kind": "transformers", "context_length": 64, "values": sizes}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    with pytest.raises(ModelFileError, match="BloomForCausalLM does not keep the documents of a row apart") as caught:
+        groundup.run(load_recipe(path), "prepare")
+    assert "use one that does, such as llama, qwen3" in first_line(caught.value)
+    assert not list(tmp_path.glob("work/stages/*/*"))
 
 
 @pytest.mark.parametrize("damage", ["missing", "unknown", "shape", "config", "class", "layers"])

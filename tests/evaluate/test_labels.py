@@ -11,7 +11,7 @@ import torch
 
 from groundup.evaluate import measure_labels
 from groundup.evaluate.labels import _metrics
-from groundup.inference import LabelPrediction, NumberPrediction, WordsPrediction, predict
+from groundup.inference import LabelPrediction, LabelsPrediction, NumberPrediction, WordsPrediction, predict
 from groundup.models import EncoderConfig, LabelKind, LabellerConfig, LossConfig, WeightedLossConfig
 from groundup.tokens import (
     CONTROL_TOKENS,
@@ -25,7 +25,11 @@ from groundup.tokens import (
     write_examples,
 )
 
-LABELS: dict[str, list[str]] = {"sequence": ["dry", "wet"], "token": ["O", "B-LOC", "I-LOC"]}
+LABELS: dict[str, list[str]] = {
+    "sequence": ["dry", "wet"],
+    "token": ["O", "B-LOC", "I-LOC"],
+    "multilabel": [f"label {number}" for number in range(40)],
+}
 WORDS = ["the", "river", "bank", "of", "北京", "and", "the", "sea", "is", "long"]
 
 
@@ -45,6 +49,8 @@ def made(kind: LabelKind) -> list[Example]:
         text, more = " ".join(words), dict[str, Any]()
         if kind == "sequence":
             more = {"pair": "the sea", "label": draw.choice(LABELS[kind])}
+        elif kind == "multilabel":
+            more = {"labels": tuple(draw.sample(LABELS[kind], draw.choice([0, 1, 5])))}
         elif kind == "number":
             more = {"number": draw.random()}
         elif kind == "token":
@@ -56,7 +62,7 @@ def made(kind: LabelKind) -> list[Example]:
     return examples
 
 
-@pytest.mark.parametrize("kind", ["sequence", "number", "token", "span"])
+@pytest.mark.parametrize("kind", ["sequence", "multilabel", "number", "token", "span"])
 def test_evaluation_and_prediction_agree(kind: LabelKind, tokenizer: Tokenizer, tmp_path: Path) -> None:
     body = EncoderConfig(kind="encoder", context_length=48, num_layers=2, hidden_size=16, num_heads=2, ffn_size=32)
     model = LabellerConfig.on(body, kind, LABELS.get(kind, ())).build(tokenizer.vocab_size)
@@ -73,6 +79,9 @@ def test_evaluation_and_prediction_agree(kind: LabelKind, tokenizer: Tokenizer, 
     for evaluated, found in zip(measured.predictions, alone, strict=True):
         if isinstance(found, LabelPrediction):
             assert evaluated == found.label
+        elif isinstance(found, LabelsPrediction):
+            assert evaluated == list(found.labels)
+            assert all((found.probabilities[label] >= 0.5) == (label in evaluated) for label in LABELS[kind])
         elif isinstance(found, NumberPrediction):
             assert evaluated == pytest.approx(found.number, abs=1e-5)
         elif isinstance(found, WordsPrediction):
@@ -84,6 +93,9 @@ def test_evaluation_and_prediction_agree(kind: LabelKind, tokenizer: Tokenizer, 
         sums, counts = model(**batch.inputs(), targets=batch.targets)
     first = counts if counts.ndim == 1 else counts[:, 0]
     assert measured.metrics["loss"].value == pytest.approx(float(sums.sum() / first.sum()), rel=1e-4)
+    if kind == "multilabel":
+        assert any(measured.predictions), "the test is of labels that are had"
+        assert {"exact_match", "micro_f1", "macro_f1", "f1/label 39"} <= measured.metrics.keys()
     if kind == "token":
         right = [label for example in examples for label in example.labels]
         said = [label for labels in measured.predictions for label in labels]
@@ -109,6 +121,26 @@ def test_spans_are_judged_by_the_best_of_their_answers(tokenizer: Tokenizer, tmp
     assert found == {"exact_match": 0.5, "f1": 0.5}
     found = metrics(["river", "北"], [["sea", "river bank"], ["北京"]])
     assert found == pytest.approx({"exact_match": 0, "f1": 1 / 3, "cmrc_exact_match": 0, "cmrc_f1": 2 / 3})
+
+
+def test_several_labels_are_judged_as_sklearn_judges_them(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    names = ["a", "b", "c", "never"]
+    right = [["a"], ["a", "b"], [], ["b", "c"], ["c"]]
+    said = [["a"], ["b"], ["c"], ["c", "b"], ["c", "a"]]
+    write_examples(
+        [Example(f"x:{i}", "sea", labels=tuple(each)) for i, each in enumerate(right)],
+        "multilabel", names, tokenizer, tmp_path, 48,
+    )  # fmt: skip
+    rows = PackedExamples(tmp_path, "x", 48, tokenizer.vocab_size)
+    assert [each["expected"] for each in rows.examples()] == right
+    found = {name: metric.value for name, metric in _metrics(rows, said, right).items()}
+    # Of a: 1 hit, 2 expected, 2 said; of b: 2, 2, 2; of c: 2, 2, 3. Nobody asks for "never".
+    assert found["exact_match"] == pytest.approx(2 / 5)
+    assert found["micro_f1"] == pytest.approx(2 * 5 / (6 + 7))
+    assert [found[f"f1/{name}"] for name in names] == pytest.approx([1 / 2, 1.0, 4 / 5, 0.0])
+    assert found["macro_f1"] == pytest.approx((1 / 2 + 1 + 4 / 5) / 3)
+    nothing = _metrics(rows, [[]], [[]])
+    assert nothing["exact_match"].value == 1.0 and nothing["micro_f1"].value == 0.0
 
 
 def test_losses_of_classes_are_weighted_as_torch_weights_them() -> None:

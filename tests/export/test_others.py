@@ -14,7 +14,7 @@ from groundup.export.source import open_source
 from groundup.export.weights import find_weights
 from groundup.export.write import write_weights
 from groundup.models import TransformersConfig, from_huggingface, huggingface_config, to_huggingface
-from tests.models.transformers_classes import CLASSES, VOCAB, values_of
+from tests.models.transformers_classes import BIASED, CLASSES, VOCAB, values_of
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 transformers = pytest.importorskip("transformers", reason="transformers is not installed (extra 'hf')")
@@ -29,6 +29,10 @@ def test_a_folder_is_read_and_written_as_transformers_does(model_type: str, tmp_
     torch.manual_seed(2)
     model = transformers.AutoModelForCausalLM.from_config(settings, dtype=torch.float32).eval()
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    biases = [buffer for name, buffer in model.named_buffers() if name.endswith("correction_bias")]
+    assert bool(biases) == (model_type in BIASED)
+    for bias in biases:
+        bias.copy_(torch.randn(bias.shape))
     model.save_pretrained(theirs, max_shard_size="50KB")
     tokens = torch.randint(0, VOCAB, (2, 20), generator=torch.Generator().manual_seed(1))
     wanted = model(tokens).logits

@@ -13,7 +13,14 @@ from safetensors.torch import load_file, save_file
 
 from groundup.errors import ModelFileError, RecipeError
 from groundup.export import LoadedModel, import_model, load_model, save_model
-from groundup.inference import LabelPrediction, NumberPrediction, SpanPrediction, WordsPrediction, asked
+from groundup.inference import (
+    LabelPrediction,
+    LabelsPrediction,
+    NumberPrediction,
+    SpanPrediction,
+    WordsPrediction,
+    asked,
+)
 from groundup.models import EncoderConfig, LabelKind, LabellerConfig
 from groundup.tokens import (
     CONTROL_TOKENS,
@@ -29,11 +36,12 @@ from tests.tokens.wordpieces import VOCAB, write_vocab
 transformers = pytest.importorskip("transformers", reason="transformers is not installed (extra 'hf')")
 CLASSES = {
     "sequence": "BertForSequenceClassification",
+    "multilabel": "BertForSequenceClassification",
     "number": "BertForSequenceClassification",
     "token": "BertForTokenClassification",
     "span": "BertForQuestionAnswering",
 }
-LABELS = {"sequence": ("dry", "wet", "中"), "token": ("O", "B-PER", "I-PER")}
+LABELS = {"sequence": ("dry", "wet", "中"), "token": ("O", "B-PER", "I-PER"), "multilabel": ("dry", "wet", "中")}
 TOLERANCE = 1e-5
 
 
@@ -86,12 +94,14 @@ def some_tokens(vocab_size: int, time: int) -> torch.Tensor:
 def test_their_folder_gives_their_scores_here(task: str, seed: int, tmp_path: Path) -> None:
     names = {index: f"name {index}" for index in range(2 + seed)}
     more: dict[str, Any] = {"number": {"num_labels": 1}, "span": {}}.get(task, {"id2label": names} if seed else {})
+    if task == "multilabel":
+        more = {**more, "problem_type": "multi_label_classification"}
     theirs = their_model(task, seed, **more)
     theirs.save_pretrained(tmp_path)  # type: ignore[operator]
     write_vocab(tmp_path)
     loaded = load_model(tmp_path)
     config = loaded.labeller.config
-    assert (config.task, config.pooled) == (task, task in ("sequence", "number"))
+    assert (config.task, config.pooled) == (task, task in ("sequence", "multilabel", "number"))
     if task in LABELS:
         assert config.labels == (tuple(names.values()) if seed else ("LABEL_0", "LABEL_1"))
     tokens = some_tokens(loaded.model.vocab_size, 11)
@@ -135,6 +145,41 @@ def test_our_folder_gives_our_scores_there(task: LabelKind, tokenizer: Tokenizer
     assert len(opened("long " * 99, truncation=True)["input_ids"]) == opened.model_max_length == 24
 
 
+def test_a_single_label_of_several_is_no_number(tmp_path: Path) -> None:
+    theirs = their_model("multilabel", 1, num_labels=1, problem_type="multi_label_classification")
+    theirs.save_pretrained(tmp_path)  # type: ignore[operator]
+    write_vocab(tmp_path)
+    loaded = load_model(tmp_path)
+    assert (loaded.labeller.config.task, loaded.labeller.config.labels) == ("multilabel", ("LABEL_0",))
+    found = loaded.predict("the river")
+    assert isinstance(found, LabelsPrediction)
+    score = their_scores("multilabel", theirs, torch.tensor([encoded(loaded, "the river")]))
+    assert found.probabilities["LABEL_0"] == pytest.approx(float(score.sigmoid()), abs=1e-6)
+
+
+def test_losses_of_several_labels_are_theirs(tmp_path: Path) -> None:
+    names = {index: f"name {index}" for index in range(40)}
+    theirs = their_model("multilabel", 2, id2label=names, problem_type="multi_label_classification")
+    theirs.save_pretrained(tmp_path)  # type: ignore[operator]
+    write_vocab(tmp_path)
+    loaded = load_model(tmp_path)
+    example = Example("", "the river is long", labels=("name 0", "name 30", "name 31", "name 39"))
+    numbers = {name: index for index, name in names.items()}
+    window = encode_example(example, "multilabel", numbers, loaded.tokenizer, 33)[0]
+    tokens = torch.tensor([window.tokens])
+    targets = torch.full((1, 2, len(window.tokens)), -100)
+    targets[0, :, 0] = torch.tensor([each[0] for each in window.targets])
+    wanted = torch.tensor([[float(name in example.labels) for name in numbers]])
+    with torch.inference_mode():
+        sums, counts = loaded.model(tokens, targets=targets)
+        expected = theirs(tokens, labels=wanted).loss
+    assert counts.tolist() == [[1, 1]] and float(sums.sum()) == pytest.approx(float(expected), abs=1e-6)
+
+
+def encoded(loaded: LoadedModel, text: str) -> list[int]:
+    return encode_example(Example("", text), "sequence", None, loaded.tokenizer, 33)[0].tokens
+
+
 def test_a_pooler_that_words_do_not_need_may_lie_in_the_file(tmp_path: Path) -> None:
     theirs = their_model("token", 1)
     theirs.save_pretrained(tmp_path)  # type: ignore[operator]
@@ -150,7 +195,7 @@ def test_a_pooler_that_words_do_not_need_may_lie_in_the_file(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("task", "change", "fault"),
     [
-        ("sequence", {"problem_type": "multi_label_classification"}, "problem_type 'multi_label"),
+        ("sequence", {"problem_type": "ordinal"}, "problem_type 'ordinal' with 3 labels"),
         ("sequence", {"problem_type": "regression"}, "problem_type 'regression' with 3 labels"),
         ("sequence", {"id2label": {"0": "a", "2": "b", "3": "c"}}, "id2label does not name the labels 0, 1, 2"),
         ("sequence", {"id2label": {"0": "a", "1": "a", "2": "b"}}, "two labels have the same name"),
@@ -196,6 +241,13 @@ def test_every_task_says_its_kind_of_thing(tokenizer: Tokenizer) -> None:
     assert sum(label.probabilities.values()) == pytest.approx(1.0)
     assert label.label == max(label.probabilities, key=lambda name: label.probabilities[name])
     assert label.was_cut
+    several = labeller("multilabel", tokenizer)
+    for threshold in (None, 0.4, 0.6):
+        labels = several.predict(text, "the river", threshold)
+        assert isinstance(labels, LabelsPrediction) and labels.was_cut
+        limit = threshold or 0.5
+        assert labels.labels == tuple(name for name, share in labels.probabilities.items() if share >= limit)
+        assert len(labels.lines()) == max(1, len(labels.labels))
     number = labeller("number", tokenizer).predict("the river")
     assert isinstance(number, NumberPrediction)
     assert not number.was_cut
@@ -236,5 +288,9 @@ def test_questions_that_a_model_cannot_answer_are_refused(tokenizer: Tokenizer) 
         labeller("token", tokenizer).predict(" \n")
     with pytest.raises(RecipeError, match="the text is empty"):
         labeller("sequence", tokenizer).predict(" ")
+    with pytest.raises(RecipeError, match="threshold is for models of several labels"):
+        labeller("sequence", tokenizer).predict("the river", threshold=0.3)
+    with pytest.raises(RecipeError, match=r"threshold 1\.5: give a probability"):
+        labeller("multilabel", tokenizer).predict("the river", threshold=1.5)
     with pytest.raises(RecipeError, match="fills no"):
         labeller("sequence", tokenizer).fill_mask("the [MASK]")

@@ -15,18 +15,29 @@ from groundup import config
 from groundup.errors import ModelFileError, RecipeError
 from groundup.models import (
     IGNORE,
+    SET_BITS,
     Encoder,
     EncoderConfig,
     LabellerConfig,
+    LossConfig,
     RowContext,
+    WeightedLossConfig,
     build_model,
     from_huggingface,
     huggingface_config,
     to_huggingface,
 )
-from groundup.models.encoder_heads import first_targets, guarded, number_losses, numbers_as_targets, span_losses
+from groundup.models.encoder_heads import (
+    first_targets,
+    guarded,
+    multilabel_losses,
+    number_losses,
+    numbers_as_targets,
+    span_losses,
+)
 from groundup.models.encoder_layers import states_at
 from groundup.models.noise import row_keys
+from groundup.tokens import example_encoding
 
 VOCAB_SIZE = 50
 
@@ -184,14 +195,41 @@ def test_spans_are_chosen_within_their_own_text() -> None:
     assert counts.tolist() == [[1, 1]]
 
 
-@pytest.mark.parametrize(("kind", "outputs"), [("sequence", 3), ("token", 4), ("number", 1), ("span", 2)])
+@pytest.mark.parametrize("sets", [1, 3])
+def test_losses_of_several_labels_are_those_of_torch(sets: int) -> None:
+    labels = SET_BITS * sets - 5
+    draw = torch.Generator().manual_seed(sets)
+    scores = torch.randn(2, 3, labels, generator=draw)
+    wanted = torch.randint(0, 2, (2, 3, labels), generator=draw)
+    bits = functional.pad(wanted, (0, 5)).unflatten(-1, (sets, SET_BITS)) << torch.arange(SET_BITS)
+    targets = bits.sum(-1).transpose(1, 2)
+    targets[1, :, 2] = IGNORE
+    valid = torch.tensor([[1.0, 1, 1], [1, 1, 0]])
+    weights = tuple((torch.rand(labels, generator=draw) * 3).tolist())
+    for loss, smooth, weight in (
+        (LossConfig(), 0.0, None),
+        (WeightedLossConfig(class_weights=weights, label_smoothing=0.2), 0.2, torch.tensor(weights)),
+    ):
+        sums, counts = multilabel_losses(scores, targets[:, 0] if sets == 1 else targets, loss)
+        each = functional.binary_cross_entropy_with_logits(
+            scores, wanted * (1 - smooth) + smooth / 2, pos_weight=weight, reduction="none"
+        )
+        torch.testing.assert_close(sums if sets == 1 else sums.sum(1), (each.mean(-1) * valid).sum(1))
+        assert (counts if sets == 1 else counts[:, -1]).tolist() == [3, 2]
+    assert SET_BITS == example_encoding.SET_BITS, "what is written is what is read"
+
+
+HEADS = [("sequence", 3), ("multilabel", 3), ("multilabel", 40), ("token", 4), ("number", 1), ("span", 2)]
+
+
+@pytest.mark.parametrize(("kind", "outputs"), HEADS)
 def test_every_head_learns_from_its_targets(kind: Any, outputs: int) -> None:
-    labels = [str(index) for index in range(outputs)] if kind in ("sequence", "token") else []
+    labels = [str(index) for index in range(outputs)] if kind in ("sequence", "multilabel", "token") else []
     config = LabellerConfig.on(described(), kind, labels)
     model = config.build(VOCAB_SIZE)
     model.initialise(1)
     assert config.num_parameters(VOCAB_SIZE) == sum(parameter.numel() for parameter in model.parameters())
-    targets = torch.full((3, 2, 20) if kind == "span" else (3, 20), IGNORE)
+    targets = torch.full((3, 2, 20) if kind == "span" or outputs > SET_BITS else (3, 20), IGNORE)
     targets[..., 0] = 0
     sums, counts = model(some_tokens(), targets=targets)
     assert (counts == 1).all()

@@ -18,6 +18,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 transformers = pytest.importorskip("transformers", reason="transformers is not installed (extra 'hf')")
 TOLERANCE = 1e-5
 LENGTHS = (9, 1, 14, 8)
+WIDE = {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 10**5}
 
 
 def config_of(model_type: str, **changes: Any) -> TransformersConfig:
@@ -30,6 +31,11 @@ def made(model_type: str, **changes: Any) -> TransformersModel:
     model.to_empty(device="cpu")
     model.initialise(1)
     assert isinstance(model, TransformersModel)
+    draw = torch.Generator().manual_seed(3)
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            assert name.endswith("correction_bias")
+            parameter.data.copy_(torch.randn(parameter.shape, generator=draw))
     return model.eval()
 
 
@@ -38,6 +44,9 @@ def native(model: TransformersModel) -> Any:
     settings = transformers.AutoConfig.for_model(**model.config.values, vocab_size=VOCAB, pad_token_id=None)
     theirs = transformers.AutoModelForCausalLM.from_config(settings, dtype=torch.float32).eval()
     weights = {name.removeprefix("body."): p.detach() for name, p in model.named_parameters()}
+    assert {name for name in weights if "correction" in name} == {
+        n for n, _ in theirs.named_buffers() if "correction" in n
+    }
     if "head.weight" in weights:
         weights[f"{model.output}.weight"] = weights.pop("head.weight")
     unknown = theirs.load_state_dict(weights, strict=False).unexpected_keys
@@ -88,8 +97,9 @@ def test_losses_and_gradients_are_those_of_cross_entropy(model_type: str) -> Non
     (plain * 0.5).backward()
     torch.testing.assert_close(sums.sum(), plain, rtol=1e-5, atol=1e-5)
     assert counts.tolist() == (targets != -100).sum(1).tolist()
-    assert found.keys() == dict(model.named_parameters()).keys()
-    for name, parameter in model.named_parameters():
+    learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert found.keys() == learning.keys()
+    for name, parameter in learning.items():
         torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=1e-5)
 
 
@@ -149,6 +159,29 @@ def test_a_class_that_mixes_documents_is_refused_when_it_gets_some(model_type: s
     segments, places = packed()
     with pytest.raises(ModelFileError, match="does not keep the documents of a row apart"):
         model(tokens(2, sum(LENGTHS)), segments=segments, positions=places)
+
+
+def test_what_no_phase_could_train_is_refused_before_there_is_any_text() -> None:
+    sizes = {"vocab_size": 10**6, "hidden_size": 32, "n_layer": 10**3, "n_head": 4}
+    for values, words in (
+        (
+            {"model_type": "bloom", **sizes},
+            "BloomForCausalLM does not keep the documents of a row apart, .* llama, qwen3",
+        ),
+        ({"model_type": "mamba"}, "carries a state through a row"),
+        ({"model_type": "vit"}, "no causal model of type vit"),
+    ):
+        with pytest.raises(ModelFileError, match=words):
+            TransformersConfig(context_length=32, values=values).require_trainable()
+    deep = TransformersConfig(context_length=10**5, values={"model_type": "gpt_neox", **WIDE, "num_hidden_layers": 999})
+    deep.require_trainable()
+    assert deep.shallow().num_layers == 2 and deep.num_layers == 999
+    local = {"num_layers": 12, "attention_types": [[["global", "local"], 6]], "num_heads": 4, "hidden_size": 32}
+    TransformersConfig(context_length=32, values={"model_type": "gpt_neo", **local}).require_trainable()
+    typed = ["sliding_attention", "full_attention"] * 3
+    config = config_of("gemma2", num_hidden_layers=6, layer_types=typed)
+    config.require_trainable()
+    assert config.shallow().values["layer_types"] == typed[:2]
 
 
 @pytest.mark.parametrize(

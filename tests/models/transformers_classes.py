@@ -12,6 +12,15 @@ SIZES = {
     "max_position_embeddings": 64,
 }
 GROUPED = {**SIZES, "num_key_value_heads": 2}
+EXPERTS = {
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_group": 2,
+    "topk_group": 1,
+    "moe_intermediate_size": 16,
+    "first_k_dense_replace": 1,
+}
+"""Of mixtures of experts in groups, behind one layer without."""
 CLASSES: dict[str, dict[str, Any]] = {
     "gpt_neox": {**SIZES, "rotary_pct": 0.5},
     "phi": {**SIZES, "partial_rotary_factor": 0.5},
@@ -40,8 +49,21 @@ CLASSES: dict[str, dict[str, Any]] = {
         "moe_intermediate_size": 16,
         "shared_expert_intermediate_size": 24,
     },
+    "deepseek_v3": {
+        **SIZES,
+        "num_key_value_heads": 4,
+        **EXPERTS,
+        "q_lora_rank": 12,
+        "kv_lora_rank": 8,
+        "qk_rope_head_dim": 4,
+        "qk_nope_head_dim": 6,
+        "v_head_dim": 8,
+    },
+    "glm4_moe": {**GROUPED, **EXPERTS, "head_dim": 8},
 }
 """By model_type: values of config.json."""
+BIASED = ("deepseek_v3", "glm4_moe")
+"""Of them those that choose experts by a bias beside the weights."""
 VOCAB = 64
 
 

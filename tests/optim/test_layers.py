@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
+from groundup.errors import RecipeError
 from groundup.models import EncoderConfig, LabellerConfig
 from groundup.optim import AdamWConfig, LayersConfig, flat_state
 from groundup.tokens import IGNORE, Batch
@@ -86,3 +89,46 @@ def test_a_decoder_has_layers_too() -> None:
     learning = {name for name, parameter in made.model.named_parameters() if parameter.requires_grad}
     assert {name.partition(".")[0] for name in learning} == {"layers", "norm", "head"}
     assert not any(name.startswith("layers.0.") for name in learning)
+
+
+@pytest.mark.parametrize(
+    ("fields", "steps", "words"),
+    [
+        ({"trained_layers": 3}, None, r"layers.trained_layers: 3 is more than the model's 2 layers; lower it"),
+        ({"trained_layers": 2}, 1, None),
+        (
+            {"unfreeze_every_steps": 4},
+            12,
+            r"lets the embeddings learn from step 12 on, and the phase has 12; .* most 3",
+        ),
+        ({"unfreeze_every_steps": 3}, 12, None),
+        (
+            {"unfreeze_every_steps": 4, "trained_layers": 2},
+            8,
+            r"lets layer 1 learn from step 8 on, .* at most 3, or few",
+        ),
+        ({"unfreeze_every_steps": 4, "trained_layers": 1}, 8, None),
+        ({"unfreeze_every_steps": 4, "trained_layers": 0}, 2, None),
+        ({"unfreeze_every_steps": 99}, None, None),
+    ],
+)
+def test_layers_that_are_not_there_or_never_join_are_named(
+    fields: dict[str, int], steps: int | None, words: str | None
+) -> None:
+    found = LayersConfig(**fields).obstacle(2, steps)
+    assert found is None if words is None else re.search(words, found or "")
+    if steps is not None:
+        # The same from the groups themselves: whatever learns must have its turn.
+        groups = state(LayersConfig(**fields)).optimizer.param_groups
+        assert (found is None) == all(group["first_step"] < steps for group in groups)
+
+
+def test_adapters_have_no_embeddings_to_wait_for() -> None:
+    layers = LayersConfig(unfreeze_every_steps=4)
+    assert layers.obstacle(2, 9, embeddings=False) is None
+    assert "layer 1" in (layers.obstacle(2, 8, embeddings=False) or "")
+
+
+def test_more_layers_than_there_are_train_nothing() -> None:
+    with pytest.raises(RecipeError, match="trained_layers: 5 is more than the model's 2"):
+        state(LayersConfig(trained_layers=5))

@@ -93,6 +93,7 @@ def other_values(folder: Path) -> dict[str, list[Any]]:
         "values": [{**NEOX, "intermediate_size": 40}],
         "labels": [["a", "b"]],
         "class_weights": ["balanced"],
+        "trained_layers": [1],
         "roles": [{"Bot": "assistant"}],
         "chat_template": ["own"],
         "messages": ["dialog"],

@@ -25,6 +25,7 @@ PAIR = {**SOURCE, "pair_field": "b"}
     [
         ({"kind": "sequence", "labels": ["one"]}, {}, "one label cannot be told from others"),
         ({"kind": "sequence", "labels": ["one", "one"]}, {}, "two have the same name"),
+        ({"kind": "multilabel", "loss": {"z_loss": 0.1}}, {}, "z_loss: several labels at a time have no softmax"),
         ({"kind": "number", "labels": ["a", "b"]}, {}, "labels: a task of kind number has no labels"),
         ({"kind": "number", "class_weights": "balanced"}, {}, "class_weights: a task of kind number"),
         ({"kind": "sequence", "class_weights": {"a": -1}}, {}, "weights are numbers from 0 on"),
@@ -37,6 +38,8 @@ PAIR = {**SOURCE, "pair_field": "b"}
         ({"kind": "sequence", "sources": []}, {}, "task.sources"),
         ({"kind": "number", "sources": [{**SOURCE, "label_field": ""}]}, {}, "'a' has no label_field"),
         ({"kind": "span", "heldout": [{**PAIR, "label_field": ""}], "sources": [PAIR]}, {}, "'a' has no label_field"),
+        ({"kind": "sequence", "layers": {"trained_layers": 9}}, {}, "task.layers.trained_layers: 9 is more than the m"),
+        ({"kind": "sequence", "layers": {"unfreeze_every_steps": 10**6}}, {}, "learn from step 2000000 on"),
         ({"kind": "sequence", "labels": [1, 1]}, {}, "two have the same name"),
         ({"kind": "sequence", "labels": [0.5, 1]}, {}, "labels.0: should be a valid string"),
     ],
@@ -66,6 +69,14 @@ def test_balanced_weights_are_one_on_average_and_each_class_counts_alike(counts:
     assert sum(totals) == pytest.approx(sum(counts.values()))
     present = [total for total, count in zip(totals, counts.values()) if count]
     assert max(present) == pytest.approx(min(present))
+
+
+def test_balanced_weights_of_several_labels_make_a_label_weigh_what_its_absence_does() -> None:
+    counts = {"a": 3, "b": 12, "never": 0, "always": 15}
+    weights = dict(zip(counts, class_weights("balanced", counts, 15)))
+    assert weights["a"] * 3 == 12 and weights["b"] * 12 == 3
+    assert weights["never"] == weights["always"] == 1.0
+    assert class_weights({"a": 2.0, "b": 1.0}, {"a": 3, "b": 4}, 5) == (2.0, 1.0)
 
 
 def test_given_weights_are_of_all_labels() -> None:

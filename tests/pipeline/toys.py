@@ -119,7 +119,7 @@ def as_encoder(values: dict[str, Any]) -> dict[str, Any]:
         "kind": "sequence",
         "sources": sources,
         "heldout": sources,
-        "tokens": 512,
+        "tokens": 2048,
         "global_batch_tokens": 512,
         **CHOICES,
     }

@@ -79,7 +79,7 @@ BAD: dict[str, Any] = {
     "messages is not a list": {"messages": "hi"},
     "message is not an object": {"messages": ["hi"]},
     "no turns": {"messages": []},
-    "unknown role": {"messages": [{"role": "Assistant", "content": "x"}]},
+    "unknown role (say whose it is by roles: {NAME: user})": {"messages": [{"role": "Assistant", "content": "x"}]},
     "no content": {"messages": [{"role": "user"}, ASSISTANT]},
     "content is not a string": {"messages": [{"role": "user", "content": [1]}, ASSISTANT]},
     "empty content": {"messages": [{"role": "user", "content": " \n"}, ASSISTANT]},
@@ -112,6 +112,19 @@ def test_every_bad_record_is_rejected_with_its_own_reason(tmp_path: Path) -> Non
     check_adds_up(account, len(BAD) + 2)
     for number, reason in enumerate(BAD, start=2):
         assert account["rejected_samples"][reason][0].startswith(f"a.jsonl:{number}")
+
+
+def test_speakers_that_nobody_knows_are_shown_with_what_names_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = [{"role": "Kunde", "content": "a"}, {"role": "assistant", "content": "b"}]
+    path = write(tmp_path / "a.jsonl", [{"messages": said}])
+    with pytest.raises(DataError, match=r"unknown role \(say whose it is by roles: \{NAME: user\}\)") as caught:
+        list(reading(path))
+    assert caught.value.details == ["a.jsonl:1 Kunde"]
+    assert "roles: {NAME: user}" in first_line(caught.value)
+    list(reading(write(tmp_path / "b.jsonl", [{"messages": said}, GOOD])))
+    assert "roles: {NAME: user}" in caplog.text and "b.jsonl:1 Kunde" in caplog.text
 
 
 def test_a_second_pass_gives_the_same_account(tmp_path: Path) -> None:

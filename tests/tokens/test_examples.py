@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 from pydantic import ValidationError
 
@@ -21,6 +23,7 @@ from groundup.tokens import (
     TaskSourceConfig,
     Tokenizer,
     TokenizerConfig,
+    heads_of,
     labels_of,
     train_tokenizer,
     write_examples,
@@ -94,6 +97,76 @@ def test_numbers_of_labels_that_the_recipe_names(tmp_path: Path) -> None:
 
     assert found("neg", "pos") == ["neg", "pos", "pos", "pos", "2", "odd"]
     assert found() == found("1", "0", "2") == ["0", "1", "pos", "1", "2", "odd"], "names that are numbers are names"
+
+
+def test_several_labels_of_a_text(tmp_path: Path) -> None:
+    good: list[Any] = [["a", 7], [], "a; b c", "['x', \"y\"]", "a", "", "3 1", [1.0, 0.0, 1.0], [True, False, False], 2]
+    bad: list[Any] = [
+        None,
+        {"a": 1},
+        ["a", "a"],
+        [0, 1, 0],
+        [0.5, 1.0],
+        [1.0, 0.0],
+        "[a, b",
+        ["a", None],
+        "a,,b",
+        "[a b]",
+    ]
+    path = lines(tmp_path / "x.jsonl", *({"text": "t", "label": label} for label in (*good, *bad)))
+    source = TaskSourceConfig(name="s", path=str(path))
+    reading = ExampleReading(source, "multilabel", tmp_path, ("x", "y", "b c"))
+    found = [each.labels for each in reading]
+    assert found[: len(good)] == [
+        ("a", "7"), (), ("a", "b c"), ("x", "y"), ("a",), (), ("3", "y"), ("x", "b c"), ("x",), ("b c",),
+    ]  # fmt: skip
+    assert reading.account()["rejected"] == {
+        "no label": 3,
+        "labels are a dict, no list": 1,
+        "a label twice (one 0 or 1 for each label: write them as 0.0 and 1.0)": 2,
+        "labels are numbers with decimals": 1,
+        "a 0 or 1 for each of 2 labels: name so many in task.labels": 1,
+        "labels are a list that is neither JSON nor Python": 2,
+    }
+    comma = TaskSourceConfig(name="s", path=str(lines(tmp_path / "y.jsonl", {"text": "t", "label": "rock, pop"})))
+    assert [each.labels for each in ExampleReading(comma, "multilabel", tmp_path, ("rock, pop", "x"))] == [
+        ("rock, pop",)
+    ]
+
+
+def test_several_labels_in_tables(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('text,label\none,"x,y"\ntwo,\nthree,"[""x"", ""z""]"\nfour,x|z\n')
+    found, account = read(tmp_path / "a.csv", "multilabel")
+    assert [each.labels for each in found] == [("x", "y"), (), ("x", "z"), ("x", "z")]
+    table = pyarrow.table({"text": ["one", "two"], "label": [["x", "y"], []]})
+    pyarrow.parquet.write_table(table, tmp_path / "b.parquet")
+    found, account = read(tmp_path / "b.parquet", "multilabel")
+    assert [each.labels for each in found] == [("x", "y"), ()]
+    assert account["rejected"] == {}
+
+
+def test_sets_of_labels_are_told_apart_and_read_back(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    names = [f"label {number}" for number in range(65)]
+    sets = [("label 0", "label 30", "label 31"), (), ("label 64",), tuple(names)]
+    examples = [Example(f"x:{i}", "the sea", labels=labels) for i, labels in enumerate(sets)]
+    assert labels_of(examples, "multilabel")["label 31"] == 2
+    with pytest.raises(DataError, match=r"all texts have the same labels \(a\)"):
+        labels_of([Example("x", "a", labels=("a",))] * 2, "multilabel")
+    assert heads_of("multilabel", 65) == ("", "labels_from_31", "labels_from_62")
+    summary = write_examples(examples, "multilabel", names, tokenizer, tmp_path, 48)
+    assert summary["targets"] == 4
+    rows = PackedExamples(tmp_path, "x", 48, tokenizer.vocab_size)
+    read_back = {}
+    for index in range(rows.num_rows):
+        targets = rows.row(index).targets
+        assert targets.shape == (3, 48)
+        for place, number, _ in rows.places(index):
+            bits = [target >> bit & 1 for target in targets[:, place].tolist() for bit in range(31)]
+            read_back[number] = tuple(name for name, bit in zip(names, bits) if bit)
+            assert not any(bits[65:])
+    assert [read_back[number] for number in range(4)] == sets
+    with pytest.raises(DataError, match="x:2: label 'label 64' is none of those"):
+        write_examples(examples[:3], "multilabel", names[:40], tokenizer, tmp_path, 48)
 
 
 def test_fields_within_fields(tmp_path: Path) -> None:

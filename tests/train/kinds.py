@@ -27,7 +27,7 @@ from groundup.models import (
 )
 from groundup.models.scaling import ScalingConfig
 from groundup.optim import LayersConfig
-from groundup.tokens import IGNORE, Masking, MaskingConfig, Mixture, MixtureSource, WordStarts
+from groundup.tokens import IGNORE, Masking, MaskingConfig, Mixture, MixtureSource, WordStarts, heads_of
 from groundup.tokens.packing import Row, Rows, segments_and_positions
 from groundup.train.phase import Phase
 from groundup.train.settings import FULL, TrainingConfig
@@ -102,10 +102,10 @@ class MaskedRows(EncoderRows):
 
 
 class LabelRows(EncoderRows):
-    """A label, a number or a span of each text, or a label of each word."""
+    """A label, several labels (in `sets` targets), a number or a span of each text, or a label of each word."""
 
-    def __init__(self, kind: LabelKind) -> None:
-        self.kind = kind
+    def __init__(self, kind: LabelKind, sets: int = 1) -> None:
+        self.kind, self.sets = kind, sets
 
     def asked(self, tokens: NDArray[np.int64], index: int, draw: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         at_start = np.arange(TIME) == 0
@@ -113,6 +113,9 @@ class LabelRows(EncoderRows):
             targets = np.where((tokens >= CONTROL_TOKENS), tokens % 2, IGNORE)
         elif self.kind == "sequence":
             targets = np.where(at_start, index % 4 == 0, IGNORE)
+        elif self.kind == "multilabel":
+            said = [np.where(at_start, 1 + 2 * (index % 4 == 0) * 2**part, IGNORE) for part in range(self.sets)]
+            targets = said[0] if self.sets == 1 else np.stack(said)
         elif self.kind == "number":
             number = int(numbers_as_targets(torch.tensor(1.0 + index / 12)))
             targets = np.where(at_start, number, IGNORE)
@@ -168,10 +171,10 @@ def _mixture(model: NetworkConfig) -> Case:
 
 
 def _labels(kind: LabelKind, outputs: int, layers: LayersConfig | None = None) -> Case:
-    heads = ("", "end") if kind == "span" else ("",)
+    heads = heads_of(kind, outputs)
     objectives = Objectives(("text",), (0,), ("task",), (1.0,), heads)
     model = LabellerConfig.on(ENCODER, kind, [f"label {index}" for index in range(outputs)])
-    return Case(model, ((partial(LabelRows, kind), 1.0),), objectives, layers=layers)
+    return Case(model, ((partial(LabelRows, kind, len(heads)), 1.0),), objectives, layers=layers)
 
 
 def _preferences(name: str) -> Case:
@@ -209,6 +212,8 @@ CASES: dict[str, Case] = {
     **{f"qwen3: {name}": _preferences(name) for name in RULES},
     "labeller: sequence": _labels("sequence", 2),
     "labeller: sequence, layer by layer": _labels("sequence", 2, LayersConfig(unfreeze_every_steps=2, layer_decay=0.9)),
+    "labeller: multilabel": _labels("multilabel", 3),
+    "labeller: multilabel, of many": _labels("multilabel", 40),
     "labeller: token": _labels("token", 2),
     "labeller: number": _labels("number", 0),
     "labeller: span": _labels("span", 0),

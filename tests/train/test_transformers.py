@@ -10,8 +10,9 @@ import torch
 
 from groundup.errors import Interrupted
 from groundup.models import TransformersConfig
+from groundup.optim import LayersConfig
 from groundup.parallel.fake import fake_world
-from groundup.train import loop
+from groundup.train import checkpoint, loop
 from groundup.train.guards import StopRequest
 from groundup.train.state import TrainState, build_state
 from groundup.train.step import train_step
@@ -22,8 +23,8 @@ from tests.train.test_step import gradients
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 pytest.importorskip("transformers", reason="transformers is not installed (extra 'hf')")
-TYPES = ("gpt_neox", "gemma2", "phi", "mixtral")
-"""Plain scores, capped scores of a tied table, scores with a bias, experts."""
+TYPES = ("gpt_neox", "gemma2", "phi", "mixtral", "deepseek_v3")
+"""Plain scores, capped scores of a tied table, scores with a bias, experts, experts chosen by what never learns."""
 
 
 def config_of(model_type: str) -> TransformersConfig:
@@ -73,8 +74,31 @@ def test_a_stopped_run_resumes_to_the_same_bits(
     assert toys.equal_states(whole, run(tmp_path / "parts", StopRequest()))
 
 
+@pytest.mark.parametrize("layers", [None, LayersConfig(), LayersConfig(trained_layers=1)])
+def test_what_chooses_experts_never_learns_and_is_kept(layers: LayersConfig | None, tmp_path: Path) -> None:
+    name = "body.model.layers.1.mlp.gate.e_score_correction_bias"
+
+    def fresh() -> TrainState:
+        changes = {"seed": 3, "device": torch.device("cpu"), "layers": layers}
+        return build_state(config_of("deepseek_v3"), toys.VOCAB_SIZE, toys.training(), toys.EAGER, **changes)
+
+    state = fresh()
+    given = torch.tensor([0.5, -1.0, 0.25, 2.0])
+    state.model.get_parameter(name).data.copy_(given)
+    for step in range(2):
+        batch = toys.mixture().batch(step, 0, 8)
+        train_step(state, [batch], toys.objectives(1.0), learning_rate_factor=1.0, max_grad_norm=1.0)
+    assert torch.equal(state.model.get_parameter(name), given)
+    assert not any(name in group["names"] for group in state.optimizer.param_groups)
+    checkpoint.save(tmp_path, state, {}, keep=1)
+    again = fresh()
+    assert checkpoint.resume(tmp_path, again, False, lambda path, fault: None) is not None
+    assert torch.equal(again.model.get_parameter(name), given)
+
+
 FAKE = [(model_type, precision) for model_type in TYPES for precision in ("fp32", "bf16")]
 FAKE.remove(("mixtral", "fp32"))  # torch's fake grouped product knows bfloat16 only
+FAKE.remove(("deepseek_v3", "fp32"))
 
 
 @pytest.mark.parametrize(("model_type", "precision"), FAKE)

@@ -131,7 +131,7 @@ def predict(options: argparse.Namespace) -> None:
     else:
         examples = talk.of_lines(model, sys.stdin)
     shown: list[dict[str, Any]] = []
-    for example, found in talk.predictions(model, examples):
+    for example, found in talk.predictions(model, examples, options.threshold):
         if options.json:
             shown.append({"id": example.id, **found.as_dict()})
             continue
@@ -149,6 +149,7 @@ def predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--file", metavar="FILE", help="records (JSON lines, CSV, ...), or a .txt of lines")
     parser.add_argument("--text-field", metavar="F", default="text", help="field of the text in the file's records")
     parser.add_argument("--pair-field", metavar="F", default="", help="field of the second text, or the question")
+    parser.add_argument("--threshold", type=float, metavar="P", help="probability of a label, of several (0.5)")
 
 
 def compare(options: argparse.Namespace) -> None:

@@ -17,6 +17,8 @@ from groundup.config.yaml_files import apply_overrides, read_yaml
 from groundup.errors import RecipeError
 
 FAULT_LIMIT = 12
+EXACT_LIMIT = 2**53
+"""Up to here every whole number has a float of its own; what is larger has to be written out."""
 
 
 def load(cls: type[ConfigType], path: Path, overrides: Sequence[str] = ()) -> ConfigType:
@@ -27,13 +29,10 @@ def load(cls: type[ConfigType], path: Path, overrides: Sequence[str] = ()) -> Co
 def build(cls: type[ConfigType], values: Mapping[str, Any], where: str) -> ConfigType:
     """Validate `values` as `cls`. Raises one RecipeError that lists all faults, each with key path and suggestion."""
     unusable = _unusable(values)
-    try:
-        built = cls.model_validate_json(json.dumps(_blanked(values) if unusable else values))
-        if not unusable:
-            return built
-        others: list[str] = []
-    except ValidationError as error:
-        others = [_describe(cls, values, fault) for fault in _causes(error.errors(include_url=False))]
+    built, found = _validated(cls, _blanked(values) if unusable else values)
+    if built is not None and not unusable:
+        return built
+    others = [_describe(cls, values, fault) for fault in _causes(found)]
     paths = tuple(fault.split(":")[0] for fault in unusable)
     faults = list(dict.fromkeys(unusable + [fault for fault in others if fault.split(":")[0] not in paths]))
     shown = faults[:FAULT_LIMIT]
@@ -41,6 +40,44 @@ def build(cls: type[ConfigType], values: Mapping[str, Any], where: str) -> Confi
         shown.append(f"... and {len(faults) - FAULT_LIMIT} more")
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
     raise RecipeError(f"{where}: {count}: {shown[0]}", details=shown[1:])
+
+
+def _validated(cls: type[ConfigType], values: Any) -> tuple[ConfigType | None, list[Any]]:
+    """The config, or pydantic's faults. A whole number may be written as 1e6 where an integer is wanted."""
+    while True:
+        try:
+            return cls.model_validate_json(json.dumps(values)), []
+        except ValidationError as error:
+            faults = error.errors(include_url=False)
+        found = [_followed(values, fault["loc"]) for fault in faults if fault["type"] == "int_type"]
+        places = {place for place, number in found if _is_whole(number)}
+        if not places:
+            return None, faults
+        values = _with_integers(values, places)
+
+
+def _is_whole(number: Any) -> bool:
+    return isinstance(number, float) and number.is_integer() and abs(number) < EXACT_LIMIT
+
+
+def _followed(values: Any, location: Sequence[int | str]) -> tuple[tuple[int | str, ...], Any]:
+    """Keys and positions that lead to a value, and the value; pydantic's names of a union's members lead nowhere."""
+    place: list[int | str] = []
+    for part in location:
+        is_there = part in values if isinstance(values, Mapping) else isinstance(values, list) and isinstance(part, int)
+        if is_there:
+            place.append(part)
+            values = values[part]
+    return tuple(place), values
+
+
+def _with_integers(values: Any, places: set[tuple[int | str, ...]], at: tuple[int | str, ...] = ()) -> Any:
+    """A copy of `values` with integers at some places."""
+    if isinstance(values, Mapping):
+        return {key: _with_integers(item, places, (*at, key)) for key, item in values.items()}
+    if isinstance(values, list):
+        return [_with_integers(item, places, (*at, number)) for number, item in enumerate(values)]
+    return int(values) if at in places else values
 
 
 def _unusable(value: Any, path: str = "") -> list[str]:

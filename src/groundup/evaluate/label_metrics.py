@@ -20,9 +20,27 @@ def confusion(predicted: Sequence[int], expected: Sequence[int], num_labels: int
 
 def f1_by_label(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """F1 of each label; 0 for one that was neither expected nor predicted."""
-    hits, totals = np.diag(counts), counts.sum(0) + counts.sum(1)
-    found: NDArray[np.float64] = 2 * hits / np.maximum(totals, 1)
+    return f1_of_counts(np.diag(counts), counts.sum(0) + counts.sum(1))
+
+
+def f1_of_counts(hits: ArrayLike, totals: ArrayLike) -> NDArray[np.float64]:
+    """F1 of labels that were said rightly so often, and expected and said so often together; 0 where never."""
+    found: NDArray[np.float64] = 2 * np.asarray(hits) / np.maximum(np.asarray(totals), 1)
     return found
+
+
+def indicators(sets: Sequence[Sequence[str]], labels: Sequence[str]) -> NDArray[np.bool_]:
+    """Which text has which label [texts, labels]."""
+    numbers = {label: index for index, label in enumerate(labels)}
+    found = np.zeros((len(sets), len(labels)), dtype=bool)
+    for row, had in zip(found, sets):
+        row[[numbers[label] for label in had]] = True
+    return found
+
+
+def mean_where(values: NDArray[np.float64], counted: NDArray[np.bool_]) -> float:
+    """Mean of some of the values; NaN where there is none."""
+    return float(values[counted].mean()) if counted.any() else math.nan
 
 
 def f1_by_kind(predicted: Set[tuple[int, str, int, int]], expected: Set[tuple[int, str, int, int]]) -> dict[str, float]:
@@ -36,8 +54,7 @@ def f1_by_kind(predicted: Set[tuple[int, str, int, int]], expected: Set[tuple[in
 
 def macro_f1(counts: NDArray[np.int64]) -> float:
     """Mean of the labels' F1, over labels that were expected or predicted."""
-    occurs = counts.sum(0) + counts.sum(1) > 0
-    return float(f1_by_label(counts)[occurs].mean()) if occurs.any() else math.nan
+    return mean_where(f1_by_label(counts), counts.sum(0) + counts.sum(1) > 0)
 
 
 def micro_f1(counts: NDArray[np.int64]) -> float:

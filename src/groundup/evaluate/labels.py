@@ -1,6 +1,7 @@
 """A model with a label head and labelled rows -> predictions -> accuracy, F1, correlation, exact match.
 
     sequence   accuracy, macro_f1, micro_f1, matthews          number   mse, pearson, spearman
+    multilabel exact_match, macro_f1, micro_f1
     token      the same over words; of entities                span     exact_match, f1 (SQuAD's rules); of Chinese
                entity_f1, entity_macro_f1 (as seqeval)                  answers cmrc_exact_match, cmrc_f1 too
 
@@ -24,6 +25,7 @@ from groundup.evaluate.scores import cmrc, squad
 from groundup.inference import (
     Answers,
     LabelPrediction,
+    LabelsPrediction,
     NumberPrediction,
     Prediction,
     WordsPrediction,
@@ -83,9 +85,11 @@ def _asked(kept: Mapping[str, Any], kind: str) -> Example:
 
 
 def _plain(found: Prediction) -> Any:
-    """Label, number, labels of the words or text of the span."""
+    """Label or labels, number, labels of the words or text of the span."""
     if isinstance(found, LabelPrediction):
         return found.label
+    if isinstance(found, LabelsPrediction):
+        return list(found.labels)
     if isinstance(found, NumberPrediction):
         return found.number
     return list(found.labels) if isinstance(found, WordsPrediction) else found.answer
@@ -99,6 +103,8 @@ def _metrics(examples: PackedExamples, predicted: Sequence[Any], expected: Seque
         return {"mse": _mean(errors), **correlations}
     if examples.kind == "span":
         return _of_spans(predicted, expected)
+    if examples.kind == "multilabel":
+        return _of_label_sets(examples.labels, predicted, expected)
     if examples.kind == "sequence":
         return _of_labels(examples.labels, [[each] for each in predicted], [[each] for each in expected])
     of_words = _of_labels(examples.labels, predicted, expected)
@@ -135,6 +141,20 @@ def _of_labels(
     for label, value in zip(labels, label_metrics.f1_by_label(counts).tolist()):
         found[f"f1/{label}"] = Metric(value, None, int(counts[numbers[label]].sum()))
     return found
+
+
+def _of_label_sets(
+    labels: Sequence[str], predicted: Sequence[Sequence[str]], expected: Sequence[Sequence[str]]
+) -> dict[str, Metric]:
+    """All labels of a text right, and none beside them; F1 of the labels by themselves."""
+    said, right = (label_metrics.indicators(side, labels) for side in (predicted, expected))
+    hits, totals = (said & right).sum(0), said.sum(0) + right.sum(0)
+    by_label = label_metrics.f1_of_counts(hits, totals)
+    found = {"exact_match": _mean((said == right).all(1))}
+    found["macro_f1"] = Metric(label_metrics.mean_where(by_label, totals > 0), None, len(right))
+    found["micro_f1"] = Metric(float(label_metrics.f1_of_counts(hits.sum(), totals.sum())), None, len(right))
+    counts = right.sum(0).tolist()
+    return found | {f"f1/{label}": Metric(f1, None, n) for label, f1, n in zip(labels, by_label.tolist(), counts)}
 
 
 def _of_entities(predicted: Sequence[Sequence[str]], expected: Sequence[Sequence[str]]) -> dict[str, Metric]:

@@ -37,6 +37,7 @@ ENGINE_TOLERANCE = 1e-4
 """The same between two readers of one file: both compute in float32, only the order of sums differs."""
 AUTO_CLASSES = {
     "sequence": "AutoModelForSequenceClassification",
+    "multilabel": "AutoModelForSequenceClassification",
     "number": "AutoModelForSequenceClassification",
     "token": "AutoModelForTokenClassification",
     "span": "AutoModelForQuestionAnswering",

@@ -79,16 +79,17 @@ class LoadedModel:
             raise RecipeError("this model goes on with a text and fills no [MASK]; use a model of kind: encoder")
         return fill_mask(self.model, self.tokenizer, text, top_k)
 
-    def predict(self, text: str | Sequence[str], pair: str | None = None) -> Prediction:
+    def predict(self, text: str | Sequence[str], pair: str | None = None, threshold: float | None = None) -> Prediction:
         """What a model with a head for a task says of `text`, or of a pair (of spans, `pair` is the question).
 
-        A list of words is labelled word by word as it is; RecipeError for a model without such a head.
+        A list of words is labelled word by word as it is. `threshold`: probability from which on a text has a label,
+        where it may have several (0.5). RecipeError for a model without such a head.
         """
-        return self.predict_all([asked(self.labeller.config.task, text, pair)])[0]
+        return self.predict_all([asked(self.labeller.config.task, text, pair)], threshold)[0]
 
-    def predict_all(self, examples: Sequence[Example]) -> list[Prediction]:
+    def predict_all(self, examples: Sequence[Example], threshold: float | None = None) -> list[Prediction]:
         """As `predict`, of several (`groundup.inference.asked` makes them), computed together."""
-        return predict(self.labeller, self.tokenizer, examples)
+        return predict(self.labeller, self.tokenizer, examples, threshold)
 
     @property
     def labeller(self) -> Labeller:

@@ -134,8 +134,8 @@ def _source(
     layout: Layout,
     read: Callable[[str], Tensor],
 ) -> ModelSource:
-    parts, shapes = layout.parts(config), own_shapes(config, vocab_size)
-    full = full_names(layout, config, names)
+    full, shapes = full_names(layout, config, names), own_shapes(config, vocab_size)
+    parts = layout.parts_of(config, set(full.values()))
     theirs = {full[name]: name for name in names}
     where = {ours: tuple(theirs[name] for name in found) for ours, found in holders(parts).items()}
 

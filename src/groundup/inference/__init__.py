@@ -7,12 +7,13 @@ from groundup.inference.generate import GenerateConfig, decode_pieces, generate_
 from groundup.inference.labels import (
     Answers,
     LabelPrediction,
+    LabelsPrediction,
     NumberPrediction,
     Prediction,
     SpanPrediction,
     WordsPrediction,
 )
-from groundup.inference.predict import asked, predict
+from groundup.inference.predict import asked, check_threshold, predict
 
 __all__ = [
     "GAP",
@@ -22,11 +23,13 @@ __all__ = [
     "Filling",
     "GenerateConfig",
     "LabelPrediction",
+    "LabelsPrediction",
     "NumberPrediction",
     "Prediction",
     "SpanPrediction",
     "WordsPrediction",
     "asked",
+    "check_threshold",
     "decode_pieces",
     "entities",
     "fill_mask",

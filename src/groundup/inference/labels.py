@@ -1,6 +1,7 @@
 """Scores of a labeller's windows -> what they say of each text.
 
     sequence   softmax at [CLS]                         -> LabelPrediction
+    multilabel sigmoid of each label at [CLS]           -> LabelsPrediction, all that reach the threshold
     number     the score at [CLS]                       -> NumberPrediction
     token      softmax at the first token of each word  -> WordsPrediction, with entities put together
     span       best start and end over all windows      -> SpanPrediction; none where [CLS] is as good in every window
@@ -23,6 +24,9 @@ from groundup.inference.entities import entities, spells_entities
 from groundup.models import LabellerConfig
 from groundup.tokens import Example, Tokenizer, spaced
 
+THRESHOLD = 0.5
+"""Probability from which on a text has a label, unless another one is asked for."""
+
 
 @dataclass(frozen=True)
 class LabelPrediction:
@@ -42,6 +46,30 @@ class LabelPrediction:
         """For people: the five most probable labels."""
         best = sorted(self.probabilities.items(), key=lambda each: -each[1])[:5]
         return [f"{probability:6.1%}  {label}" for label, probability in best]
+
+
+@dataclass(frozen=True)
+class LabelsPrediction:
+    """All labels of a text or pair; there may be none."""
+
+    labels: tuple[str, ...]
+    """Those whose probability is at least the threshold, in the order in which the model has them."""
+    probabilities: Mapping[str, float]
+    """Of every label by itself, in that order; their sum means nothing."""
+    was_cut: bool = False
+    """As of one label."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"labels": list(self.labels), "probabilities": dict(self.probabilities), "cut": self.was_cut}
+
+    def lines(self) -> list[str]:
+        """For people: the labels, most probable first; where there is none, the one that comes closest."""
+        best = sorted(self.probabilities.items(), key=lambda each: -each[1])
+        if not self.labels:
+            name, probability = best[0]
+            return [f"(no label; {name} has {probability:.1%})"]
+        return [f"{probability:6.1%}  {label}" for label, probability in best if label in self.labels]
 
 
 @dataclass(frozen=True)
@@ -106,7 +134,7 @@ class SpanPrediction:
         return [self.answer or "(no answer in the text)"]
 
 
-Prediction = LabelPrediction | NumberPrediction | WordsPrediction | SpanPrediction
+Prediction = LabelPrediction | LabelsPrediction | NumberPrediction | WordsPrediction | SpanPrediction
 
 
 @dataclass
@@ -123,6 +151,8 @@ class Answers:
 
     config: LabellerConfig
     tokenizer: Tokenizer
+    threshold: float = THRESHOLD
+    """Probability from which on a text has a label, where it may have several."""
     _whole: dict[int, Float[Tensor, " outputs"]] = field(default_factory=dict)
     _words: dict[int, dict[int, Float[Tensor, " outputs"]]] = field(default_factory=dict)
     _spans: dict[int, _Spans] = field(default_factory=dict)
@@ -166,6 +196,8 @@ class Answers:
             return NumberPrediction(float(self._whole[number][0]), number in self.cut)
         if self.config.task == "sequence":
             return self._label(number)
+        if self.config.task == "multilabel":
+            return self._labels(number)
         return (
             self._of_words(number, example.words) if self.config.task == "token" else self._span(number, example.text)
         )
@@ -174,6 +206,11 @@ class Answers:
         shares = torch.softmax(self._whole[number].double(), dim=-1)
         named = dict(zip(self.config.labels, shares.tolist()))
         return LabelPrediction(self.config.labels[int(shares.argmax())], named, number in self.cut)
+
+    def _labels(self, number: int) -> LabelsPrediction:
+        named = dict(zip(self.config.labels, torch.sigmoid(self._whole[number].double()).tolist()))
+        had = tuple(label for label, probability in named.items() if probability >= self.threshold)
+        return LabelsPrediction(had, named, number in self.cut)
 
     def _of_words(self, number: int, words: Sequence[str]) -> WordsPrediction:
         best = [self._words[number][at].max(dim=-1) for at in range(len(words))]

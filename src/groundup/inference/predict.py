@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from groundup.errors import RecipeError
-from groundup.inference.labels import Answers, Prediction
+from groundup.inference.labels import THRESHOLD, Answers, Prediction
 from groundup.models import LabelKind, Labeller
 from groundup.tokens import Example, Tokenizer, Window, cut_words, encode_example
 
@@ -21,15 +21,19 @@ BATCH_TOKENS = 4096
 
 
 @torch.inference_mode()
-def predict(model: Labeller, tokenizer: Tokenizer, examples: Sequence[Example]) -> list[Prediction]:
+def predict(
+    model: Labeller, tokenizer: Tokenizer, examples: Sequence[Example], threshold: float | None = None
+) -> list[Prediction]:
     """A prediction for each example, whose labels are not looked at.
 
+    `threshold`: probability from which on a text has a label, where it may have several (0.5).
     Raises RecipeError for an example that lacks what the task needs: a question, words, a model that knows pairs.
     """
     config = model.config
+    check_threshold(config.task, threshold)
     for example in examples:
         _check(model, example)
-    answers = Answers(config, tokenizer)
+    answers = Answers(config, tokenizer, THRESHOLD if threshold is None else threshold)
     windows: list[tuple[int, Window]] = []
     for number, example in enumerate(examples):
         found = encode_example(example, config.task, None, tokenizer, config.context_length)
@@ -57,6 +61,16 @@ def asked(task: LabelKind, text: str | Sequence[str], pair: str | None = None, n
         return Example(name, text, pair)
     words = cut_words(text) if isinstance(text, str) else tuple(text)
     return Example(name, " ".join(words), pair, words=words)
+
+
+def check_threshold(task: LabelKind, threshold: float | None) -> None:
+    """Raise RecipeError for a threshold that is no probability, or of a task that has none."""
+    if threshold is None:
+        return
+    if task != "multilabel":
+        raise RecipeError("threshold is for models of several labels of a text (multilabel); leave it out here")
+    if not 0 < threshold < 1:
+        raise RecipeError(f"threshold {threshold}: give a probability between 0 and 1, such as 0.5")
 
 
 def _check(model: Labeller, example: Example) -> None:

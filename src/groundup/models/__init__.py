@@ -10,7 +10,7 @@ from groundup.models.context import RowContext
 from groundup.models.decoder import Decoder
 from groundup.models.decoder_config import DecoderConfig
 from groundup.models.encoder import Encoder, EncoderConfig
-from groundup.models.encoder_heads import LabelKind, numbers_as_targets
+from groundup.models.encoder_heads import NAMING, SET_BITS, LabelKind, numbers_as_targets
 from groundup.models.huggingface import (
     check_shapes,
     from_huggingface,
@@ -43,6 +43,8 @@ __all__ = [
     "IGNORE",
     "LAYOUTS",
     "LSTM",
+    "NAMING",
+    "SET_BITS",
     "Anatomy",
     "CausalNetwork",
     "ConfigValues",

@@ -1,7 +1,8 @@
 """Heads of encoders: hidden states and targets -> the loss sum of every row.
 
     MaskedHead    hidden of the masked positions -> dense, GELU, norm -> scores of all tokens (the embedding table)
-    LabelHead     hidden of every position [-> pooler] -> scores of a few labels, a number, or start and end of a span
+    LabelHead     hidden of every position [-> pooler] -> scores of a few labels (of one or of several at a time), a
+                  number, or start and end of a span
 
 Targets stand at the position they belong to: that of a masked token, the [CLS] of a text, the first token of a word; so
 several texts in one row (packed) need nothing of their own. Invariant: losses are float32 sums of a row, 0 for what has
@@ -22,11 +23,16 @@ from groundup.models.layers import LayerNorm, Linear
 from groundup.models.losses import IGNORE, LossConfig, WeightedLossConfig, cross_entropy
 from groundup.models.noise import HEAD, dropout
 
-LabelKind = Literal["sequence", "token", "number", "span"]
-"""What a label head says: a label of each text, a label of each word, a number of each text, a span of each text."""
+LabelKind = Literal["sequence", "multilabel", "token", "number", "span"]
+"""What a label head says: a label of each text, any number of labels of each text, a label of each word, a number of
+each text, a span of each text."""
 
-POOLED: tuple[LabelKind, ...] = ("sequence", "number")
+POOLED: tuple[LabelKind, ...] = ("sequence", "multilabel", "number")
 """What is said of a whole text, at its [CLS], by BERT's pooler."""
+NAMING: tuple[LabelKind, ...] = ("sequence", "multilabel", "token")
+"""What is said by labels, which have names."""
+SET_BITS = 31
+"""Labels that one target says of a set of labels, a bit each; more labels have more targets."""
 
 
 def first_targets(
@@ -107,6 +113,36 @@ def label_losses(
         weights = torch.tensor(loss.class_weights, dtype=torch.float32, device=scores.device)
     losses = cross_entropy(scores.flatten(0, 1), targets.flatten(), loss, weights)
     return losses.view(targets.shape).sum(1), (targets != IGNORE).sum(1)
+
+
+def multilabel_losses(
+    scores: Float[Tensor, "rows time labels"], targets: Int[Tensor, "rows *sets time"], loss: LossConfig
+) -> tuple[Float[Tensor, " rows *sets"], Int[Tensor, " rows *sets"]]:
+    """Binary cross-entropy of every label, a mean over the labels, at the positions that have a target.
+
+    Targets are sets of labels: bit i of target k says whether the text has label `SET_BITS` k + i. Where there are
+    several [rows, sets, time], each has a sum and a count of its own; the sums are parts of the mean over all labels.
+    Weights of classes count a label where a text has it (`pos_weight` of torch), smoothing draws both answers to 1/2.
+    """
+    one = targets.ndim == 2
+    sets = targets[:, None] if one else targets
+    bits = torch.arange(SET_BITS, device=targets.device)
+    wanted = (
+        ((sets.clamp(min=0)[..., None] >> bits) & 1).permute(0, 2, 1, 3).flatten(2)[..., : scores.shape[-1]].float()
+    )
+    smooth = loss.label_smoothing
+    weights = None
+    if isinstance(loss, WeightedLossConfig):
+        weights = torch.tensor(loss.class_weights, dtype=torch.float32, device=scores.device)
+    each = F.binary_cross_entropy_with_logits(
+        scores, wanted * (1 - smooth) + smooth / 2, reduction="none", pos_weight=weights
+    )
+    padded = F.pad(each, (0, sets.shape[1] * SET_BITS - scores.shape[-1]))
+    of_sets = padded.view(*each.shape[:2], sets.shape[1], SET_BITS).sum(-1) / scores.shape[-1]
+    valid = sets != IGNORE
+    sums, counts = (of_sets.transpose(1, 2) * valid).sum(2), valid.sum(2)
+    # Sums over the one set: FSDP wants no views.
+    return (sums.sum(1), counts.sum(1)) if one else (sums, counts)
 
 
 def number_losses(

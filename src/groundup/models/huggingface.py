@@ -120,7 +120,8 @@ def from_huggingface(
     """
     layout = layout or layout_of(config)
     check_shapes(config, vocab_size, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, layout)
-    full, parts, shapes = full_names(layout, config, tensors), layout.parts(config), _shapes(config, vocab_size)
+    full, shapes = full_names(layout, config, tensors), _shapes(config, vocab_size)
+    parts = layout.parts_of(config, set(full.values()))
     named = {full[name]: tensor for name, tensor in tensors.items()}
     return {
         ours: gathered(ours, [dict(parts[name].split(named[name], shapes))[ours] for name in theirs], shapes)
@@ -130,8 +131,9 @@ def from_huggingface(
 
 def check_shapes(config: NetworkConfig, vocab_size: int, found: Mapping[str, tuple[int, ...]], layout: Layout) -> None:
     """Raise ModelFileError unless a file with tensors of these shapes is the model that `config` describes."""
-    expected = huggingface_shapes(config, vocab_size, layout)
     full = full_names(layout, config, found)
+    held = layout.parts_of(config, set(full.values()))
+    expected = {name: shape for name, shape in huggingface_shapes(config, vocab_size, layout).items() if name in held}
     named = {full[name]: (name, shape) for name, shape in found.items()}
     spare = {*layout.copies(config), *layout.spare(config)}
     extra = {name for name in named.keys() - expected.keys() - spare if not name.endswith(layout.buffers or ("\0",))}

@@ -1,6 +1,6 @@
 """An encoder's body under a head for a task: labels of texts or words, numbers, or spans.
 
-    tokens -> body -> [CLS] of each text -> pooler -> scores          (sequence, number)
+    tokens -> body -> [CLS] of each text -> pooler -> scores          (sequence, multilabel, number)
                    -> every position     -> scores                    (token, span)
 
 Invariant: the body is that of `Encoder`, parameter by parameter, so pretrained weights are taken over by name.
@@ -19,12 +19,14 @@ from torch import Tensor
 from groundup.models.context import RowContext
 from groundup.models.encoder import Answer, EncoderBody, EncoderConfig
 from groundup.models.encoder_heads import (
+    NAMING,
     POOLED,
     LabelHead,
     LabelKind,
     first_targets,
     guarded,
     label_losses,
+    multilabel_losses,
     number_losses,
     span_losses,
 )
@@ -42,7 +44,8 @@ class LabellerConfig(EncoderConfig):
 
     kind: Literal["labeller"]  # type: ignore[assignment]
     task: LabelKind
-    """What the head says: a label of each text or pair, a label of each word, a number, or a span of a text."""
+    """What the head says: a label of each text or pair, or any number of them, a label of each word, a number, or a
+    span of a text."""
     labels: tuple[str, ...] = ()
     """Names of the labels in the order of their scores; none for numbers and spans."""
     texts_per_row: int = Field(default=0, ge=0)
@@ -52,7 +55,7 @@ class LabellerConfig(EncoderConfig):
 
     @model_validator(mode="after")
     def _named(self) -> LabellerConfig:
-        if bool(self.labels) != (self.task in ("sequence", "token")):
+        if bool(self.labels) != (self.task in NAMING):
             raise ValueError(f"a task of kind {self.task} has {'no labels' if self.labels else 'labels'}; give them so")
         if len(set(self.labels)) < len(self.labels):
             raise ValueError("two labels have the same name; name each by itself")
@@ -125,15 +128,19 @@ class Labeller(EncoderBody, of=LabellerConfig):
     ) -> Answer:
         """With targets: sums of the losses and numbers of targets of each row; else scores [rows, time, outputs].
 
-        Targets [rows, time]: labels, or numbers (`numbers_as_targets`); of spans [rows, 2, time], start and end.
+        Targets [rows, time]: labels, or numbers (`numbers_as_targets`); of spans [rows, 2, time], start and end; of
+        several labels [rows, time] or [rows, sets, time], see `multilabel_losses`.
         """
         if targets is None:
             scores: Tensor = self.label(self.hidden(tokens, segments, positions, parts, context))
             return scores
         if self.config.pooled:
-            only, chosen = first_targets(targets, self._texts(tokens.shape[1]))
-            x = guarded(self.hidden(tokens, segments, positions, parts, context, only), chosen, targets)
-            targets = chosen
+            first = targets if targets.ndim == 2 else targets[:, 0]
+            only, chosen = first_targets(first, self._texts(tokens.shape[1]))
+            x = guarded(self.hidden(tokens, segments, positions, parts, context, only), chosen, first)
+            targets = (
+                chosen if targets.ndim == 2 else torch.stack([each.gather(1, only) for each in targets.unbind(1)], 1)
+            )
         else:
             x = self.hidden(tokens, segments, positions, parts, context)
         scores = self.label(x, self.keys(context), self.config.classifier_dropout)
@@ -149,6 +156,8 @@ class Labeller(EncoderBody, of=LabellerConfig):
         """Sums of the losses and numbers of targets of each row, by the scores of some or all of its positions."""
         if self.config.task == "number":
             return number_losses(scores, targets)
+        if self.config.task == "multilabel":
+            return multilabel_losses(scores, targets, loss)
         if self.config.task == "span":
             if segments is None:
                 segments = torch.zeros(scores.shape[:2], dtype=torch.int32, device=scores.device)

@@ -55,6 +55,9 @@ class NetworkConfig(Config):
         """An uninitialised model on the current default device ("meta" before sharding)."""
         return self.network(self, vocab_size)
 
+    def require_trainable(self) -> None:
+        """Raise ModelFileError where no phase could train or measure it; asked before any work is done."""
+
     def num_parameters(self, vocab_size: int) -> int:
         """All parameters, tied ones counted once."""
         return sum(parameter.numel() for parameter in self._on_meta(vocab_size).parameters())

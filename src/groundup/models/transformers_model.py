@@ -9,7 +9,8 @@ Documents of a row are kept apart by positions that begin again at 0, which tran
 of our own; whether a class heeds one of them is tried at the first row of several documents. The class is transformers'
 own: nothing that comes with a model is run. It drops nothing in training.
 
-Invariant: parameters are float32 masters, by the class's names behind `body.`; buffers are made where the weights are.
+Invariant: parameters are float32 masters, by the class's names behind `body.`; buffers are made where the weights are,
+and what files hold beside the weights is a parameter that never learns.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -38,9 +38,12 @@ from groundup.models.transformers_library import (
     made,
     wrong_values,
 )
+from groundup.models.transformers_parts import KeyValues, Output, keep_with_the_weights, mask_of, positions_within
 
 TRIED = (5, 3)
 """Lengths of the two documents by which a class shows that it keeps them apart."""
+TRIED_LAYERS, TRIED_VOCAB_SIZE = 2, 64
+"""Of the model on which that is tried before there are texts and weights."""
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 """Largest difference between documents packed and alone, as a share of the largest number."""
 
@@ -69,6 +72,23 @@ class TransformersConfig(NetworkConfig):
         """All parameters, tied ones counted once."""
         return _num_parameters(self.model_dump_json(), vocab_size)
 
+    def require_trainable(self) -> None:
+        """Raise ModelFileError for values without a class, and for a class that cannot keep documents apart."""
+        _require_trainable(self.model_dump_json())
+
+    def shallow(self) -> TransformersConfig:
+        """The same with few layers, as far as the values say layers in the usual words."""
+        layers = self.num_layers
+        if layers <= TRIED_LAYERS:
+            return self
+        cut: dict[str, Any] = {}
+        for key, value in self.values.items():
+            if key in LAYER_KEYS:
+                cut[key] = TRIED_LAYERS
+            elif isinstance(value, list) and len(value) == layers:
+                cut[key] = value[:TRIED_LAYERS]
+        return self.model_copy(update={"values": {**self.values, **cut}})
+
 
 @functools.lru_cache(maxsize=16)
 def _num_parameters(config: str, vocab_size: int) -> int:
@@ -76,34 +96,20 @@ def _num_parameters(config: str, vocab_size: int) -> int:
     return NetworkConfig.num_parameters(TransformersConfig.model_validate_json(config), vocab_size)
 
 
-class _Output(nn.Module):
-    """Stands where the class had its output matrix, which our head or, tied, the table has."""
-
-    def __init__(self, head: LanguageModelHead, table: nn.Embedding, bias: nn.Parameter | None) -> None:
-        super().__init__()
-        self.bias = bias
-        self.passing = bias is None
-        """Give the states back as they are."""
-        self._outside = (head, table)
-
-    def forward(self, states: Tensor) -> Tensor:
-        """States -> scores, or states again."""
-        if self.passing:
-            return states
-        head, table = self._outside
-        return F.linear(states, table.weight if head.weight is None else head.weight, self.bias)
-
-
-class _KeyValues:
-    """transformers' cache, as generation asks for it."""
-
-    def __init__(self, cache: Any) -> None:
-        self.cache = cache
-        self.length = 0
-
-    def keep(self, rows: Int[Tensor, " kept"]) -> None:
-        """Drop all sequences but `rows`, in that order."""
-        self.cache.batch_select_indices(rows)
+@functools.lru_cache(maxsize=16)
+@torch.inference_mode(False)
+@torch.no_grad()
+def _require_trainable(config: str) -> None:
+    """Tried on a model of few layers and tokens with random weights, so that it takes a moment and little memory."""
+    whole = TransformersConfig.model_validate_json(config)
+    with torch.device("cpu"):
+        try:
+            model = whole.shallow().build(TRIED_VOCAB_SIZE)
+        except ModelFileError:  # of values that go with that number of layers only, or with none
+            model = whole.build(TRIED_VOCAB_SIZE)
+        assert isinstance(model, TransformersModel), "its config builds it"
+        model.initialise(seed=1)
+        model.eval().require_apart(torch.device("cpu"))
 
 
 class TransformersModel(CausalNetwork, of=TransformersConfig):
@@ -127,8 +133,9 @@ class TransformersModel(CausalNetwork, of=TransformersConfig):
         """What the class calls its output matrix."""
         self.embedding_name = f"body.{names[table]}.weight"
         self._tables = {f"body.{name}.weight" for module, name in names.items() if isinstance(module, nn.Embedding)}
-        self.body.set_output_embeddings(_Output(self.head, table, output.bias))
+        self.body.set_output_embeddings(Output(self.head, table, output.bias))
         self.body.eval()
+        keep_with_the_weights(self.body)
         if self.state_dict().keys() != dict(self.named_parameters()).keys():
             raise self._refusal("shares weights or keeps numbers beside them")
         self.accepts = set(inspect.signature(self.body.forward).parameters)
@@ -136,8 +143,8 @@ class TransformersModel(CausalNetwork, of=TransformersConfig):
         self._keeps_apart = self._needs_mask = False
 
     @property
-    def _output(self) -> _Output:
-        found: _Output = self.body.get_output_embeddings()
+    def _output(self) -> Output:
+        found: Output = self.body.get_output_embeddings()
         return found
 
     def _refusal(self, why: str) -> ModelFileError:
@@ -255,17 +262,17 @@ class TransformersModel(CausalNetwork, of=TransformersConfig):
         return super().logits_of(states) if self._output.passing else states.float()
 
     def _run(
-        self, tokens: Tensor, segments: Tensor | None, positions: Tensor | None, cache: _KeyValues | None = None
+        self, tokens: Tensor, segments: Tensor | None, positions: Tensor | None, cache: KeyValues | None = None
     ) -> Tensor:
         """What comes out of the class: states where its output matrix is plain, else scores."""
         if segments is None:
             return self._call(tokens, positions, cache)
-        self._require_apart(tokens.device)
-        positions = _positions(segments) if positions is None else positions
-        return self._call(tokens, positions, mask=_mask(segments) if self._needs_mask else None)
+        self.require_apart(tokens.device)
+        positions = positions_within(segments) if positions is None else positions
+        return self._call(tokens, positions, mask=mask_of(segments) if self._needs_mask else None)
 
     def _call(
-        self, tokens: Tensor, positions: Tensor | None, cache: _KeyValues | None = None, mask: Tensor | None = None
+        self, tokens: Tensor, positions: Tensor | None, cache: KeyValues | None = None, mask: Tensor | None = None
     ) -> Tensor:
         inputs: dict[str, Any] = {} if positions is None else {"position_ids": positions.long()}
         if "use_cache" in self.accepts:
@@ -283,7 +290,7 @@ class TransformersModel(CausalNetwork, of=TransformersConfig):
         """Keys and values as the class keeps them; a class that keeps none computes all tokens again."""
         if "past_key_values" not in self.accepts:
             return super().new_cache(rows, max_time)
-        return _KeyValues(library().DynamicCache(config=self.body.config))
+        return KeyValues(library().DynamicCache(config=self.body.config))
 
     def prefill(self, tokens: Int[Tensor, "rows time"], cache: Any) -> Float[Tensor, "rows vocab"]:
         """Append equally long `tokens` to the cache, from `cache.length`; float32 logits of the last position."""
@@ -325,10 +332,11 @@ class TransformersModel(CausalNetwork, of=TransformersConfig):
             self._output.passing = len(states) == 1 and out is states[0]
 
     @torch.no_grad()
-    def _require_apart(self, device: torch.device) -> None:
+    def require_apart(self, device: torch.device) -> None:
         """Find out what keeps documents of a row apart, and later tokens from earlier ones. Raises ModelFileError."""
         if self._keeps_apart:
             return
+        self._prepare(device)
         windows = getattr(self.body.config, "sliding_window", None) or getattr(self.body.config, "layer_types", None)
         for self._needs_mask in (False, True):
             # A mask of our own would take the place of the class's windows.
@@ -337,15 +345,15 @@ class TransformersModel(CausalNetwork, of=TransformersConfig):
                 return
         raise ModelFileError(
             f"{type(self.body).__name__} does not keep the documents of a row apart, so it cannot be trained or "
-            "measured here; use another model"
+            "measured here; use one that does, such as llama, qwen3, gemma2 or gpt_neox"
         )
 
     def _is_apart(self, device: torch.device) -> bool:
         first, second = (torch.arange(length, device=device)[None] % self.vocab_size for length in TRIED)
         segments = torch.cat([torch.full((1, length), number, device=device) for number, length in enumerate(TRIED)], 1)
-        mask = _mask(segments) if self._needs_mask else None
+        mask = mask_of(segments) if self._needs_mask else None
         try:
-            packed = self._call(torch.cat((first, second), 1), _positions(segments), mask=mask)
+            packed = self._call(torch.cat((first, second), 1), positions_within(segments), mask=mask)
         except (RuntimeError, ValueError, TypeError, IndexError):
             return False  # it has no use for such a mask
         if isinstance(packed, FakeTensor):
@@ -363,19 +371,3 @@ class TransformersModel(CausalNetwork, of=TransformersConfig):
     def _table(self) -> Float[Tensor, "vocab hidden"]:
         table: Tensor = self.get_parameter(self.embedding_name)
         return table
-
-
-def _positions(segments: Int[Tensor, "rows time"]) -> Int[Tensor, "rows time"]:
-    """Places within the segments, from 0."""
-    places = torch.arange(segments.shape[1], device=segments.device).expand(segments.shape)
-    begins = F.pad(segments[:, 1:] != segments[:, :-1], (1, 0), value=True)
-    starts: Tensor = torch.where(begins, places, 0).cummax(dim=1).values
-    return places - starts
-
-
-def _mask(segments: Int[Tensor, "rows time"]) -> Float[Tensor, "rows 1 time time"]:
-    """Added to the scores of attention: 0 for earlier tokens of the same document, else as good as minus infinity."""
-    time = segments.shape[1]
-    earlier = torch.ones(time, time, dtype=torch.bool, device=segments.device).tril()
-    seen = (segments[:, :, None] == segments[:, None, :]) & earlier
-    return torch.where(seen, 0.0, torch.finfo(torch.bfloat16).min)[:, None]

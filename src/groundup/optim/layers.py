@@ -35,6 +35,34 @@ class LayersConfig(Config):
         """Depth of the lowest layer that learns, where the head's is `top`."""
         return 0 if self.trained_layers is None else max(1, top - self.trained_layers)
 
+    def first_step(self, depth: int, top: int) -> int:
+        """The step from which on the layers of this depth learn, where the head's is `top`."""
+        return self.unfreeze_every_steps * (top - depth)
+
+    def obstacle(self, num_layers: int, steps: int | None, *, embeddings: bool = True) -> str | None:
+        """What of it cannot be in a model of so many layers and a phase of so many steps (None: not known so far).
+
+        `embeddings`: whether the tables below the layers learn too where all layers do.
+        """
+        asked = self.trained_layers
+        if asked is not None and asked > num_layers:
+            return (
+                f"layers.trained_layers: {asked} is more than the model's {num_layers} layers; lower it, or leave it "
+                "out to train all there is"
+            )
+        top = num_layers + 1
+        if steps is None or asked == 0:
+            return None
+        lowest = max(self.lowest(top), 0 if embeddings else 1)
+        last = self.first_step(lowest, top)
+        if last < steps:
+            return None
+        what = "the embeddings" if lowest == 0 else f"layer {lowest}"
+        return (
+            f"layers.unfreeze_every_steps: {self.unfreeze_every_steps} lets {what} learn from step {last} on, and the "
+            f"phase has {steps}; give at most {(steps - 1) // (top - lowest)}, or fewer trained_layers"
+        )
+
 
 def by_layer(optimizer: Optimizer, depths: Mapping[str, int], config: LayersConfig) -> None:
     """Split the groups of a fresh optimizer by layer, each with its rate and its `first_step`."""
@@ -52,7 +80,7 @@ def by_layer(optimizer: Optimizer, depths: Mapping[str, int], config: LayersConf
                         "names": [group["names"][i] for i in chosen],
                         "lr": _as(group["lr"], rate),
                         "base_learning_rate": rate,
-                        "first_step": config.unfreeze_every_steps * (top - depth),
+                        "first_step": config.first_step(depth, top),
                     }
                 )
         part.param_groups[:] = groups

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from groundup import config, evaluate
+from groundup.log import logger
 from groundup.models import Network, NetworkConfig, TuneConfig
 from groundup.optim import LayersConfig
 from groundup.parallel import alone
@@ -83,6 +84,7 @@ def run_phase(
     )
     if callable(start) and not checkpoint.are_there(work / CHECKPOINTS):
         start(state)
+    _say_what_never_learns(name, state, training.total_steps())
     del start  # whole weights, which are in the state now
     phase = Phase(
         name=name,
@@ -104,6 +106,17 @@ def run_phase(
         "epochs": {source: round(value, 3) for source, value in mixture.epochs(summary["steps"]).items()},
         "computed_by": way_to_compute(execution, model, training, vocab_size, device),
     }
+
+
+def _say_what_never_learns(name: str, state: TrainState, steps: int) -> None:
+    """Layers whose turn does not come in the phase: recipes with a budget in epochs are judged here only."""
+    late = [group for group in state.optimizer.param_groups if group.get("first_step", 0) >= steps]
+    if late:
+        last, first = max(group["first_step"] for group in late), late[0]["names"][0]
+        logger.warning(
+            f"{name}: {first} and others never learn: with layers.unfreeze_every_steps their turn comes up to step "
+            f"{last}, the phase has {steps}"
+        )
 
 
 def _validation(context: Context, tokenizer: Tokenizer, training: TrainingConfig) -> Validate:

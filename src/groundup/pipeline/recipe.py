@@ -15,7 +15,7 @@ from groundup.corpus import CorpusConfig, EngineName
 from groundup.errors import RecipeError
 from groundup.evaluate import EvaluateConfig
 from groundup.export import ExportConfig
-from groundup.models import DecoderConfig, EncoderConfig, ModelConfig, TuneConfig, build_model, induction
+from groundup.models import DecoderConfig, EncoderConfig, FullTuning, ModelConfig, TuneConfig, build_model, induction
 from groundup.optim import LayersConfig, require_transfer
 from groundup.pipeline.instruct_config import InstructConfig
 from groundup.pipeline.preferences_config import PreferencesConfig
@@ -97,6 +97,7 @@ class Recipe(Config):
                 raise ValueError("task.labels: two have the same name; give each its own")
             _check_pairs(self.task, self.model.num_parts)
         _check_preferences(self)
+        _check_layers(self)
         check_split_rows(self.runtime.parallel.context, self.model, judges=self.preferences is not None)
         _check_training(self)
         return self
@@ -162,6 +163,22 @@ def _check_preferences(recipe: Recipe) -> None:
         raise ValueError("preferences do not go with stages; use runtime.parallel.pipeline=1")
     if preferences.instruct_fraction and recipe.instruct is None:
         raise ValueError("preferences.instruct_fraction trains on instruct.sources; add an 'instruct:' section")
+
+
+def _check_layers(recipe: Recipe) -> None:
+    """Layers that are to learn are there, and their turn comes within the phase."""
+    for where, phase in (("instruct", recipe.instruct), ("preferences", recipe.preferences), ("task", recipe.task)):
+        if phase is None or phase.layers is None:
+            continue
+        layers, model = phase.layers, recipe.model
+        num_layers = getattr(model, "num_layers", 0)
+        if num_layers < 1:
+            continue  # of a class of transformers that does not say it in the usual words
+        whole = isinstance(getattr(phase, "tune", FULL), FullTuning)
+        # A budget in epochs is known when the data are.
+        steps = phase.total_steps() if phase.tokens else None
+        if obstacle := layers.obstacle(num_layers, steps, embeddings=whole):
+            raise ValueError(f"{where}.{obstacle}")
 
 
 def _check_pairs(task: TaskConfig, num_parts: int) -> None:

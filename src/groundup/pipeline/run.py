@@ -132,6 +132,7 @@ def _require(recipe: Recipe, until: str, ranks: Ranks | None) -> None:
     _require_sources(recipe)
     tokens.require_tokenizer(recipe.tokenizer)
     require_start(recipe.pretrain.from_, recipe.tokenizer.path)
+    recipe.model.require_trainable()
     require_tune(recipe)
     require_tasks(recipe)
     if until == VERBS["export"] and isinstance(recipe.model, DecoderConfig):

@@ -17,7 +17,7 @@ import torch
 from groundup import config, evaluate, export, stage, tokens
 from groundup.errors import DataError
 from groundup.log import logger
-from groundup.models import EncoderConfig, Labeller, LabellerConfig, WeightedLossConfig
+from groundup.models import NAMING, EncoderConfig, Labeller, LabellerConfig, WeightedLossConfig
 from groundup.parallel.compile import uncompiled
 from groundup.pipeline.context import Context
 from groundup.pipeline.mixtures import rows_per_step
@@ -63,7 +63,7 @@ def build_examples(context: Context, work: Path) -> Mapping[str, Any]:
             report.setdefault(split, {})[source.name] = {"records": reading.account()}
     labels = list(task.labels)
     counts: dict[str, int] = {}
-    if task.kind in ("sequence", "token"):
+    if task.kind in NAMING:
         counted = tokens.labels_of((each for group in found[TRAIN].values() for each in group), task.kind)
         labels = labels or list(counted)
         counts = {label: counted[label] for label in labels}
@@ -107,11 +107,17 @@ def labeller_config(context: Context) -> LabellerConfig:
     return LabellerConfig.on(body, _task(context).kind, found["labels"], texts, answer_tokens)
 
 
-def class_weights(asked: Literal["balanced"] | dict[str, float], counts: Mapping[str, int]) -> tuple[float, ...]:
+def class_weights(
+    asked: Literal["balanced"] | dict[str, float], counts: Mapping[str, int], texts: int | None = None
+) -> tuple[float, ...]:
     """A weight of each label, in their order; `balanced`: one over its share, so that they are 1 on average.
 
-    Raises DataError for a weight of a label that there is not, or a label without one.
+    `texts`: how many there are, where each may have several labels; a label weighs then what it counts where a text has
+    it, and `balanced` makes that as much as where none has. Raises DataError for a weight of a label that there is not,
+    or a label without one.
     """
+    if asked == "balanced" and texts is not None:
+        return tuple((texts - count) / count if 0 < count < texts else 1.0 for count in counts.values())
     if asked == "balanced":
         total, present = sum(counts.values()), sum(count > 0 for count in counts.values())
         return tuple(total / (present * count) if count else 0.0 for count in counts.values())
@@ -127,7 +133,9 @@ def _training(context: Context) -> TaskConfig:
     task = _task(context)
     if task.class_weights is None:
         return task
-    weights = class_weights(task.class_weights, context.done["examples"].summary["label_counts"])
+    found = context.done["examples"].summary
+    texts = sum(each["examples"] for each in found[TRAIN].values()) if task.kind == "multilabel" else None
+    weights = class_weights(task.class_weights, found["label_counts"], texts)
     return task.model_copy(update={"loss": WeightedLossConfig(**task.loss.model_dump(), class_weights=weights)})
 
 
@@ -139,7 +147,8 @@ def build_task(context: Context, work: Path) -> Mapping[str, Any]:
     sources = [MixtureSource(each, each.num_rows / total) for each in rows.values()]
     mixture = Mixture(sources, rows_per_step(task, recipe), recipe.seed)
     names = tuple(mixture.names)
-    objectives = Objectives(names, (0,) * len(names), ("task",), (1.0,), tokens.heads_of(task.kind))
+    model = labeller_config(context)
+    objectives = Objectives(names, (0,) * len(names), ("task",), (1.0,), tokens.heads_of(task.kind, len(model.labels)))
     pretrained = trained_weights(context, "pretrain")
 
     def start(state: TrainState) -> None:
@@ -152,7 +161,7 @@ def build_task(context: Context, work: Path) -> Mapping[str, Any]:
             found = [_measured(context, model, each, recipe.runtime.validation_rows) for each in heldout.values()]
         return {name: metric.value for name, metric in found[0].metrics.items()} if found else {}
 
-    heldout, training, model = packed(context, HELDOUT), _training(context), labeller_config(context)
+    heldout, training = packed(context, HELDOUT), _training(context)
     return run_phase(context, work, "task", training, (mixture, objectives), start, validate, model, task.layers)
 
 

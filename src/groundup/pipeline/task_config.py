@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from groundup.models import NAMING
 from groundup.optim import LayersConfig
 from groundup.tokens import TaskKind, TaskSourceConfig, label_of
 from groundup.train.settings import TrainingConfig
@@ -24,7 +25,8 @@ class TaskConfig(TrainingConfig):
     """A task for a pretrained encoder: labels of texts, pairs or words, numbers, or spans that answer questions."""
 
     kind: TaskKind
-    """`sequence`: a label of each text or pair; `token`: of each word; `number`: a number; `span`: where the answer is.
+    """`sequence`: a label of each text or pair; `multilabel`: any number of labels; `token`: a label of each word;
+    `number`: a number; `span`: where the answer is.
     """
     sources: tuple[TaskSourceConfig, ...] = Field(min_length=1)
     """Labelled records to train on."""
@@ -34,7 +36,8 @@ class TaskConfig(TrainingConfig):
     """Names of the labels in the order of their numbers, which records may have instead (0 is the first); empty: those
     that occur, sorted."""
     class_weights: Literal["balanced"] | dict[str, float] | None = None
-    """What a label's loss counts: `balanced` (the rarer the more, 1 on average) or a weight of each label."""
+    """What a label's loss counts: `balanced` (the rarer the more, 1 on average) or a weight of each label; of several
+    labels at a time, what it counts where a text has it (`balanced`: texts without it over texts with it)."""
     layers: LayersConfig = LayersConfig()
     """Which layers of the body learn, from when on and how fast."""
 
@@ -47,8 +50,10 @@ class TaskConfig(TrainingConfig):
 
     @model_validator(mode="after")
     def _of_labels_only(self) -> TaskConfig:
-        if self.kind in ("sequence", "token"):
-            if len(self.labels) == 1:
+        if self.kind in NAMING:
+            if self.kind == "multilabel" and self.loss.z_loss:
+                raise ValueError("loss.z_loss: several labels at a time have no softmax that it is about; leave it out")
+            if len(self.labels) == 1 and self.kind != "multilabel":
                 raise ValueError("labels: one label cannot be told from others; give two or more, or leave them out")
             weights = self.class_weights if isinstance(self.class_weights, dict) else {}
             if any(not 0 <= weight < math.inf for weight in weights.values()):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from groundup.tokens.record_reading import Refused
@@ -40,14 +40,15 @@ _BESIDE_TOOLS = frozenset({"tool_calls", "tool_call_id", "name"})
 _UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
 """Categories of Unicode of which nothing is to be seen."""
 TOOLS_REFUSED = "tool turns (set tools: keep to train on them)"
+UNKNOWN_ROLE, ROLES_REMEDY = "unknown role", " (say whose it is by roles: {NAME: user})"
 
 
 @dataclass(frozen=True)
 class Rules:
     """How a source's records are to be read."""
 
-    roles: Mapping[str, str] = field(default_factory=dict)
-    """Names of speakers beside the usual ones, and the role that each is."""
+    roles: Mapping[str, str] | None = None
+    """Names of speakers beside the usual ones, and the role that each is; None: the recipe has no place for them."""
     keep_tools: bool = False
     """Whether turns of tools are kept."""
 
@@ -89,9 +90,9 @@ def _turn(message: Any, rules: Rules) -> Turn:
         raise Refused("message is not an object", message)
     who, what = ("from", "value") if "from" in message else ("role", "content")
     speaker = message.get(who)
-    role = {**SPEAKERS[who], **rules.roles}.get(speaker) if isinstance(speaker, str) else None
+    role = {**SPEAKERS[who], **(rules.roles or {})}.get(speaker) if isinstance(speaker, str) else None
     if role is None:
-        raise Refused("unknown role", speaker)
+        raise Refused(UNKNOWN_ROLE if rules.roles is None else UNKNOWN_ROLE + ROLES_REMEDY, speaker)
     calls = message.get("tool_calls") or None
     if (role == TOOL or calls or speaker in _CALLERS) and not rules.keep_tools:
         raise Refused(TOOLS_REFUSED, speaker)

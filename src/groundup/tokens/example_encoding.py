@@ -1,6 +1,7 @@
 """An example -> the tokens that a model reads, one window or several, and where its answers stand in them.
 
     sequence, number   [CLS] text [SEP]  or  [CLS] text [SEP] pair [SEP]        label, number: at [CLS]
+    multilabel         the same                                                 set of labels, as bits: at [CLS]
     span               [CLS] question [SEP] part of the text [SEP]              start and end: places, at [CLS]
     token              [CLS] w1 w1' w2 ... [SEP]                                label of a word: at its first token
 
@@ -24,6 +25,8 @@ from groundup.tokens.word_starts import without_spaces
 
 WINDOW_OVERLAP = 0.5
 """Share of a window's text that the next one shows again, so that an answer at a border is whole in one of them."""
+SET_BITS = 31
+"""Labels that one target says of a set of labels, a bit each: what is stored has 32 bits, and a sign."""
 _WIDE_MARKS = ((0x3000, 0x303F), (0xFF00, 0xFF65))
 """Punctuation of East Asia, which has no spaces around it."""
 
@@ -70,10 +73,26 @@ def _whole(
         tokens += [*second, ids.sep]
         parts += [1] * (len(second) + 1)
     if kind == "number":
-        target = int(np.float32(example.number).view(np.int32))
+        targets = [int(np.float32(example.number).view(np.int32))]
+    elif kind == "multilabel":
+        targets = _label_sets(example, numbers)
     else:
-        target = _number_of(example.label, numbers, example)
-    return Window(tokens, parts, [{0: target}], was_cut=was_cut)
+        targets = [_number_of(example.label, numbers, example)]
+    return Window(tokens, parts, [{0: target} for target in targets], was_cut=was_cut)
+
+
+def _label_sets(example: Example, numbers: Mapping[str, int] | None) -> list[int]:
+    """The labels of a text as bits, `SET_BITS` in each number (`models.encoder_heads.multilabel_losses` reads them)."""
+    found = [0] * sets_of(len(numbers or ()))
+    for label in example.labels:
+        which, bit = divmod(_number_of(label, numbers, example), SET_BITS)
+        found[which] |= 1 << bit
+    return found
+
+
+def sets_of(num_labels: int) -> int:
+    """Targets that a set of so many labels needs."""
+    return max(1, -(-num_labels // SET_BITS))
 
 
 def _fitted(first: list[int], second: list[int], room: int) -> tuple[list[int], list[int]]:

@@ -21,7 +21,7 @@ from groundup.errors import DataError
 from groundup.stage import write_json
 from groundup.tokens.arrays import StoredArrays, write_array
 from groundup.tokens.conversation_rows import best_fit_decreasing
-from groundup.tokens.example_encoding import Window, encode_example
+from groundup.tokens.example_encoding import SET_BITS, Window, encode_example, sets_of
 from groundup.tokens.example_values import is_whole
 from groundup.tokens.examples import Example, TaskKind
 from groundup.tokens.packing import IGNORE, Row, segments_and_positions
@@ -43,9 +43,18 @@ class Place(NamedTuple):
 
 
 def labels_of(examples: Iterable[Example], kind: TaskKind) -> Counter[str]:
-    """The labels that occur and how often, sorted (whole numbers by size). Raises DataError for fewer than two."""
-    found = Counter(label for each in examples for label in ((each.label,) if kind == "sequence" else each.labels))
-    if len(found) < 2:
+    """The labels that occur and how often, sorted (whole numbers by size).
+
+    Raises DataError when nothing is to be told apart: one label only, or the same labels everywhere.
+    """
+    said = [(each.label,) if kind == "sequence" else each.labels for each in examples]
+    found = Counter(label for labels in said for label in labels)
+    if kind == "multilabel":
+        if len(set(map(frozenset, said))) < 2:
+            raise DataError(
+                f"all texts have the same labels ({', '.join(found) or 'none'}), so nothing is to be told apart"
+            )
+    elif len(found) < 2:
         raise DataError(
             f"only one label ({', '.join(found) or 'none'}) occurs, so nothing is to be told apart; add data"
         )
@@ -54,8 +63,10 @@ def labels_of(examples: Iterable[Example], kind: TaskKind) -> Counter[str]:
     return Counter({label: found[label] for label in ordered})
 
 
-def heads_of(kind: TaskKind) -> tuple[str, ...]:
-    """Names of the losses of a task, of which the first needs none."""
+def heads_of(kind: TaskKind, num_labels: int = 0) -> tuple[str, ...]:
+    """Names of the losses of a task, of which the first needs none; of many labels at a time those of each part."""
+    if kind == "multilabel":
+        return ("", *(f"labels_from_{part * SET_BITS}" for part in range(1, sets_of(num_labels))))
     return ("", "end") if kind == "span" else ("",)
 
 
@@ -77,7 +88,7 @@ def write_examples(
     encoded = [encode_example(each, kind, numbers, tokenizer, context_length) for each in examples]
     windows = [(number, window) for number, group in enumerate(encoded) for window in group]
     rows = best_fit_decreasing([len(window.tokens) for _, window in windows], context_length)
-    heads = len(heads_of(kind))
+    heads = len(heads_of(kind, len(labels)))
     block = np.zeros((len(rows), FIRST_TARGETS + heads + 2, context_length), dtype="<i4")
     block[:, TOKENS] = tokenizer.need_encoder_ids().pad
     block[:, FIRST_TARGETS:NUMBERS] = IGNORE
@@ -131,6 +142,7 @@ def _kept(example: Example, kind: TaskKind) -> dict[str, Any]:
     """What evaluation asks of an example."""
     said: dict[str, Any] = {
         "sequence": example.label,
+        "multilabel": list(example.labels),
         "number": example.number,
         "token": list(example.labels),
         "span": [answer for answer, _ in example.answers],

@@ -2,6 +2,7 @@
 
     "pos", 1, 1.0, true    label    "pos", "1", "1", "true"
     ["a", "b"], "a b", '["a", "b"]'    words    ("a", "b")         a table's cell may hold a list, as JSON or Python
+    ["a", 7], "a|7", "['a', 7]", ""    labels of a text    ("a", "7"), ...    [0.0, 1.0], [false, true] of named ones
 
 Invariant: what is accepted can be encoded as UTF-8.
 """
@@ -13,7 +14,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -72,6 +73,43 @@ def is_whole(label: str) -> bool:
     return label.removeprefix("-").isdecimal()
 
 
+def labels_of_text(value: Any, names: Sequence[str] = ()) -> tuple[str, ...]:
+    """All labels of a text: a list of them, or one written out in a table's cell; or a 0 or 1 for each of `names`.
+
+    A cell that is one of the names, or has none of | ; , in it, is one label; an empty one is none. Raises Refused.
+    """
+    value = _decoded(value)
+    if isinstance(value, str):
+        value = _cut_labels(value.strip(), names)
+    elif type(value) is int:
+        value = [value]
+    if not isinstance(value, list):
+        raise Refused("no label" if value is None else f"labels are a {type(value).__name__}, no list")
+    if not value or not all(isinstance(each, float | bool) for each in value):
+        return tuple(label_of(each) for each in value)
+    if any(each not in (0, 1) for each in value):
+        raise Refused("labels are numbers with decimals")
+    if len(value) != len(names):
+        raise Refused(f"a 0 or 1 for each of {len(value)} labels: name so many in task.labels")
+    return tuple(name for name, is_one in zip(names, value) if is_one)
+
+
+def _cut_labels(text: str, names: Sequence[str]) -> list[Any]:
+    """The labels in a table's cell."""
+    if text in names or not text:
+        return [text] if text else []
+    if text.startswith("["):
+        found = _written_list(text)
+        if found is None:
+            raise Refused("labels are a list that is neither JSON nor Python")
+        return found
+    mark = next((mark for mark in "|;," if mark in text), None)
+    if mark is not None:
+        return [each.strip() for each in text.split(mark)]
+    words = text.split()
+    return words if all(map(is_whole, words)) else [text]
+
+
 def number_of(value: Any) -> float:
     """A finite number, or a text that is one."""
     try:
@@ -96,18 +134,22 @@ def words_of(value: Any, what: str) -> tuple[str, ...]:
 
 
 def _listed(text: str) -> list[Any]:
-    """The items of a list as JSON, Python or NumPy write it (which puts no commas); of another text its words."""
-    plain = text.strip()
-    if plain.startswith("[") and plain.endswith("]"):
-        try:
-            found = json.loads(plain)
-        except (ValueError, RecursionError):
-            found = None
-        if isinstance(found, list):
-            return found
-        if _LIST.fullmatch(plain):
-            return [_literal(item[0]) for item in _ITEM.finditer(plain)]
-    return text.split()
+    """The items of a list that is written out; of another text its words."""
+    found = _written_list(text.strip())
+    return text.split() if found is None else found
+
+
+def _written_list(text: str) -> list[Any] | None:
+    """The items of a list as JSON, Python or NumPy write it (which puts no commas); None: the text is none."""
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, list):
+        return found
+    return [_literal(item[0]) for item in _ITEM.finditer(text)] if _LIST.fullmatch(text) else None
 
 
 def _literal(text: str) -> Any:

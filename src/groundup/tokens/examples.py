@@ -1,6 +1,7 @@
 """Files of labelled records -> Example, each record accepted or rejected with a reason.
 
     sequence   {text, [pair], label}          a label of a text or of a pair of texts
+    multilabel {text, [pair], label: [...]}   all labels that it has, none at all too
     number     {text, [pair], label: 4.2}     a number of the same
     token      {text: [words], label: [...]}  a label of each word (in CSV: words and labels with spaces between them)
     span       {pair: question, text, label: {text: [...], answer_start: [...]}}    where in the text the answer stands
@@ -25,11 +26,19 @@ from groundup.corpus.reading.readers import SourceConfig
 from groundup.corpus.reading.records import Row
 from groundup.stage import hash_file
 from groundup.tokens.conversation_fields import value_of
-from groundup.tokens.example_values import answers_of, is_whole, label_of, number_of, text_of, words_of
+from groundup.tokens.example_values import (
+    answers_of,
+    is_whole,
+    label_of,
+    labels_of_text,
+    number_of,
+    text_of,
+    words_of,
+)
 from groundup.tokens.record_reading import RecordReading, Refused
 
-TaskKind = Literal["sequence", "token", "number", "span"]
-"""What is said of a text: a label, a label of each word, a number, or a span of it."""
+TaskKind = Literal["sequence", "multilabel", "token", "number", "span"]
+"""What is said of a text: a label, any number of labels, a label of each word, a number, or a span of it."""
 _DIGITS = 9
 """Of the number of a label, at most."""
 
@@ -46,7 +55,8 @@ class TaskSourceConfig(Config):
     pair_field: str = ""
     """Field of the second text of a pair; of spans the field of the question."""
     label_field: str = "label"
-    """Field of the label, the number, the list of labels, or of spans the answers."""
+    """Field of the label, the number, the list of labels (in a table's cell with |, ; or , between), or of spans the
+    answers."""
 
     @field_validator("text_field", "pair_field", "label_field")
     @classmethod
@@ -72,9 +82,11 @@ class Example:
     text: str
     pair: str | None = None
     label: str = ""
+    """The one label of the text."""
     number: float = 0.0
     words: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    """A label of each word, or all labels of the text."""
     answers: tuple[tuple[str, int], ...] = ()
     """Right answers, each with the character of `text` at which it starts; none: the text has no answer."""
 
@@ -87,6 +99,7 @@ class ExampleReading(RecordReading[Example]):
     def __init__(self, config: TaskSourceConfig, kind: TaskKind, base: Path, labels: Sequence[str] = ()) -> None:
         """`labels`: names that the recipe gives, in order; records may then have their numbers instead."""
         self.config, self.kind = config, kind
+        self._asked = tuple(labels)
         self._names = () if any(map(is_whole, labels)) else tuple(labels)
         super().__init__(config.name, self._as_source(), find_files(config.path, base))
 
@@ -122,11 +135,20 @@ class ExampleReading(RecordReading[Example]):
             return Example(where, text, pair)
         if self.kind == "sequence":
             return Example(where, text, pair, label=self._named(label_of(label)))
+        if self.kind == "multilabel":
+            return Example(where, text, pair, labels=self._all_named(labels_of_text(label, self._asked)))
         if self.kind == "number":
             return Example(where, text, pair, number=number_of(label))
         if pair is None:
             raise Refused("no question: set pair_field")
         return Example(where, text, pair, answers=answers_of(label, text))
+
+    def _all_named(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """All labels of a text by name, each once. Raises Refused."""
+        names = tuple(map(self._named, labels))
+        if len(set(names)) < len(names):
+            raise Refused("a label twice (one 0 or 1 for each label: write them as 0.0 and 1.0)")
+        return names
 
     def _named(self, label: str) -> str:
         """The name of a label that is given by its number."""

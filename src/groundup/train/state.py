@@ -187,7 +187,11 @@ def _learning(model: Network, layers: LayersConfig | None, low_rank: LowRankConf
     if layers is None:
         return {}
     depths = {name: model.depth(name) for name, _ in model.named_parameters()}
-    lowest = layers.lowest(max(depths.values()))
+    top = max(depths.values())
+    if obstacle := layers.obstacle(top - 1, None):
+        raise RecipeError(obstacle)
+    lowest = layers.lowest(top)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(parameter.requires_grad if low_rank else depths[name] >= lowest)
+        learns = low_rank is not None or depths[name] >= lowest
+        parameter.requires_grad_(parameter.requires_grad and learns)
     return depths

@@ -165,11 +165,6 @@ def _body_parts(config: EncoderConfig) -> dict[str, Part]:
     return {bert_name(name): Part((name,)) for name in (*body_names(config), *pooler)}
 
 
-def _body_parameters(config: EncoderConfig, vocab_size: int) -> int:
-    pooler = config.hidden_size * (config.hidden_size + 1) if config.next_sentence else 0
-    return config.body_parameters(vocab_size) + pooler
-
-
 BERT_BODY = replace(
     BERT,
     architectures=(BODY,),
@@ -178,6 +173,8 @@ BERT_BODY = replace(
     heads=(),
     copies=lambda config: {},
     spare=lambda config: () if config.next_sentence else {bert_name(name) for name in _POOLER},
-    parameters=_body_parameters,
+    optional=lambda config: {bert_name(name) for name in _POOLER},
+    parameters=EncoderConfig.body_parameters,
 )
-"""What is below the heads, with the pooler that stands before that for pairs: something to start from."""
+"""What is below the heads, with the pooler that stands before that for pairs, or without (`add_pooling_layer=False`):
+something to start from."""

@@ -1,7 +1,7 @@
 """BERT under a head for a task: labels of texts or words, a number, a span.
 
-    sequence, number   BertForSequenceClassification       token   BertForTokenClassification
-    span               BertForQuestionAnswering
+    sequence, multilabel, number   BertForSequenceClassification       token   BertForTokenClassification
+    span                           BertForQuestionAnswering
 
 Invariant: those classes of transformers give the same scores; the names of the labels are kept.
 """
@@ -13,12 +13,16 @@ from dataclasses import replace
 from typing import Any
 
 from groundup.errors import ModelFileError
-from groundup.models.encoder_heads import LabelKind
+from groundup.models.encoder_heads import NAMING, LabelKind
 from groundup.models.labeller import LONGEST_ANSWER_TOKENS, LabellerConfig
 from groundup.models.layouts.bert import BERT, bert_name, body_names
 from groundup.models.layouts.layout import ConfigValues, Layout, Part
 
-PROBLEMS: Mapping[LabelKind, str] = {"sequence": "single_label_classification", "number": "regression"}
+PROBLEMS: Mapping[LabelKind, str] = {
+    "sequence": "single_label_classification",
+    "multilabel": "multi_label_classification",
+    "number": "regression",
+}
 """What transformers calls these tasks, which share one class."""
 _POOLER = {f"label.pooler.{kind}": bert_name(f"next_sentence.pooler.{kind}") for kind in ("weight", "bias")}
 LABEL_LIMIT = 1 << 20
@@ -48,7 +52,7 @@ def _layout(architecture: str, head: str, tasks: tuple[LabelKind, ...]) -> Layou
         task, labels = _judged(values) if "sequence" in tasks else (tasks[0], _labels(values))
         if task == "span" and len(labels) != 2:
             raise ModelFileError(f"id2label has {len(labels)} labels, a span has a start and an end; export it again")
-        named = labels if task in ("sequence", "token") else ()
+        named = labels if task in NAMING else ()
         longest = {"longest_answer_tokens": _longest_answer(values)} if task == "span" else {}
         return {**BERT.read(values), "kind": "labeller", "task": task, "labels": named, **longest}
 
@@ -72,14 +76,13 @@ def _layout(architecture: str, head: str, tasks: tuple[LabelKind, ...]) -> Layou
 def _judged(values: ConfigValues) -> tuple[LabelKind, tuple[str, ...]]:
     """Labels or a number: transformers takes a single output for a number, unless told otherwise."""
     labels, problem = _labels(values), values.get("problem_type")
-    known = (None, *PROBLEMS.values())
-    if problem not in known or (problem == PROBLEMS["number"] and len(labels) > 1):
+    tasks = {name: task for task, name in PROBLEMS.items()}
+    if (problem is not None and problem not in tasks) or (problem == PROBLEMS["number"] and len(labels) > 1):
         raise ModelFileError(
-            f"problem_type {str(problem)[:30]!r} with {len(labels)} labels is not supported, one label of several or "
-            "one number are; use another model"
+            f"problem_type {str(problem)[:30]!r} with {len(labels)} labels is not supported, labels (one or several of "
+            "a text) or one number are; use another model"
         )
-    number = problem == PROBLEMS["number"] or (problem is None and len(labels) == 1)
-    return ("number" if number else "sequence"), labels
+    return (("number" if len(labels) == 1 else "sequence") if problem is None else tasks[problem]), labels
 
 
 def _longest_answer(values: ConfigValues) -> int:
@@ -106,6 +109,6 @@ def _labels(values: ConfigValues) -> tuple[str, ...]:
     return tuple(str(name) for name in names)
 
 
-SEQUENCE_LABELS = _layout("BertForSequenceClassification", "classifier", ("sequence", "number"))
+SEQUENCE_LABELS = _layout("BertForSequenceClassification", "classifier", ("sequence", "multilabel", "number"))
 WORD_LABELS = _layout("BertForTokenClassification", "classifier", ("token",))
 SPANS = _layout("BertForQuestionAnswering", "qa_outputs", ("span",))

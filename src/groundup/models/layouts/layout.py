@@ -164,6 +164,8 @@ class Layout:
     """Tensors that a file may hold a second time: name -> the name of what it must equal."""
     spare: Callable[[Any], Collection[str]] = field(default=lambda config: ())
     """Tensors that a file may hold and that such a config has no use for."""
+    optional: Callable[[Any], Collection[str]] = field(default=lambda config: ())
+    """Tensors that a file may lack, all of them or none; they begin anew then."""
     buffers: tuple[str, ...] = ()
     """Ends of tensor names that older files hold beside the weights, and that say nothing."""
     renamed: Callable[[str], str] = field(default=lambda name: name)
@@ -174,6 +176,12 @@ class Layout:
     """Numbers in such a file, for a config and a vocabulary: those of the model, or of the part of it that is there."""
     scales_embedding: bool = False
     """It can multiply the embedding itself; elsewhere the factor is folded into the table."""
+
+    def parts_of(self, config: NetworkConfig, present: Collection[str]) -> dict[str, Part]:
+        """What a file with these tensors holds: all but the optional ones, where it has none of them."""
+        parts, optional = self.parts(config), set(self.optional(config))
+        lacks = optional.isdisjoint(present)
+        return {name: part for name, part in parts.items() if not (lacks and name in optional)}
 
     def obstacles(self, config: NetworkConfig) -> list[str]:
         """What this layout cannot say of `config`, each in words; empty when it can say all."""
