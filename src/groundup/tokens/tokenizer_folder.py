@@ -77,8 +77,8 @@ def write_tokenizer_files(
 def _with_space(text: str, name: str) -> str:
     """A tokenizer.json whose control token `name` takes the white space before it, as words bring theirs with them.
 
-    So transformers' fill-mask reads "a [MASK] rose" as we do, and as the rows of training have it: without a space of its
-    own. Words of WordPiece bring none.
+    So transformers' fill-mask reads "a [MASK] rose" as we do, and as the rows of training have it: the space is hidden
+    with the word. Words of WordPiece bring none.
     """
     content = json.loads(text)
     entries = [entry for entry in content["added_tokens"] if entry["content"] == name and not entry.get("lstrip")]
