@@ -89,8 +89,10 @@ def test_gaps_are_filled_as_by_transformers(tokenizer: Tokenizer, tmp_path: Path
         ({"hidden_size": None}, "no 'hidden_size'"),
         ({"num_attention_heads": 3}, "not divisible"),
         ({"vocab_size": -1}, "no positive number"),
-        ({"num_hidden_layers": 2}, "parameters|missing"),
-        ({"type_vocab_size": 1}, "shape|parameters"),
+        ({"num_hidden_layers": 2}, "layer.1.* is missing"),
+        ({"type_vocab_size": 1}, "has shape"),
+        ({"vocab_size": 10**12}, "describes 9e\\+12 parameters"),
+        ({"model_type": "roberta", "architectures": ["RobertaForMaskedLM"]}, "layout of BERT, such as BertForMaskedLM"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused_by_name(
