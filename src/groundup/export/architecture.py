@@ -70,7 +70,7 @@ def read_architecture(values: Mapping[str, Any], where: Path) -> tuple[NetworkCo
         known = " or ".join(name for each in of_type for name in each.architectures) or "none"
         layout = find_layout(kind, named[0]) if isinstance(named, list) and len(named) == 1 else None
         if layout is None:
-            if kind not in (each.model_type for each in LAYOUTS) and str(named).rstrip("']").endswith(OF_ENCODERS):
+            if not any(each.model_type == kind for each in LAYOUTS) and str(named).rstrip("']").endswith(OF_ENCODERS):
                 known = "an encoder in the layout of BERT, such as BertForMaskedLM; no other is read"
             raise fault(where, f"architectures {str(named)[:50]} is not known; use {known}")
     try:
