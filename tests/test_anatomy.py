@@ -41,8 +41,18 @@ def test_a_recipes_model_is_counted(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert told["parameters"] == sum(part["parameters"] for part in told["parts"])
     assert cli.main(["show", str(path), "--model"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[:3] == ["part", "shape", "parameters"]
-    assert any(line.startswith("layers.0-1.attention.query.weight") and "2 x 32 x 32" in line for line in lines)
+    assert lines[0].split()[:3] == ["part", "parameters", "FLOPs/token"]
+    assert any(line.startswith("layers.0-1.attention.query.weight") and "2 x [32, 32]" in line for line in lines)
+
+
+def test_a_model_is_counted_before_its_texts_are_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tiny.write_recipe(
+        tmp_path, corpus={"sources": [{"name": "text", "path": str(tmp_path / "later/*.parquet")}]}
+    )
+    assert cli.main(["show", str(path), "--model", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parts"][0]["shape"] == [384, 32], (
+        "as many tokens as the recipe asks for"
+    )
 
 
 def test_a_file_is_counted_without_reading_it(gguf: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -304,6 +304,8 @@ def test_run_prints_stages_figures_and_what_to_do_next(toy: ToyPipeline, capsys:
     ):
         assert part in text, part
     assert 'ask it: groundup chat toy.yaml "..."' in text
+    assert cli.main(["run", "toy.yaml", "seed=3"]) == 0
+    assert f'ask it: groundup chat {toy.folder} "..."' in capsys.readouterr().out, "toy.yaml alone is another run"
 
 
 def test_generate_goes_on_with_a_text(toy: ToyPipeline, capsys: pytest.CaptureFixture[str]) -> None:

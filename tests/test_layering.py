@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "verification": {"config", "errors", "stage"},
     "doctor": {"kernels", "launcher"},
     "reference": {"config"},
-    "anatomy": {"models", "export", "pipeline"},
+    "anatomy": {"errors", "models", "export", "pipeline"},
     "talk": {"config", "errors", "log", "tokens", "inference", "export", "pipeline"},
     "inspection": {"errors", "log", "scratch", "corpus", "tokens", "pipeline"},
     "scoring": BASE | {"tokens", "models", "evaluate", "export", "pipeline", "inspection"},

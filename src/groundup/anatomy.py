@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from groundup.errors import DataError
 from groundup.export import open_source
 from groundup.models import Anatomy, model_anatomy
 from groundup.pipeline import Recipe, load_recipe, status
@@ -29,9 +30,18 @@ def of_target(target: str, words: Sequence[str]) -> Anatomy:
 
 def _vocab_size(recipe: Recipe) -> int:
     """Of the tokenizer if it is made already, else as many tokens as the recipe or the model to start from asks for."""
-    summaries = {entry["name"]: entry.get("summary", {}) for entry in status(recipe)}
-    made = summaries.get("tokenizer", {}).get("vocab_size")
+    made = _made_vocab_size(recipe)
     if made is not None:
-        return int(made)
+        return made
     start = recipe.pretrain.from_
     return recipe.tokenizer.vocab_size if start is None else open_source(Path(start)).vocab_size
+
+
+def _made_vocab_size(recipe: Recipe) -> int | None:
+    """Of the recipe's tokenizer stage where that is done; without the texts that it asks for nothing can be."""
+    try:
+        summaries = {entry["name"]: entry.get("summary", {}) for entry in status(recipe)}
+    except DataError:
+        return None
+    made: int | None = summaries.get("tokenizer", {}).get("vocab_size")
+    return made

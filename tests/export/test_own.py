@@ -59,9 +59,9 @@ def change_config(folder: Path, **values: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"hidden_size": 25}, "describes|shape"),
+        ({"hidden_size": 25}, "has shape"),
         ({"hidden_size": None}, "hidden_size"),
-        ({"num_layers": 3}, "describes|missing"),
+        ({"num_layers": 3}, "layers.2.* is missing"),
         ({"num_layers": "2"}, "num_layers"),
         ({"num_heads": 2}, "unknown key 'num_heads'"),
         ({"vocab_size": -1}, "vocab_size"),
@@ -89,5 +89,5 @@ def test_weights_that_do_not_fit_are_refused(
     elif damage == "nan":
         tensors["layers.0.bias"] = torch.full_like(bias, float("nan"))
     save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.raises(ModelFileError, match={"nan": "NaN"}.get(damage, r"layers\.0|describes")):
+    with pytest.raises(ModelFileError, match={"nan": "NaN"}.get(damage, r"layers\.0")):
         load_model(tmp_path)

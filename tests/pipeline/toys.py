@@ -13,6 +13,7 @@ from typing import Any, Literal
 from groundup import config, stage
 from groundup.config import Config
 from groundup.errors import RecipeError
+from groundup.models import ModelConfig
 from groundup.pipeline import Recipe
 from groundup.pipeline.context import Context
 from groundup.pipeline.stages import listed
@@ -31,11 +32,9 @@ NEOX = {
 
 REQUIRED: dict[str, dict[str, Any]] = {
     "transformers": {"context_length": 64, "values": NEOX},
-    "decoder": tiny.recipe(Path("nowhere"))["model"],
-    "lstm": {"context_length": 64, "num_layers": 2, "hidden_size": 32},
     "named": {"name": "torch.optim.NAdam"},
 }
-"""Fields without default, of the classes in unions, by kind."""
+"""Fields without default, of the classes in unions, by kind; `sizes_of` has those of models."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,15 @@ def leaves(cls: type[Config], path: tuple[Step, ...] = (), kinds: Kinds = ()) ->
 ENCODER = {
     "kind": "encoder", "context_length": 64, "num_layers": 1, "hidden_size": 16, "num_heads": 2, "ffn_size": 32,
 }  # fmt: skip
+
+
+def sizes_of(kind: str) -> dict[str, Any]:
+    """Of a kind of model the fields without default; they have the names that those of the tiny decoder have."""
+    union = typing.get_args(ModelConfig)[0]
+    (cls,) = [cls for cls in typing.get_args(union) if kind_of(cls) == kind]
+    known = tiny.recipe(Path("nowhere"))["model"]
+    required = (name for name, field in config.fields(cls).items() if field.is_required())
+    return {name: known[name] for name in required if name in known and name != "kind"}
 
 
 def kind_of(cls: type[Config]) -> str:
@@ -133,9 +141,10 @@ def with_kinds(values: dict[str, Any], kinds: Kinds) -> dict[str, Any]:
         if (path, kind) == (("model",), "encoder"):
             continue
         rules = {"rules": [{"parameters": "*"}]} if path[-1] == "optimizer" else {}
-        if kind == "lstm":
+        if path == ("model",) and kind not in ("decoder", "transformers"):
             values["preferences"] = None  # it cannot keep answers apart
-        replace_at(values, path, {"kind": kind, **REQUIRED.get(kind, {}), **rules})
+        sizes = sizes_of(kind) if path == ("model",) else {}
+        replace_at(values, path, {"kind": kind, **sizes, **REQUIRED.get(kind, {}), **rules})
     return json.loads(json.dumps(config.to_dict(config.build(Recipe, values, "toy"))))
 
 

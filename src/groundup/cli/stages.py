@@ -42,7 +42,9 @@ def run(options: argparse.Namespace) -> None:
     show(f"report: {near(result.folder / 'report.html')}")
     if model:
         show(f"model:  {near(Path(model))}")
-        show(f"ask it: groundup {_question(Path(model), options.words[0])}")
+        # The recipe alone names this run only where nothing was changed on the command line.
+        target = options.words[0] if len(options.words) == 1 else str(near(result.folder))
+        show(f"ask it: groundup {_question(Path(model), target)}")
 
 
 def _start_ranks(options: argparse.Namespace, recipe: Any) -> None:

@@ -19,6 +19,9 @@ from groundup.errors import ModelFileError, RecipeError
 from groundup.export.weights import fault
 from groundup.models import LAYOUTS, ConfigValues, Layout, NetworkConfig, find_layout
 
+OF_ENCODERS = ("ForMaskedLM", "ForPreTraining", *(f"For{task}Classification" for task in ("Sequence", "Token")))
+OF_ENCODERS += ("ForQuestionAnswering", "ForMultipleChoice", "ForNextSentencePrediction")
+"""Ends of the names of classes that are encoders, or under a head for a task."""
 REMOTE_CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
 NO_EFFECT = frozenset(
     {"architectures", "model_type", "transformers_version", "torch_dtype", "dtype", "_name_or_path", "name_or_path"}
@@ -67,6 +70,8 @@ def read_architecture(values: Mapping[str, Any], where: Path) -> tuple[NetworkCo
         known = " or ".join(name for each in of_type for name in each.architectures) or "none"
         layout = find_layout(kind, named[0]) if isinstance(named, list) and len(named) == 1 else None
         if layout is None:
+            if not any(each.model_type == kind for each in LAYOUTS) and str(named).rstrip("']").endswith(OF_ENCODERS):
+                known = "an encoder in the layout of BERT, such as BertForMaskedLM; no other is read"
             raise fault(where, f"architectures {str(named)[:50]} is not known; use {known}")
     try:
         return _build(ConfigValues(values), layout, where), _vocab_size(values), layout

@@ -2,7 +2,8 @@
 
     "The [MASK] rose."   ->   [CLS] The [MASK]  rose . [SEP]   ->   " sun" 0.31, " river" 0.12, ...
 
-Invariant: each gap is judged with all gaps still open; the probabilities are over all tokens that stand for text.
+Invariant: each gap is judged with all gaps still open; candidates are tokens that stand for text, and their
+probabilities are the model's, over the whole vocabulary, as transformers' fill-mask pipeline gives them.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class Filling:
 def fill_mask(model: Encoder, tokenizer: Tokenizer, text: str, top_k: int = 5) -> list[list[Filling]]:
     """The `top_k` most probable tokens for each [MASK] of `text`, in order.
 
-    A space before [MASK] belongs to the gap, as words bring theirs with them. Raises RecipeError when there is no gap
-    or the text is longer than the model's context.
+    White space before [MASK] belongs to the gap, as words bring theirs with them. Raises RecipeError when there is no
+    gap or the text is longer than the model's context.
     """
     ids = gapped_ids(tokenizer, text)
     mask = tokenizer.need_encoder_ids().mask
@@ -49,9 +50,9 @@ def fill_mask(model: Encoder, tokenizer: Tokenizer, text: str, top_k: int = 5) -
     control = sorted(tokenizer.control_ids)
     found = []
     for place in [i for i, token in enumerate(ids) if token == mask]:
-        gap = scores[0, place].double().cpu()
-        gap[control] = float("-inf")
-        best = torch.softmax(gap, dim=0).topk(min(top_k, tokenizer.vocab_size - len(control)))
+        gap = torch.softmax(scores[0, place].double().cpu(), dim=0)
+        gap[control] = -1.0
+        best = gap.topk(min(top_k, tokenizer.vocab_size - len(control)))
         found.append(
             [
                 Filling(token, tokenizer.decode([token]), probability)
@@ -65,7 +66,7 @@ def gapped_ids(tokenizer: Tokenizer, text: str) -> list[int]:
     """[CLS], the text with [MASK] where it stands in it, [SEP]."""
     ids = tokenizer.need_encoder_ids()
     before, *others = text.split(GAP)
-    pieces = [part.removesuffix(" ") for part in (before, *others[:-1])] + others[-1:] if others else [before]
+    pieces = [part.rstrip() for part in (before, *others[:-1])] + others[-1:] if others else [before]
     encoded: Sequence[list[int]] = [tokenizer.encode(piece) if piece else [] for piece in pieces]
     joined = encoded[0]
     for part in encoded[1:]:

@@ -1,6 +1,6 @@
 """A model -> a table of its parts: shape, parameters, FLOPs, memory, and how each count comes about.
 
-    parameters of equal shape in several blocks become one row "layers.0-29.attention.query.weight  [576, 576]  x 30"
+    parameters of equal shape in several blocks become one row "layers.0-29.attention.query.weight  30 x [576, 576]"
     what has no parameters but costs time (attention's scores, a tied output matrix) has a row of its own
 
 Invariant: the rows add up to `num_parameters` and `flops_per_token` of the model's config; nothing is allocated.
@@ -37,11 +37,12 @@ class Part:
     how: str
     """The count as arithmetic."""
 
-    def row(self) -> tuple[str, str, str, str, str, str]:
-        """For people."""
+    def row(self) -> tuple[str, str, str, str, str]:
+        """For people: shape and arithmetic are one, "32 x [4096, 4096]", so that a large model fits 100 columns."""
         shape = "[" + ", ".join(map(str, self.shape)) + "]" if self.shape else ""
-        counts = (f"{self.parameters:,}", compact(self.flops_per_token), size(self.weight_bytes))
-        return (self.name, shape, *counts, self.how)
+        blocks = f"{self.count} x {shape}" if shape and self.count > 1 else shape
+        how = blocks if self.parameters else ", ".join(filter(None, (blocks, self.how.removeprefix("none; "))))
+        return (self.name, f"{self.parameters:,}", compact(self.flops_per_token), size(self.weight_bytes), how)
 
 
 @dataclass(frozen=True)
@@ -82,16 +83,13 @@ class Anatomy:
 
     def lines(self) -> list[str]:
         """For people."""
-        rows = [("part", "shape", "parameters", "FLOPs/token", "memory", "parameters come from")]
+        rows = [("part", "parameters", "FLOPs/token", "memory", "blocks x shape")]
         rows += [part.row() for part in self.parts]
         weights = WEIGHT_BYTES * self.parameters
-        rows.append(("all", "", f"{self.parameters:,}", compact(self.flops_per_token), size(weights), ""))
-        widths = [max(len(row[column]) for row in rows) for column in range(5)]
-        lines = [
-            f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:>{widths[3]}}  "
-            f"{row[4]:>{widths[4]}}  {row[5]}".rstrip()
-            for row in rows
-        ]
+        rows.append(("all", f"{self.parameters:,}", compact(self.flops_per_token), size(weights), ""))
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        aligned = ((row[0].ljust(widths[0]), *map(str.rjust, row[1:4], widths[1:]), row[4]) for row in rows)
+        lines = ["  ".join(row).rstrip() for row in aligned]
         lines += [
             "FLOPs/token: forward and backward at full context, 6 a weight of a matrix; memory: float32 weights.",
             f"Training holds {size(weights)} more for gradients, and what the optimizer keeps: {size(2 * weights)}",

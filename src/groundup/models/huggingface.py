@@ -144,7 +144,10 @@ def check_shapes(config: NetworkConfig, vocab_size: int, found: Mapping[str, tup
     for name, shape in expected.items():
         theirs, has = named[name]
         if has != shape:
-            raise ModelFileError(f"tensor '{theirs[:80]}' has shape {list(has)}, config.json says {list(shape)}")
+            by = f" by {layout.head_rows}" if layout.head_rows and theirs.startswith(layout.heads) else ""
+            raise ModelFileError(
+                f"tensor '{theirs[:64]}' has shape {list(has)}, config.json says {list(shape)}{by}; copy both again"
+            )
 
 
 def full_names(layout: Layout, config: NetworkConfig, names: Iterable[str]) -> dict[str, str]:

@@ -50,7 +50,8 @@ def write_tokenizer_files(
     `template`: the chat template, and the names of special tokens that it came with; our own when None. `max_tokens`:
     what an encoder reads at once, where that is known.
     """
-    flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
+    takes_space = MASK if MASK in control and UNKNOWN not in control else None
+    flags = {"normalized": False, "rstrip": False, "single_word": False}
     added = {index: (name, True) for name, index in control.items()}
     added |= {index: (name, False) for name, index in (literal or {}).items()}
     encoder = MASK in control
@@ -62,14 +63,28 @@ def write_tokenizer_files(
         "add_bos_token": False,
         "clean_up_tokenization_spaces": False,
         "added_tokens_decoder": {
-            str(index): {"content": name, **flags, "special": special} for index, (name, special) in added.items()
+            str(index): {"content": name, "lstrip": name == takes_space, **flags, "special": special}
+            for index, (name, special) in added.items()
         },
         **(_read_by_encoders(max_tokens) if encoder else {"chat_template": chat_template}),
     }
     if not encoder:
         write_text(folder / TEMPLATE_FILE, chat_template)
     write_text(folder / "tokenizer_config.json", json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
-    write_text(folder / TOKENIZER_FILE, text)
+    write_text(folder / TOKENIZER_FILE, text if takes_space is None else _with_space(text, takes_space))
+
+
+def _with_space(text: str, name: str) -> str:
+    """A tokenizer.json whose control token `name` takes the white space before it, as words bring theirs with them.
+
+    So transformers' fill-mask reads "a [MASK] rose" as we do, and as the rows of training have it: the space is hidden
+    with the word. Words of WordPiece bring none.
+    """
+    content = json.loads(text)
+    entries = [entry for entry in content["added_tokens"] if entry["content"] == name and not entry.get("lstrip")]
+    for entry in entries:
+        entry["lstrip"] = True
+    return json.dumps(content, ensure_ascii=False, indent=1) + "\n" if entries else text
 
 
 def _read_by_encoders(max_tokens: int | None) -> dict[str, Any]:

@@ -67,6 +67,7 @@ def _layout(architecture: str, head: str, tasks: tuple[LabelKind, ...]) -> Layou
         write=write,
         read=read,
         heads=(f"{head}.",),
+        head_rows="id2label",
         copies=lambda config: {},
         spare=spare,
         switches={"task": tasks},

@@ -156,6 +156,8 @@ class Layout:
     """What the names of its tensors begin with; files of a bare body lack it."""
     heads: tuple[str, ...] = ("lm_head.",)
     """What the names begin with that have no prefix."""
+    head_rows: str = ""
+    """Key of config.json that says how many rows these have, where a file may easily lack it."""
     switches: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """Field -> the values that it can say."""
     limits: Callable[[Any], list[str]] = field(default=lambda config: [])
