@@ -19,8 +19,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"errors"},
     "log": {"errors"},
     "scratch": {"errors"},
+    "locks": {"errors"},
     "sharded": {"errors"},
-    "stage": {"config", "errors", "sharded"},
+    "stage": {"config", "errors", "locks", "sharded"},
     "corpus": BASE,
     "tokens": BASE | {"corpus"},
     "kernels": set(),
@@ -33,7 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export": BASE | {"models", "tokens", "inference", "train"},
     "report": BASE,
     "pipeline": BASE
-    | {"corpus", "tokens", "models", "optim", "parallel", "inference", "evaluate", "train", "export", "report"},
+    | {"locks", "corpus", "tokens", "models", "optim", "parallel", "inference", "evaluate", "train", "export"}
+    | {"report"},
     "launcher": set(),
     "agent": {"errors", "log"},
     "torchrun": {"errors", "log", "scratch", "launcher", "agent"},
@@ -53,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
 }
 """Rooms in the order in which text passes through; the command reaches the others by name, so it starts at once."""
-WITHOUT_TORCH = ("errors", "config", "log", "scratch", "sharded", "stage", "corpus", "report", "doctor", "cli")
+WITHOUT_TORCH = ("errors", "config", "log", "scratch", "locks", "sharded", "stage", "corpus", "report", "doctor", "cli")
 HOMELESS_NAMES = ("util", "common", "helper", "manager", "misc")
 
 

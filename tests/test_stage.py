@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,43 +158,6 @@ def test_exactly_one_of_many_runs_builds(tmp_path: Path) -> None:
     codes = [(process.communicate(timeout=60), process.returncode)[1] for process in processes]
     assert codes.count(0) >= 1
     assert verify(Stage("toy", {"seed": 1}).folder(tmp_path))[1] == []
-
-
-def test_an_orphaned_worker_does_not_go_on_holding_the_lock(tmp_path: Path) -> None:
-    path = tmp_path / "x.lock"
-    script = f"""
-import os, sys, time
-from pathlib import Path
-from groundup import stage
-with stage.lock(Path({str(path)!r})):
-    child = os.fork()
-    if child == 0:
-        print(os.getpid(), flush=True)
-        time.sleep(60)
-        os._exit(0)
-    time.sleep(60)
-"""
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    orphan = int(process.stdout.readline())
-    try:
-        with pytest.raises(LockedError, match=f"process {process.pid}"), stage.lock(path):
-            pass
-        process.kill()
-        process.wait()
-        with stage.lock(path):
-            pass
-    finally:
-        os.kill(orphan, signal.SIGKILL)
-        process.kill()
-        process.communicate()
-
-
-def test_a_lock_is_free_again_after_a_failure(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="inside"), stage.lock(tmp_path / "x.lock"):
-        raise ValueError("inside")
-    with stage.lock(tmp_path / "x.lock"), pytest.raises(LockedError, match=f"process {os.getpid()}"):
-        stage.lock(tmp_path / "x.lock").__enter__()
 
 
 def test_one_flipped_bit_is_found(tmp_path: Path) -> None:
@@ -381,37 +341,6 @@ def test_inodes_are_asked_for_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(stage, "inodes_left", lambda path: 3)
     with pytest.raises(ResourceError, match=r"a checkpoint needs 16 inodes in .*, 3 are left; delete files"):
         stage.require_space(tmp_path, 1, "a checkpoint")
-
-
-def test_the_lock_holds_on_a_disk_that_has_no_room_for_its_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*given: Any) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "pwrite", full)
-    path = tmp_path / "a.lock"
-    with stage.lock(path), pytest.raises(LockedError, match="held by another process"), stage.lock(path):
-        raise AssertionError("locked twice")
-
-
-def test_the_holder_is_waited_for_to_say_who_it_is(tmp_path: Path) -> None:
-    """Between taking the lock and writing its name it is nobody, or the one that was killed before it."""
-    path, gone = tmp_path / "a.lock", {"pid": 2**22 + 1, "host": socket.gethostname(), "started": "then"}
-    for left in (b"", json.dumps(gone).encode()):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
-        os.pwrite(descriptor, left, 0)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        own = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": "now"}).ljust(len(left))
-        naming = threading.Timer(0.2, os.pwrite, (descriptor, own.encode(), 0))
-        naming.start()
-        with pytest.raises(LockedError, match=f"held by process {os.getpid()} on .* since now"), stage.lock(path):
-            raise AssertionError("locked twice")
-        naming.join()
-        os.close(descriptor)
-    with stage.lock(path):
-        pass
-    assert path.read_bytes() == b"", "nobody holds it"
 
 
 def test_what_others_have_hashed_is_taken_at_their_word_if_it_is_there(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import groundup
 from groundup import stage
 from groundup.errors import DataError, LockedError, RecipeError
+from groundup.locks import lock
 from groundup.log import read_lines
 from groundup.pipeline import RunResult, run_folder, status
 from tests.end_to_end import tiny
@@ -93,7 +94,7 @@ def test_a_second_run_at_the_same_time_is_told_who_holds_it(finished: tuple[Path
     path, _ = finished
     recipe = groundup.load_recipe(path)
     folder = run_folder(recipe)
-    with stage.lock(folder.with_name(folder.name + ".lock")), pytest.raises(LockedError, match="held by process"):
+    with lock(folder.with_name(folder.name + ".lock")), pytest.raises(LockedError, match="held by process"):
         groundup.run(recipe)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from groundup.models.losses import IGNORE, LossConfig, cross_entropy, squared_error
+from groundup.models.losses import IGNORE, LossConfig, cross_entropy
 
 
 @given(
@@ -36,14 +36,6 @@ def test_cross_entropy_is_torchs_and_z_loss_comes_on_top(
 def test_scores_that_are_no_numbers_at_ignored_places_do_not_matter() -> None:
     scores = torch.tensor([[1.0, 2.0], [float("nan"), 0.0]])
     assert cross_entropy(scores, torch.tensor([0, IGNORE]))[1] == 0
-
-
-def test_squared_errors_and_their_gradient_leave_out_missing_targets() -> None:
-    values = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
-    losses = squared_error(values, torch.tensor([0.0, float("nan"), 5.0]))
-    assert losses.tolist() == [1.0, 0.0, 4.0]
-    losses.sum().backward()
-    assert values.grad is not None and values.grad.tolist() == [2.0, 0.0, -4.0]
 
 
 @pytest.mark.parametrize("wrong", [{"label_smoothing": 1.0}, {"label_smoothing": -0.1}, {"z_loss": -1.0}])

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing
 from torch.distributed.tensor import DTensor
 
 from groundup.models import DecoderConfig, build_model
 from groundup.optim import MuonConfig, build_optimizer, flat_state, load_flat_state
 from groundup.parallel import ParallelConfig, Rank, data_mesh, join, leave, shard
 from tests.ports import free_port
+from tests.ranks import run_ranks
 
 CONFIG = DecoderConfig(
     context_length=16,
@@ -93,7 +93,7 @@ def train_in(rank: int, world_size: int, of_a_copy: int) -> dict[str, object]:
 def test_two_real_ranks_train_like_one(tmp_path: Path) -> None:
     port = free_port()
     train(0, 1, 0, str(tmp_path))
-    torch.multiprocessing.spawn(train, (2, port, str(tmp_path)), nprocs=2)
+    run_ranks(train, 2, 2, port, str(tmp_path))
     one, sharded, copied = (
         json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")) for name in ("1-1", "2-1", "2-2")
     )

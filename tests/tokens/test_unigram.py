@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -8,19 +9,19 @@ from hypothesis import strategies as st
 
 from groundup.errors import DataError, RecipeError
 from groundup.tokens import Tokenizer, TokenizerConfig, train_tokenizer
-from groundup.tokens.patterns import FOR_TRAINING
 from groundup.tokens.tokenizer_file import CONTROL_TOKENS
 from tests.tokens.conftest import TEXTS
 
 pytest.importorskip("sentencepiece", reason="sentencepiece is not installed: pip install 'groundup[unigram]'")
 
+PATTERNS = get_args(TokenizerConfig.model_fields["pattern"].annotation)
 SMALLEST = 256 + len(CONTROL_TOKENS)
 UNIGRAM = TokenizerConfig(model="unigram", vocab_size=400)
 RELAXED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 ODD = st.sampled_from([*CONTROL_TOKENS, "▁", "<unk>", "▁unknown▁", "<0x41>", "😀", "\x00", "\x000", "  "])
 
 
-@pytest.fixture(scope="module", params=FOR_TRAINING)
+@pytest.fixture(scope="module", params=PATTERNS)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("unigram")
     train_tokenizer(UNIGRAM.model_copy(update={"pattern": request.param}), TEXTS, folder)

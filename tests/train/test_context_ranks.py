@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing
 from safetensors.torch import load_file, save_file
 from torch.distributed.device_mesh import DeviceMesh
 
@@ -18,6 +17,7 @@ from groundup.train import checkpoint
 from groundup.train.state import TrainState, build_state
 from groundup.train.step import train_step
 from tests.ports import free_port
+from tests.ranks import run_ranks
 from tests.train import toys
 
 MODEL = toys.MODEL.model_copy(
@@ -94,7 +94,7 @@ def test_ranks_that_share_rows_train_like_one(tmp_path: Path, world_size: int) -
     losses += steps(one, 1, STEPS - 1)
     port = free_port()
     layouts = LAYOUTS[world_size]
-    torch.multiprocessing.spawn(train, (world_size, port, tmp_path, layouts), nprocs=world_size)
+    run_ranks(train, world_size, world_size, port, tmp_path, layouts)
     expected = {"losses": losses, "validated": validated(one), "names": sorted(after)}
     went_on = steps(one, STEPS, 1)
     for number, layout in enumerate(layouts):

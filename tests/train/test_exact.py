@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 from torch.distributed.device_mesh import DeviceMesh
 
@@ -33,6 +32,7 @@ from groundup.train.state import TrainState, build_state
 from groundup.train.step import train_step
 from groundup.train.way import configure_threads
 from tests.ports import free_port
+from tests.ranks import run_ranks
 from tests.train import toys
 from tests.train.kinds import CASES as CASES_OF_ALL
 from tests.train.kinds import Case, decoder
@@ -196,7 +196,7 @@ def on_a_rank(rank: int, world_size: int, port: int, folder: str) -> None:
 
 def ranks(world_size: int, folder: Path) -> dict[str, Any]:
     port = free_port()
-    torch.multiprocessing.spawn(on_a_rank, (world_size, port, str(folder)), nprocs=world_size)
+    run_ranks(on_a_rank, world_size, world_size, port, str(folder))
     found: dict[str, Any] = json.loads((folder / f"{world_size}.json").read_text(encoding="utf-8"))
     return found
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -26,6 +25,7 @@ from groundup.train.loop import train
 from groundup.train.state import TrainState, build_state
 from groundup.train.step import Objectives, train_step
 from tests.ports import free_port
+from tests.ranks import run_ranks
 from tests.train import toys
 
 MODELS = {"decoder": toys.MODEL, "lstm": toys.LSTM}
@@ -140,7 +140,7 @@ def on_a_rank(rank: int, port: int, folder: str) -> None:
 @pytest.mark.slow
 def test_two_ranks_have_the_sum_of_the_two_gradients(tmp_path: Path) -> None:
     port = free_port()
-    torch.multiprocessing.spawn(on_a_rank, (port, str(tmp_path)), nprocs=2)
+    run_ranks(on_a_rank, 2, port, str(tmp_path))
     for name, model in MODELS.items():
         found = torch.load(tmp_path / f"{name}.pt")
         check_sum(found["loss"], found["gradients"], model)

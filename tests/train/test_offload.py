@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing
 from pydantic import ValidationError
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.tensor import DTensor
@@ -23,6 +22,7 @@ from groundup.train.settings import ExecutionConfig
 from groundup.train.state import TrainState, build_state
 from groundup.train.step import clip_gradients, train_step
 from tests.ports import free_port
+from tests.ranks import run_ranks
 from tests.train import toys
 
 OFFLOAD = ParallelConfig(offload=True)
@@ -128,7 +128,7 @@ def test_two_ranks_offload_recompute_and_compute_in_fp8_as_one_does(tmp_path: Pa
     pytest.importorskip("torchao")
     port = free_port()
     train(0, 1, 0, str(tmp_path))
-    torch.multiprocessing.spawn(train, (2, port, str(tmp_path)), nprocs=2)
+    run_ranks(train, 2, 2, port, str(tmp_path))
     one, two = (json.loads((tmp_path / f"{n}.json").read_text(encoding="utf-8")) for n in (1, 2))
     for name in CHOICES:
         for report in (one, two):

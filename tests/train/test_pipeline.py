@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing
 from torch._subclasses.fake_tensor import FakeTensor
 
 from groundup.parallel import ParallelConfig, Rank, data_mesh, join, leave, shard
@@ -20,6 +19,7 @@ from groundup.train.faults import Fault, Faults
 from groundup.train.state import TrainState, build_state
 from groundup.train.step import StepResult, train_step
 from tests.ports import free_port
+from tests.ranks import run_ranks
 from tests.train import toys
 
 STEPS = 3
@@ -142,14 +142,14 @@ def compare(folder: Path, world_size: int, layout: str) -> None:
 
 def test_two_stages_train_like_one_rank_in_every_schedule(tmp_path: Path) -> None:
     work(0, 1, 0, str(tmp_path))
-    torch.multiprocessing.spawn(work, (2, free_port(), str(tmp_path)), nprocs=2)
+    run_ranks(work, 2, 2, free_port(), str(tmp_path))
     compare(tmp_path, 2, "shard0")
 
 
 @pytest.mark.slow
 def test_stages_with_data_ranks_train_like_one_rank(tmp_path: Path) -> None:
     work(0, 1, 0, str(tmp_path))
-    torch.multiprocessing.spawn(work, (4, free_port(), str(tmp_path)), nprocs=4)
+    run_ranks(work, 4, 4, free_port(), str(tmp_path))
     for layout in ("shard0", "shard1", "tensor"):
         compare(tmp_path, 4, layout)
 

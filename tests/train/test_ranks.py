@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing
 
 from groundup.parallel import ParallelConfig, Rank, join, leave
 from groundup.train import checkpoint
@@ -15,6 +14,7 @@ from groundup.train.average import AverageConfig
 from groundup.train.state import TrainState, build_state
 from groundup.train.step import train_step
 from tests.ports import free_port
+from tests.ranks import run_ranks
 from tests.train import toys
 from tests.train.kinds import CASES as CASES_OF_ALL
 from tests.train.kinds import Case
@@ -75,7 +75,7 @@ def train(rank: int, world_size: int, port: int, folder: str) -> None:
 def test_two_ranks_train_like_one_and_one_goes_on_from_their_checkpoint(tmp_path: Path) -> None:
     port = free_port()
     train(0, 1, 0, str(tmp_path))
-    torch.multiprocessing.spawn(train, (2, port, str(tmp_path)), nprocs=2)
+    run_ranks(train, 2, 2, port, str(tmp_path))
     one, two = (json.loads((tmp_path / f"{n}.json").read_text(encoding="utf-8")) for n in (1, 2))
     for case, losses in one.items():
         assert two[case] == pytest.approx(losses, rel=2e-3), case

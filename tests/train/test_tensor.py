@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 from torch._dynamo.utils import counters
 
 from groundup.errors import RecipeError
@@ -27,6 +26,7 @@ from groundup.train.settings import ExecutionConfig
 from groundup.train.state import TrainState, build_state
 from groundup.train.step import train_step
 from tests.ports import free_port
+from tests.ranks import run_ranks
 from tests.train import toys
 from tests.train.kinds import CASES, Case, decoder
 
@@ -126,7 +126,7 @@ def work(
 def compare(folder: Path, ranks: int, config: ParallelConfig, names: list[str], rules: list[str]) -> None:
     """Several ranks beside one, with both ways through a checkpoint."""
     work(0, 1, 0, str(folder), ParallelConfig(), names, rules)
-    torch.multiprocessing.spawn(work, (ranks, free_port(), str(folder), config, names, rules), nprocs=ranks)
+    run_ranks(work, ranks, ranks, free_port(), str(folder), config, names, rules)
     one, many = (json.loads((folder / f"{n}.json").read_text(encoding="utf-8")) for n in (1, ranks))
     for name, expected in one["cases"].items():
         found = many["cases"][name]
@@ -225,7 +225,7 @@ def compiled(rank: int, ranks: int, port: int, folder: str) -> None:
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_compiled_layers_share_one_graph_on_ranks_that_share_them(tmp_path: Path) -> None:
     compiled(0, 1, 0, str(tmp_path))
-    torch.multiprocessing.spawn(compiled, (2, free_port(), str(tmp_path)), nprocs=2)
+    run_ranks(compiled, 2, 2, free_port(), str(tmp_path))
     one, *two = (json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")) for name in ("1-0", "2-0", "2-1"))
     for rank in two:
         assert rank["graphs"] == 3, "all blocks, the last norm, a chunk of the loss"

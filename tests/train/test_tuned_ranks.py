@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing
 from safetensors.torch import load_file
 
 from groundup.export.adapter import WEIGHTS, save_adapter
@@ -18,6 +17,7 @@ from groundup.train import checkpoint
 from groundup.train.state import TrainState, build_state
 from groundup.train.step import train_step
 from tests.ports import free_port
+from tests.ranks import run_ranks
 from tests.train import toys
 from tests.train.kinds import decoder
 
@@ -55,10 +55,10 @@ def made(case: str, mesh: Any, layout: dict[str, Any]) -> TrainState:
 
 
 def steps(state: TrainState, first: int, end: int) -> list[float]:
-    found, mine = [], 8 // state.data_size
+    found, mine = [], 8 // state.data_size  # two rows at a time: gradients are added up, in few passes
     for number in range(first, end):
         at = state.data_rank * mine
-        batches = [toys.mixture().batch(number, row, 1) for row in range(at, at + mine)]
+        batches = [toys.mixture().batch(number, row, 2) for row in range(at, at + mine, 2)]
         done = train_step(state, batches, toys.objectives(), learning_rate_factor=1.0, max_grad_norm=0.5)
         found += [float(done.loss), float(done.grad_norm), *done.source_losses.tolist()]
     return found
@@ -97,7 +97,7 @@ def compare(folder: Path, ranks: int) -> None:
     """Several ranks in all their layouts beside one."""
     work(0, 1, 0, str(folder))
     port = free_port()
-    torch.multiprocessing.spawn(work, (ranks, port, str(folder)), nprocs=ranks)
+    run_ranks(work, ranks, ranks, port, str(folder))
     one = json.loads((folder / "1-0.json").read_text(encoding="utf-8"))
     many = [json.loads((folder / f"{ranks}-{rank}.json").read_text(encoding="utf-8")) for rank in range(ranks)]
     assert all(each == many[0] for each in many), "every rank sees the same"

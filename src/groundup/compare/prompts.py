@@ -27,7 +27,6 @@ PROMPT_KEYS = ("prompt", "question", "instruction")
 REFERENCE_KEYS = ("reference", "answer", "completion", "output", "response")
 QUESTIONS = Path("stages") / "questions"
 ROLES = ("system", "user", "assistant")
-PROMPTS_LIMIT = 100_000
 
 
 @dataclass(frozen=True)

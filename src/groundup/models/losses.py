@@ -70,10 +70,3 @@ def loss_from_total(
     if loss.z_loss:
         smoothed = smoothed + loss.z_loss * log_total.square()
     return torch.where(targets != IGNORE, smoothed, 0.0)
-
-
-def squared_error(values: Float[Tensor, "*batch"], targets: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """Squared difference in float32; 0 where the target is NaN, which stands for none."""
-    valid = ~targets.isnan()
-    difference = values.float() - torch.where(valid, targets.float(), 0.0)
-    return torch.where(valid, difference.square(), 0.0)

@@ -124,8 +124,6 @@ class Network(nn.Module):
     config: NetworkConfig
     embedding_name = "embedding.weight"
     head_name = "head.weight"
-    generates = False
-    """Whether it goes on with a text token by token."""
     lane: Lane | None = None
     """Ranks that share every layer, as this one sees them."""
     elsewhere: frozenset[str] = frozenset()
@@ -249,7 +247,6 @@ class Network(nn.Module):
 class CausalNetwork(Network):
     """A model that predicts the next token; subclasses make `embedding`, `layers` and `head`, and say `hidden`."""
 
-    generates = True
     embedding: nn.Module
     head: LanguageModelHead
 

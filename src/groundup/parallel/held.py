@@ -54,16 +54,3 @@ def _order_of_division(tensor: DTensor) -> list[tuple[int, Shard | _StridedShard
         elif not isinstance(placement, Replicate):
             raise ValueError(f"a tensor of shape {list(tensor.shape)} is placed as {placement}, which is no part")
     return [*plain, *strided]
-
-
-def added_up(tensor: Tensor) -> Tensor:
-    """A tensor whose parts are still to be added up, added up (a collective then); others as they are."""
-    if not isinstance(tensor, DTensor) or not any(placement.is_partial() for placement in tensor.placements):
-        return tensor
-    # One dimension of the mesh after the other: torch would do the same, and warn of it on every rank.
-    for dimension, placement in enumerate(tensor.placements):
-        if placement.is_partial():
-            placements = [*tensor.placements]
-            placements[dimension] = Replicate()
-            tensor = tensor.redistribute(placements=placements)
-    return tensor

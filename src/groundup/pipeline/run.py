@@ -19,6 +19,7 @@ from typing import Any
 from groundup import config, stage, tokens
 from groundup.corpus.reading.files import find_files
 from groundup.errors import GroundupError, ModelFileError, RecipeError, ResourceError, resource_errors
+from groundup.locks import lock
 from groundup.log import dispensable, logger
 from groundup.models import DecoderConfig, layout_of
 from groundup.parallel import Ranks, check_layout, contact, float8
@@ -98,7 +99,7 @@ def run(
             ranks.leave()
             return RunResult(recipe.name, folder, None, [])
         _make(folder)
-        with stage.lock(folder.with_name(folder.name + ".lock")):
+        with lock(folder.with_name(folder.name + ".lock")):
             colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
             context = Context(recipe, folder, stop, colour, faults=wanted_faults, ranks=ranks, restart=restart, end=end)
             _refresh(context)

@@ -71,7 +71,6 @@ PATTERNS: Mapping[str, Pattern] = {
 }
 """By name: those of Llama 3 (also cl100k), GPT-2 (also r50k, p50k), Qwen2, GPT-4o and DeepSeek-V3, character for
 character, and the two ways in which SentencePiece keeps tokens from crossing a space."""
-FOR_TRAINING = ("llama3", "gpt2", "qwen2", "o200k", "deepseek3")
 _FOREIGN_CUT = re.compile(r"(?<=\S)(?= )")
 
 

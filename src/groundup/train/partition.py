@@ -20,8 +20,9 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from groundup.errors import ModelFileError
 from groundup.optim import flat_state
+from groundup.optim.gathering import added_up
 from groundup.parallel.exchange import texts_of_all
-from groundup.parallel.held import added_up, box_held
+from groundup.parallel.held import box_held
 from groundup.parallel.shard import local_tensor
 from groundup.sharded import DTYPE_BYTES, Box, Entry, Index, Part, part_file
 from groundup.sharded.index import index_fault, key_of

@@ -16,7 +16,6 @@ from groundup.corpus.reading.archives import members
 from groundup.corpus.reading.compressed import DamagedFile
 
 FILES = {"a.txt": b"first text\n", "news/b.jsonl": b'{"text": "second"}\n' * 50, "c.txt": b""}
-FREE = str
 
 
 def tar(entries, mode="w"):
