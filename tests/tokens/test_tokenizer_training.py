@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -104,3 +108,32 @@ def test_the_config_file_names_every_control_token(tokenizer_folder: Path, token
     settings = json.loads((tokenizer_folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     assert {int(index) for index in settings["added_tokens_decoder"]} == tokenizer.control_ids
     assert settings["chat_template"] == (tokenizer_folder / "chat_template.jinja").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("model", ["bpe", "unigram"])
+def test_a_signal_is_answered_while_text_is_read(tmp_path: Path, model: str) -> None:
+    if model == "unigram":
+        pytest.importorskip("sentencepiece")
+    read = []
+
+    class Stop(KeyboardInterrupt):
+        pass
+
+    def stop(*given: object) -> None:
+        raise Stop
+
+    def texts() -> Iterator[str]:
+        for number in range(4000):
+            read.append(number)
+            if number == 300:
+                os.kill(os.getpid(), signal.SIGALRM)
+            time.sleep(0.001)
+            yield f"document {number}"
+
+    earlier = signal.signal(signal.SIGALRM, stop)
+    try:
+        with pytest.raises(Stop):
+            train_tokenizer(TokenizerConfig(model=model, vocab_size=300), texts(), tmp_path)
+    finally:
+        signal.signal(signal.SIGALRM, earlier)
+    assert 300 < len(read) < 2000, "training went on to the last text"

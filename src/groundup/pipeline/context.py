@@ -39,6 +39,8 @@ class Context:
     """Why they were started again, until it is written down."""
     end: Callable[[GroundupError], Any] = end_at_once
     """How a process ends that cannot return."""
+    on_trial: bool = False
+    """Whether a phase is only tried, in a folder that goes away: what it trains on was shown when it was run."""
     intact: set[str] = field(default_factory=set)
     """Stages whose files were hashed by this command."""
 

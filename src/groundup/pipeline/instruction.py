@@ -29,7 +29,8 @@ def build_instruct(context: Context, work: Path) -> Mapping[str, Any]:
     """Conversations and replayed text, from the pretrained weights."""
     mixture = instruct_mixture(context, conversations(context))
     instruct, (weight, how) = instruct_budget(context.instruct(), mixture), _lambda(context)
-    _show_previews(context, mixture)
+    if not context.on_trial:
+        _show_previews(context, mixture)
     summary = run_instruct(context, work, "instruct", instruct, mixture, weight)
     shown = config.to_dict(weight) if isinstance(weight, Ramp) else weight
     return {**summary, "lambda": shown, "lambda_chosen": how, "replay_fraction": instruct.replay_fraction}

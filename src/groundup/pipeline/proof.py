@@ -123,7 +123,7 @@ def _prove(context: Context, kind: StageKind) -> Proof:
             work = scratch / name
             work.mkdir()
             for steps in stops:
-                trial = Context(context.recipe, work / "run", _StopAfter(steps), done=dict(context.done))
+                trial = Context(context.recipe, work / "run", _StopAfter(steps), done=dict(context.done), on_trial=True)
                 try:
                     kind.build(trial, work)
                 except Interrupted:

@@ -9,8 +9,11 @@ asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal, Self
 
 import tokenizers
@@ -105,10 +108,10 @@ def train_tokenizer(
                 yield from split_pieces(text, config.pattern)
                 bar.advance()
 
-        train = _train_bpe if config.model == "bpe" else _train_unigram
-        trained = guarded(
-            lambda: train(config, pieces(), config.vocab_size - len(control)), DataError, "training the tokenizer"
+        train = partial(
+            _train_bpe if config.model == "bpe" else _train_unigram, config, config.vocab_size - len(control)
         )
+        trained = guarded(lambda: _beside(train, pieces()), DataError, "training the tokenizer")
     if counts["text_bytes"] == 0:
         raise DataError("no text to train the tokenizer on: the train split is empty; add text or loosen corpus.clean")
     base_size = trained.get_vocab_size()
@@ -133,7 +136,28 @@ def train_tokenizer(
     return {"vocab_size": config.vocab_size, **learnt, "reserved": reserved, **counts}
 
 
-def _train_bpe(config: TokenizerConfig, pieces: Iterator[str], vocab_size: int) -> tokenizers.Tokenizer:
+def _beside(train: Callable[[Iterator[str]], tokenizers.Tokenizer], pieces: Iterator[str]) -> tokenizers.Tokenizer:
+    """`train(pieces)` in a thread of its own, so that a signal is answered in this one, and reading ends there.
+
+    Called from here the library would hold the thread that gets signals until it is done, minutes with much text.
+    """
+    left = Event()
+
+    def until_left() -> Iterator[str]:
+        for piece in pieces:
+            if left.is_set():
+                raise InterruptedError("nobody waits for this tokenizer any more")
+            yield piece
+
+    with ThreadPoolExecutor(1) as threads:
+        training = threads.submit(train, until_left())
+        try:
+            return training.result()
+        finally:
+            left.set()
+
+
+def _train_bpe(config: TokenizerConfig, vocab_size: int, pieces: Iterator[str]) -> tokenizers.Tokenizer:
     trained = _over_bytes(models.BPE(), config.pattern)
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -146,7 +170,7 @@ def _train_bpe(config: TokenizerConfig, pieces: Iterator[str], vocab_size: int) 
     return trained
 
 
-def _train_unigram(config: TokenizerConfig, pieces: Iterator[str], vocab_size: int) -> tokenizers.Tokenizer:
+def _train_unigram(config: TokenizerConfig, vocab_size: int, pieces: Iterator[str]) -> tokenizers.Tokenizer:
     vocab = train_pieces(pieces, config.pattern, vocab_size, config.max_token_bytes)
     return _over_bytes(models.Unigram(vocab, None, False), config.pattern)
 
