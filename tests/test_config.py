@@ -49,6 +49,7 @@ class Toy(Config):
     train: Train = Train()
     sources: tuple[Source, ...] = ()
     note: str | None = None
+    parts: tuple[str, ...] = Field(default=("all",), min_length=1)
 
     @model_validator(mode="after")
     def _check(self) -> Toy:
@@ -197,7 +198,10 @@ def test_all_faults_are_told_at_once_with_their_key_paths() -> None:
         ("seed: '3'", "seed: should be a valid integer"),
         ("note: 3", "note: should be a valid string"),
         ("seed: 13", "seed 13 brings bad luck; take another"),
-        ("train: [1]", "train: "),
+        ("train: [1]", "train: should be a mapping, such as {key: value}, got [1]"),
+        ("train: {optimizer: muonn}", 'train.optimizer: should be a mapping, such as {kind: muon}, got "muonn"'),
+        ("train: {betas: [0.9, 0.95]}", "train.betas: unknown key; did you mean 'optimizer.betas'?"),
+        ("parts: []", "parts: should have at least 1 item, got []"),
         ("train: {steps: .nan}", "train.steps: nan is not a finite number"),
         ("train: {optimizer: {kind: adamw, betas: [.inf, 1e400]}}", "train.optimizer.betas.0: inf is not a finite"),
         ('note: "\\ud800"', "surrogate"),

@@ -124,9 +124,11 @@ def test_overrides_and_extends_meet_in_one_recipe(project: Path) -> None:
 
 def test_a_batch_that_is_no_whole_number_of_rows_is_refused(tmp_path: Path) -> None:
     found = faults(tiny.recipe(tmp_path), tmp_path, "pretrain.global_batch_tokens=500")
-    assert "global_batch_tokens: 500 is no multiple of context_length 64" in found[0]
+    assert "pretrain.global_batch_tokens: 500 is no multiple of context_length 64" in found[0]
     assert "use 448" in found[0]
-    assert "global_batch_tokens" in faults(tiny.recipe(tmp_path), tmp_path, "instruct.global_batch_tokens=65")[0]
+    assert (
+        "instruct.global_batch_tokens" in faults(tiny.recipe(tmp_path), tmp_path, "instruct.global_batch_tokens=65")[0]
+    )
 
 
 def test_a_mixture_of_unknown_sources_is_refused(tmp_path: Path) -> None:

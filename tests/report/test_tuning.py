@@ -106,6 +106,8 @@ def test_what_tuning_changed_is_a_table_with_verdicts(run_folder: Path) -> None:
     metrics |= {
         "forgetting:bits_per_byte": {"value": 0.04, "stderr": 0.002, "n": 128900},
         "forgetting:bits_per_byte_share": {"value": 0.0342, "stderr": 0.0017, "n": 128900},
+        "forgetting:perplexity": {"value": -98.4329, "stderr": 28.2474, "n": 38000},
+        "bits_per_token/validation": {"value": 7.77, "stderr": 0.1, "n": 38000},
         "forgetting:exact_match": {"value": 0.934, "stderr": 0.008, "n": 1040},
         "forgetting:token_accuracy": {"value": 0.001, "stderr": 0.003, "n": 38000},
         "forgetting:bits_per_byte/test/persuasion": {"value": 0.05, "stderr": 0.1, "n": 38000},
@@ -117,6 +119,7 @@ def test_what_tuning_changed_is_a_table_with_verdicts(run_folder: Path) -> None:
     assert "What instruction tuning changed" in text
     assert "1.17 1.21 +0.0400 ± 0.0020 (+3.42% ± 0.17) worse" in text
     assert "0.0% 93.4% +93.4 ± 0.8 better" in text
+    assert "-98.4 ± 28.2 better" in text and "7.77" not in text, "bits per token are perplexity once more"
     assert "+0.1 ± 0.3 no clear change" in text
     assert "+0.0500 ± 0.1000 no clear change" in text and "+12.5 ± 10.0" not in text, (
         "groups of texts, not of questions"

@@ -119,6 +119,7 @@ def _describe(cls: type[Config], values: Mapping[str, Any], fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         names = list(fields(owner)) if owner else []
         close = difflib.get_close_matches(path[-1], names, n=1, cutoff=0.55)
+        close = close or [f"{name}.{path[-1]}" for name in names if owner and path[-1] in _keys_within(owner, name)]
         hint = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(names[:12])}"
         return f"{key}: unknown key; {hint}"
     if fault["type"] == "missing":
@@ -127,6 +128,13 @@ def _describe(cls: type[Config], values: Mapping[str, Any], fault: Any) -> str:
         return f"{key}.{_describe_tag(fault)}"
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     message = message.replace("Input should be ", "should be ", 1)
+    if fault["type"] == "too_short":
+        least = fault["ctx"]["min_length"]
+        message = f"should have at least {least} item{'s' if least > 1 else ''}"
+    if fault["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        kinds = _kinds(owner, path[-1]) if owner and path else []
+        kind = next(iter([*difflib.get_close_matches(str(fault.get("input")), kinds, n=1), *kinds]), None)
+        message = "should be a mapping, such as " + ("{key: value}" if kind is None else f"{{kind: {kind}}}")
     if fault["type"] == "string_pattern_mismatch" and fault["ctx"]["pattern"] == NAME_PATTERN:
         message = "should be 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
     if fault["type"] == "value_error" and isinstance(fault.get("input"), Mapping):
@@ -170,6 +178,18 @@ def _walk(cls: type[Config], values: Any, location: Sequence[int | str]) -> tupl
         elif isinstance(values, list):
             values = values[part] if part < len(values) else None
     return path, owner
+
+
+def _keys_within(owner: type[Config], name: str) -> set[str]:
+    """Keys of the section `name` of `owner`, of whichever kind."""
+    return {key for cls in config_classes(fields(owner)[name].annotation) for key in fields(cls)}
+
+
+def _kinds(owner: type[Config], name: str) -> list[str]:
+    """The kinds of a section that has several; none of another."""
+    classes = config_classes(fields(owner)[name].annotation) if name in fields(owner) else []
+    kinds = [fields(cls)["kind"] for cls in classes if "kind" in fields(cls)]
+    return [kind for field in kinds for kind in typing.get_args(field.annotation)]
 
 
 def _tags(cls: type[Config]) -> set[Any]:

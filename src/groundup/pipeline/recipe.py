@@ -196,21 +196,28 @@ def _check_pairs(task: TaskConfig, num_parts: int) -> None:
 
 def check_layouts(recipe: Recipe, ranks: int) -> None:
     """Raise RecipeError unless so many ranks can train every phase in the layout of `runtime`."""
-    for phase in _phases(recipe):
+    for name, phase in _phases(recipe).items():
         layers: LayersConfig | None = None
         tune: TuneConfig = FULL
         if isinstance(phase, InstructConfig | PreferencesConfig):
             layers, tune = phase.layers, phase.tune
-        check_phase(recipe.model, phase, recipe.runtime, ranks, layers, tune)
+        try:
+            check_phase(recipe.model, phase, recipe.runtime, ranks, layers, tune)
+        except RecipeError as error:
+            if error.message.partition(":")[0].partition(".")[0] not in type(phase).model_fields:
+                raise
+            raise RecipeError(f"{name}.{error.message}", details=error.details) from None
         if phase.precision == "fp8":
             with torch.device("meta"):
                 model = build_model(recipe.model, vocab_size=ANY_VOCAB_SIZE)
             check_fp8(model, tune, recipe.runtime.parallel)
 
 
-def _phases(recipe: Recipe) -> list[TrainingConfig]:
-    found = (recipe.pretrain, recipe.instruct, recipe.preferences, recipe.task)
-    return [phase for phase in found if phase is not None]
+def _phases(recipe: Recipe) -> dict[str, TrainingConfig]:
+    """The sections that train, by name."""
+    found: dict[str, TrainingConfig | None] = {"pretrain": recipe.pretrain, "instruct": recipe.instruct}
+    found |= {"preferences": recipe.preferences, "task": recipe.task}
+    return {name: phase for name, phase in found.items() if phase is not None}
 
 
 def _check_training(recipe: Recipe) -> None:
@@ -218,7 +225,7 @@ def _check_training(recipe: Recipe) -> None:
         for ranks in recipe.runtime.world_sizes:
             check_layouts(recipe, ranks)
         if isinstance(recipe.model, DecoderConfig) and recipe.model.scaling is not None:
-            for phase in _phases(recipe):
+            for phase in _phases(recipe).values():
                 require_transfer(phase.optimizer)
     except RecipeError as error:
         raise ValueError(error.message) from None

@@ -71,6 +71,8 @@ def evaluation(facts: Facts, benchmarks: Collection[str] = ()) -> dict[str, Any]
 def _tells_more(name: str, names: Sequence[str]) -> bool:
     """One metric a group is enough, and the first text's figures are the headline's already."""
     metric, _, group = name.partition("/")
+    if metric == "bits_per_token":  # perplexity in other words
+        return False
     if metric not in HEADLINE_METRICS:
         return True
     return metric in GROUP_METRICS and not (metric == "bits_per_byte" and "/" not in group and metric in names)

@@ -47,7 +47,8 @@ def _changed_row(name: str, before: dict[str, Any], after: dict[str, Any], facts
     clear = error is not None and abs(difference) > CLEAR * error
     worse = (difference > 0) == (metric in LOWER_IS_BETTER)
     percent = metric.endswith(words.PERCENT_ENDINGS)
-    scale, digits = (100, 1) if percent else (1, 4)
+    large = abs(number(mapping(after.get(name)).get("value")) or 0.0) >= 10  # as perplexity is
+    scale, digits = (100, 1) if percent else (1, 1 if large else 4)
     return {
         "metric": METRIC_WORDS.get(metric, (words.name(metric), "", ""))[0],
         "group": group.replace("_", " "),
