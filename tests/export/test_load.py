@@ -124,13 +124,23 @@ def test_paths_that_hold_no_model_are_refused(tmp_path: Path) -> None:
         {"num_hidden_layers": 10**9},
         {"hidden_size": 10**19},
         {"vocab_size": 10**12},
-        {"num_hidden_layers": 3},
-        {"intermediate_size": 49},
     ],
 )
 def test_a_config_larger_than_the_weights_is_refused_before_it_is_built(folder: Path, changes: dict[str, int]) -> None:
     edit(folder / "config.json", lambda values: values.update(changes))
     refused(folder, "(parameters|layers), the weight files hold")
+
+
+@pytest.mark.parametrize(
+    ("changes", "finding"),
+    [
+        ({"num_hidden_layers": 3}, r"tensor 'model\.layers\.2\.input_layernorm\.weight' is missing"),
+        ({"intermediate_size": 49}, r"gate_proj\.weight' has shape \[48, 32\], config\.json says \[49, 32\]"),
+    ],
+)
+def test_a_config_that_is_a_little_larger_names_a_tensor(folder: Path, changes: dict[str, int], finding: str) -> None:
+    edit(folder / "config.json", lambda values: values.update(changes))
+    refused(folder, finding)
 
 
 @pytest.mark.parametrize(
