@@ -15,15 +15,13 @@ import json
 import platform
 import resource
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.multiprocessing
-from benchmarks.rank_processes import run_setting
+from benchmarks.rank_processes import run_apart, run_setting
 
 from groundup.models import DecoderConfig
 from groundup.optim import AdamWConfig
@@ -105,12 +103,7 @@ def main() -> None:
     RESULT.parent.mkdir(exist_ok=True)
     found: dict[str, Any] = {}
     for name, setting in settings.items():
-        path = RESULT.with_suffix(".run")
-        command = [sys.executable, "-m", "benchmarks.context", "--child", json.dumps({**shared, **setting}), str(path)]
-        subprocess.run(command, check=True)
-        found[name] = json.loads(path.read_text(encoding="utf-8"))
-        path.unlink()
-        told = found[name]
+        told = found[name] = run_apart("benchmarks.context", {**shared, **setting})
         print(f"{name:<18} {told['seconds']:7.2f} s a step  {told['grown_megabytes']:6,} MB a rank", end="")
         print(f"  {told['core_seconds']:.2f} core seconds a step  loss {told['loss'][-1]:.5f}")
     report = {"machine": platform.processor() or platform.machine(), "model": SHAPE, **shared, "groundup": found}

@@ -15,8 +15,6 @@ import argparse
 import json
 import platform
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from typing import Any
 import torch
 import torch.multiprocessing
 from benchmarks.guard import MODEL, VOCAB_SIZE
-from benchmarks.rank_processes import run_setting
+from benchmarks.rank_processes import run_apart, run_setting
 from benchmarks.ranks import RULES
 
 from groundup.parallel import ParallelConfig, Rank, join, leave, shard
@@ -122,11 +120,7 @@ def main() -> None:
     RESULT.parent.mkdir(exist_ok=True)
     for _ in range(options.rounds):
         for name, setting in settings.items():
-            path = RESULT.with_suffix(".run")
-            given = json.dumps({**shared, **setting})
-            subprocess.run([sys.executable, "-m", "benchmarks.exact", "--child", given, str(path)], check=True)
-            found[name].append(json.loads(path.read_text(encoding="utf-8")))
-            path.unlink()
+            found[name].append(run_apart("benchmarks.exact", {**shared, **setting}))
     report: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "model": "10M", **shared}
     report["groundup"] = {
         name: _summary(runs, found[f"{name.partition(',')[0]}, exact"]) for name, runs in found.items()

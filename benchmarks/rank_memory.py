@@ -18,8 +18,6 @@ import argparse
 import json
 import platform
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ import torch
 import torch.multiprocessing
 from benchmarks.allocations import Allocations
 from benchmarks.guard import MODEL, VOCAB_SIZE
-from benchmarks.rank_processes import run_setting
+from benchmarks.rank_processes import run_apart, run_setting
 from benchmarks.ranks import RULES
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -121,12 +119,7 @@ def rank(number: int, world_size: int, port: int, setting: dict[str, Any], folde
 def measured(setting: dict[str, Any]) -> dict[str, float]:
     """What one setting's first rank held."""
     RESULT.parent.mkdir(exist_ok=True)
-    path = RESULT.with_suffix(".run")
-    command = [sys.executable, "-m", "benchmarks.rank_memory", "--child", json.dumps(setting), str(path)]
-    subprocess.run(command, check=True)
-    found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
-    path.unlink()
-    return found
+    return run_apart("benchmarks.rank_memory", setting)
 
 
 def main() -> None:

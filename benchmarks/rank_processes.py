@@ -5,9 +5,14 @@ Every setting is a process of its own (`--child SETTING FILE`), so that none fin
 
 from __future__ import annotations
 
+import json
 import os
 import socket
-from collections.abc import Callable
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch.multiprocessing
@@ -29,3 +34,13 @@ def run_setting(work: Work, setting: dict[str, Any], path: str) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     torch.multiprocessing.spawn(work, (setting["ranks"], port, setting, path), nprocs=setting["ranks"])
+
+
+def run_apart(module: str, setting: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of one setting, by a process of its own: `python -m MODULE --child SETTING FILE`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "figures.json")
+        command = [sys.executable, "-m", module, "--child", json.dumps(setting), str(path)]
+        subprocess.run(command, check=True)
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found

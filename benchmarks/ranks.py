@@ -14,8 +14,6 @@ import argparse
 import json
 import platform
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from typing import Any
 import torch
 import torch.multiprocessing
 from benchmarks.guard import MODEL, VOCAB_SIZE
-from benchmarks.rank_processes import run_setting
+from benchmarks.rank_processes import run_apart, run_setting
 
 from groundup.optim import AdamWConfig, MuonConfig, flat_state
 from groundup.parallel import ParallelConfig, Rank, join, leave, shard
@@ -105,12 +103,7 @@ def main() -> None:
     RESULT.parent.mkdir(exist_ok=True)
     for _ in range(options.rounds):
         for name, setting in settings.items():
-            path = RESULT.with_suffix(".run")
-            given = json.dumps({**shared, **setting})
-            command = [sys.executable, "-m", "benchmarks.ranks", "--child", given, str(path)]
-            subprocess.run(command, check=True)
-            found[name].append(json.loads(path.read_text(encoding="utf-8")))
-            path.unlink()
+            found[name].append(run_apart("benchmarks.ranks", {**shared, **setting}))
     report: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "model": "10M", **shared}
     report["groundup"] = {name: _summary(runs, found[one]) for name, runs in found.items()}
     RESULT.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

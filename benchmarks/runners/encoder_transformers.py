@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import transformers
 from benchmarks.runners.encoder_session import Session, judged, masked_loss
-from torch.optim.lr_scheduler import LambdaLR
+from benchmarks.runners.trainers import Scheduled
 
 
 class Rows(torch.utils.data.Dataset):
@@ -28,33 +28,8 @@ class Rows(torch.utils.data.Dataset):
         return {name: plane[index] for name, plane in self.planes.items()}
 
 
-class Steps(transformers.TrainerCallback):
-    """Tells the session of every step."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.session.total_steps = state.max_steps
-        self.session.begin()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.session.after_step()
-
-
-class Trainer(transformers.Trainer):
+class Trainer(Scheduled, transformers.Trainer):
     """The Trainer with the session's schedule."""
-
-    def __init__(self, session: Session, **options: Any) -> None:
-        super().__init__(callbacks=[Steps(session)], **options)
-        self.session = session
-        self.remove_callback(transformers.PrinterCallback)
-
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """The schedule that all tools have."""
-        self.session.total_steps = num_training_steps
-        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, self.session.factor)
-        return self.lr_scheduler
 
 
 def arguments(session: Session, folder: str, **more: Any) -> transformers.TrainingArguments:

@@ -12,37 +12,12 @@ import torch
 import transformers
 import trl
 from benchmarks.runners.sft_session import Session
+from benchmarks.runners.trainers import Scheduled
 from datasets import Dataset
-from torch.optim.lr_scheduler import LambdaLR
 
 
-class Steps(transformers.TrainerCallback):
-    """Tells the session of every step."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.session.total_steps = state.max_steps
-        self.session.begin()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.session.after_step()
-
-
-class Trainer(trl.SFTTrainer):
+class Trainer(Scheduled, trl.SFTTrainer):
     """The SFTTrainer with the session's schedule."""
-
-    def __init__(self, session: Session, **options: Any) -> None:
-        self.session = session
-        super().__init__(callbacks=[Steps(session)], **options)
-        self.remove_callback(transformers.PrinterCallback)
-
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """The schedule that all tools have."""
-        self.session.total_steps = num_training_steps
-        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, self.session.factor)
-        return self.lr_scheduler
 
 
 def adapter(session: Session) -> Any:
