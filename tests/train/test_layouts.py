@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor.debug import _clear_sharding_prop_cache
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 from groundup import stage
@@ -138,6 +139,8 @@ def world(ranks: int, act: Callable[[int], None]) -> None:
 
     def run(rank: int) -> None:
         torch.set_num_threads(1)
+        # What other tests of this process asked DTensor as a fake rank, it would answer this rank with.
+        _clear_sharding_prop_cache()
         try:
             act(rank)
         except BaseException:
