@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import torch
 from jaxtyping import Float
@@ -142,24 +143,24 @@ class _Flow:
     def _step(self) -> list[tuple[Running, int]]:
         """One call: what is pending of each sequence, shortest first, as far as there are rows."""
         left, spans, ready = self._rows, [], []
-        for slot in sorted(self._running, key=lambda slot: slot.pending) if self._prompts else self._running:
-            count = min(slot.pending, left)
-            if count == 0:
+        for pending, slot in self._by_pending():
+            if left == 0:
                 break
+            count = min(pending, left)
             spans.append(Span(slot.number, slot.written, slot.sequence.tokens[slot.written : slot.written + count]))
             slot.written += count
             left -= count
-            if slot.pending == 0:
+            if count == pending:
                 ready.append((len(spans) - 1, slot.sequence))
         logits = self._room.advance(spans)
         if len(ready) < len(spans):
             logits = logits[[row for row, _ in ready]]
         return choose(logits, [sequence for _, sequence in ready], self._sampling) if ready else []
 
-    @property
-    def _prompts(self) -> bool:
-        """True while some prompt is not in the cache yet."""
-        return any(slot.pending > 1 for slot in self._running)
+    def _by_pending(self) -> list[tuple[int, _Slot]]:
+        """Running slots with their numbers of pending tokens, the fewest first."""
+        pending = [(slot.pending, slot) for slot in self._running]
+        return sorted(pending, key=itemgetter(0))
 
 
 def _room(decoder: PackedDecoder, config: DecoderConfig, slots: int, max_time: int, rows: int) -> Room:

@@ -24,6 +24,7 @@
 namespace {
 
 constexpr Index MAX_HEAD_DIM = 256;
+constexpr Index FEW_TASKS = 8;  // that one thread takes at a time: their keys and values fit the first cache
 constexpr Index PHASES_OF_LAYER = 8, PHASES_OF_ENDS = 4;  // embedding, ends, norm and head
 
 struct Layer {
@@ -96,8 +97,10 @@ void norm(const float* x, const float* gain, Index size, float epsilon, X* to) {
 }
 
 // Queries of one sequence that share a key head, at most TILE of them: pair p is row p / group and head p % group.
+// `writes`: they are all that is new of this head, so its key and value are written by whoever reads them next.
 struct Task {
   Index slot, start, row, to_row, first, count, kv_head;
+  bool writes;
 };
 
 // Memory that a call works in. `carve` with a null base only adds up the bytes.
@@ -143,6 +146,7 @@ struct Pass {
   Scratch<X> s{};
   Index rows = 0;
   std::vector<Index> slots, positions, ends;  // of each row; last row of each span
+  std::vector<Index> written_before;           // rows whose keys and values are not written by a task
   std::vector<Task> tasks, last_tasks;
 
   Index group() const { return m.num_heads / m.num_kv_heads; }
@@ -158,21 +162,23 @@ struct Pass {
   void lay_out() {
     for (Index i = 0; i < num_spans; ++i) {
       const Span& span = spans[i];
-      add_tasks(tasks, span.slot, span.start, span.count, rows, rows);
+      const bool writes = span.count == 1 && group() <= TILE;
+      add_tasks(tasks, span.slot, span.start, span.count, rows, rows, writes);
       for (Index t = 0; t < span.count; ++t) {
+        if (!writes) written_before.push_back(rows + t);
         slots.push_back(span.slot);
         positions.push_back(span.start + t);
       }
       rows += span.count;
       ends.push_back(rows - 1);
-      add_tasks(last_tasks, span.slot, span.start + span.count - 1, 1, rows - 1, i);
+      add_tasks(last_tasks, span.slot, span.start + span.count - 1, 1, rows - 1, i, writes);
     }
   }
 
-  void add_tasks(std::vector<Task>& to, Index slot, Index start, Index count, Index row, Index to_row) {
+  void add_tasks(std::vector<Task>& to, Index slot, Index start, Index count, Index row, Index to_row, bool writes) {
     for (Index head = 0; head < m.num_kv_heads; ++head)
       for (Index first = 0; first < count * group(); first += TILE)
-        to.push_back({slot, start, row, to_row, first, std::min<Index>(TILE, count * group() - first), head});
+        to.push_back({slot, start, row, to_row, first, std::min<Index>(TILE, count * group() - first), head, writes});
   }
 
   void run(char* scratch) {
@@ -219,7 +225,8 @@ struct Pass {
                     Done done) {
     worker.share(round_up(outputs, WIDTH) / WIDTH, 0, [&](Index first, Index last) {
       const Index padded = round_up(inputs, GRAIN<W>);
-      product(static_cast<const W*>(w), padded * WIDTH, padded, first, last, x, stride, count, done);
+      product(static_cast<const W*>(w), padded * WIDTH, padded, first, last, x, stride, count, AHEAD_BYTES,
+              done);
     });
   }
 
@@ -230,12 +237,21 @@ struct Pass {
                  [&](Index row, Index g, const float* sums) {
                    std::memcpy(s.projected + row * s.projected_stride + g * WIDTH, sums, WIDTH * 4);
                  });
-    worker.share(rows * parts, 0, [&](Index first, Index last) {
-      for (Index i = first; i < last; ++i) distribute(layer, index, i / parts, i % parts);
+    worker.share(written_before.size() * parts, 0, [&](Index first, Index last) {
+      for (Index i = first; i < last; ++i) distribute(layer, index, written_before[i / parts], i % parts);
     });
-    worker.share(count, count, [&](Index first, Index last) {
+    // What a few tasks have to write first: a key that is read while it is still on its way to the cache is waited for.
+    worker.share(count, (count + FEW_TASKS - 1) / FEW_TASKS, [&](Index first, Index last) {
+      for (Index i = first; i < last; ++i)
+        if (list[i].writes) distribute(layer, index, list[i]);
       for (Index i = first; i < last; ++i) attend(index, list[i]);
     });
+  }
+
+  void distribute(const Layer& layer, Index index, const Task& task) {
+    for (Index p = 0; p < task.count; ++p) distribute(layer, index, task.row, task.kv_head * group() + p);
+    distribute(layer, index, task.row, m.num_heads + task.kv_head);
+    distribute(layer, index, task.row, m.num_heads + m.num_kv_heads + task.kv_head);
   }
 
   // One projected head of one row goes where it is needed: queries to their buffer, keys and values to the cache.
@@ -250,7 +266,8 @@ struct Pass {
       rotate(x, layer.key_norm, position);
       narrow(x, size, narrowed);
       X* to = keys(index, slot, part - m.num_heads);
-      for (Index i = 0; i < size; ++i) to[place<X>(position, i, size)] = narrowed[i];
+      for (Index i = 0; i < size; i += GRAIN<X>)
+        std::memcpy(to + place<X>(position, i, size), narrowed + i, GRAIN<X> * sizeof(X));
     } else {
       narrow(x, size, narrowed);
       X* to = values(index, slot, part - m.num_heads - m.num_kv_heads);
@@ -284,15 +301,16 @@ struct Pass {
       std::memcpy(q + p * size, s.queries + row * s.heads_stride + head * size, size * sizeof(X));
     }
     const Index length = task.start + (task.first + task.count - 1) / wide + 1;
+    // Nothing is asked for ahead: behind so few keys and values lie those that are not needed.
     product(keys(layer, task.slot, task.kv_head), size * WIDTH, size, 0, round_up(length, WIDTH) / WIDTH, q, size,
-            task.count, [&](Index p, Index g, const float* sums) {
+            task.count, 0, [&](Index p, Index g, const float* sums) {
               std::memcpy(scores + p * s.time_stride + g * WIDTH, sums, WIDTH * 4);
             });
     for (Index p = 0; p < task.count; ++p)
       factors[p] = softmax(scores + p * s.time_stride, task.start + (task.first + p) / wide + 1,
                            round_up(length, WIDTH), weights + p * s.time_stride);
     product(values(layer, task.slot, task.kv_head), cache.max_time * WIDTH, round_up(length, GRAIN<X>), 0,
-            round_up(size, WIDTH) / WIDTH, weights, s.time_stride, task.count,
+            round_up(size, WIDTH) / WIDTH, weights, s.time_stride, task.count, 0,
             [&](Index p, Index g, const float* sums) {
               const Index pair = task.first + p, row = task.to_row + pair / wide, left = size - g * WIDTH;
               X* to = s.mixed + row * s.heads_stride + (task.kv_head * wide + pair % wide) * size + g * WIDTH;

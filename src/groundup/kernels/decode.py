@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -66,8 +67,7 @@ class DecoderShape:
         return {**named, **tables, "model.norm.weight": (hidden,)}
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """New tokens of one sequence: they are written into `slot` from position `start`."""
 
     slot: int

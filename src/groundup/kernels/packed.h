@@ -125,11 +125,11 @@ constexpr Kernel<W, X> STREAMED[FEW] = {multiply<W, X, 1, STREAMS>, multiply<W, 
 // Few rows by STREAMS stretches of groups at once, each walked in sequence; returns the first group that is left.
 template <int STREAMS, class W, class X, class Done>
 Index stream(const W* w, Index group, Index inputs, Index first, Index last, const X* x, Index stride, Index rows,
-             Done done) {
+             Index ahead, Done done) {
   alignas(64) float sums[FEW * STREAMS * WIDTH];
   const Index length = (last - first) / STREAMS;
   for (Index g = first; g < first + length; ++g) {
-    STREAMED<W, X, STREAMS>[rows - 1](w + g * group, length * group, x, stride, inputs, AHEAD_BYTES, sums);
+    STREAMED<W, X, STREAMS>[rows - 1](w + g * group, length * group, x, stride, inputs, ahead, sums);
     for (Index r = 0; r < rows; ++r)
       for (Index s = 0; s < STREAMS; ++s) done(r, g + s * length, sums + (r * STREAMS + s) * WIDTH);
   }
@@ -137,19 +137,20 @@ Index stream(const W* w, Index group, Index inputs, Index first, Index last, con
 }
 
 // x [rows, inputs] by the groups first .. last of 32 outputs, `group` numbers apart: done(row, group, sums[32]) for each.
+// `near`: how many bytes ahead of their use few rows ask for weights.
 template <class W, class X, class Done>
 void product(const W* w, Index group, Index inputs, Index first, Index last, const X* x, Index stride, Index rows,
-             Done done) {
+             Index near, Done done) {
   if (rows <= FEW) {
-    first = stream<MANY_STREAMS>(w, group, inputs, first, last, x, stride, rows, done);
-    first = stream<TWO_STREAMS>(w, group, inputs, first, last, x, stride, rows, done);
+    first = stream<MANY_STREAMS>(w, group, inputs, first, last, x, stride, rows, near, done);
+    first = stream<TWO_STREAMS>(w, group, inputs, first, last, x, stride, rows, near, done);
   }
   alignas(64) float sums[TILE * WIDTH];
   for (Index g = first; g < last; ++g)
     for (Index row = 0; row < rows; row += TILE) {
       const Index count = std::min<Index>(TILE, rows - row);
       // The first tile asks for the next group, which then has the time of all tiles to come.
-      const Index ahead = rows <= TILE ? AHEAD_BYTES : row == 0 ? group * Index(sizeof(W)) : 0;
+      const Index ahead = rows <= TILE ? near : row == 0 ? group * Index(sizeof(W)) : 0;
       SINGLE<W, X>[count - 1](w + g * group, 0, x + row * stride, stride, inputs, ahead, sums);
       for (Index r = 0; r < count; ++r) done(row + r, g, sums + r * WIDTH);
     }
