@@ -42,6 +42,11 @@ def _as_c(value: Tensor | int | float | None) -> Any:
     return ctypes.c_void_p(None) if value is None else ctypes.c_int64(value)
 
 
+def sums_shape(x: Tensor) -> Tensor:
+    """Room for the sums over all but the last dimension of `x`, each of a part of the rows."""
+    return x.new_empty((PARTS, x.shape[-1]), dtype=torch.float32)
+
+
 def operator(schema: str, shapes: Callable[P, R]) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Register the decorated function as the operator of this schema; `shapes` answers in its place for fakes."""
 

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from groundup.kernels.build import obstacle
 from groundup.kernels.operators import PARTS, call, operator
 
-FILES = ("attention", "pointwise", "postnorm", "orthogonalise")
+FILES = ("attention", "pointwise", "postnorm", "products", "orthogonalise")
 
 ORTHOGONALISE_LIMIT = 2**20
 """Elements of a matrix that one core works on by itself; torch's products are the better way for larger ones."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from groundup.kernels.operators import PARTS, call, operator
+from groundup.kernels.operators import PARTS, call, operator, sums_shape
 
 
 def _mixed_shapes(joined: Tensor, segments: Tensor | None, heads: int) -> tuple[Tensor, Tensor]:
@@ -80,38 +80,6 @@ def both_ways_attention(joined: Tensor, segments: Tensor | None, heads: int) -> 
     """
     mixed: Tensor = _BothWays.apply(joined.contiguous(), segments, heads)  # type: ignore[no-untyped-call]
     return mixed
-
-
-def _sums_shape(x: Tensor) -> Tensor:
-    return x.new_empty((PARTS, x.shape[-1]), dtype=torch.float32)
-
-
-@operator("column_sums(Tensor x) -> Tensor", _sums_shape)
-def _column_sums(x: Tensor) -> Tensor:
-    parts = _sums_shape(x)
-    call("postnorm", "column_sums", x, parts, x.numel() // x.shape[-1], x.shape[-1])
-    return parts
-
-
-class _Linear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return torch.nn.functional.linear(x, weight, bias.to(x.dtype))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
-        grad = grad.contiguous()
-        flat = grad.flatten(0, -2)
-        return grad @ weight, flat.t() @ x.flatten(0, -2), _column_sums(grad).sum(0)
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """`x` [..., in] times bfloat16 `weight` [out, in], plus the float32 bias [out]."""
-    y: Tensor = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
-    return y
 
 
 def _norm_shapes(
@@ -195,7 +163,7 @@ def _gelu(x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _gelu_gradients(grad: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(grad), _sums_shape(grad)
+    return torch.empty_like(grad), sums_shape(grad)
 
 
 @operator("gelu_backward(Tensor grad, Tensor slope) -> (Tensor, Tensor)", _gelu_gradients)

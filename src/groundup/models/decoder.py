@@ -24,7 +24,7 @@ from groundup.models.context import RowContext
 from groundup.models.decoder_config import DecoderConfig
 from groundup.models.heads import ChunkLoss, LanguageModelHead
 from groundup.models.lane import local
-from groundup.models.layers import Embedding, FeedForward, RMSNorm, SwiGLU, norm_of
+from groundup.models.layers import Embedding, FeedForward, Linear, RMSNorm, SwiGLU, norm_of
 from groundup.models.network import CausalNetwork, Operation, Role
 from groundup.models.noise import (
     ATTENTION_BRANCH,
@@ -297,7 +297,7 @@ class Decoder(CausalNetwork, of=DecoderConfig):
         """
         on = on and self.config.kernels_obstacle() is None
         for module in self.modules():
-            if isinstance(module, Embedding | RMSNorm | Attention | SwiGLU | ChunkLoss):
+            if isinstance(module, Embedding | RMSNorm | Linear | Attention | SwiGLU | ChunkLoss):
                 module.fused = on
 
     def blocks(self) -> list[Block]:

@@ -30,7 +30,7 @@ from groundup.models.encoder_heads import (
 from groundup.models.encoder_layers import BidirectionalAttention, EncoderBlock, sight
 from groundup.models.encoder_start import look_at_neighbours, position_waves
 from groundup.models.heads import ChunkLoss
-from groundup.models.layers import FeedForward, LayerNorm
+from groundup.models.layers import FeedForward, LayerNorm, Linear
 from groundup.models.network import Network, NetworkConfig, Operation, Role
 from groundup.models.noise import INPUT, NoiseConfig, dropout, layer_noise
 
@@ -174,7 +174,7 @@ class EncoderBody(Network):
         """Compute with the kernels of `groundup.kernels` wherever numbers are bfloat16; ask `ops.usable` first."""
         self.fused = on
         for module in self.modules():
-            if isinstance(module, EncoderBlock | BidirectionalAttention | FeedForward | ChunkLoss):
+            if isinstance(module, EncoderBlock | BidirectionalAttention | FeedForward | Linear | ChunkLoss):
                 module.fused = on
 
     def role(self, name: str) -> Role:

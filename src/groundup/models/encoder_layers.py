@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Int32
 from torch import Tensor, nn
 
-from groundup.kernels import postnorm
+from groundup.kernels import postnorm, products
 from groundup.models.layers import FeedForward, LayerNorm, Linear, joined_linear
 from groundup.models.noise import (
     ATTENTION_BRANCH,
@@ -177,7 +177,7 @@ class EncoderBlock(nn.Module):
             y: Tensor = norm(x + residual_branch(last(inner), noise, places, self.drops))
             return y
         if noise is None:
-            branch, bias = F.linear(inner, last.weight.to(inner.dtype)), last.bias
+            branch, bias = products.linear(inner, (last.weight,)), last.bias
         else:
             branch, bias = residual_branch(last(inner), noise, places, self.drops), None
         return postnorm.add_layer_norm(x, branch, bias, norm.weight, norm.bias, norm.epsilon)

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from groundup.kernels import ops
+from groundup.kernels import ops, products
 from groundup.models.lane import Lane
 from groundup.models.losses import IGNORE, LossConfig, loss_from_total
 from groundup.models.vocabulary import losses_of_part, own_rows, rows_of_a_part
@@ -150,7 +150,10 @@ def _losses_and_gradients(
         losses.append(loss)
         torch.mm(gradient, matrix, out=grad_hidden[part])
         if grad_weight is not None:
-            grad_weight += gradient.t() @ hidden[part]
+            if kernel.fused and gradient.dtype == torch.bfloat16:
+                products.add_weight_gradient_(grad_weight, gradient, hidden[part], True)
+            else:
+                grad_weight += gradient.t() @ hidden[part]
     return torch.cat(losses), grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype)
 
 

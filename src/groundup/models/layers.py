@@ -10,15 +10,14 @@ device needs its parameters only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from groundup.kernels import ops, postnorm
+from groundup.kernels import ops, postnorm, products
 from groundup.models.activations import ACTIVATIONS, Activation
 from groundup.models.adapters import Adapter, adapted_linear
 from groundup.models.lane import Lane, local, local_rows
@@ -32,6 +31,8 @@ class Linear(nn.Module):
     A frozen one may have an adapter, and its matrix in few bits in place of `weight`.
     """
 
+    fused = False
+    """Sum the gradient of the matrix by the kernel where the input is bfloat16."""
     lane: Lane | None = None
     """Ranks of which each has some columns, so that their products are added up."""
     rows: tuple[int, int] | None = None
@@ -49,6 +50,8 @@ class Linear(nn.Module):
         """[..., in_size] -> [..., out_size] in the dtype of `x`."""
         if self.adapter is not None or self.quantised is not None:
             return adapted_linear(x, (self,))
+        if self.fused and x.dtype == torch.bfloat16:
+            return joined_linear(x, (self,))
         weight, bias = self.matrix(x.dtype), self.own_bias()
         bias = None if bias is None else bias.to(x.dtype)
         if self.lane is None:
@@ -71,33 +74,14 @@ class Linear(nn.Module):
 
 
 def joined_linear(x: Float[Tensor, "*batch in_size"], layers: Sequence[Linear]) -> Float[Tensor, "*batch joined"]:
-    """The answers of several layers to one input, behind each other: one product instead of several, backward too.
+    """The answers of several layers to one bfloat16 input, behind each other, by one product of `kernels.products`.
 
-    All have a bias or none has; with biases their gradient is summed by a kernel.
+    All have a bias or none has.
     """
     if any(layer.adapter is not None or layer.quantised is not None for layer in layers):
         return adapted_linear(x, layers)
-    joined: Tensor = _Joined.apply(x.dtype, *(layer.weight for layer in layers))  # type: ignore[no-untyped-call]
     biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
-    return postnorm.linear(x, joined, torch.cat(biases)) if biases else F.linear(x, joined)
-
-
-class _Joined(torch.autograd.Function):
-    """Matrices of equal width below each other in another dtype, in one pass; the gradient is cut up again."""
-
-    @staticmethod
-    def forward(ctx: Any, dtype: torch.dtype, *matrices: Tensor) -> Tensor:
-        ctx.heights = [len(matrix) for matrix in matrices]
-        ctx.dtype = matrices[0].dtype
-        joined = matrices[0].new_empty((sum(ctx.heights), matrices[0].shape[1]), dtype=dtype)
-        for part, matrix in zip(joined.split(ctx.heights), matrices):  # type: ignore[no-untyped-call]
-            part.copy_(matrix)
-        return joined
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *(part.to(ctx.dtype) for part in grad.split(ctx.heights))  # type: ignore[no-untyped-call]
+    return products.linear(x, tuple(layer.weight for layer in layers), torch.cat(biases) if biases else None)
 
 
 class RMSNorm(nn.Module):
@@ -219,6 +203,6 @@ class FeedForward(nn.Module):
     def inner(self, x: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch inner"]:
         """What `down` reads: [..., hidden_size] -> [..., ffn_size]."""
         if self.fused and self.up.bias is not None and x.dtype == torch.bfloat16:
-            return postnorm.gelu(F.linear(x, self.up.weight.to(x.dtype)), self.up.bias)
+            return postnorm.gelu(products.linear(x, (self.up.weight,)), self.up.bias)
         up = self.up(x)
         return self.activation(up) if self.gate is None else self.activation(self.gate(x)) * up
