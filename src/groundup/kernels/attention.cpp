@@ -39,9 +39,18 @@ struct Scratch {
   }
 };
 
+// Rows lie far apart: those that come SOON rows later are asked for.
+static const i64 SOON = 24;
+static void ask(const bf16* row, i64 dim) {
+  for (i64 d = 0; d < dim; d += 32) _mm_prefetch((const char*)(row + d), _MM_HINT_T0);
+}
+
 // Rows [time][dim] at `step` elements apart -> one block, zeros behind the last.
 static void copy_rows(const bf16* x, i64 step, i64 time, i64 padded, i64 dim, bf16* out) {
-  for (i64 t = 0; t < time; t++) memcpy(out + t * dim, x + t * step, dim * sizeof(bf16));
+  for (i64 t = 0; t < time; t++) {
+    ask(x + (t + SOON) * step, dim);
+    memcpy(out + t * dim, x + t * step, dim * sizeof(bf16));
+  }
   memset(out + time * dim, 0, (padded - time) * dim * sizeof(bf16));
 }
 
@@ -240,6 +249,7 @@ static void prepare_queries(const Shape& s, const bf16* query, i64 query_step, c
   pair_rows(rows, padded, dim, to.g_pairs);
   for (i64 t = 0; t < padded; t++) {
     __m512 sum = _mm512_setzero_ps();
+    ask(out + (t + SOON) * out_step, dim);
     for (i64 d = 0; t < s.time && d < dim; d += 16)
       sum = _mm512_fmadd_ps(load(rows + t * dim + d), load(out + t * out_step + d), sum);
     to.dots[t] = _mm512_reduce_add_ps(sum);

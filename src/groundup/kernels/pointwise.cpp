@@ -23,12 +23,12 @@ extern "C" void rms_norm_forward(const bf16* x, const bf16* delta, const float* 
       bf16* to = sum + row * size;
       for (i64 i = 0; i < size; i += 16) {
         __mmask16 m = lanes(size - i);
-        store(to + i, m, _mm512_add_ps(load(in + i, m), load(delta + row * size + i, m)));
+        store(to + i, m, _mm512_add_ps(load_ahead(in + i, m), load_ahead(delta + row * size + i, m)));
       }
       in = to;
     }
     for (i64 i = 0; i < size; i += 16) {
-      __m512 v = load(in + i, lanes(size - i));
+      __m512 v = load_ahead(in + i, lanes(size - i));
       squares = _mm512_fmadd_ps(v, v, squares);
     }
     float inverse = 1.0f / std::sqrt(_mm512_reduce_add_ps(squares) / size + epsilon);
@@ -55,7 +55,7 @@ extern "C" void rms_norm_backward(const bf16* grad, const bf16* grad_sum, const 
       __m512 inverse = _mm512_set1_ps(inverse_rms[row]), dot = _mm512_setzero_ps();
       for (i64 i = 0; i < size; i += 16) {
         __mmask16 m = lanes(size - i);
-        __m512 unit = _mm512_mul_ps(load(in + i, m), inverse), by = load(g + i, m);
+        __m512 unit = _mm512_mul_ps(load_ahead(in + i, m), inverse), by = load_ahead(g + i, m);
         if (total)
           _mm512_mask_storeu_ps(total + i, m, _mm512_fmadd_ps(by, unit, _mm512_maskz_loadu_ps(m, total + i)));
         if (gain) by = _mm512_mul_ps(by, _mm512_maskz_loadu_ps(m, gain + i));
@@ -67,7 +67,7 @@ extern "C" void rms_norm_backward(const bf16* grad, const bf16* grad_sum, const 
         __m512 unit = _mm512_mul_ps(load(in + i, m), inverse), by = load(g + i, m);
         if (gain) by = _mm512_mul_ps(by, _mm512_maskz_loadu_ps(m, gain + i));
         __m512 found = _mm512_mul_ps(inverse, _mm512_fnmadd_ps(unit, mean, by));
-        if (grad_sum) found = _mm512_add_ps(found, load(grad_sum + row * size + i, m));
+        if (grad_sum) found = _mm512_add_ps(found, load_ahead(grad_sum + row * size + i, m));
         store(grad_x + row * size + i, m, found);
       }
     }
@@ -98,7 +98,8 @@ static void rotate_heads(const bf16* x, const float* gain, Turn turn, bf16* y, f
     }
     for (i64 i = 0; i < half; i += 16) {
       __mmask16 m = lanes(half - i);
-      __m512 first = load(in + i, m), second = load(in + half + i, m), c = turn.cosine(i, m), s = turn.sine(i, m);
+      __m512 first = load_ahead(in + i, m), second = load_ahead(in + half + i, m);
+      __m512 c = turn.cosine(i, m), s = turn.sine(i, m);
       if (gain) {
         first = _mm512_mul_ps(_mm512_mul_ps(first, by), _mm512_maskz_loadu_ps(m, gain + i));
         second = _mm512_mul_ps(_mm512_mul_ps(second, by), _mm512_maskz_loadu_ps(m, gain + half + i));
@@ -120,14 +121,15 @@ static void rotate_back(const bf16* grad, const bf16* x, const float* gain, Turn
       __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(dot) / dim);
       for (i64 i = 0; i < half; i += 16) {
         __mmask16 m = lanes(half - i);
-        __m512 first = load(g + i, m), second = load(g + half + i, m), c = turn.cosine(i, m), s = turn.sine(i, m);
+        __m512 first = load_ahead(g + i, m), second = load_ahead(g + half + i, m);
+        __m512 c = turn.cosine(i, m), s = turn.sine(i, m);
         __m512 back[2] = {_mm512_fmadd_ps(second, s, _mm512_mul_ps(first, c)),
                           _mm512_fnmadd_ps(first, s, _mm512_mul_ps(second, c))};
         for (int part = 0; part < 2; part++) {
           i64 at = part * half + i;
           __m512 by = back[part];
           if (gain) {
-            __m512 unit = _mm512_mul_ps(load(in + at, m), inverse);
+            __m512 unit = _mm512_mul_ps(load_ahead(in + at, m), inverse);
             if (pass == 0) {
               float* total = grad_gain + at;
               _mm512_mask_storeu_ps(total, m, _mm512_fmadd_ps(by, unit, _mm512_maskz_loadu_ps(m, total)));
@@ -189,9 +191,9 @@ extern "C" void swiglu_forward(const bf16* joined, bf16* y, i64 rows, i64 size) 
     const bf16 *gate = joined + row * 2 * size, *up = gate + size;
     for (i64 i = 0; i < size; i += 16) {
       __mmask16 m = lanes(size - i);
-      __m512 g = load(gate + i, m);
+      __m512 g = load_ahead(gate + i, m);
       __m512 open = inverse(_mm512_add_ps(_mm512_set1_ps(1.0f), exp_of(_mm512_sub_ps(_mm512_setzero_ps(), g))));
-      store(y + row * size + i, m, _mm512_mul_ps(_mm512_mul_ps(g, open), load(up + i, m)));
+      store(y + row * size + i, m, _mm512_mul_ps(_mm512_mul_ps(g, open), load_ahead(up + i, m)));
     }
   }
 }
@@ -203,10 +205,10 @@ extern "C" void swiglu_backward(const bf16* grad, const bf16* joined, bf16* grad
     bf16* to = grad_joined + row * 2 * size;
     for (i64 i = 0; i < size; i += 16) {
       __mmask16 m = lanes(size - i);
-      __m512 one = _mm512_set1_ps(1.0f), g = load(gate + i, m), by = load(grad + row * size + i, m);
+      __m512 one = _mm512_set1_ps(1.0f), g = load_ahead(gate + i, m), by = load_ahead(grad + row * size + i, m);
       __m512 open = inverse(_mm512_add_ps(one, exp_of(_mm512_sub_ps(_mm512_setzero_ps(), g))));
       __m512 slope = _mm512_mul_ps(open, _mm512_fmadd_ps(g, _mm512_sub_ps(one, open), one));
-      store(to + i, m, _mm512_mul_ps(_mm512_mul_ps(by, load(up + i, m)), slope));
+      store(to + i, m, _mm512_mul_ps(_mm512_mul_ps(by, load_ahead(up + i, m)), slope));
       store(to + size + i, m, _mm512_mul_ps(by, _mm512_mul_ps(g, open)));
     }
   }
@@ -241,7 +243,7 @@ extern "C" void token_losses(bf16* scores, const i64* targets, const float* weig
     __m512 top = _mm512_set1_ps(-INFINITY);
     for (i64 i = 0; i < vocab; i += 16) {
       __mmask16 m = lanes(vocab - i);
-      top = _mm512_mask_max_ps(top, m, top, load(s + i, m));
+      top = _mm512_mask_max_ps(top, m, top, load_ahead(s + i, m));
     }
     float highest = _mm512_reduce_max_ps(top);
     __m512 shift = _mm512_set1_ps(highest * 1.44269504f), sum = _mm512_setzero_ps(), plain = _mm512_setzero_ps();

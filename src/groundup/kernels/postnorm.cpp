@@ -28,7 +28,7 @@ extern "C" void layer_norm_forward(const bf16* x, const bf16* branch, const floa
     __m512 all = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
     for (i64 i = 0; i < size; i += 16) {
       __mmask16 m = lanes(size - i);
-      __m512 v = _mm512_add_ps(load(in + i, m), load(more + i, m));
+      __m512 v = _mm512_add_ps(load_ahead(in + i, m), load_ahead(more + i, m));
       if (bias) v = _mm512_add_ps(v, floats(bias + i, m));
       store(sums + i, m, v);
       all = _mm512_add_ps(all, load(sums + i, m));
@@ -63,7 +63,7 @@ extern "C" void layer_norm_backward(const bf16* grad, const bf16* total, const f
       __m512 dot = _mm512_setzero_ps(), all = _mm512_setzero_ps();
       for (i64 i = 0; i < size; i += 16) {
         __mmask16 m = lanes(size - i);
-        __m512 unit = _mm512_mul_ps(_mm512_sub_ps(load(in + i, m), middle), scale), by = load(g + i, m);
+        __m512 unit = _mm512_mul_ps(_mm512_sub_ps(load_ahead(in + i, m), middle), scale), by = load_ahead(g + i, m);
         add_to(by_gain + i, m, _mm512_mul_ps(by, unit));
         add_to(by_shift + i, m, by);
         by = _mm512_mul_ps(by, floats(gain + i, m));
@@ -106,7 +106,7 @@ extern "C" void gelu_forward(const bf16* x, const float* bias, bf16* y, bf16* sl
   for (i64 row = 0; row < rows; row++)
     for (i64 i = 0; i < size; i += 16) {
       __mmask16 m = lanes(size - i);
-      __m512 v = _mm512_add_ps(load(x + row * size + i, m), floats(bias + i, m)), density;
+      __m512 v = _mm512_add_ps(load_ahead(x + row * size + i, m), floats(bias + i, m)), density;
       __m512 share = normal_share(v, &density);
       store(y + row * size + i, m, _mm512_mul_ps(v, share));
       store(slope + row * size + i, m, _mm512_fmadd_ps(v, density, share));
@@ -122,7 +122,7 @@ extern "C" void gelu_backward(const bf16* grad, const bf16* slope, bf16* grad_x,
     for (i64 row = part_begin(part, rows); row < part_begin(part + 1, rows); row++)
       for (i64 i = 0; i < size; i += 16) {
         __mmask16 m = lanes(size - i);
-        __m512 found = _mm512_mul_ps(load(grad + row * size + i, m), load(slope + row * size + i, m));
+        __m512 found = _mm512_mul_ps(load_ahead(grad + row * size + i, m), load_ahead(slope + row * size + i, m));
         store(grad_x + row * size + i, m, found);
         add_to(total + i, m, found);
       }
@@ -138,7 +138,7 @@ extern "C" void column_sums(const bf16* x, float* parts, i64 rows, i64 size) {
     for (i64 row = part_begin(part, rows); row < part_begin(part + 1, rows); row++)
       for (i64 i = 0; i < size; i += 16) {
         __mmask16 m = lanes(size - i);
-        add_to(total + i, m, load(x + row * size + i, m));
+        add_to(total + i, m, load_ahead(x + row * size + i, m));
       }
   }
 }
