@@ -15,6 +15,7 @@ from benchmarks.runners.session import Session, run
 
 from groundup.config import build, merge, read_yaml, to_dict
 from groundup.models import DecoderConfig
+from groundup.models.bigrams import affordable_steps
 from groundup.optim import AdamWConfig, MuonConfig
 from groundup.parallel.compile import uncompiled
 from groundup.tokens import Batch, count_bigrams
@@ -63,7 +64,9 @@ class Groundup:
             device=pick_device(self.execution),
         )
         if recipe.get("start") in COUNTED_STARTS:
-            self._start_from_bigrams(session, recipe["start_steps"], induction=recipe["start"] == "induction")
+            flops = tokens * self.model_config.flops_per_token(size.vocab_size)
+            steps = affordable_steps(recipe["start_steps"], flops, size.vocab_size, size.hidden_size)
+            self._start_from_bigrams(session, steps, induction=recipe["start"] == "induction")
 
     def _start_from_bigrams(self, session: Session, steps: int, *, induction: bool) -> None:
         """As `pipeline.pretraining` does it: the pairs of one pass through the text, at most 2^24."""

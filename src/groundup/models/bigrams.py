@@ -28,6 +28,8 @@ LEARNING_RATE = 0.02
 BETAS = (0.8, 0.95)
 WIDE_EVERY, FREQUENT = 4, 4
 ROWS_AT_ONCE = 1024
+FIT_SHARE = 0.05
+"""Of the FLOPs of the phase: what fitting the tables to the pairs may cost."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ def flops_of_step(vocab_size: int, size: int) -> float:
     """FLOPs of a step of refinement, on average over those that see all contexts and those that see few."""
     contexts = (1 + (WIDE_EVERY - 1) / FREQUENT) / WIDE_EVERY * vocab_size
     return 6 * contexts * vocab_size * size
+
+
+def affordable_steps(asked: int, phase_flops: float, vocab_size: int, size: int) -> int:
+    """As many as asked for, unless their FLOPs were more than FIT_SHARE of the phase's (at large vocabularies)."""
+    return min(asked, int(FIT_SHARE * phase_flops / flops_of_step(vocab_size, size)))
 
 
 class _LogProbabilities:

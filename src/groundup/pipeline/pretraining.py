@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from groundup import tokens
 from groundup.log import logger
 from groundup.models import DecoderConfig, build_model
-from groundup.models.bigrams import flops_of_step
+from groundup.models.bigrams import affordable_steps
 from groundup.pipeline.context import Context
 from groundup.pipeline.mixtures import pretrain_data
 from groundup.pipeline.phases import phase_identity, run_phase
@@ -28,8 +28,6 @@ from groundup.train.state import TrainState
 
 BIGRAM_TOKENS = 2**24
 """Text that is counted for a start from bigrams, at most; enough for the pairs that matter."""
-FIT_SHARE = 0.05
-"""Of the FLOPs of the phase: what fitting the tables to the pairs may cost."""
 
 
 def pretrain_identity(context: Context) -> Mapping[str, Any]:
@@ -112,8 +110,6 @@ def _start_from_bigrams(state: TrainState, mixture: Mixture, recipe: Recipe) -> 
 
 
 def _fit_steps(recipe: Recipe, vocab_size: int) -> int:
-    """As many as asked for, unless their FLOPs were more than FIT_SHARE of the phase's (at large vocabularies)."""
     assert isinstance(recipe.model, DecoderConfig), "a recipe that starts from pairs of tokens has a decoder"
     phase_flops = recipe.pretrain.tokens * recipe.model.flops_per_token(vocab_size)
-    affordable = FIT_SHARE * phase_flops / flops_of_step(vocab_size, recipe.model.hidden_size)
-    return min(recipe.pretrain.start_steps, int(affordable))
+    return affordable_steps(recipe.pretrain.start_steps, phase_flops, vocab_size, recipe.model.hidden_size)
