@@ -64,8 +64,10 @@ class Groundup:
             device=pick_device(self.execution),
         )
         if recipe.get("start") in COUNTED_STARTS:
-            flops = tokens * self.model_config.flops_per_token(size.vocab_size)
-            steps = affordable_steps(recipe["start_steps"], flops, size.vocab_size, size.hidden_size)
+            steps = recipe["start_steps"]
+            if session.job["seconds"]:  # a search's budget is in tokens, and all its variants have the same start
+                flops = tokens * self.model_config.flops_per_token(size.vocab_size)
+                steps = affordable_steps(steps, flops, size.vocab_size, size.hidden_size)
             self._start_from_bigrams(session, steps, induction=recipe["start"] == "induction")
 
     def _start_from_bigrams(self, session: Session, steps: int, *, induction: bool) -> None:
