@@ -33,7 +33,8 @@ def _threads_as_before() -> Iterator[None]:
 @example(tokens=1025, outputs=401, inputs=97, add=False)
 @example(tokens=513, outputs=9, inputs=31, add=True)
 @example(tokens=1, outputs=1, inputs=1, add=True)
-@given(tokens=st.integers(1, 1100), outputs=st.integers(1, 90), inputs=st.integers(1, 90), add=st.booleans())
+@example(tokens=0, outputs=3, inputs=5, add=False)
+@given(tokens=st.integers(0, 1100), outputs=st.integers(1, 90), inputs=st.integers(1, 90), add=st.booleans())
 def test_the_gradient_of_a_matrix_is_summed_in_float32(tokens: int, outputs: int, inputs: int, add: bool) -> None:
     grad, x = number(tokens, outputs).bfloat16(), number(tokens, inputs, seed=1).bfloat16()
     before = number(outputs, inputs, seed=2)

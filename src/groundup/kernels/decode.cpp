@@ -24,7 +24,7 @@
 namespace {
 
 constexpr Index MAX_HEAD_DIM = 256;
-constexpr Index FEW_TASKS = 8;  // that one thread takes at a time: their keys and values fit the first cache
+constexpr Index FEW_TASKS = 8;  // that one thread takes at a time where there are many: their keys fit the first cache
 constexpr Index PHASES_OF_LAYER = 8, PHASES_OF_ENDS = 4;  // embedding, ends, norm and head
 
 struct Layer {
@@ -241,7 +241,8 @@ struct Pass {
       for (Index i = first; i < last; ++i) distribute(layer, index, written_before[i / parts], i % parts);
     });
     // What a few tasks have to write first: a key that is read while it is still on its way to the cache is waited for.
-    worker.share(count, (count + FEW_TASKS - 1) / FEW_TASKS, [&](Index first, Index last) {
+    const Index stretches = std::max(2 * worker.threads, (count + FEW_TASKS - 1) / FEW_TASKS);
+    worker.share(count, stretches, [&](Index first, Index last) {
       for (Index i = first; i < last; ++i)
         if (list[i].writes) distribute(layer, index, list[i]);
       for (Index i = first; i < last; ++i) attend(index, list[i]);

@@ -28,7 +28,7 @@ def add_weight_gradient_(sums: Tensor, grad: Tensor, x: Tensor, add: bool) -> No
 
     `add` to what is there, else in its place.
     """
-    if TILES_INSTRUCTIONS in processor_flags():
+    if TILES_INSTRUCTIONS in processor_flags() or not len(x):
         product = grad.t() @ x
         sums.add_(product) if add else sums.copy_(product)
         return
