@@ -13,7 +13,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from groundup.kernels import machine, products
-from groundup.kernels.products import add_weight_gradient_, linear
+from groundup.kernels.products import add_weight_gradient_, linear, product
 
 pytestmark = pytest.mark.skipif(machine.unsupported() is not None, reason=f"kernels: {machine.unsupported()}")
 
@@ -27,6 +27,39 @@ def _threads_as_before() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+@settings(max_examples=60, deadline=None)
+@example(tokens=350, inputs=384, outputs=97, transposed=False, bias=True)
+@example(tokens=19, inputs=1090, outputs=49, transposed=True, bias=True)
+@example(tokens=1, inputs=2, outputs=1, transposed=False, bias=False)
+@example(tokens=0, inputs=4, outputs=3, transposed=True, bias=True)
+@given(
+    tokens=st.integers(0, 300),
+    inputs=st.integers(1, 1100),
+    outputs=st.integers(1, 100),
+    transposed=st.booleans(),
+    bias=st.booleans(),
+)
+def test_a_product_is_summed_in_float32(tokens: int, inputs: int, outputs: int, transposed: bool, bias: bool) -> None:
+    x, matrix = number(tokens, inputs).bfloat16(), number(outputs, inputs, seed=1).bfloat16()
+    shift = number(outputs, seed=2) if bias else None
+    y = product(x, matrix.t().contiguous() if transposed else matrix, shift, transposed)
+    exact = x.double() @ matrix.double().t() + (0 if shift is None else shift.double())
+    size = x.double().abs() @ matrix.double().abs().t()
+    assert (y.shape, y.dtype) == ((tokens, outputs), torch.bfloat16)
+    # Half a unit of bfloat16's last place; a whole one of the bias where torch adds it, for odd numbers of inputs.
+    allowed = 2**-8 * exact.abs() + 1e-6 * size + (2**-8 * shift.abs() if shift is not None and inputs % 2 else 0)
+    assert ((y - exact).abs() <= allowed).all()
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_what_lies_behind_the_rows_does_not_count(transposed: bool) -> None:
+    x, matrix = number(21, 70).bfloat16(), number(40, 70, seed=1).bfloat16()
+    room = torch.full((30, 70), float("nan"), dtype=torch.bfloat16)
+    room[:21] = x
+    weights = matrix.t().contiguous() if transposed else matrix
+    assert torch.equal(product(room[:21], weights, None, transposed), product(x, weights, None, transposed))
 
 
 @settings(max_examples=40, deadline=None)
@@ -51,9 +84,10 @@ def test_threads_change_no_bit() -> None:
     found = []
     for threads in (1, 2, 3, 4, 7):
         torch.set_num_threads(threads)
-        found.append(torch.empty(130, 70))
-        add_weight_gradient_(found[-1], grad, x, False)
-    assert all(torch.equal(each, found[0]) for each in found)
+        sums = torch.empty(130, 70)
+        add_weight_gradient_(sums, grad, x, False)
+        found.append((sums, product(x, sums.bfloat16(), None, False), product(grad, sums.bfloat16(), None, True)))
+    assert all(torch.equal(one, first) for each in found for one, first in zip(each, found[0]))
 
 
 def test_a_processor_with_tile_instructions_uses_torch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,6 +96,8 @@ def test_a_processor_with_tile_instructions_uses_torch(monkeypatch: pytest.Monke
     grad, x, sums = number(40, 5).bfloat16(), number(40, 7).bfloat16(), torch.ones(5, 7)
     add_weight_gradient_(sums, grad, x, True)
     torch.testing.assert_close(sums, 1 + grad.float().t() @ x.float(), rtol=0.02, atol=0.1)
+    for matrix, transposed in ((number(8, 7).bfloat16(), False), (number(7, 8).bfloat16(), True)):
+        assert torch.equal(product(x, matrix, None, transposed), x @ (matrix if transposed else matrix.t()))
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -1,4 +1,4 @@
-"""Products of bfloat16 by float32 matrices, with the gradients of these summed in float32; on a CPU.
+"""Products of bfloat16 by float32 matrices, all sums in float32, as those of the matrices' gradients; on a CPU.
 
     x [..., in], matrices [out, in] --linear--> [..., out of all]       gradients: one pass over x and what came back
 
@@ -36,6 +36,26 @@ def add_weight_gradient_(sums: Tensor, grad: Tensor, x: Tensor, add: bool) -> No
     call("products", "weight_gradient", grad, x, sums, *grad.shape, x.shape[1], int(add))
 
 
+def _product_shape(x: Tensor, matrix: Tensor, bias: Tensor | None, transposed: bool) -> Tensor:
+    return x.new_empty((*x.shape[:-1], matrix.shape[1 if transposed else 0]))
+
+
+@operator("product(Tensor x, Tensor matrix, Tensor? bias, bool transposed) -> Tensor", _product_shape)
+def product(x: Tensor, matrix: Tensor, bias: Tensor | None, transposed: bool) -> Tensor:
+    """`x` [..., in] by `matrix` [out, in], or (`transposed`) [in, out], plus `bias` [out] in float32 -> [..., out].
+
+    All else is bfloat16.
+    """
+    if TILES_INSTRUCTIONS in processor_flags() or x.shape[-1] % 2 or not x.numel():
+        whole = matrix.t() if transposed else matrix
+        return torch.nn.functional.linear(x, whole, None if bias is None else bias.to(x.dtype))
+    y = _product_shape(x, matrix, bias, transposed)
+    x, matrix, inputs = x.contiguous(), matrix.contiguous(), x.shape[-1]
+    bias = None if bias is None else bias.float().contiguous()
+    call("products", "product", x, matrix, bias, y, x.numel() // inputs, inputs, y.shape[-1], int(transposed))
+    return y
+
+
 @operator("column_sums(Tensor x) -> Tensor", sums_shape)
 def _column_sums(x: Tensor) -> Tensor:
     parts = sums_shape(x)
@@ -50,7 +70,8 @@ class _Linear(torch.autograd.Function):
         ctx.dtype = matrices[0].dtype
         joined = _joined(matrices, x.dtype)
         ctx.save_for_backward(x, joined)
-        return torch.nn.functional.linear(x, joined, None if bias is None else bias.to(x.dtype))
+        y: Tensor = product(x, joined, bias, False)
+        return y
 
     @staticmethod
     @once_differentiable
@@ -65,7 +86,7 @@ class _Linear(torch.autograd.Function):
             add_weight_gradient_(sums, grad.flatten(0, -2), x.flatten(0, -2), False)
             parts = sums.to(ctx.dtype).split(ctx.heights)  # type: ignore[no-untyped-call]
             by_matrices = [part if need else None for part, need in zip(parts, needed)]
-        return grad @ joined if needs_x else None, by_bias, *by_matrices
+        return product(grad, joined, None, True) if needs_x else None, by_bias, *by_matrices
 
 
 def _joined(matrices: tuple[Tensor, ...], dtype: torch.dtype) -> Tensor:

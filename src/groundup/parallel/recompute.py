@@ -24,7 +24,7 @@ from groundup.errors import RecipeError
 
 Kind = Literal["full", "selective"]
 
-PRODUCTS = frozenset({"aten::mm", "aten::addmm", "aten::_scaled_mm"})
+PRODUCTS = frozenset({"aten::mm", "aten::addmm", "aten::_scaled_mm", "groundup::product"})
 """Matrix products, of which `selective` keeps every other."""
 KEPT = frozenset(
     {
