@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks.runners.session import Session, run
+from benchmarks.sizes import Size
 
 from groundup.config import build, merge, read_yaml, to_dict
 from groundup.models import DecoderConfig
@@ -41,7 +42,10 @@ class Groundup:
     def __init__(self, session: Session) -> None:
         size = session.size
         recipe = quality_recipe(session) if session.quality else throughput_recipe(session)
-        self.model_config = build(DecoderConfig, {**shape(session), **recipe["model"]}, "model")
+        model = {**shape(session), **recipe["model"]}
+        if base := recipe.get("base"):
+            model["scaling"] = base_of(session.size, **base)
+        self.model_config = build(DecoderConfig, model, "model")
         runtime = {"threads": session.job["threads"], **recipe.get("runtime", {})}
         self.execution = build(ExecutionConfig, runtime, "runtime")
         self.isolate = recipe.get("isolate_documents", False)
@@ -130,6 +134,13 @@ def shape(session: Session) -> dict[str, Any]:
     size = session.size.as_dict()
     del size["vocab_size"]
     return {"kind": "decoder", "num_kv_heads": session.size.num_heads, **size}
+
+
+def base_of(size: Size, hidden_size: int, num_layers: int) -> dict[str, int]:
+    """The model that the recipe's rates were found on, in heads of this size's width: `model.scaling` asks for that."""
+    width = size.hidden_size // size.num_heads
+    heads = max(1, round(hidden_size / width))
+    return {"base_hidden_size": heads * width, "base_num_layers": num_layers, "base_num_heads": heads}
 
 
 def throughput_recipe(session: Session) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from groundup.models.bigrams import PairCounts, bigram_tables
+from groundup.models.bigrams import FULL_RATE_SIZE, PairCounts, bigram_tables
 
 VOCAB_SIZE, SIZE = 60, 12
 
@@ -75,3 +75,20 @@ def test_no_pair_is_an_error() -> None:
     nothing = torch.zeros(0, dtype=torch.int64)
     with pytest.raises(ValueError, match="text is empty"):
         PairCounts.of(nothing, nothing, nothing, VOCAB_SIZE)
+
+
+def test_steps_over_tables_wider_than_rates_are_meant_for_serve_too() -> None:
+    _, counts = drawn()
+    pairs = pair_counts(counts)
+    made = (bigram_tables(pairs, 16 * FULL_RATE_SIZE, steps, 1, torch.float32) for steps in (0, 30))
+    start, refined = (loss(tables, counts) for tables in made)
+    assert refined < start
+
+
+def test_what_all_contexts_share_does_not_fill_the_embeddings() -> None:
+    following, _ = drawn()
+    skewed = following * torch.logspace(0, -6, VOCAB_SIZE)
+    counts = (1e6 * skewed / skewed.sum()).round()
+    embedding, _ = bigram_tables(pair_counts(counts), SIZE, 0, 1, torch.float32)
+    variances = torch.linalg.svdvals(embedding).square()
+    assert variances[0] < 0.7 * variances.sum()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,6 +73,23 @@ def test_orthogonal_updates_follow_the_depth(adjust: str, by_width: float) -> No
     )
 
 
+@pytest.mark.parametrize(("base_rows", "rows"), [(0, 0), (2, 8)])
+def test_blocks_of_muon_grow_with_the_width(base_rows: int, rows: int) -> None:
+    wide = {"hidden.weight": (4.0, 1.0)}
+    made = [
+        build_optimizer(MuonConfig(block_rows=given), dict(model.named_parameters()), MATRICES, growth=growth)
+        for model, given, growth in ((toy(16), base_rows, wide), (toy(16), rows, None))
+    ]
+    for optimizer in made:
+        members = ((name, p) for g in optimizer.param_groups for name, p in zip(g["names"], g["params"]))
+        hidden = next(parameter for name, parameter in members if name == "hidden.weight")
+        hidden.grad = torch.linspace(-1, 1, hidden.numel()).sin().view_as(hidden)
+        optimizer.step()
+    moved = [dict(zip(g["names"], g["params"])) for optimizer in made for g in optimizer.param_groups]
+    first, second = (found["hidden.weight"] for found in moved if "hidden.weight" in found)
+    assert torch.equal(first, second)
+
+
 def test_rules_by_name_are_meant_for_the_base_model() -> None:
     rule = GroupRule(parameters="hidden.*", learning_rate_multiplier=0.5, weight_decay=0.3)
     before, after = rates(AdamWConfig(rules=(rule,)), None), rates(AdamWConfig(rules=(rule,)), GROWTH)
@@ -83,7 +101,6 @@ def test_rules_by_name_are_meant_for_the_base_model() -> None:
     [
         SGDConfig(),
         NamedConfig(name="torch.optim.NAdam"),
-        MuonConfig(block_rows=4),
         AdamConfig(weight_decay=0.1),
         AdamConfig(rules=(GroupRule(parameters="table.*", weight_decay=0.1),)),
     ],

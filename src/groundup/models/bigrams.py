@@ -1,7 +1,7 @@
 """Counted pairs of tokens -> embedding table and output matrix that predict like them: a start that has read already.
 
     counts C [vocab, vocab]      L = log((C + k p) / (c + k)), smoothed log probabilities (k: smoothing, p: of all text)
-    L ~ E W'                     by a randomised singular value decomposition, rows weighted by how often they occur
+    L ~ E W'                     E: singular vectors of L, rows weighted by how often they occur; W: least squares
     E, W                         then a few steps of Adam on the cross-entropy of pairs
 
 A model whose blocks start as the identity (`zero_init`) and that has two tables (`tied: false`) is then, before its
@@ -24,10 +24,11 @@ SMOOTHING = 10.0
 """Imagined observations of each token, distributed as tokens are in general."""
 POWER_ITERATIONS = 2
 RIDGE = 1e-3
-LEARNING_RATE = 0.02
+LEARNING_RATE, FULL_RATE_SIZE = 0.02, 256
+"""Adam's rate, up to this width of tables; in wider ones a step would move scores, sums over the width, by more."""
 BETAS = (0.8, 0.95)
-WIDE_EVERY, FREQUENT = 4, 4
 ROWS_AT_ONCE = 1024
+"""Contexts of a product; and a narrow step sees so many."""
 FIT_SHARE = 0.05
 """Of the FLOPs of the phase: what fitting the tables to the pairs may cost."""
 
@@ -68,13 +69,19 @@ def bigram_tables(
 
 def flops_of_step(vocab_size: int, size: int) -> float:
     """FLOPs of a step of refinement, on average over those that see all contexts and those that see few."""
-    contexts = (1 + (WIDE_EVERY - 1) / FREQUENT) / WIDE_EVERY * vocab_size
+    every = _wide_every(vocab_size)
+    contexts = (vocab_size + (every - 1) * min(ROWS_AT_ONCE, vocab_size)) / every
     return 6 * contexts * vocab_size * size
 
 
 def affordable_steps(asked: int, phase_flops: float, vocab_size: int, size: int) -> int:
     """As many as asked for, unless their FLOPs were more than FIT_SHARE of the phase's (at large vocabularies)."""
     return min(asked, int(FIT_SHARE * phase_flops / flops_of_step(vocab_size, size)))
+
+
+def _wide_every(vocab_size: int) -> int:
+    """One of so many steps sees all contexts: they cost about as much as the narrow ones together."""
+    return -(-vocab_size // ROWS_AT_ONCE)
 
 
 class _LogProbabilities:
@@ -92,11 +99,13 @@ class _LogProbabilities:
 
     def times(self, x: Float[Tensor, "vocab n"]) -> Float[Tensor, "vocab n"]:
         """L x."""
+        x = x.contiguous()  # by columns, as torch.linalg gives it, the sparse product takes ten times as long
         found: Tensor = self.excess @ x - torch.outer(self.row_means, x.sum(0)) + self.general @ x
         return found
 
     def transposed_times(self, x: Float[Tensor, "vocab n"]) -> Float[Tensor, "vocab n"]:
         """L' x."""
+        x = x.contiguous()
         found: Tensor = self.transposed @ x - self.row_means @ x + torch.outer(self.general, x.sum(0))
         return found
 
@@ -104,8 +113,10 @@ class _LogProbabilities:
 def _contexts(
     logs: _LogProbabilities, counts: PairCounts, size: int, generator: torch.Generator
 ) -> Float[Tensor, "vocab size"]:
-    """Left singular vectors times singular values of the weighted L, turned at random (Halko et al. 2011).
+    """Left singular vectors of the weighted L times roots of singular values, turned at random (Halko et al. 2011).
 
+    Roots: with the values themselves a few directions hold most of the embeddings' variance (the first, which all
+    contexts share, 30 times the second), and the blocks learn slowly from the others (docs/experiments.md).
     Turned, since a model's norms have a gain per dimension and none should stand out.
     """
     vocab_size = len(counts.first)
@@ -117,7 +128,7 @@ def _contexts(
         basis = torch.linalg.qr(weights * logs.times(back))[0]
     left, values, _ = torch.linalg.svd(logs.transposed_times(weights * basis).T, full_matrices=False)
     found = torch.zeros(vocab_size, size)
-    found[:, :rank] = (basis @ (left * values)) / weights
+    found[:, :rank] = (basis @ (left * values.sqrt())) / weights
     turn: Tensor = torch.linalg.qr(torch.randn(size, size, generator=generator))[0]
     return found @ turn
 
@@ -145,21 +156,21 @@ def _refined(
 ) -> tuple[Tensor, Tensor]:
     """`steps` of Adam on the mean loss of pairs, the rate falling to zero.
 
-    Contexts lie in order of frequency here. Every WIDE_EVERY-th step sees all of them, the others the most frequent
-    quarter, in which most pairs begin: more steps for the same work serve better than steps over everything.
+    Contexts lie in order of frequency here. Some steps see all of them, most only the most frequent ones, in which
+    most pairs begin: more steps for the same work serve better than steps over everything.
     """
     order = counts.first.argsort(descending=True, stable=True)
     pairs = _Pairs(counts, order)
     embedding = embedding[order].requires_grad_()
     head.requires_grad_()
-    optimizer = torch.optim.Adam([embedding, head], lr=LEARNING_RATE, betas=BETAS)
+    rate, every = LEARNING_RATE * min(1.0, FULL_RATE_SIZE / embedding.shape[1]), _wide_every(len(order))
+    optimizer = torch.optim.Adam([embedding, head], lr=rate, betas=BETAS, fused=True)
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * (1 - step / steps)
+            group["lr"] = rate * (1 - step / steps)
         optimizer.zero_grad()
-        unit = _unit(embedding)
-        contexts = len(order) if step % WIDE_EVERY == 0 else -(-len(order) // FREQUENT)
-        grad_unit, head.grad = pairs.gradients(unit.detach(), head.detach(), contexts, dtype)
+        unit = _unit(embedding if step % every == 0 else embedding[:ROWS_AT_ONCE])
+        grad_unit, head.grad = pairs.gradients(unit.detach(), head.detach(), dtype)
         unit.backward(grad_unit)  # type: ignore[no-untyped-call]
         optimizer.step()
     found = torch.empty_like(embedding).detach()
@@ -179,17 +190,17 @@ class _Pairs:
         self.rows, self.columns, self.seen = rows, second[by_row], counts.pairs.values()[by_row] / total
 
     def gradients(
-        self, embedding: Tensor, head: Tensor, contexts: int, dtype: torch.dtype
-    ) -> tuple[Float[Tensor, "vocab size"], Float[Tensor, "vocab size"]]:
-        """Of the cross-entropy of the first `contexts` contexts' pairs by embeddings and output matrix."""
+        self, embedding: Float[Tensor, "contexts size"], head: Float[Tensor, "vocab size"], dtype: torch.dtype
+    ) -> tuple[Float[Tensor, "contexts size"], Float[Tensor, "vocab size"]]:
+        """Of the cross-entropy of the first contexts' pairs, those whose embeddings are given."""
         grad_embedding, grad_head = torch.zeros_like(embedding), torch.zeros_like(head)
         left, scores = embedding.to(dtype), head.to(dtype)
-        for start in range(0, contexts, ROWS_AT_ONCE):
-            block = slice(start, min(start + ROWS_AT_ONCE, contexts))
+        for start in range(0, len(left), ROWS_AT_ONCE):
+            block = slice(start, min(start + ROWS_AT_ONCE, len(left)))
             excess = torch.softmax((left[block] @ scores.T).float(), dim=1).mul_(self.parts[block])
             begin, end = torch.searchsorted(self.rows, torch.tensor([block.start, block.stop])).tolist()
             excess[self.rows[begin:end] - start, self.columns[begin:end]] -= self.seen[begin:end]
             narrow = excess.to(dtype)
-            grad_embedding[block] = (narrow @ scores).float()
-            grad_head += (narrow.T @ left[block]).float()
+            grad_embedding[block] = narrow @ scores
+            grad_head += narrow.T @ left[block]
         return grad_embedding, grad_head

@@ -47,7 +47,8 @@ class MuonConfig(AdamRates):
     newton_schulz_steps: int = Field(default=5, ge=1, le=12)
     """Iterations of the orthogonalisation; fewer are cheaper and rougher."""
     block_rows: int = Field(default=0, ge=0)
-    """Orthogonalise blocks of this many rows by themselves (0: whole matrices); cheaper, by much at small steps."""
+    """Orthogonalise blocks of this many rows by themselves (0: whole matrices); cheaper, by much at small steps. With
+    `model.scaling`, rows in the base model: in a wider one blocks are as much higher."""
     adjust_rate: Literal["original", "match_rms_adamw"] = "original"
     """How the rate depends on a block's shape: sqrt(max(1, rows / columns)), or 0.2 sqrt(max(rows, columns)), with
     which rates tuned for AdamW carry over (Liu et al. 2025, arXiv 2502.16982)."""
@@ -65,8 +66,8 @@ class MuonConfig(AdamRates):
         return parts
 
     def transfer_obstacle(self) -> str | None:
-        """Whole matrices carry over; blocks of a fixed height do not, since there are more of them in a wider one."""
-        return "its blocks of rows become more with the width; use block_rows: 0" if self.block_rows else None
+        """None: singular values are set, those of blocks too, which grow with the width and so stay as many."""
+        return None
 
 
 class Muon(torch.optim.Optimizer):
@@ -80,11 +81,11 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update every matrix that has a gradient."""
         assert closure is None, "the training step has made the gradients already"
-        for group in self.param_groups:
+        for group in self.param_groups:  # each brings its `block_rows`
             by_shape: dict[tuple[int, int], list[Tensor]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    by_shape.setdefault(block_shape(parameter.shape, self.config.block_rows), []).append(parameter)
+                    by_shape.setdefault(block_shape(parameter.shape, group["block_rows"]), []).append(parameter)
             for shape, members in by_shape.items():
                 self._update(members, shape, group["lr"], group["weight_decay"])
 
@@ -129,7 +130,11 @@ def muon(config: MuonConfig, named: Sequence[Named]) -> Muon:
         raise ValueError(f"{unfit} is no matrix; Muon takes 2D parameters only")
     rates = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay}
     by_rms = config.adjust_rate == "match_rms_adamw"
-    return Muon(groups(config, named, **rates, updates="orthogonal_by_rms" if by_rms else "orthogonal"), config)
+    made = groups(config, named, **rates, updates="orthogonal_by_rms" if by_rms else "orthogonal")
+    wider = {entry.name: entry.growth[0] for entry in named}
+    for group in made:  # of one growth each
+        group["block_rows"] = math.ceil(config.block_rows * wider[group["names"][0]])
+    return Muon(made, config)
 
 
 def block_shape(shape: torch.Size, block_rows: int) -> tuple[int, int]:
