@@ -14,8 +14,8 @@
 
 #include "bf16.h"
 
-static const i64 TILE = 64;
-static const float HIDDEN = -1e30f;  // finite, so that a query that has seen nothing yet gives no NaN
+static const i64 TILE = 64, HALF = TILE / 2;
+static const float HIDDEN = -1e30f, LOWEST = -1e20f;  // finite: a query that has seen nothing yet gives no NaN
 
 struct Shape {
   i64 rows, time, heads, kv_heads, head_dim;
@@ -130,6 +130,37 @@ struct Tensor {
 
 static const float LOG2E = 1.44269504f;
 
+// The three products of a pair of tiles. On the causal diagonal the earlier half of the queries sees none of the later
+// half of the keys, which is left out: that quarter of scores holds anything, that of weights is not read.
+// Scores [64 keys][64 queries] from rows of keys and queries across.
+static void by_queries(const uint32_t* keys, const uint32_t* queries, i64 dim, bool diagonal, float* scores) {
+  const i64 rows = diagonal ? HALF : TILE;
+  product(rows, TILE, keys, dim / 2, 1, queries, TILE, dim / 2, scores, TILE, false);
+  if (diagonal)
+    product(HALF, HALF, keys + HALF * dim / 2, dim / 2, 1, queries + HALF, TILE, dim / 2, scores + HALF * TILE + HALF,
+            TILE, false);
+}
+
+// [dim][64 queries] += pairs of keys [32][dim] by weights [32 pairs of keys][64].
+static void over_keys(const uint32_t* pairs, const uint32_t* weights, i64 dim, bool diagonal, float* out) {
+  const i64 depth = diagonal ? HALF / 2 : HALF;
+  product(dim, TILE, pairs, 1, dim, weights, TILE, depth, out, TILE, true);
+  if (diagonal)
+    product(dim, HALF, pairs + depth * dim, 1, dim, weights + depth * TILE + HALF, TILE, depth, out + HALF, TILE, true);
+}
+
+// [64 keys][dim] += rows of weights [64][64 queries] by pairs of queries [32][dim].
+static void over_queries(const bf16* weights, const uint32_t* pairs, i64 dim, bool diagonal, float* out) {
+  const uint32_t* words = (const uint32_t*)weights;
+  product(diagonal ? HALF : TILE, dim, words, HALF, 1, pairs, dim, HALF, out, dim, true);
+  if (diagonal)
+    product(HALF, dim, words + HALF * HALF + HALF / 2, HALF, 1, pairs + HALF / 2 * dim, dim, HALF / 2, out + HALF * dim,
+            dim, true);
+}
+
+// Of the keys of a tile, those that queries t .. t + 15 may see.
+static i64 keys_seen(i64 t, bool diagonal) { return diagonal ? t / HALF * HALF + HALF : TILE; }
+
 // One tile of queries of one head against all keys: out [64][dim] rows and log2 of the sums of weights.
 static void forward_tile(const Shape& s, const Documents& documents, const int32_t* low, const int32_t* high, i64 tile,
                          const bf16* query, i64 query_step, const bf16* keys, const uint32_t* values, bf16* out,
@@ -141,25 +172,30 @@ static void forward_tile(const Shape& s, const Documents& documents, const int32
   memset(mixed, 0, dim * TILE * sizeof(float));
   alignas(64) float top[TILE], sum[TILE];
   for (i64 t = 0; t < TILE; t++) top[t] = HIDDEN, sum[t] = 0;
-  __m512 scale = _mm512_set1_ps(LOG2E / std::sqrt((float)dim));
+  const float unit = LOG2E / std::sqrt((float)dim);
+  __m512 scale = _mm512_set1_ps(unit);
   for (i64 k = 0; k < s.key_tiles(tile); k++) {
     Seen seen = documents.seen(tile, k, low, high);
     if (seen == NONE) continue;
-    product(TILE, TILE, (const uint32_t*)(keys + k * TILE * dim), dim / 2, 1, q, TILE, dim / 2, scores, TILE, false);
+    const bool diagonal = s.causal && k == tile;
+    by_queries((const uint32_t*)(keys + k * TILE * dim), q, dim, diagonal, scores);
     for (i64 t = 0; t < TILE; t += 16) {
+      const i64 end = keys_seen(t, diagonal);
       __m512 highest = _mm512_load_ps(top + t), before = highest;
-      for (i64 key = 0; key < TILE; key++) {
-        __m512 x = _mm512_mul_ps(_mm512_load_ps(scores + key * TILE + t), scale);
-        if (seen == PART)
+      for (i64 key = 0; key < end; key++) {
+        __m512 x = _mm512_load_ps(scores + key * TILE + t);
+        if (seen == PART) {
           x = _mm512_mask_blend_ps(documents.mask(k * TILE + key, first + t), _mm512_set1_ps(HIDDEN), x);
-        _mm512_store_ps(scores + key * TILE + t, x);
+          _mm512_store_ps(scores + key * TILE + t, x);
+        }
         highest = _mm512_max_ps(highest, x);
       }
-      __m512 shrink = exp2_of(_mm512_sub_ps(before, highest));
+      __m512 shrink = exp2_roughly(_mm512_mul_ps(_mm512_sub_ps(before, highest), scale));
+      __m512 shift = _mm512_mul_ps(_mm512_max_ps(highest, _mm512_set1_ps(LOWEST)), scale);
       __m512 total = _mm512_mul_ps(_mm512_load_ps(sum + t), shrink);
-      for (i64 key = 0; key < TILE; key += 2) {
-        __m512 x = exp2_of(_mm512_sub_ps(_mm512_load_ps(scores + key * TILE + t), highest));
-        __m512 y = exp2_of(_mm512_sub_ps(_mm512_load_ps(scores + (key + 1) * TILE + t), highest));
+      for (i64 key = 0; key < end; key += 2) {
+        __m512 x = exp2_roughly(_mm512_fmsub_ps(_mm512_load_ps(scores + key * TILE + t), scale, shift));
+        __m512 y = exp2_roughly(_mm512_fmsub_ps(_mm512_load_ps(scores + (key + 1) * TILE + t), scale, shift));
         total = _mm512_add_ps(total, _mm512_add_ps(x, y));
         _mm512_store_si512(weights + key / 2 * TILE + t, pairs(x, y));
       }
@@ -169,9 +205,9 @@ static void forward_tile(const Shape& s, const Documents& documents, const int32
         for (i64 d = 0; d < dim; d++)
           _mm512_store_ps(mixed + d * TILE + t, _mm512_mul_ps(_mm512_load_ps(mixed + d * TILE + t), shrink));
     }
-    product(dim, TILE, values + k * TILE / 2 * dim, 1, dim, weights, TILE, TILE / 2, mixed, TILE, true);
+    over_keys(values + k * TILE / 2 * dim, weights, dim, diagonal, mixed);
   }
-  for (i64 t = 0; t < valid; t++) log_sums[first + t] = top[t] + std::log2(sum[t]);
+  for (i64 t = 0; t < valid; t++) log_sums[first + t] = top[t] * unit + std::log2(sum[t]);
   for (i64 t = 0; t < TILE; t++) sum[t] = 1.0f / sum[t];
   write_queries(mixed, dim, sum, out + first * out_step, out_step, valid);
 }
@@ -213,16 +249,17 @@ extern "C" void attention_forward(const bf16* query, i64 query_step, const bf16*
 
 // Scores and their gradients of one tile -> weights as rows of keys, and gradients of scores both as rows of keys and
 // as pairs of keys.
-static void backward_tile(const Documents& documents, Seen seen, i64 first_key, i64 first_query, float scale,
-                          const float* scores, const float* grad_weights, const float* log_sums, const float* dots,
-                          bf16* weights, bf16* grad_scores, uint32_t* grad_pairs) {
+static void backward_tile(const Documents& documents, Seen seen, bool diagonal, i64 first_key, i64 first_query,
+                          float scale, const float* scores, const float* grad_weights, const float* log_sums,
+                          const float* dots, bf16* weights, bf16* grad_scores, uint32_t* grad_pairs) {
   __m512 by = _mm512_set1_ps(scale * LOG2E);
   for (i64 t = 0; t < TILE; t += 16) {
     __m512 log_sum = _mm512_loadu_ps(log_sums + t), dot = _mm512_loadu_ps(dots + t);
-    for (i64 key = 0; key < TILE; key += 2) {
+    const i64 end = keys_seen(t, diagonal);
+    for (i64 key = 0; key < end; key += 2) {
       __m512 p[2], g[2];
       for (int i = 0; i < 2; i++) {
-        p[i] = exp2_of(_mm512_fmsub_ps(_mm512_load_ps(scores + (key + i) * TILE + t), by, log_sum));
+        p[i] = exp2_roughly(_mm512_fmsub_ps(_mm512_load_ps(scores + (key + i) * TILE + t), by, log_sum));
         if (seen == PART) p[i] = _mm512_maskz_mov_ps(documents.mask(first_key + key + i, first_query + t), p[i]);
         g[i] = _mm512_mul_ps(p[i], _mm512_sub_ps(_mm512_load_ps(grad_weights + (key + i) * TILE + t), dot));
         store(weights + (key + i) * TILE + t, p[i]);
@@ -316,15 +353,14 @@ extern "C" void attention_backward(const bf16* grad, const bf16* query, i64 quer
             Seen seen = documents.seen(qt, kt, low, high);
             if (seen == NONE) continue;
             i64 at = qt * TILE * dim / 2;
-            product(TILE, TILE, k_rows, dim / 2, 1, q[h].q_across + at, TILE, dim / 2, scores, TILE, false);
-            product(TILE, TILE, v_rows, dim / 2, 1, q[h].g_across + at, TILE, dim / 2, grad_weights, TILE, false);
-            backward_tile(documents, seen, kt * TILE, qt * TILE, scale, scores, grad_weights,
+            const bool diagonal = s.causal && qt == kt;
+            by_queries(k_rows, q[h].q_across + at, dim, diagonal, scores);
+            by_queries(v_rows, q[h].g_across + at, dim, diagonal, grad_weights);
+            backward_tile(documents, seen, diagonal, kt * TILE, qt * TILE, scale, scores, grad_weights,
                           q[h].log_sums + qt * TILE, q[h].dots + qt * TILE, weights, grad_scores, grad_pairs);
-            product(TILE, dim, (const uint32_t*)weights, TILE / 2, 1, q[h].g_pairs + at, dim, TILE / 2, dv, dim, true);
-            product(TILE, dim, (const uint32_t*)grad_scores, TILE / 2, 1, q[h].q_pairs + at, dim, TILE / 2, dk, dim,
-                    true);
-            product(dim, TILE, k_pairs + kt * TILE / 2 * dim, 1, dim, grad_pairs, TILE, TILE / 2,
-                    q[h].grad + qt * TILE * dim, TILE, true);
+            over_queries(weights, q[h].g_pairs + at, dim, diagonal, dv);
+            over_queries(grad_scores, q[h].q_pairs + at, dim, diagonal, dk);
+            over_keys(k_pairs + kt * TILE / 2 * dim, grad_pairs, dim, diagonal, q[h].grad + qt * TILE * dim);
           }
         i64 first = kt * TILE, valid = time - first < TILE ? time - first : TILE;
         write_rows(dk, dim, scale, grad_key + (row * time + first) * grad_key_step + kv_head * dim, grad_key_step,

@@ -45,6 +45,18 @@ static inline __m512 exp2_of(__m512 x) {
   y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(1.0f));
   return _mm512_scalef_ps(y, whole);
 }
+// The same, relative error 3e-6 (a polynomial of least error), for what is narrowed to bfloat16 next: two thirds of the
+// work.
+static inline __m512 exp2_roughly(__m512 x) {
+  __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  __m512 f = _mm512_sub_ps(x, whole);
+  __m512 y = _mm512_set1_ps(9.5700965e-3f);
+  y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(5.5917860e-2f));
+  y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(2.4024745e-1f));
+  y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(6.9312182e-1f));
+  y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(9.9999926e-1f));
+  return _mm512_scalef_ps(y, whole);
+}
 static inline __m512 exp_of(__m512 x) { return exp2_of(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f))); }
 
 // 1 / x to about 1e-7: the processor's estimate and one step of Newton's.
@@ -121,12 +133,10 @@ template <int VECTORS>
 static void product_columns(i64 rows, const uint32_t* a, i64 row_step, i64 depth_step, const uint32_t* b, i64 b_step,
                             i64 depth, float* c, i64 c_step, bool add) {
   i64 r = 0;
-  for (; r + 6 <= rows; r += 6)
+  for (; r + 6 <= rows && r + 8 != rows; r += 6)
     product_tile<6, VECTORS>(a + r * row_step, row_step, depth_step, b, b_step, depth, c + r * c_step, c_step, add);
-  if (r + 4 <= rows) {
+  for (; r + 4 <= rows; r += 4)
     product_tile<4, VECTORS>(a + r * row_step, row_step, depth_step, b, b_step, depth, c + r * c_step, c_step, add);
-    r += 4;
-  }
   for (; r < rows; r++)
     product_tile<1, VECTORS>(a + r * row_step, row_step, depth_step, b, b_step, depth, c + r * c_step, c_step, add);
 }

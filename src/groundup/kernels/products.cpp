@@ -77,11 +77,10 @@ static i64 groups(i64 count, i64 width) { return (count + width - 1) / width; }
 // A packed tile by a panel, added to the first `rows` and `columns` of c or (begin) put there.
 static void add_tile(const uint32_t* tile, const uint32_t* panel, i64 depth, float* c, i64 c_step, i64 rows,
                      i64 columns, bool begin) {
-  if (!begin)
-    for (i64 r = 0; r < rows; r++) {
-      _mm_prefetch((const char*)(c + r * c_step), _MM_HINT_T0);
-      _mm_prefetch((const char*)(c + r * c_step + 16), _MM_HINT_T0);
-    }
+  for (i64 r = 0; r < rows; r++) {
+    __builtin_prefetch(c + r * c_step, 1);
+    __builtin_prefetch(c + r * c_step + 16, 1);
+  }
   const __mmask16 mask[2] = {lanes(columns), columns > 16 ? lanes(columns - 16) : __mmask16(0)};
   tile_by_panel([=](i64 r, i64 k) { return (int)tile[k * TILE + r]; }, panel, depth, [&](i64 r, i64 half, __m512 sum) {
     if (r >= rows) return;
@@ -199,6 +198,8 @@ extern "C" void product(const bf16* x, const bf16* matrix, const float* bias, bf
             return pair;
           };
           bf16* to = y + first * outputs + column;
+          if (begin + DEPTH >= inputs)  // lines far apart, written when the tile is done; not asked for, they cost a quarter
+            for (i64 r = 0; r < rows; r++) __builtin_prefetch(to + r * outputs, 1);
           const auto put = [&](i64 r, i64 half, __m512 sum) {
             if (r < rows) store(to + r * outputs + 16 * half, mask[half], _mm512_add_ps(sum, shift[half]));
           };
