@@ -154,8 +154,11 @@ def throughput_recipe(session: Session) -> dict[str, Any]:
 
 
 def quality_recipe(session: Session) -> dict[str, Any]:
-    """The YAML file with what it says for this budget, then the overrides of the settings, on top."""
+    """The YAML file with what it says for this width and this budget, then the overrides of the settings, on top."""
     recipe = read_yaml(Path(session.settings["recipe"]))
+    for width, wide in recipe.pop("wider_than", {}).items():
+        if session.size.hidden_size > int(width):
+            recipe = merge(recipe, wide)
     budgets = recipe.pop("budgets", {})
     for minutes in sorted(budgets, key=float):
         if session.job["seconds"] <= 60 * float(minutes) * 1.001:

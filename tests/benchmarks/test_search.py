@@ -35,6 +35,16 @@ def test_a_variant_is_a_valid_recipe_and_differs_from_the_base(name: str) -> Non
     assert (same and "trick" not in settings) == (name == search.BASE)
 
 
+@pytest.mark.parametrize(("size", "minutes", "rows"), [("5M", 30, None), ("60M", 30, 64), ("60M", 3, 64)])
+def test_the_quality_recipe_goes_with_width_and_budget(size: str, minutes: float, rows: int | None) -> None:
+    settings = {"recipe": str(harness.HERE / "quality.yaml")}
+    job = {"seconds": 60.0 * minutes, "batch_tokens": 0}
+    recipe = groundup.quality_recipe(SimpleNamespace(settings=settings, job=job, size=parse_size(size), rows=0))
+    assert recipe["pretrain"]["optimizer"].get("block_rows") == rows
+    assert recipe["model"]["qk_norm"] == (minutes > 3)
+    assert not {"wider_than", "budgets"} & recipe.keys()
+
+
 def test_a_variant_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "search.yaml"
     file.write_text("base: {}\nvariants:\n  odd: {optimizer.rate: 1}\n")
