@@ -24,6 +24,7 @@
 namespace {
 
 constexpr Index MAX_HEAD_DIM = 256;
+constexpr Index FORESEEN = 256;  // keys whose stretches the processor finds by itself
 constexpr Index FEW_TASKS = 8;  // that one thread takes at a time where there are many: their keys fit the first cache
 constexpr Index PHASES_OF_LAYER = 8, PHASES_OF_ENDS = 4;  // embedding, ends, norm and head
 
@@ -245,7 +246,10 @@ struct Pass {
     worker.share(count, stretches, [&](Index first, Index last) {
       for (Index i = first; i < last; ++i)
         if (list[i].writes) distribute(layer, index, list[i]);
-      for (Index i = first; i < last; ++i) attend(index, list[i]);
+      for (Index i = first; i < last; ++i) {
+        if (i + 1 < last) ask(index, list[i + 1]);
+        attend(index, list[i]);
+      }
     });
   }
 
@@ -272,11 +276,27 @@ struct Pass {
     } else {
       narrow(x, size, narrowed);
       X* to = values(index, slot, part - m.num_heads - m.num_kv_heads);
-      for (Index i = 0; i < size; ++i) to[place<X>(i, position, cache.max_time)] = narrowed[i];
       // Its neighbour in the pair is multiplied by zero until it is written, so it must not be what is no number.
       const bool newest = row + 1 == rows || slots[row + 1] != slot || positions[row + 1] != position + 1;
-      if (GRAIN<X> == 2 && newest && position % 2 == 0)
-        for (Index i = 0; i < size; ++i) to[place<X>(i, position + 1, cache.max_time)] = X(0);
+      write_value(narrowed, position, newest, to);
+    }
+  }
+
+  void write_value(const float* x, Index position, bool, float* to) const {
+    for (Index i = 0; i < m.head_dim; ++i) to[place<float>(i, position, cache.max_time)] = x[i];
+  }
+
+  // Into one half of each pair of positions, and zeros into the other when `newest` has no neighbour yet: another
+  // thread may be writing that half.
+  void write_value(const bf16* x, Index position, bool newest, bf16* to) const {
+    const bool low = position % 2 == 0;
+    const __mmask32 half = low && newest ? 0xffffffff : low ? 0x55555555 : 0xaaaaaaaa;
+    for (Index i = 0; i < m.head_dim; i += 16) {
+      const __mmask16 mask = lanes(m.head_dim - i);
+      __m512i pair = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, x + i));
+      if (!low) pair = _mm512_slli_epi32(pair, 16);
+      const __mmask32 both = _mm512_movepi16_mask(_mm512_movm_epi32(mask));
+      _mm512_mask_storeu_epi16(to + place<bf16>(i, position & ~Index(1), cache.max_time), half & both, pair);
     }
   }
 
@@ -291,6 +311,21 @@ struct Pass {
     }
   }
 
+  // Keys that the last query of a task sees.
+  Index length_of(const Task& task) const { return task.start + (task.first + task.count - 1) / group() + 1; }
+
+  // Keys and values of a task that comes next: stretches too short for the processor to foresee them in time.
+  void ask(Index layer, const Task& task) const {
+    const Index size = m.head_dim, length = length_of(task);
+    if (length > FORESEEN) return;
+    const auto lines = [](const X* from, Index count) {
+      for (Index i = 0; i < count; i += Index(64 / sizeof(X))) _mm_prefetch((const char*)(from + i), _MM_HINT_T0);
+    };
+    lines(keys(layer, task.slot, task.kv_head), round_up(length, WIDTH) * size);
+    const X* wide = values(layer, task.slot, task.kv_head);
+    for (Index i = 0; i < size; i += WIDTH) lines(wide + i * cache.max_time, round_up(length, GRAIN<X>) * WIDTH);
+  }
+
   void attend(Index layer, const Task& task) {
     const Index thread = omp_get_thread_num(), size = m.head_dim, wide = group();
     float* scores = s.scores + thread * TILE * s.time_stride;
@@ -301,7 +336,7 @@ struct Pass {
       const Index pair = task.first + p, row = task.row + pair / wide, head = task.kv_head * wide + pair % wide;
       std::memcpy(q + p * size, s.queries + row * s.heads_stride + head * size, size * sizeof(X));
     }
-    const Index length = task.start + (task.first + task.count - 1) / wide + 1;
+    const Index length = length_of(task);
     // Nothing is asked for ahead: behind so few keys and values lie those that are not needed.
     product(keys(layer, task.slot, task.kv_head), size * WIDTH, size, 0, round_up(length, WIDTH) / WIDTH, q, size,
             task.count, 0, [&](Index p, Index g, const float* sums) {
